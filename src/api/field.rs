@@ -1,0 +1,132 @@
+//! Field errors: which field of an object is wrong, and how, in Kubernetes' own words.
+//!
+//! Source: `k8s.io/apimachinery/pkg/util/validation/field/errors.go`, v1.37.
+
+use std::fmt;
+
+/// How a field is wrong. The text and the `reason` of the `Status` cause follow from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldErrorKind {
+    /// The value must be given.
+    Required,
+    /// The value is malformed or out of its range.
+    Invalid(BadValue),
+    /// The value is not one of the supported ones.
+    NotSupported(BadValue, Vec<String>),
+    /// The value must be unique and is not.
+    Duplicate(BadValue),
+    /// The value may not be given here.
+    Forbidden,
+    /// The value has more bytes than this.
+    TooLong(usize),
+    /// The list has more items than this: (actual, maximum).
+    TooMany(usize, usize),
+    /// What the value names does not exist.
+    NotFound(BadValue),
+}
+
+/// The rejected value, as Kubernetes prints it: strings quoted, the rest as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadValue(pub String);
+
+impl BadValue {
+    /// Prints `value` the way Kubernetes does.
+    pub fn of(value: impl serde::Serialize) -> Self {
+        Self(serde_json::to_string(&value).unwrap_or_else(|err| format!("<unprintable: {err}>")))
+    }
+}
+
+/// One thing that is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Where, e.g. `spec.template.spec.containers[0].name`.
+    pub path: String,
+    /// How.
+    pub kind: FieldErrorKind,
+    /// What the value should be; empty when the kind says all.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// The value must be given.
+    pub fn required(path: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { path: path.into(), kind: FieldErrorKind::Required, detail: detail.into() }
+    }
+
+    /// The value is malformed or out of its range.
+    pub fn invalid(path: impl Into<String>, value: impl serde::Serialize, detail: impl Into<String>) -> Self {
+        Self { path: path.into(), kind: FieldErrorKind::Invalid(BadValue::of(value)), detail: detail.into() }
+    }
+
+    /// The value is not one of `supported`.
+    pub fn not_supported(path: impl Into<String>, value: impl serde::Serialize, supported: &[&str]) -> Self {
+        let supported = supported.iter().map(|s| (*s).to_owned()).collect();
+        Self {
+            path: path.into(),
+            kind: FieldErrorKind::NotSupported(BadValue::of(value), supported),
+            detail: String::new(),
+        }
+    }
+
+    /// The value must be unique and is not.
+    pub fn duplicate(path: impl Into<String>, value: impl serde::Serialize) -> Self {
+        Self { path: path.into(), kind: FieldErrorKind::Duplicate(BadValue::of(value)), detail: String::new() }
+    }
+
+    /// The value may not be given here.
+    pub fn forbidden(path: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { path: path.into(), kind: FieldErrorKind::Forbidden, detail: detail.into() }
+    }
+
+    /// The reason code of the `Status` cause, e.g. `FieldValueInvalid`.
+    pub fn reason(&self) -> &'static str {
+        match self.kind {
+            FieldErrorKind::Required => "FieldValueRequired",
+            FieldErrorKind::Invalid(_) => "FieldValueInvalid",
+            FieldErrorKind::NotSupported(..) => "FieldValueNotSupported",
+            FieldErrorKind::Duplicate(_) => "FieldValueDuplicate",
+            FieldErrorKind::Forbidden => "FieldValueForbidden",
+            FieldErrorKind::TooLong(_) => "FieldValueTooLong",
+            FieldErrorKind::TooMany(..) => "FieldValueTooMany",
+            FieldErrorKind::NotFound(_) => "FieldValueNotFound",
+        }
+    }
+
+    /// The error without its path, as in a `Status` cause's message.
+    pub fn body(&self) -> String {
+        let (head, detail) = match &self.kind {
+            FieldErrorKind::Required => ("Required value".to_owned(), self.detail.clone()),
+            FieldErrorKind::Invalid(v) => (format!("Invalid value: {}", v.0), self.detail.clone()),
+            FieldErrorKind::NotSupported(v, supported) => {
+                let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+                (format!("Unsupported value: {}", v.0), format!("supported values: {}", list.join(", ")))
+            }
+            FieldErrorKind::Duplicate(v) => (format!("Duplicate value: {}", v.0), self.detail.clone()),
+            FieldErrorKind::Forbidden => ("Forbidden".to_owned(), self.detail.clone()),
+            FieldErrorKind::TooLong(max) => ("Too long".to_owned(), format!("may not be more than {max} bytes")),
+            FieldErrorKind::TooMany(n, max) => (format!("Too many: {n}"), format!("must have at most {max} items")),
+            FieldErrorKind::NotFound(v) => (format!("Not found: {}", v.0), self.detail.clone()),
+        };
+        if detail.is_empty() { head } else { format!("{head}: {detail}") }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.body())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_kubernetes_own() {
+        let e = FieldError::invalid("spec.replicas", -1, "must be greater than or equal to 0");
+        assert_eq!(e.to_string(), "spec.replicas: Invalid value: -1: must be greater than or equal to 0");
+        let e = FieldError::not_supported("spec.type", "Bad", &["A", "B"]);
+        assert_eq!(e.to_string(), r#"spec.type: Unsupported value: "Bad": supported values: "A", "B""#);
+        assert_eq!(FieldError::required("spec.selector", "").to_string(), "spec.selector: Required value");
+    }
+}

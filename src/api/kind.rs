@@ -1,0 +1,287 @@
+//! What a kind is: the facts that discovery, routing, printing and validation need, and the hooks that make it special.
+//!
+//! [`Kind`] is typed and is what a kind's file implements; [`ErasedKind`] is the same thing without the type, which the one
+//! pipeline, the server and the table work with. A blanket impl gives the second from the first.
+//!
+//! **Not here**: reading and writing (`registry`), the list of kinds (`kinds`).
+//! **Source** of the hook names: `k8s.io/apiserver/pkg/registry/rest/{create,update,delete}.go`, v1.37.
+
+use super::{
+    field::FieldError,
+    object::{DynObject, Object},
+    selector::Fields,
+    table::Column,
+};
+use jiff::Timestamp;
+use std::marker::PhantomData;
+
+/// Where a kind's objects live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In a namespace.
+    Namespaced,
+    /// In the cluster.
+    Cluster,
+}
+
+/// The facts about a kind; a row of the kinds table.
+#[derive(Debug)]
+pub struct KindInfo {
+    /// The API group; empty for core.
+    pub group: &'static str,
+    /// The version, e.g. `v1`.
+    pub version: &'static str,
+    /// The kind, e.g. `Deployment`.
+    pub kind: &'static str,
+    /// The plural in URLs, e.g. `deployments`.
+    pub plural: &'static str,
+    /// The singular, e.g. `deployment`.
+    pub singular: &'static str,
+    /// Short names for clients, e.g. `deploy`.
+    pub short_names: &'static [&'static str],
+    /// Categories for clients, e.g. `all`.
+    pub categories: &'static [&'static str],
+    /// Where objects live.
+    pub scope: Scope,
+    /// Main-resource verbs: those of [`ALL_VERBS`] unless the kind has fewer.
+    pub verbs: &'static [&'static str],
+    /// Sub-resources, e.g. `status`, `scale`, `log`.
+    pub subresources: &'static [Subresource],
+    /// Printed columns.
+    pub columns: &'static [Column],
+    /// The stored kind that this one is a view of: `(group, plural)`. `None`: its own.
+    pub stored_as: Option<(&'static str, &'static str)>,
+    /// The OpenAPI definition, e.g. `io.k8s.api.apps.v1.Deployment`.
+    pub schema: &'static str,
+}
+
+/// A sub-resource as discovery lists it.
+#[derive(Debug)]
+pub struct Subresource {
+    /// The last part of the URL, e.g. `scale`.
+    pub name: &'static str,
+    /// Group, version and kind of the body; `None` when they are the parent's.
+    pub body: Option<(&'static str, &'static str, &'static str)>,
+    /// Its verbs.
+    pub verbs: &'static [&'static str],
+}
+
+/// The `status` sub-resource.
+pub const STATUS: Subresource = Subresource { name: "status", body: None, verbs: &["get", "patch", "update"] };
+/// The `scale` sub-resource.
+pub const SCALE: Subresource =
+    Subresource { name: "scale", body: Some(("autoscaling", "v1", "Scale")), verbs: &["get", "patch", "update"] };
+/// Every main-resource verb.
+pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+impl KindInfo {
+    /// `group/version`, or just the version for core.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `plural.group`, as Kubernetes names a resource in messages, e.g. `deployments.apps`.
+    pub fn resource(&self) -> String {
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// `Kind.group`, as Kubernetes names a kind in messages, e.g. `Deployment.apps`.
+    pub fn qualified_kind(&self) -> String {
+        if self.group.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.group) }
+    }
+
+    /// Whether objects live in namespaces.
+    pub fn is_namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    /// Whether it has a `status` sub-resource, and so keeps status and spec apart on writes.
+    pub fn has_status(&self) -> bool {
+        self.subresources.iter().any(|s| s.name == "status")
+    }
+}
+
+/// The scale of an object, for the `scale` sub-resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScaleView {
+    /// `spec.replicas`.
+    pub spec_replicas: i32,
+    /// `status.replicas`.
+    pub status_replicas: i32,
+    /// The pods' selector, as query text.
+    pub selector: String,
+}
+
+/// A kind of object. Methods have the defaults that most kinds want; a kind's file overrides what is special.
+///
+/// Hooks take typed objects, do no I/O and are called in this order. Create: `set_defaults`, `prepare_create`, `validate`.
+/// Update: `set_defaults`, `prepare_update`, `validate`, `validate_update`. Status: `set_defaults`, `prepare_status`, `validate_status`.
+pub trait Kind: Send + Sync + 'static {
+    /// The type of its objects.
+    type Object: Object;
+    /// Its facts.
+    const INFO: KindInfo;
+
+    /// Fills what the user left out.
+    fn set_defaults(_obj: &mut Self::Object) {}
+    /// Clears what a create may not set (status).
+    fn prepare_create(_obj: &mut Self::Object) {}
+    /// All that is wrong with an object, whoever wrote it. Metadata is checked by the pipeline.
+    fn validate(_obj: &Self::Object) -> Vec<FieldError> {
+        Vec::new()
+    }
+    /// Keeps what an update of the main resource may not change (status).
+    fn prepare_update(_new: &mut Self::Object, _old: &Self::Object) {}
+    /// All that is wrong with a change.
+    fn validate_update(_new: &Self::Object, _old: &Self::Object) -> Vec<FieldError> {
+        Vec::new()
+    }
+    /// Keeps what an update of `status` may not change (all but status).
+    fn prepare_status(_new: &mut Self::Object, _old: &Self::Object) {}
+    /// All that is wrong with a status change.
+    fn validate_status(_new: &Self::Object, _old: &Self::Object) -> Vec<FieldError> {
+        Vec::new()
+    }
+    /// Whether `metadata.generation` counts: true when the kind has a spec that controllers observe.
+    fn has_generation() -> bool {
+        Self::INFO.has_status()
+    }
+    /// Whether two objects have the same spec, so that `metadata.generation` stays.
+    fn same_spec(_new: &Self::Object, _old: &Self::Object) -> bool {
+        true
+    }
+    /// Fields beside `metadata.name` and `metadata.namespace` that selectors may use.
+    fn selectable_fields(_obj: &Self::Object) -> Fields {
+        Fields::new()
+    }
+    /// The cells of one printed row, in the order of `INFO.columns`.
+    fn row(obj: &Self::Object, now: Timestamp) -> Vec<serde_json::Value>;
+    /// How the object scales; `None` when the kind has no `scale`.
+    fn scale(_obj: &Self::Object) -> Option<ScaleView> {
+        None
+    }
+    /// Sets the wanted number of replicas.
+    fn set_scale(_obj: &mut Self::Object, _replicas: i32) {}
+    /// Grace period in seconds when a delete does not give one; `None`: objects go at once.
+    fn grace_period_secs(_obj: &Self::Object) -> Option<i64> {
+        None
+    }
+    /// What a client should be warned of when it writes this object.
+    fn warnings(_obj: &Self::Object) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A [`Kind`] without its type. Objects passed in must be of this kind; anything else is a bug and panics.
+pub trait ErasedKind: Send + Sync {
+    /// Its facts.
+    fn info(&self) -> &'static KindInfo;
+    /// Reads JSON into a typed object; unknown fields are dropped (the caller has reported them).
+    fn decode(&self, json: serde_json::Value) -> Result<Box<dyn DynObject>, serde_json::Error>;
+    /// Reads stored bytes into a typed object.
+    fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error>;
+    /// See [`Kind::set_defaults`].
+    fn set_defaults(&self, obj: &mut dyn DynObject);
+    /// See [`Kind::prepare_create`].
+    fn prepare_create(&self, obj: &mut dyn DynObject);
+    /// See [`Kind::validate`].
+    fn validate(&self, obj: &dyn DynObject) -> Vec<FieldError>;
+    /// See [`Kind::prepare_update`].
+    fn prepare_update(&self, new: &mut dyn DynObject, old: &dyn DynObject);
+    /// See [`Kind::validate_update`].
+    fn validate_update(&self, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError>;
+    /// See [`Kind::prepare_status`].
+    fn prepare_status(&self, new: &mut dyn DynObject, old: &dyn DynObject);
+    /// See [`Kind::validate_status`].
+    fn validate_status(&self, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError>;
+    /// See [`Kind::has_generation`].
+    fn has_generation(&self) -> bool;
+    /// See [`Kind::same_spec`].
+    fn same_spec(&self, new: &dyn DynObject, old: &dyn DynObject) -> bool;
+    /// See [`Kind::selectable_fields`].
+    fn selectable_fields(&self, obj: &dyn DynObject) -> Fields;
+    /// See [`Kind::row`].
+    fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<serde_json::Value>;
+    /// See [`Kind::scale`].
+    fn scale(&self, obj: &dyn DynObject) -> Option<ScaleView>;
+    /// See [`Kind::set_scale`].
+    fn set_scale(&self, obj: &mut dyn DynObject, replicas: i32);
+    /// See [`Kind::grace_period_secs`].
+    fn grace_period_secs(&self, obj: &dyn DynObject) -> Option<i64>;
+    /// See [`Kind::warnings`].
+    fn warnings(&self, obj: &dyn DynObject) -> Vec<String>;
+}
+
+/// The erased form of a kind: `&Erased::<Pods>::NEW` is a row of the table.
+#[derive(Debug)]
+pub struct Erased<K>(PhantomData<fn() -> K>);
+
+impl<K> Erased<K> {
+    /// The value that stands for the kind.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+fn cast<K: Kind>(obj: &dyn DynObject) -> &K::Object {
+    obj.as_any().downcast_ref().expect("an object reached the hooks of another kind")
+}
+
+fn cast_mut<K: Kind>(obj: &mut dyn DynObject) -> &mut K::Object {
+    obj.as_any_mut().downcast_mut().expect("an object reached the hooks of another kind")
+}
+
+impl<K: Kind> ErasedKind for Erased<K> {
+    fn info(&self) -> &'static KindInfo {
+        &K::INFO
+    }
+    fn decode(&self, json: serde_json::Value) -> Result<Box<dyn DynObject>, serde_json::Error> {
+        Ok(Box::new(serde_json::from_value::<K::Object>(json)?))
+    }
+    fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error> {
+        Ok(Box::new(serde_json::from_slice::<K::Object>(json)?))
+    }
+    fn set_defaults(&self, obj: &mut dyn DynObject) {
+        K::set_defaults(cast_mut::<K>(obj));
+    }
+    fn prepare_create(&self, obj: &mut dyn DynObject) {
+        K::prepare_create(cast_mut::<K>(obj));
+    }
+    fn validate(&self, obj: &dyn DynObject) -> Vec<FieldError> {
+        K::validate(cast::<K>(obj))
+    }
+    fn prepare_update(&self, new: &mut dyn DynObject, old: &dyn DynObject) {
+        K::prepare_update(cast_mut::<K>(new), cast::<K>(old));
+    }
+    fn validate_update(&self, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError> {
+        K::validate_update(cast::<K>(new), cast::<K>(old))
+    }
+    fn prepare_status(&self, new: &mut dyn DynObject, old: &dyn DynObject) {
+        K::prepare_status(cast_mut::<K>(new), cast::<K>(old));
+    }
+    fn validate_status(&self, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError> {
+        K::validate_status(cast::<K>(new), cast::<K>(old))
+    }
+    fn has_generation(&self) -> bool {
+        K::has_generation()
+    }
+    fn same_spec(&self, new: &dyn DynObject, old: &dyn DynObject) -> bool {
+        K::same_spec(cast::<K>(new), cast::<K>(old))
+    }
+    fn selectable_fields(&self, obj: &dyn DynObject) -> Fields {
+        K::selectable_fields(cast::<K>(obj))
+    }
+    fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<serde_json::Value> {
+        K::row(cast::<K>(obj), now)
+    }
+    fn scale(&self, obj: &dyn DynObject) -> Option<ScaleView> {
+        K::scale(cast::<K>(obj))
+    }
+    fn set_scale(&self, obj: &mut dyn DynObject, replicas: i32) {
+        K::set_scale(cast_mut::<K>(obj), replicas);
+    }
+    fn grace_period_secs(&self, obj: &dyn DynObject) -> Option<i64> {
+        K::grace_period_secs(cast::<K>(obj))
+    }
+    fn warnings(&self, obj: &dyn DynObject) -> Vec<String> {
+        K::warnings(cast::<K>(obj))
+    }
+}

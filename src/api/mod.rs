@@ -1,0 +1,11 @@
+//! Level 1: what objects are. Pure: no I/O, no async, no clock. May use `base`.
+pub mod field;
+pub mod kind;
+pub mod kinds;
+pub mod meta;
+pub mod object;
+pub mod patch;
+pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod table;

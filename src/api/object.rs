@@ -1,0 +1,62 @@
+//! An object of any kind in memory: the erased form that one pipeline can carry for every kind.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Serialize, de::DeserializeOwned};
+use std::any::Any;
+
+/// A typed Kubernetes object: any `k8s_openapi` type with metadata, or one of our own.
+pub trait Object: Any + Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync {
+    /// The object's metadata.
+    fn meta(&self) -> &ObjectMeta;
+    /// The object's metadata, to change.
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
+}
+
+impl<T> Object for T
+where
+    T: k8s_openapi::Metadata<Ty = ObjectMeta> + Any + Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync,
+{
+    fn meta(&self) -> &ObjectMeta {
+        self.metadata()
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.metadata_mut()
+    }
+}
+
+/// An [`Object`] whose type only its own kind knows.
+pub trait DynObject: Any + std::fmt::Debug + Send + Sync {
+    /// The object's metadata.
+    fn meta(&self) -> &ObjectMeta;
+    /// The object's metadata, to change.
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
+    /// The object as JSON text, `apiVersion` and `kind` included.
+    fn to_json(&self) -> Vec<u8>;
+    /// A copy.
+    fn clone_dyn(&self) -> Box<dyn DynObject>;
+    /// For down-casting.
+    fn as_any(&self) -> &dyn Any;
+    /// For down-casting, to change.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<T: Object> DynObject for T {
+    fn meta(&self) -> &ObjectMeta {
+        Object::meta(self)
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        Object::meta_mut(self)
+    }
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an API object has string keys only")
+    }
+    fn clone_dyn(&self) -> Box<dyn DynObject> {
+        Box::new(self.clone())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}

@@ -1,0 +1,1 @@
+//! Patches: JSON values in, JSON values out.

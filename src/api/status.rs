@@ -1,0 +1,240 @@
+//! What an API call can fail with, and the `metav1.Status` it becomes. The only such mapping.
+//!
+//! **Source** of the texts: `k8s.io/apimachinery/pkg/api/errors/errors.go`, v1.37. kubectl and oc users read them.
+
+use super::{field::FieldError, kind::KindInfo};
+use serde_json::{Value, json};
+
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// Try again later, with back-off.
+    Retry,
+    /// The world moved: read again, decide again.
+    Conflict,
+    /// The request is wrong; trying again does not help.
+    Invalid,
+    /// The object is not there.
+    NotFound,
+    /// Nothing can be done.
+    Fatal,
+}
+
+/// Why an API call failed. `Display` is the message that clients see.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// 404: the object does not exist.
+    #[error("{resource} {name:?} not found")]
+    NotFound {
+        /// `plural.group`.
+        resource: String,
+        /// The object's name.
+        name: String,
+    },
+    /// 404: the URL names nothing that the server has.
+    #[error("the server could not find the requested resource")]
+    NoSuchResource,
+    /// 409: an object of that name exists.
+    #[error("{resource} {name:?} already exists")]
+    AlreadyExists {
+        /// `plural.group`.
+        resource: String,
+        /// The object's name.
+        name: String,
+    },
+    /// 409: the object changed since it was read, or its state forbids the call.
+    #[error("Operation cannot be fulfilled on {resource} {name:?}: {why}")]
+    Conflict {
+        /// `plural.group`.
+        resource: String,
+        /// The object's name.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// 422: fields are wrong; all of them are named.
+    #[error("{kind} {name:?} is invalid: {}", causes_text(.causes))]
+    Invalid {
+        /// `Kind.group`.
+        kind: String,
+        /// The object's name.
+        name: String,
+        /// What is wrong.
+        causes: Vec<FieldError>,
+    },
+    /// 400: the request cannot be understood.
+    #[error("{0}")]
+    BadRequest(String),
+    /// 401: who is calling is not known.
+    #[error("Unauthorized")]
+    Unauthorized,
+    /// 403: the caller may not, or the state of the object's surroundings forbids it.
+    #[error("{resource} {name:?} is forbidden: {why}")]
+    Forbidden {
+        /// `plural.group`.
+        resource: String,
+        /// The object's name; may be empty.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// 405: the resource does not have this verb.
+    #[error("the server does not allow this method on the requested resource")]
+    MethodNotAllowed,
+    /// 406: no media type that the client takes.
+    #[error("only the following media types are accepted: {0}")]
+    NotAcceptable(String),
+    /// 415: a body that the server cannot read.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// 413: the body is too big.
+    #[error("Request entity too large: limit is {0}")]
+    TooLarge(usize),
+    /// 410: the wanted revision is no longer known, or not yet.
+    #[error("{0}")]
+    Expired(String),
+    /// 504 with a hint to retry: the wanted revision has not happened yet.
+    #[error("Too large resource version: {wanted}, current: {current}")]
+    FutureRevision {
+        /// What the client asked for.
+        wanted: u64,
+        /// What the store has.
+        current: u64,
+    },
+    /// 501-like refusals of what skiff does not do (yet): a 4xx, so that clients stop and say so.
+    #[error("skiff does not support {0}")]
+    Unsupported(String),
+    /// 503: try again.
+    #[error("{0}")]
+    Unavailable(String),
+    /// 500: what the client sees; the cause is in the log.
+    #[error("Internal error occurred: {0}")]
+    Internal(String),
+}
+
+fn causes_text(causes: &[FieldError]) -> String {
+    match causes {
+        [one] => one.to_string(),
+        many => format!("[{}]", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+impl ApiError {
+    /// The object of that kind and name is not there.
+    pub fn not_found(info: &KindInfo, name: &str) -> Self {
+        Self::NotFound { resource: info.resource(), name: name.to_owned() }
+    }
+
+    /// The object changed since it was read.
+    pub fn modified(info: &KindInfo, name: &str) -> Self {
+        Self::Conflict {
+            resource: info.resource(),
+            name: name.to_owned(),
+            why: "the object has been modified; please apply your changes to the latest version and try again".into(),
+        }
+    }
+
+    /// Fields are wrong.
+    pub fn invalid(info: &KindInfo, name: &str, causes: Vec<FieldError>) -> Self {
+        Self::Invalid { kind: info.qualified_kind(), name: name.to_owned(), causes }
+    }
+
+    /// What the caller can do about it.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound { .. } | Self::NoSuchResource => ErrorClass::NotFound,
+            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Expired(_) => ErrorClass::Conflict,
+            Self::Unavailable(_) | Self::FutureRevision { .. } | Self::Internal(_) => ErrorClass::Retry,
+            Self::Invalid { .. }
+            | Self::BadRequest(_)
+            | Self::Unauthorized
+            | Self::Forbidden { .. }
+            | Self::MethodNotAllowed
+            | Self::NotAcceptable(_)
+            | Self::UnsupportedMediaType(_)
+            | Self::TooLarge(_)
+            | Self::Unsupported(_) => ErrorClass::Invalid,
+        }
+    }
+
+    /// The HTTP status code.
+    pub fn code(&self) -> u16 {
+        self.code_and_reason().0
+    }
+
+    fn code_and_reason(&self) -> (u16, &'static str) {
+        match self {
+            Self::NotFound { .. } | Self::NoSuchResource => (404, "NotFound"),
+            Self::AlreadyExists { .. } => (409, "AlreadyExists"),
+            Self::Conflict { .. } => (409, "Conflict"),
+            Self::Invalid { .. } => (422, "Invalid"),
+            Self::BadRequest(_) | Self::Unsupported(_) => (400, "BadRequest"),
+            Self::Unauthorized => (401, "Unauthorized"),
+            Self::Forbidden { .. } => (403, "Forbidden"),
+            Self::MethodNotAllowed => (405, "MethodNotAllowed"),
+            Self::NotAcceptable(_) => (406, "NotAcceptable"),
+            Self::UnsupportedMediaType(_) => (415, "UnsupportedMediaType"),
+            Self::TooLarge(_) => (413, "RequestEntityTooLarge"),
+            Self::Expired(_) => (410, "Expired"),
+            Self::FutureRevision { .. } => (504, "Timeout"),
+            Self::Unavailable(_) => (503, "ServiceUnavailable"),
+            Self::Internal(_) => (500, "InternalError"),
+        }
+    }
+
+    /// The `metav1.Status` that clients get.
+    pub fn to_status(&self) -> Value {
+        let (code, reason) = self.code_and_reason();
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.to_string(), "reason": reason, "code": code,
+        });
+        if let Some(details) = self.details() {
+            status["details"] = details;
+        }
+        status
+    }
+
+    fn details(&self) -> Option<Value> {
+        let of = |resource: &str, name: &str| {
+            let (kind, group) = resource.split_once('.').unwrap_or((resource, ""));
+            let mut d = json!({ "kind": kind });
+            if !name.is_empty() {
+                d["name"] = json!(name);
+            }
+            if !group.is_empty() {
+                d["group"] = json!(group);
+            }
+            d
+        };
+        match self {
+            Self::NotFound { resource, name }
+            | Self::AlreadyExists { resource, name }
+            | Self::Conflict { resource, name, .. }
+            | Self::Forbidden { resource, name, .. } => Some(of(resource, name)),
+            Self::Invalid { kind, name, causes } => {
+                let mut d = of(kind, name);
+                d["causes"] = causes
+                    .iter()
+                    .map(|c| json!({ "reason": c.reason(), "message": c.body(), "field": c.path }))
+                    .collect();
+                Some(d)
+            }
+            Self::FutureRevision { .. } => Some(json!({
+                "causes": [{ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" }],
+                "retryAfterSeconds": 1,
+            })),
+            Self::NoSuchResource
+            | Self::BadRequest(_)
+            | Self::Unauthorized
+            | Self::MethodNotAllowed
+            | Self::NotAcceptable(_)
+            | Self::UnsupportedMediaType(_)
+            | Self::TooLarge(_)
+            | Self::Expired(_)
+            | Self::Unsupported(_)
+            | Self::Unavailable(_)
+            | Self::Internal(_) => None,
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Level 0: what knows nothing of Kubernetes or Docker. Everyone may call it; it calls std and small crates only.
+pub mod backoff;
+pub mod chain;
+pub mod clock;
+pub mod rng;
+pub mod task;

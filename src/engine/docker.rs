@@ -1,0 +1,1 @@
+//! The Docker engine, through bollard. The only file that names bollard.

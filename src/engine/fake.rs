@@ -1,0 +1,1 @@
+//! A deterministic engine for tests and the simulator.

@@ -1,0 +1,405 @@
+//! Level 1: the container engine seam. What skiff needs of Docker, in our own small types.
+//!
+//! Two implementations: `docker` (bollard; the only file that names it) and `fake` (deterministic, for tests and the simulator).
+//! `contract` is the one suite that both must pass.
+//!
+//! **Invariants**: every call is bounded in time; a call whose reply is lost may have happened, and each says how a second try reads.
+
+pub mod docker;
+pub mod fake;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+/// What went wrong with an engine call. The text names the call and the container, image or network.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// The engine cannot be reached: not installed, not running, or no permission. The text says which, and the remedy.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The call took longer than its bound. It may have happened.
+    #[error("{0}: no answer within {1:?}")]
+    TimedOut(String, Duration),
+    /// What the call names does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The name is taken, or the container's state forbids the call.
+    #[error("{0}")]
+    Conflict(String),
+    /// The engine refuses the request; trying again does not help.
+    #[error("{0}")]
+    Invalid(String),
+    /// The engine failed; trying again may help.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Label that names the cluster of every container, network and volume that skiff makes.
+pub const CLUSTER_LABEL: &str = "dev.skiff.cluster";
+
+/// How a container shares its network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// An address of its own on this network.
+    Bridge(String),
+    /// The network namespace of the container of this name or ID.
+    Container(String),
+    /// The host's.
+    Host,
+    /// None.
+    None,
+}
+
+/// How a container shares a namespace that is not the network's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NamespaceMode {
+    /// The engine's default: private.
+    #[default]
+    Private,
+    /// Its own, which others may join (IPC).
+    Shareable,
+    /// That of the container of this name or ID.
+    Container(String),
+    /// The host's.
+    Host,
+}
+
+/// What is mounted at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// A host path (`/…`) or a volume's name.
+    pub source: MountSource,
+    /// Where in the container.
+    pub target: String,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// What a mount shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountSource {
+    /// A path on the engine's host.
+    Path(String),
+    /// A named volume.
+    Volume(String),
+    /// Memory, of at most this many bytes.
+    Tmpfs(Option<u64>),
+}
+
+/// A container to create.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Its name; the engine refuses a second of the same name, which makes creation idempotent.
+    pub name: String,
+    /// An image reference or ID that the engine has.
+    pub image: String,
+    /// Replaces the image's entrypoint when not empty.
+    pub entrypoint: Vec<String>,
+    /// Replaces the image's command when not empty. When `entrypoint` is given and this is empty, there are no arguments.
+    pub command: Vec<String>,
+    /// Environment, in order.
+    pub env: Vec<(String, String)>,
+    /// Working directory; empty: the image's.
+    pub working_dir: String,
+    /// `UID[:GID]`; empty: the image's.
+    pub user: String,
+    /// Host name; only where the network is its own.
+    pub hostname: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Network; `None` is the engine's default bridge.
+    pub network: Option<NetworkMode>,
+    /// IPC namespace.
+    pub ipc: NamespaceMode,
+    /// PID namespace.
+    pub pid: NamespaceMode,
+    /// Mounts.
+    pub mounts: Vec<Mount>,
+    /// Memory limit in bytes.
+    pub memory_bytes: Option<i64>,
+    /// CPU limit in billionths of a CPU.
+    pub nano_cpus: Option<i64>,
+    /// Relative CPU weight (cgroup v1 shares).
+    pub cpu_shares: Option<i64>,
+    /// Capabilities to add.
+    pub cap_add: Vec<String>,
+    /// Capabilities to drop.
+    pub cap_drop: Vec<String>,
+    /// All rights on the host.
+    pub privileged: bool,
+    /// Read-only root file system.
+    pub read_only_root: bool,
+    /// `no-new-privileges`.
+    pub no_new_privileges: bool,
+    /// Keeps standard input open.
+    pub stdin: bool,
+    /// Gives a terminal.
+    pub tty: bool,
+    /// Signal of `stop`, e.g. `SIGTERM`; empty: the image's.
+    pub stop_signal: String,
+    /// Whether the engine itself restarts it when the engine starts (`unless-stopped`); never for pods.
+    pub restart_with_engine: bool,
+    /// Ports published on the host: (host address, host port, container port).
+    pub publish: Vec<(std::net::IpAddr, u16, u16)>,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Never started.
+    Created,
+    /// Running (or paused, which counts as running).
+    Running,
+    /// Ended, or being restarted by somebody else.
+    Exited,
+}
+
+/// A container as the engine knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// The engine's ID, 64 hexadecimal digits.
+    pub id: String,
+    /// Its name, without a leading slash.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The image reference it was created from.
+    pub image: String,
+    /// The image's ID (`sha256:…`).
+    pub image_id: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Exit code; meaningful when exited.
+    pub exit_code: i32,
+    /// Whether the kernel killed it for memory.
+    pub oom_killed: bool,
+    /// Why it could not start, in the engine's words; empty otherwise.
+    pub error: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it last started.
+    pub started_at: Option<Timestamp>,
+    /// When it last ended.
+    pub finished_at: Option<Timestamp>,
+    /// Its address on its own network.
+    pub ip: Option<Ipv4Addr>,
+    /// The process ID of its first process, on the engine's host; 0 when not running.
+    pub pid: i64,
+}
+
+/// What happened to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// It was created.
+    Created,
+    /// It started.
+    Started,
+    /// Somebody sent it this signal.
+    Killed(i32),
+    /// The kernel killed a process of it for memory.
+    OutOfMemory,
+    /// It ended with this exit code.
+    Died(i32),
+    /// It was removed.
+    Removed,
+}
+
+/// An engine event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// Something happened to a container of this cluster.
+    Container {
+        /// Its ID.
+        id: String,
+        /// Its name.
+        name: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// What.
+        kind: EventKind,
+        /// When, by the engine's clock.
+        at: Timestamp,
+    },
+    /// An image was tagged, pulled, loaded or removed: what is local may have changed.
+    Images,
+    /// The stream was interrupted (the engine restarted, say) and is back: events may have been lost, so list again.
+    Resync,
+}
+
+/// An image that the engine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// `sha256:…`.
+    pub id: String,
+    /// `repository:tag` names.
+    pub tags: Vec<String>,
+    /// `repository@sha256:…` names; none when it was built here.
+    pub digests: Vec<String>,
+    /// Size in bytes.
+    pub size_bytes: i64,
+    /// `USER` of the image.
+    pub user: String,
+    /// `ENTRYPOINT` and `CMD`, joined: empty when it has no program.
+    pub command: Vec<String>,
+    /// `STOPSIGNAL` of the image; empty when it has none.
+    pub stop_signal: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What a pull failed with; the texts are the engine's.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PullError {
+    /// The image does not exist, or may not be read: trying again at once does not help.
+    #[error("{0}")]
+    Refused(String),
+    /// The registry could not be reached or the engine failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Which part of a log to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Go on with what comes.
+    pub follow: bool,
+    /// Only the last lines.
+    pub tail: Option<u64>,
+    /// Only what came at or after this time.
+    pub since: Option<Timestamp>,
+    /// Begin every line with its time (RFC 3339, nanoseconds) and a space.
+    pub timestamps: bool,
+}
+
+/// What a command run in a container did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// Its exit code.
+    pub exit_code: i64,
+    /// The first 10 KiB of standard output and error, in order of arrival.
+    pub output: Bytes,
+}
+
+/// A network's facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The engine's ID.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its subnet in CIDR form.
+    pub subnet: String,
+    /// The gateway: the host's address on it.
+    pub gateway: Ipv4Addr,
+    /// The bridge interface on the engine's host.
+    pub bridge: String,
+}
+
+/// A network to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Its name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its subnet in CIDR form.
+    pub subnet: String,
+    /// The part of the subnet that containers get addresses from.
+    pub ip_range: String,
+    /// The host's address on it.
+    pub gateway: Ipv4Addr,
+    /// The bridge interface's name on the host (at most 15 characters).
+    pub bridge: String,
+}
+
+/// Facts about the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// E.g. `20.10.24`.
+    pub version: String,
+    /// E.g. `1.41`.
+    pub api_version: String,
+    /// Operating system of the engine's host, e.g. `Debian GNU/Linux 12 (bookworm)`.
+    pub os: String,
+    /// Kernel of the engine's host.
+    pub kernel: String,
+    /// E.g. `amd64`.
+    pub architecture: String,
+    /// Processors.
+    pub cpus: i64,
+    /// Memory in bytes.
+    pub memory_bytes: i64,
+    /// Whether it runs as an ordinary user.
+    pub rootless: bool,
+}
+
+/// A container engine. Every method is bounded in time; names and IDs are interchangeable where one is asked for.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Facts about the engine; the cheapest call, and so the health check.
+    async fn info(&self) -> Result<EngineInfo, EngineError>;
+
+    /// Every container of the cluster, dead ones included.
+    async fn list(&self) -> Result<Vec<Container>, EngineError>;
+    /// One container; `None` when it does not exist.
+    async fn inspect(&self, container: &str) -> Result<Option<Container>, EngineError>;
+    /// Creates a container and returns its ID. `Conflict` when the name is taken; `NotFound` when the image is missing.
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
+    /// Starts a container; fine when it runs already.
+    async fn start(&self, container: &str) -> Result<(), EngineError>;
+    /// Sends a signal by name (`SIGTERM`); fine when the container is not running or gone.
+    async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError>;
+    /// Removes a container, running or not; fine when it is gone.
+    async fn remove(&self, container: &str) -> Result<(), EngineError>;
+    /// Unpacks a tar archive into a directory of a container, running or not.
+    async fn upload(&self, container: &str, directory: &str, tar: Bytes) -> Result<(), EngineError>;
+    /// Runs a command in a running container and waits for it, at most `timeout`.
+    async fn exec(&self, container: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, EngineError>;
+    /// The container's output, in chunks, standard output and error together.
+    async fn logs(
+        &self,
+        container: &str,
+        options: &LogOptions,
+    ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError>;
+    /// What happens from now on. Never ends: an interrupted connection is made again, and [`EngineEvent::Resync`] says so.
+    /// The first item is a `Resync` too, sent once events after it are certain to arrive.
+    fn events(&self) -> BoxStream<'static, EngineEvent>;
+
+    /// One image; `None` when the engine does not have it.
+    async fn image(&self, reference: &str) -> Result<Option<Image>, EngineError>;
+    /// Every image.
+    async fn images(&self) -> Result<Vec<Image>, EngineError>;
+    /// Pulls an image.
+    async fn pull(&self, reference: &str) -> Result<(), PullError>;
+    /// Makes an image of one layer from a tar archive; `entrypoint` is its program, `labels` its labels.
+    async fn import_image(
+        &self,
+        reference: &str,
+        tar: Bytes,
+        entrypoint: &[String],
+        labels: &BTreeMap<String, String>,
+    ) -> Result<String, EngineError>;
+    /// Gives an image one more name.
+    async fn tag_image(&self, image: &str, reference: &str) -> Result<(), EngineError>;
+    /// Removes a name of an image, and the image with its last; fine when it is gone.
+    async fn remove_image(&self, reference: &str) -> Result<(), EngineError>;
+
+    /// One network; `None` when it does not exist.
+    async fn network(&self, name: &str) -> Result<Option<Network>, EngineError>;
+    /// Creates a network. `Conflict` when the name or the range is taken.
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<Network, EngineError>;
+    /// Removes a network; fine when it is gone.
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Creates a volume; fine when it exists. Returns its path on the engine's host.
+    async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError>;
+    /// The names of the cluster's volumes.
+    async fn volumes(&self) -> Result<Vec<String>, EngineError>;
+    /// Removes a volume; fine when it is gone.
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
+}

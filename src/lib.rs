@@ -1,0 +1,13 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod api;
+pub mod base;
+pub mod cli;
+pub mod controllers;
+pub mod engine;
+pub mod net;
+pub mod node;
+pub mod registry;
+pub mod roles;
+pub mod server;
+pub mod store;

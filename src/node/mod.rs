@@ -1,0 +1,2 @@
+//! Level 3: the node agent.
+pub mod streams;

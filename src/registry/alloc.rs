@@ -1,0 +1,1 @@
+//! Allocation of ClusterIPs and node ports.

@@ -1,0 +1,14 @@
+//! Level 2: the API as functions. Everything that reads or writes objects goes through here. May use `api`, `store`, `base`.
+//!
+//! - [`pipeline`]: decode → default → admit → validate → write, once, for every kind and verb.
+//! - [`client`]: [`client::Api`], the typed in-process client that controllers and the node agent use.
+//!
+//! Reads come from the store's memory and are exact: a read sees every write that was answered, so callers need no expectations.
+
+pub mod admission;
+pub mod alloc;
+pub mod client;
+pub mod events;
+pub mod pipeline;
+
+pub use pipeline::Registry;

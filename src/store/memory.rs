@@ -1,0 +1,1 @@
+//! A backend that keeps nothing: for tests and the simulator.

@@ -1,0 +1,219 @@
+//! Level 1: a revisioned key → bytes log with compare-and-swap and watch. Bytes and keys only; it knows no kinds.
+//!
+//! Guarantees:
+//! - A transaction that was answered `Ok` is on disk (for a disk backend), in one piece. One that was answered `Err` changed nothing.
+//! - Revisions grow by one per write, across all keys. Reads see every write that was answered.
+//! - A watcher sees every change of its prefix after its start revision, once, in order; or it is told that it cannot.
+//! - A slow watcher never slows a writer: its buffer is bounded, and past it the watcher is ended with [`WatchError::TooSlow`].
+//!
+//! The current state lives in memory, so reads never touch the disk; `disk` holds it durably, `log` the recent changes.
+//!
+//! **Not here**: what the bytes mean (`api`), who may write (`registry`).
+
+pub mod disk;
+pub mod hub;
+pub mod memory;
+
+use crate::api::meta::Revision;
+use bytes::Bytes;
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+/// Bytes to store, with the place where the commit writes the revision's decimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewValue {
+    /// What comes before the revision.
+    pub head: Vec<u8>,
+    /// What comes after it.
+    pub tail: Vec<u8>,
+}
+
+/// What the store keeps beside the bytes so that readers can select without decoding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Attrs {
+    /// Labels, for label selectors.
+    pub labels: BTreeMap<String, String>,
+    /// Selectable fields, for field selectors.
+    pub fields: BTreeMap<String, String>,
+    /// Index terms, e.g. `owner=<uid>`: [`Store::by_term`] finds the keys that have one.
+    pub terms: Vec<String>,
+}
+
+/// A key's current (or, in a change, former) state.
+#[derive(Debug)]
+pub struct Entry {
+    /// The key.
+    pub key: Arc<str>,
+    /// The bytes, revision included.
+    pub value: Bytes,
+    /// Where the revision's digits are in `value`.
+    pub revision_at: std::ops::Range<usize>,
+    /// What was indexed at the write.
+    pub attrs: Attrs,
+    /// The revision that created the key.
+    pub created: Revision,
+    /// The revision that wrote this state.
+    pub modified: Revision,
+    /// The decoded form, made by the first reader that wants it and shared by the rest.
+    pub decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Entry {
+    /// The bytes with another revision in place of this state's: how a watch shows a deletion.
+    pub fn value_at(&self, revision: Revision) -> Bytes {
+        let digits = revision.to_string();
+        let mut v = Vec::with_capacity(self.value.len() + digits.len());
+        v.extend_from_slice(&self.value[..self.revision_at.start]);
+        v.extend_from_slice(digits.as_bytes());
+        v.extend_from_slice(&self.value[self.revision_at.end..]);
+        v.into()
+    }
+}
+
+/// What must hold for a transaction to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The key does not exist.
+    Absent(String),
+    /// The key's last write was this revision.
+    Unchanged(String, Revision),
+}
+
+/// One write of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Creates or replaces a key.
+    Put {
+        /// The key.
+        key: String,
+        /// The bytes.
+        value: NewValue,
+        /// What to index.
+        attrs: Attrs,
+    },
+    /// Removes a key.
+    Delete {
+        /// The key.
+        key: String,
+    },
+}
+
+/// Writes that happen together, or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// All must hold.
+    pub expect: Vec<Expect>,
+    /// All are done, each with its own revision, in this order.
+    pub writes: Vec<Write>,
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The revision of the last write.
+    pub revision: Revision,
+    /// The changes, in order.
+    pub changes: Vec<Arc<Change>>,
+}
+
+/// One committed write.
+#[derive(Debug)]
+pub struct Change {
+    /// Its revision.
+    pub revision: Revision,
+    /// The key.
+    pub key: Arc<str>,
+    /// The state before; `None`: the key was created.
+    pub before: Option<Arc<Entry>>,
+    /// The state after; `None`: the key was deleted.
+    pub after: Option<Arc<Entry>>,
+}
+
+/// Why a transaction did not happen.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TxnError {
+    /// An expectation does not hold; here is what the key has.
+    #[error("{key} is not as expected")]
+    Unexpected {
+        /// The key.
+        key: String,
+        /// Its state now.
+        found: Option<Arc<Entry>>,
+    },
+    /// The disk refused: read-only, full, broken. Nothing was changed. The text names the file and the remedy.
+    #[error("{0}")]
+    Disk(String),
+}
+
+/// Why a watch cannot start, or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    /// Changes after the wanted revision are no longer known. The oldest revision to start from is given.
+    #[error("revision is too old: the oldest known is {oldest}")]
+    Compacted {
+        /// The oldest revision that a watch can start from.
+        oldest: Revision,
+    },
+    /// The watcher did not keep up.
+    #[error("the watcher is too slow")]
+    TooSlow,
+}
+
+/// Where the state is kept durably.
+pub trait Backend: Send + 'static {
+    /// Everything that was committed, and the last revision.
+    fn load(&mut self) -> Result<(Revision, Vec<Entry>), String>;
+    /// Writes the changes of one or more transactions durably, all or none.
+    fn commit(&mut self, changes: &[Arc<Change>]) -> Result<(), String>;
+}
+
+/// Entries of a prefix at one revision, in key order.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The store's revision when it was taken.
+    pub revision: Revision,
+    /// The entries.
+    pub entries: Vec<Arc<Entry>>,
+}
+
+/// The store. Clones share one state.
+#[derive(Clone, Debug)]
+pub struct Store;
+
+impl Store {
+    /// Loads what the backend holds. A durable backend commits on a thread of its own (`durable`); a memory backend commits in the
+    /// caller, so that the simulator stays on one thread.
+    pub fn open(_backend: impl Backend, _durable: bool) -> Result<Self, String> {
+        todo!()
+    }
+    /// The last revision.
+    pub fn revision(&self) -> Revision {
+        todo!()
+    }
+    /// A key's entry.
+    pub fn get(&self, _key: &str) -> Option<Arc<Entry>> {
+        todo!()
+    }
+    /// The entries whose key begins with `prefix`, in key order.
+    pub fn range(&self, _prefix: &str) -> Snapshot {
+        todo!()
+    }
+    /// The entries that have an index term, in key order.
+    pub fn by_term(&self, _term: &str) -> Vec<Arc<Entry>> {
+        todo!()
+    }
+    /// Does a transaction. It is on disk when this returns `Ok`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not undo the transaction: it may or may not happen.
+    pub async fn commit(&self, _txn: Txn) -> Result<Committed, TxnError> {
+        todo!()
+    }
+    /// Changes after `from` of the keys that begin with `prefix`.
+    pub fn watch(&self, _prefix: &str, _from: Revision) -> Result<hub::Watch, WatchError> {
+        todo!()
+    }
+}
