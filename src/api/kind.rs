@@ -8,12 +8,14 @@
 
 use super::{
     field::FieldError,
+    names,
     object::{DynObject, Object},
     selector::Fields,
     table::Column,
 };
 use jiff::Timestamp;
-use std::marker::PhantomData;
+use serde_json::Value;
+use std::{borrow::Cow, marker::PhantomData};
 
 /// Where a kind's objects live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +157,7 @@ pub trait Kind: Send + Sync + 'static {
         Fields::new()
     }
     /// The cells of one printed row, in the order of `INFO.columns`.
-    fn row(obj: &Self::Object, now: Timestamp) -> Vec<serde_json::Value>;
+    fn row(obj: &Self::Object, now: Timestamp) -> Vec<Value>;
     /// How the object scales; `None` when the kind has no `scale`.
     fn scale(_obj: &Self::Object) -> Option<ScaleView> {
         None
@@ -170,6 +172,31 @@ pub trait Kind: Send + Sync + 'static {
     fn warnings(_obj: &Self::Object) -> Vec<String> {
         Vec::new()
     }
+    /// What is wrong with a name. A `generateName` prefix is checked by [`ErasedKind::validate_name_prefix`].
+    fn validate_name(name: &str) -> Vec<String> {
+        names::dns1123_subdomain(name)
+    }
+    /// The labels that field selectors may use beside `metadata.name` and `metadata.namespace`, each with the key in the stored
+    /// kind's [`Kind::selectable_fields`] that it means. They differ only for a view.
+    fn field_labels() -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+    /// For a view (`INFO.stored_as`): makes the JSON that is stored from JSON of this kind.
+    fn to_stored(json: Value) -> Value {
+        json
+    }
+    /// For a view (`INFO.stored_as`): makes JSON of this kind from the JSON that is stored.
+    fn from_stored(json: Value) -> Value {
+        json
+    }
+}
+
+/// Reads stored bytes as an object of this kind; a view converts them.
+pub fn read_stored<K: Kind>(stored: &[u8]) -> Result<K::Object, serde_json::Error> {
+    if K::INFO.stored_as.is_none() {
+        return serde_json::from_slice(stored);
+    }
+    serde_json::from_value(K::from_stored(serde_json::from_slice(stored)?))
 }
 
 /// A [`Kind`] without its type. Objects passed in must be of this kind; anything else is a bug and panics.
@@ -177,8 +204,8 @@ pub trait ErasedKind: Send + Sync {
     /// Its facts.
     fn info(&self) -> &'static KindInfo;
     /// Reads JSON into a typed object; unknown fields are dropped (the caller has reported them).
-    fn decode(&self, json: serde_json::Value) -> Result<Box<dyn DynObject>, serde_json::Error>;
-    /// Reads stored bytes into a typed object.
+    fn decode(&self, json: Value) -> Result<Box<dyn DynObject>, serde_json::Error>;
+    /// Reads stored bytes into a typed object; a view converts them.
     fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error>;
     /// See [`Kind::set_defaults`].
     fn set_defaults(&self, obj: &mut dyn DynObject);
@@ -201,7 +228,7 @@ pub trait ErasedKind: Send + Sync {
     /// See [`Kind::selectable_fields`].
     fn selectable_fields(&self, obj: &dyn DynObject) -> Fields;
     /// See [`Kind::row`].
-    fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<serde_json::Value>;
+    fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<Value>;
     /// See [`Kind::scale`].
     fn scale(&self, obj: &dyn DynObject) -> Option<ScaleView>;
     /// See [`Kind::set_scale`].
@@ -210,6 +237,16 @@ pub trait ErasedKind: Send + Sync {
     fn grace_period_secs(&self, obj: &dyn DynObject) -> Option<i64>;
     /// See [`Kind::warnings`].
     fn warnings(&self, obj: &dyn DynObject) -> Vec<String>;
+    /// See [`Kind::validate_name`].
+    fn validate_name(&self, name: &str) -> Vec<String>;
+    /// What is wrong with a `generateName` prefix: the rules of the name, but it may end in `-`.
+    fn validate_name_prefix(&self, prefix: &str) -> Vec<String>;
+    /// See [`Kind::field_labels`].
+    fn field_labels(&self) -> &'static [(&'static str, &'static str)];
+    /// The bytes to store for an object: its JSON, or for a view the JSON of the stored kind.
+    fn stored_bytes(&self, obj: &dyn DynObject) -> Vec<u8>;
+    /// The bytes to serve for stored bytes: the same, or for a view the JSON of this kind.
+    fn served_bytes<'a>(&self, stored: &'a [u8]) -> Result<Cow<'a, [u8]>, serde_json::Error>;
 }
 
 /// The erased form of a kind: `&Erased::<Pods>::NEW` is a row of the table.
@@ -233,11 +270,11 @@ impl<K: Kind> ErasedKind for Erased<K> {
     fn info(&self) -> &'static KindInfo {
         &K::INFO
     }
-    fn decode(&self, json: serde_json::Value) -> Result<Box<dyn DynObject>, serde_json::Error> {
+    fn decode(&self, json: Value) -> Result<Box<dyn DynObject>, serde_json::Error> {
         Ok(Box::new(serde_json::from_value::<K::Object>(json)?))
     }
     fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error> {
-        Ok(Box::new(serde_json::from_slice::<K::Object>(json)?))
+        Ok(Box::new(read_stored::<K>(json)?))
     }
     fn set_defaults(&self, obj: &mut dyn DynObject) {
         K::set_defaults(cast_mut::<K>(obj));
@@ -269,7 +306,7 @@ impl<K: Kind> ErasedKind for Erased<K> {
     fn selectable_fields(&self, obj: &dyn DynObject) -> Fields {
         K::selectable_fields(cast::<K>(obj))
     }
-    fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<serde_json::Value> {
+    fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<Value> {
         K::row(cast::<K>(obj), now)
     }
     fn scale(&self, obj: &dyn DynObject) -> Option<ScaleView> {
@@ -283,5 +320,29 @@ impl<K: Kind> ErasedKind for Erased<K> {
     }
     fn warnings(&self, obj: &dyn DynObject) -> Vec<String> {
         K::warnings(cast::<K>(obj))
+    }
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        K::validate_name(name)
+    }
+    fn validate_name_prefix(&self, prefix: &str) -> Vec<String> {
+        K::validate_name(&names::mask_trailing_dash(prefix))
+    }
+    fn field_labels(&self) -> &'static [(&'static str, &'static str)] {
+        K::field_labels()
+    }
+    fn stored_bytes(&self, obj: &dyn DynObject) -> Vec<u8> {
+        let json = obj.to_json();
+        if K::INFO.stored_as.is_none() {
+            return json;
+        }
+        let value = serde_json::from_slice(&json).expect("an object's own JSON parses");
+        serde_json::to_vec(&K::to_stored(value)).expect("a JSON value has string keys only")
+    }
+    fn served_bytes<'a>(&self, stored: &'a [u8]) -> Result<Cow<'a, [u8]>, serde_json::Error> {
+        if K::INFO.stored_as.is_none() {
+            return Ok(Cow::Borrowed(stored));
+        }
+        let value = K::from_stored(serde_json::from_slice(stored)?);
+        serde_json::to_vec(&value).map(Cow::Owned)
     }
 }

@@ -4,17 +4,51 @@
 //! 4. a manifest and its golden in the file's tests; 5. its merge keys in `schema.rs`, if it has lists that Kubernetes merges.
 
 pub mod config_map;
+pub mod deployment;
+pub mod endpoint_slice;
+pub mod endpoints;
+pub mod event;
+pub mod event_v1;
+pub mod lease;
+pub mod namespace;
+pub mod node;
 pub mod pod;
+pub mod replica_set;
+pub mod replication_controller;
+pub mod secret;
+pub mod service;
+pub mod service_account;
 
 use super::kind::{Erased, ErasedKind};
 
 /// Every kind that the API serves.
 pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<config_map::ConfigMaps>::NEW,
+    &Erased::<endpoints::EndpointsKind>::NEW,
+    &Erased::<event::Events>::NEW,
+    &Erased::<namespace::Namespaces>::NEW,
+    &Erased::<node::Nodes>::NEW,
     &Erased::<pod::Pods>::NEW,
+    &Erased::<replication_controller::ReplicationControllers>::NEW,
+    &Erased::<secret::Secrets>::NEW,
+    &Erased::<service_account::ServiceAccounts>::NEW,
+    &Erased::<service::Services>::NEW,
+    &Erased::<deployment::Deployments>::NEW,
+    &Erased::<replica_set::ReplicaSets>::NEW,
+    &Erased::<lease::Leases>::NEW,
+    &Erased::<endpoint_slice::EndpointSlices>::NEW,
+    &Erased::<event_v1::EventsV1>::NEW,
 ];
 
 /// The kind with this group and plural, if it is served.
 pub fn by_plural(group: &str, plural: &str) -> Option<&'static dyn ErasedKind> {
     KINDS.iter().copied().find(|k| k.info().group == group && k.info().plural == plural)
+}
+
+/// The kind with this group, version and kind name, if it is served.
+pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static dyn ErasedKind> {
+    KINDS.iter().copied().find(|k| {
+        let info = k.info();
+        info.group == group && info.version == version && info.kind == kind
+    })
 }

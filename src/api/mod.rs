@@ -3,6 +3,7 @@ pub mod field;
 pub mod kind;
 pub mod kinds;
 pub mod meta;
+pub mod names;
 pub mod object;
 pub mod patch;
 pub mod schema;

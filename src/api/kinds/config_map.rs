@@ -6,7 +6,7 @@ use crate::api::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The kind `ConfigMap`.
 #[derive(Debug)]
@@ -25,13 +25,12 @@ impl Kind for ConfigMaps {
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
         subresources: &[],
-        columns: &[Column::name(), Column::text("Data", ""), Column::age()],
+        columns: &[Column::name(), Column::age()],
         stored_as: None,
         schema: "io.k8s.api.core.v1.ConfigMap",
     };
 
     fn row(obj: &ConfigMap, now: Timestamp) -> Vec<Value> {
-        let n = obj.data.iter().flatten().count() + obj.binary_data.iter().flatten().count();
-        vec![table::name(&obj.metadata), json!(n.to_string()), table::age(&obj.metadata, now)]
+        vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
     }
 }

@@ -1,7 +1,7 @@
 //! `Pod`, core/v1.
 
 use crate::api::{
-    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope},
+    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope, Subresource},
     table::{self, Column},
 };
 use jiff::Timestamp;
@@ -11,6 +11,14 @@ use serde_json::Value;
 /// The kind `Pod`.
 #[derive(Debug)]
 pub struct Pods;
+
+const ATTACH: Subresource =
+    Subresource { name: "attach", body: Some(("", "v1", "PodAttachOptions")), verbs: &["create", "get"] };
+const EXEC: Subresource =
+    Subresource { name: "exec", body: Some(("", "v1", "PodExecOptions")), verbs: &["create", "get"] };
+const LOG: Subresource = Subresource { name: "log", body: None, verbs: &["get"] };
+const PORT_FORWARD: Subresource =
+    Subresource { name: "portforward", body: Some(("", "v1", "PodPortForwardOptions")), verbs: &["create", "get"] };
 
 impl Kind for Pods {
     type Object = Pod;
@@ -24,7 +32,7 @@ impl Kind for Pods {
         categories: &["all"],
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
-        subresources: &[STATUS],
+        subresources: &[STATUS, ATTACH, EXEC, LOG, PORT_FORWARD],
         columns: &[Column::name(), Column::age()],
         stored_as: None,
         schema: "io.k8s.api.core.v1.Pod",
