@@ -168,6 +168,12 @@ pub trait Kind: Send + Sync + 'static {
     fn grace_period_secs(_obj: &Self::Object) -> Option<i64> {
         None
     }
+    /// Whether something of the kind's own (a namespace's content) keeps a deleted object from going.
+    fn blocks_removal(_obj: &Self::Object) -> bool {
+        false
+    }
+    /// Says in the object that it has been marked for deletion.
+    fn on_marked(_obj: &mut Self::Object) {}
     /// What a client should be warned of when it writes this object.
     fn warnings(_obj: &Self::Object) -> Vec<String> {
         Vec::new()
@@ -235,6 +241,10 @@ pub trait ErasedKind: Send + Sync {
     fn set_scale(&self, obj: &mut dyn DynObject, replicas: i32);
     /// See [`Kind::grace_period_secs`].
     fn grace_period_secs(&self, obj: &dyn DynObject) -> Option<i64>;
+    /// See [`Kind::blocks_removal`].
+    fn blocks_removal(&self, obj: &dyn DynObject) -> bool;
+    /// See [`Kind::on_marked`].
+    fn on_marked(&self, obj: &mut dyn DynObject);
     /// See [`Kind::warnings`].
     fn warnings(&self, obj: &dyn DynObject) -> Vec<String>;
     /// See [`Kind::validate_name`].
@@ -317,6 +327,12 @@ impl<K: Kind> ErasedKind for Erased<K> {
     }
     fn grace_period_secs(&self, obj: &dyn DynObject) -> Option<i64> {
         K::grace_period_secs(cast::<K>(obj))
+    }
+    fn blocks_removal(&self, obj: &dyn DynObject) -> bool {
+        K::blocks_removal(cast::<K>(obj))
+    }
+    fn on_marked(&self, obj: &mut dyn DynObject) {
+        K::on_marked(cast_mut::<K>(obj));
     }
     fn warnings(&self, obj: &dyn DynObject) -> Vec<String> {
         K::warnings(cast::<K>(obj))

@@ -1,1 +1,317 @@
-//! Allocation of ClusterIPs and node ports.
+//! Allocation: the ClusterIPs and node ports of Services.
+//!
+//! What is taken is read from the Services themselves, so there is nothing to repair after a crash. One Service is written at a time
+//! ([`Allocator::begin`]), so that two cannot take the same number.
+//! **Source**: `pkg/registry/core/service/storage/alloc.go`, v1.37.
+
+use super::{Registry, pipeline::Config};
+use crate::{
+    api::{
+        field::FieldError,
+        kind::Kind as _,
+        kinds::service::Services,
+        object::DynObject,
+        status::ApiError,
+    },
+    base::rng::Rng,
+};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+
+/// How many random draws are made before the range is searched from its start.
+const DRAWS_MAX: usize = 32;
+
+/// Serialises the writes that allocate.
+#[derive(Debug, Default)]
+pub(super) struct Allocator(Arc<tokio::sync::Mutex<()>>);
+
+impl Allocator {
+    /// Waits for its turn when this object takes numbers. Hold the guard until the object is written.
+    pub(super) async fn begin(&self, obj: &dyn DynObject) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        match obj.as_any().is::<Service>() {
+            true => Some(Arc::clone(&self.0).lock_owned().await),
+            false => None,
+        }
+    }
+}
+
+/// What other Services have.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Taken {
+    ips: BTreeSet<Ipv4Addr>,
+    node_ports: BTreeSet<(String, i32)>,
+}
+
+/// Gives a new Service its numbers.
+pub(super) fn on_create(registry: &Registry, obj: &mut dyn DynObject) -> Result<(), ApiError> {
+    let Some(service) = obj.as_any_mut().downcast_mut::<Service>() else { return Ok(()) };
+    allocate(registry, service)
+}
+
+/// Gives a changed Service the numbers that its new form needs; it keeps those it has.
+pub(super) fn on_update(registry: &Registry, new: &mut dyn DynObject, old: &dyn DynObject) -> Result<(), ApiError> {
+    let Some(old) = old.as_any().downcast_ref::<Service>() else { return Ok(()) };
+    let Some(service) = new.as_any_mut().downcast_mut::<Service>() else { return Ok(()) };
+    if let (Some(new), Some(old)) = (&mut service.spec, &old.spec) {
+        keep_numbers(new, old);
+    }
+    allocate(registry, service)
+}
+
+fn allocate(registry: &Registry, service: &mut Service) -> Result<(), ApiError> {
+    let taken = taken_by_others(registry, service.metadata.uid.as_deref());
+    let Some(spec) = &mut service.spec else { return Ok(()) };
+    let errors = decide(spec, &taken, registry.config(), registry.rng());
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(&Services::INFO, service.metadata.name.as_deref().unwrap_or_default(), errors))
+}
+
+fn taken_by_others(registry: &Registry, uid: Option<&str>) -> Taken {
+    let mut taken = Taken::default();
+    taken.ips.insert(registry.config().dns_ip);
+    for other in registry.api::<Services>().list("").items {
+        let Some(spec) = &other.spec else { continue };
+        let is_dns = spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok()) == Some(registry.config().dns_ip);
+        if other.metadata.uid.as_deref() == uid {
+            if is_dns {
+                taken.ips.remove(&registry.config().dns_ip);
+            }
+            continue;
+        }
+        taken.ips.extend(spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<Ipv4Addr>().ok()));
+        for port in spec.ports.iter().flatten() {
+            taken.node_ports.extend(port.node_port.filter(|n| *n != 0).map(|n| (protocol(port).to_owned(), n)));
+        }
+    }
+    taken
+}
+
+fn protocol(port: &ServicePort) -> &str {
+    port.protocol.as_deref().unwrap_or("TCP")
+}
+
+fn kind_of(spec: &ServiceSpec) -> &str {
+    spec.type_.as_deref().unwrap_or("ClusterIP")
+}
+
+fn has_node_ports(spec: &ServiceSpec) -> bool {
+    match kind_of(spec) {
+        "NodePort" => true,
+        "LoadBalancer" => spec.allocate_load_balancer_node_ports != Some(false),
+        _ => false,
+    }
+}
+
+fn has_cluster_ip(spec: &ServiceSpec) -> bool {
+    kind_of(spec) != "ExternalName"
+}
+
+/// Copies what the old Service had where the new one leaves it open, and drops what its new type has not.
+/// Source: `patchAllocatedValues` and `dropTypeDependentFields`, service/strategy.go.
+fn keep_numbers(new: &mut ServiceSpec, old: &ServiceSpec) {
+    if has_cluster_ip(new) && has_cluster_ip(old) && new.cluster_ip.as_deref().unwrap_or_default().is_empty() {
+        new.cluster_ip.clone_from(&old.cluster_ip);
+        new.cluster_ips.clone_from(&old.cluster_ips);
+    }
+    let olds: Vec<_> = old.ports.iter().flatten().collect();
+    let same = |p: &ServicePort, o: &ServicePort| protocol(p) == protocol(o) && p.port == o.port;
+    if has_node_ports(new) && has_node_ports(old) {
+        for port in new.ports.iter_mut().flatten().filter(|p| p.node_port.unwrap_or(0) == 0) {
+            port.node_port = olds.iter().find(|o| same(port, o)).and_then(|o| o.node_port);
+        }
+    }
+    if !has_node_ports(new) && has_node_ports(old) {
+        for port in new.ports.iter_mut().flatten() {
+            if olds.iter().any(|o| o.node_port == port.node_port) {
+                port.node_port = None;
+            }
+        }
+    }
+    if !has_cluster_ip(new) && has_cluster_ip(old) && new.cluster_ip == old.cluster_ip {
+        new.cluster_ip = None;
+        new.cluster_ips = None;
+    }
+}
+
+/// Fills a Service's address, families and node ports from what is free, or says what cannot be had.
+fn decide(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng: &Rng) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if has_cluster_ip(spec) {
+        errors.extend(decide_ip(spec, taken, config, rng).err());
+        spec.ip_families.get_or_insert_with(|| vec!["IPv4".to_owned()]);
+        spec.ip_family_policy.get_or_insert_with(|| "SingleStack".to_owned());
+    }
+    if has_node_ports(spec) {
+        errors.extend(decide_node_ports(spec, taken, config, rng));
+    }
+    errors
+}
+
+fn decide_ip(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng: &Rng) -> Result<(), FieldError> {
+    let given = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
+    let given = given.or_else(|| spec.cluster_ips.iter().flatten().next().cloned());
+    let ip = match given.as_deref() {
+        Some("None") => "None".to_owned(),
+        Some(text) => check_ip(text, taken, config)?,
+        None => free_ip(taken, config, rng)
+            .ok_or_else(|| {
+                let why = "failed to allocate a serviceIP: range is full";
+                FieldError::invalid("spec.clusterIPs", Vec::<String>::new(), why)
+            })?
+            .to_string(),
+    };
+    spec.cluster_ips = Some(vec![ip.clone()]);
+    spec.cluster_ip = Some(ip);
+    Ok(())
+}
+
+fn range(config: &Config) -> (u32, u32) {
+    let (first, prefix) = config.service_cidr;
+    let first = u32::from(first);
+    (first, first + (1u32 << (32 - u32::from(prefix))) - 1)
+}
+
+fn check_ip(text: &str, taken: &Taken, config: &Config) -> Result<String, FieldError> {
+    let refuse = |why: String| FieldError::invalid("spec.clusterIPs", [text], why);
+    let Ok(ip) = text.parse::<Ipv4Addr>() else {
+        return Err(refuse("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()));
+    };
+    let (first, last) = range(config);
+    if u32::from(ip) <= first || u32::from(ip) >= last {
+        let (base, prefix) = config.service_cidr;
+        return Err(refuse(format!(
+            "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {base}/{prefix}"
+        )));
+    }
+    if taken.ips.contains(&ip) {
+        return Err(refuse(format!("failed to allocate IP {ip}: provided IP is already allocated")));
+    }
+    Ok(text.to_owned())
+}
+
+/// A free address: the low part of the range is left to addresses that users choose.
+/// Source: `calculateRangeOffset`, ipallocator: a sixteenth of the range, 16 to 256 addresses.
+fn free_ip(taken: &Taken, config: &Config, rng: &Rng) -> Option<Ipv4Addr> {
+    let (first, last) = range(config);
+    let upper = first + ((last - first) / 16).clamp(16, 256);
+    let drawn = (0..DRAWS_MAX).map(|_| rng.between(u64::from(upper), u64::from(last)));
+    let drawn = drawn.map(|n| u32::try_from(n).expect("drawn between two u32"));
+    drawn.chain(upper..last).chain(first + 1..upper).map(Ipv4Addr::from).find(|ip| !taken.ips.contains(ip))
+}
+
+fn decide_node_ports(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng: &Rng) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut used = taken.node_ports.clone();
+    let ports = spec.ports.get_or_insert_default();
+    for (i, port) in ports.iter().enumerate() {
+        let Some(wanted) = port.node_port.filter(|n| *n != 0) else { continue };
+        let (path, (first, last)) = (format!("spec.ports[{i}].nodePort"), config.node_ports);
+        if wanted < i32::from(first) || wanted > i32::from(last) {
+            let why =
+                format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+            errors.push(FieldError::invalid(path, wanted, why));
+        } else if !used.insert((protocol(port).to_owned(), wanted)) {
+            errors.push(FieldError::invalid(path, wanted, "provided port is already allocated"));
+        }
+    }
+    for (i, port) in ports.iter_mut().enumerate().filter(|(_, p)| p.node_port.unwrap_or(0) == 0) {
+        match free_node_port(protocol(port), &used, config, rng) {
+            Some(free) => {
+                used.insert((protocol(port).to_owned(), free));
+                port.node_port = Some(free);
+            }
+            None => errors.push(FieldError::invalid(
+                format!("spec.ports[{i}].nodePort"),
+                port.node_port,
+                "failed to allocate a nodePort: range is full",
+            )),
+        }
+    }
+    errors
+}
+
+/// A free node port: the first 86 are left to users. Source: `calculateRangeOffset`, portallocator.
+fn free_node_port(protocol: &str, used: &BTreeSet<(String, i32)>, config: &Config, rng: &Rng) -> Option<i32> {
+    let (first, last) = (i32::from(config.node_ports.0), i32::from(config.node_ports.1));
+    let upper = (first + 86).min(last);
+    let drawn = (0..DRAWS_MAX).map(|_| {
+        let n = rng.between(u64::from(upper.unsigned_abs()), u64::from(last.unsigned_abs()) + 1);
+        i32::try_from(n).expect("drawn between two ports")
+    });
+    drawn.chain(upper..=last).chain(first..upper).find(|n| !used.contains(&(protocol.to_owned(), *n)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            service_cidr: (Ipv4Addr::new(10, 245, 0, 0), 16),
+            dns_ip: Ipv4Addr::new(10, 245, 0, 10),
+            node_ports: (30000, 32767),
+        }
+    }
+
+    fn node_port_service(node_port: Option<i32>) -> ServiceSpec {
+        ServiceSpec {
+            type_: Some("NodePort".into()),
+            ports: Some(vec![ServicePort { port: 8080, node_port, ..Default::default() }]),
+            ..Default::default()
+        }
+    }
+
+    fn texts(errors: Vec<FieldError>) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_service_gets_an_address_and_a_node_port_of_its_own() {
+        let mut spec = node_port_service(None);
+        assert_eq!(decide(&mut spec, &Taken::default(), &config(), &Rng::seeded(1)), []);
+        let ip: Ipv4Addr = spec.cluster_ip.unwrap().parse().unwrap();
+        assert_eq!(ip.octets()[..2], [10, 245]);
+        assert!((30086..=32767).contains(&spec.ports.unwrap()[0].node_port.unwrap()));
+    }
+
+    #[test]
+    fn a_node_port_out_of_range_or_taken_is_refused_in_kubernetes_words() {
+        let mut taken = Taken::default();
+        taken.node_ports.insert(("TCP".into(), 30000));
+        let errors = decide(&mut node_port_service(Some(30000)), &taken, &config(), &Rng::seeded(1));
+        assert_eq!(texts(errors), ["spec.ports[0].nodePort: Invalid value: 30000: provided port is already allocated"]);
+        let errors = decide(&mut node_port_service(Some(80)), &taken, &config(), &Rng::seeded(1));
+        assert_eq!(
+            texts(errors),
+            ["spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. \
+              The range of valid ports is 30000-32767"]
+        );
+    }
+
+    #[test]
+    fn an_update_keeps_the_numbers_and_a_change_of_type_drops_them() {
+        let mut old = node_port_service(Some(30000));
+        assert_eq!(decide(&mut old, &Taken::default(), &config(), &Rng::seeded(1)), []);
+        let mut same = node_port_service(None);
+        keep_numbers(&mut same, &old);
+        assert_eq!((&same.cluster_ip, &same.ports), (&old.cluster_ip, &old.ports));
+        let mut plain = ServiceSpec { type_: Some("ClusterIP".into()), ..old.clone() };
+        keep_numbers(&mut plain, &old);
+        assert_eq!(plain.ports.unwrap()[0].node_port, None);
+    }
+
+    #[test]
+    fn every_port_of_a_full_range_is_found_and_then_none() {
+        let config = Config { node_ports: (30000, 30003), ..config() };
+        let mut taken = Taken::default();
+        for _ in 0..4 {
+            let mut spec = node_port_service(None);
+            assert_eq!(decide(&mut spec, &taken, &config, &Rng::seeded(3)), []);
+            taken.node_ports.insert(("TCP".into(), spec.ports.unwrap()[0].node_port.unwrap()));
+        }
+        let errors = decide(&mut node_port_service(None), &taken, &config, &Rng::seeded(3));
+        assert_eq!(texts(errors).len(), 1);
+    }
+}

@@ -1,10 +1,38 @@
 //! Records Events: what a user sees in `kubectl describe` and `kubectl get events`.
 //!
-//! Recording never blocks and never fails the caller; repeats of one event raise its count, as in client-go.
+//! Recording never blocks and never fails the caller: events go into a bounded queue that one task empties in batches, so that
+//! their writes share disk flushes. Repeats of one event raise its count, as in client-go (`tools/record/events_cache.go`, v1.37).
 
 use super::Registry;
-use crate::api::kind::Kind;
-use k8s_openapi::api::core::v1::ObjectReference;
+use crate::{
+    api::{
+        kind::Kind,
+        kinds::event::Events,
+        meta::ObjectKey,
+        object::Object as _,
+        status::{ApiError, ErrorClass},
+    },
+    base::{chain::chain, task::Drain},
+};
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Mutex,
+};
+use tokio::sync::Notify;
+use tracing::{debug, warn};
+
+/// Events that wait to be written; past it the oldest are dropped.
+const QUEUE_MAX: usize = 4096;
+/// Events that are written at the same time.
+const BATCH_MAX: usize = 64;
+/// Repeated events that are remembered.
+const KNOWN_MAX: usize = 4096;
 
 /// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +58,20 @@ impl Recorder {
 
     /// Records that something happened to an object.
     pub fn record(&self, about: &ObjectReference, severity: Severity, reason: &str, message: &str) {
-        let _ = (about, severity, reason, message, &self.registry, self.component);
-        todo!()
+        self.registry.events().push(Recorded {
+            about: about.clone(),
+            severity,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            component: self.component,
+            at: self.registry.clock().now(),
+            count: 1,
+        });
     }
 }
 
 /// The reference by which an event names its object.
 pub fn reference<K: Kind>(obj: &K::Object) -> ObjectReference {
-    use crate::api::object::Object as _;
     let meta = obj.meta();
     ObjectReference {
         api_version: Some(K::INFO.api_version()),
@@ -47,5 +81,141 @@ pub fn reference<K: Kind>(obj: &K::Object) -> ObjectReference {
         uid: meta.uid.clone(),
         resource_version: meta.resource_version.clone(),
         field_path: None,
+    }
+}
+
+/// The events that wait to be written.
+#[derive(Debug, Default)]
+pub(super) struct EventQueue {
+    waiting: Mutex<VecDeque<Recorded>>,
+    arrived: Notify,
+}
+
+#[derive(Clone, Debug)]
+struct Recorded {
+    about: ObjectReference,
+    severity: Severity,
+    reason: String,
+    message: String,
+    component: &'static str,
+    at: Timestamp,
+    count: i32,
+}
+
+/// What makes two events repeats of each other.
+type Sameness = (String, String, String, String, &'static str);
+
+impl Recorded {
+    fn sameness(&self) -> Sameness {
+        let uid = self.about.uid.clone().unwrap_or_default();
+        let field = self.about.field_path.clone().unwrap_or_default();
+        (uid, field, self.reason.clone(), self.message.clone(), self.component)
+    }
+}
+
+impl EventQueue {
+    fn push(&self, event: Recorded) {
+        let mut waiting = self.waiting.lock().expect("no one panics while queueing");
+        if waiting.len() == QUEUE_MAX {
+            waiting.pop_front();
+            warn!(component = "events", "too many events wait to be written; the oldest is dropped");
+        }
+        waiting.push_back(event);
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// The next events to write, repeats among them joined.
+    fn take(&self) -> Vec<(Sameness, Recorded)> {
+        let mut waiting = self.waiting.lock().expect("no one panics while queueing");
+        let n = waiting.len().min(BATCH_MAX);
+        let mut batch: Vec<(Sameness, Recorded)> = Vec::new();
+        for event in waiting.drain(..n) {
+            let sameness = event.sameness();
+            match batch.iter_mut().find(|(s, _)| *s == sameness) {
+                Some((_, first)) => {
+                    first.count += 1;
+                    first.at = event.at;
+                }
+                None => batch.push((sameness, event)),
+            }
+        }
+        batch
+    }
+}
+
+/// Empties the queue until drained; what is queued by then is still written.
+pub(super) async fn run(registry: Registry, drain: Drain) {
+    let mut known: BTreeMap<Sameness, ObjectKey> = BTreeMap::new();
+    loop {
+        let batch = registry.events().take();
+        if batch.is_empty() {
+            tokio::select! {
+                biased;
+                () = registry.events().arrived.notified() => continue,
+                () = drain.drained() => return,
+            }
+        }
+        let writes = batch.iter().map(|(sameness, event)| write(&registry, known.get(sameness), event));
+        let written = join_all(writes).await;
+        if known.len() > KNOWN_MAX {
+            known.clear();
+        }
+        for ((sameness, _), key) in batch.into_iter().zip(written) {
+            known.extend(key.map(|key| (sameness, key)));
+        }
+    }
+}
+
+/// Writes one event and returns its key, or nothing when it could not be written.
+async fn write(registry: &Registry, known: Option<&ObjectKey>, event: &Recorded) -> Option<ObjectKey> {
+    let api = registry.api::<Events>();
+    if let Some(key) = known.filter(|key| api.get(key).is_some()) {
+        let repeat = api
+            .modify(key, |old| {
+                old.count = Some(old.count.unwrap_or(1) + event.count);
+                old.last_timestamp = Some(Time(super::metadata::whole_seconds(event.at)));
+            })
+            .await;
+        match repeat {
+            Ok(_) => return Some(key.clone()),
+            Err(err) if err.class() == ErrorClass::NotFound => {}
+            Err(err) => return lost(event, &err),
+        }
+    }
+    match api.create(new_event(registry, event)).await {
+        Ok(created) => Some(ObjectKey::of(created.meta())),
+        Err(err) => lost(event, &err),
+    }
+}
+
+/// An event that cannot be written is let go: its namespace is going away, or the disk is full, which others report.
+fn lost(event: &Recorded, err: &ApiError) -> Option<ObjectKey> {
+    debug!(component = "events", reason = event.reason, err = chain(err), "event not written");
+    None
+}
+
+fn new_event(registry: &Registry, event: &Recorded) -> Event {
+    let about = &event.about;
+    let namespace = about.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
+    let at = Time(super::metadata::whole_seconds(event.at));
+    let unique = registry.rng().between(1 << 60, u64::MAX);
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{unique:x}", about.name.as_deref().unwrap_or_default())),
+            namespace: Some(namespace),
+            ..Default::default()
+        },
+        involved_object: about.clone(),
+        reason: Some(event.reason.clone()),
+        message: Some(event.message.clone()),
+        type_: Some(format!("{:?}", event.severity)),
+        source: Some(EventSource { component: Some(event.component.to_owned()), host: None }),
+        reporting_component: Some(event.component.to_owned()),
+        reporting_instance: Some(String::new()),
+        count: Some(event.count),
+        first_timestamp: Some(at.clone()),
+        last_timestamp: Some(at),
+        ..Default::default()
     }
 }

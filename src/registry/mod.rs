@@ -8,7 +8,10 @@
 pub mod admission;
 pub mod alloc;
 pub mod client;
+mod encode;
 pub mod events;
+pub mod keys;
+mod metadata;
 pub mod pipeline;
 
 pub use pipeline::Registry;

@@ -4,18 +4,30 @@
 //! **Not here**: JSON from clients and its field checks, patches and media types (`server`), kinds' own rules (`api/kinds`).
 //! **Source**: `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, v1.37.
 
+use super::{
+    admission, alloc,
+    encode::Encoder,
+    events::{self, EventQueue},
+    keys, metadata,
+};
 use crate::{
     api::{
-        kind::{ErasedKind, Kind},
-        meta::ObjectKey,
+        kind::{ErasedKind, Kind, KindInfo, read_stored},
+        meta::{ObjectKey, Revision},
         object::DynObject,
         selector::{FieldSelector, LabelSelector},
         status::ApiError,
     },
-    base::{clock::Clock, rng::Rng},
-    store::{Entry, Snapshot, Store, WatchError, hub::Watch},
+    base::{clock::Clock, rng::Rng, task::Drain},
+    store::{Committed, Entry, Expect, Snapshot, Store, Txn, TxnError, WatchError, Write, hub::Watch},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::{net::Ipv4Addr, sync::Arc};
+
+/// How often an update is tried again when other writers come between, before it gives up with a conflict.
+const UPDATE_TRIES_MAX: usize = 64;
+/// How many generated names are tried. Source: `maxNameGenerationCreateAttempts`, registry/store.go.
+const NAME_TRIES_MAX: usize = 8;
 
 /// What the registry must know of the cluster.
 #[derive(Clone, Debug)]
@@ -37,6 +49,9 @@ struct Inner {
     clock: Clock,
     rng: Rng,
     config: Config,
+    encoder: Encoder,
+    allocator: alloc::Allocator,
+    events: EventQueue,
 }
 
 impl std::fmt::Debug for Registry {
@@ -89,7 +104,7 @@ pub struct DeleteOptions {
 }
 
 /// Which objects a read wants.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// By label.
     pub labels: LabelSelector,
@@ -106,18 +121,22 @@ pub enum Deleted {
     Marked(Arc<Entry>),
 }
 
-/// The typed object that an entry of kind `K` holds, decoded once and shared.
+/// The typed object that an entry of kind `K` holds, decoded once and shared; a view is decoded each time.
 pub fn decoded<K: Kind>(entry: &Entry) -> Arc<K::Object> {
-    let any = entry.decoded.get_or_init(|| {
-        Arc::new(serde_json::from_slice::<K::Object>(&entry.value).expect("stored objects decode as their kind"))
-    });
+    let read = || Arc::new(read_stored::<K>(&entry.value).expect("stored objects decode as their kind"));
+    if K::INFO.stored_as.is_some() {
+        return read();
+    }
+    let any = entry.decoded.get_or_init(|| read());
     Arc::clone(any).downcast().expect("an entry's key names its kind")
 }
 
 impl Registry {
     /// A registry over this store.
     pub fn new(store: Store, clock: Clock, rng: Rng, config: Config) -> Self {
-        Self(Arc::new(Inner { store, clock, rng, config }))
+        let encoder = Encoder::new(&rng);
+        let allocator = alloc::Allocator::default();
+        Self(Arc::new(Inner { store, clock, rng, config, encoder, allocator, events: EventQueue::default() }))
     }
 
     /// The store below.
@@ -145,48 +164,115 @@ impl Registry {
         super::client::Api::new(self.clone())
     }
 
+    /// The queue of events to record.
+    pub(super) fn events(&self) -> &EventQueue {
+        &self.0.events
+    }
+
+    /// Writes the recorded events until drained. One task runs this.
+    pub async fn run_events(self, drain: Drain) {
+        events::run(self, drain).await;
+    }
+
     /// An object's entry.
     pub fn entry(&self, kind: &'static dyn ErasedKind, key: &ObjectKey) -> Option<Arc<Entry>> {
-        let _ = (kind, key);
-        todo!()
+        self.0.store.get(&keys::key(kind.info(), key))
     }
 
     /// The entries that a selection picks, of a namespace or (when it is empty) of all.
     pub fn snapshot(&self, kind: &'static dyn ErasedKind, namespace: &str, selection: &Selection) -> Snapshot {
-        let _ = (kind, namespace, selection);
-        todo!()
+        let mut snapshot = self.0.store.range(&keys::prefix(kind.info(), namespace));
+        if !selection.is_everything() {
+            snapshot.entries.retain(|e| selection.matches(e));
+        }
+        snapshot
     }
 
     /// The entries of a kind that the object of this UID owns.
     pub fn owned_entries(&self, kind: &'static dyn ErasedKind, owner_uid: &str) -> Vec<Arc<Entry>> {
-        let _ = (kind, owner_uid);
-        todo!()
+        let prefix = keys::kind_prefix(kind.info());
+        let mut entries = self.0.store.by_term(&keys::owner_term(owner_uid));
+        entries.retain(|e| e.key.starts_with(&prefix));
+        entries
     }
 
     /// Changes of a kind after a revision.
-    pub fn watch_kind(
-        &self,
-        kind: &'static dyn ErasedKind,
-        from: crate::api::meta::Revision,
-    ) -> Result<Watch, WatchError> {
-        let _ = (kind, from);
-        todo!()
+    pub fn watch_kind(&self, kind: &'static dyn ErasedKind, from: Revision) -> Result<Watch, WatchError> {
+        self.0.store.watch(&keys::kind_prefix(kind.info()), from)
     }
 
     /// Creates an object. With `dry_run` the entry returned is not in the store.
+    ///
+    /// # Errors
+    /// `Invalid`, `Forbidden`, `NotFound` (of the namespace) and `BadRequest` for the caller's mistakes, `AlreadyExists`, `Unavailable`.
     pub async fn create(
         &self,
         kind: &'static dyn ErasedKind,
         namespace: &str,
-        obj: Box<dyn DynObject>,
+        mut obj: Box<dyn DynObject>,
         options: &WriteOptions,
     ) -> Result<Arc<Entry>, ApiError> {
-        let _ = (kind, namespace, obj, options);
-        todo!()
+        let info = kind.info();
+        let now = Time(metadata::whole_seconds(self.0.clock.now()));
+        metadata::before_create(info, namespace, obj.meta_mut(), self.0.rng.uid(), now)?;
+        let generates_name = obj.meta().name.as_deref().unwrap_or_default().is_empty();
+        kind.set_defaults(&mut *obj);
+        admission::on_create(self, info, &mut *obj)?;
+        kind.prepare_create(&mut *obj);
+        if kind.has_generation() {
+            obj.meta_mut().generation = Some(1);
+        }
+        let _allocating = self.0.allocator.begin(&*obj).await;
+        alloc::on_create(self, &mut *obj)?;
+        for tries in 1.. {
+            if generates_name {
+                metadata::generate_name(obj.meta_mut(), &self.0.rng);
+            }
+            self.check_create(kind, &*obj)?;
+            match self.put_new(kind, &*obj, options).await {
+                Err(ApiError::AlreadyExists { .. }) if generates_name && tries < NAME_TRIES_MAX => {}
+                done => return done,
+            }
+        }
+        unreachable!("the loop returns at its last try")
+    }
+
+    fn check_create(&self, kind: &'static dyn ErasedKind, obj: &dyn DynObject) -> Result<(), ApiError> {
+        let mut causes = metadata::validate(kind, obj.meta());
+        causes.extend(kind.validate(obj));
+        reject(kind.info(), obj, causes)
+    }
+
+    async fn put_new(
+        &self,
+        kind: &'static dyn ErasedKind,
+        obj: &dyn DynObject,
+        options: &WriteOptions,
+    ) -> Result<Arc<Entry>, ApiError> {
+        let (info, name) = (kind.info(), obj.meta().name.clone().unwrap_or_default());
+        let key = keys::key(info, &ObjectKey::of(obj.meta()));
+        let exists = || ApiError::AlreadyExists { resource: info.resource(), name: name.clone() };
+        if options.dry_run {
+            return match self.0.store.get(&key) {
+                Some(_) => Err(exists()),
+                None => Ok(self.0.encoder.detached(kind, obj, &key)),
+            };
+        }
+        let (value, attrs) = self.0.encoder.encode(kind, obj);
+        let txn =
+            Txn { expect: vec![Expect::Absent(key.clone())], writes: vec![Write::Put { key, value, attrs }] };
+        match self.0.store.commit(txn).await {
+            Ok(committed) => Ok(written(&committed)),
+            Err(TxnError::Unexpected { .. }) => Err(exists()),
+            Err(TxnError::Disk(why)) => Err(ApiError::Unavailable(why)),
+        }
     }
 
     /// Changes an object: `change` makes the new object from the current entry, and runs again when another write came between,
     /// unless the new object names the `resourceVersion` it is based on. An update that changes nothing writes nothing.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict`, `Invalid` and others for the caller's mistakes, `Unavailable`, and what `change` returns.
     pub async fn update(
         &self,
         kind: &'static dyn ErasedKind,
@@ -195,18 +281,179 @@ impl Registry {
         change: &mut (dyn FnMut(&Entry) -> Result<Box<dyn DynObject>, ApiError> + Send),
         options: &WriteOptions,
     ) -> Result<Arc<Entry>, ApiError> {
-        let _ = (kind, key, part, change, options);
-        todo!()
+        let info = kind.info();
+        let store_key = keys::key(info, key);
+        for _ in 0..UPDATE_TRIES_MAX {
+            let Some(entry) = self.0.store.get(&store_key) else {
+                return Err(ApiError::not_found(info, &key.name));
+            };
+            let mut new = change(&entry)?;
+            let old = kind.decode_bytes(&entry.value).expect("stored objects decode as their kind");
+            metadata::before_update(info, new.meta_mut(), old.meta())?;
+            let _allocating = self.0.allocator.begin(&*new).await;
+            self.prepare_change(kind, part, &mut *new, &*old)?;
+            if let Some(done) = self.put_changed(kind, &entry, &*new, options).await? {
+                return Ok(done);
+            }
+        }
+        Err(ApiError::modified(info, &key.name))
+    }
+
+    /// Brings the new object to what may be written, or says all that is wrong with it.
+    fn prepare_change(
+        &self,
+        kind: &'static dyn ErasedKind,
+        part: Part,
+        new: &mut dyn DynObject,
+        old: &dyn DynObject,
+    ) -> Result<(), ApiError> {
+        kind.set_defaults(new);
+        let mut causes;
+        match part {
+            Part::Main => {
+                kind.prepare_update(new, old);
+                alloc::on_update(self, new, old)?;
+                if kind.has_generation() && !kind.same_spec(new, old) {
+                    new.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
+                }
+                causes = metadata::validate(kind, new.meta());
+                causes.extend(metadata::validate_update(new.meta(), old.meta()));
+                causes.extend(kind.validate(new));
+                causes.extend(kind.validate_update(new, old));
+            }
+            Part::Status => {
+                let revision = new.meta().resource_version.clone();
+                *new.meta_mut() = old.meta().clone();
+                new.meta_mut().resource_version = revision;
+                kind.prepare_status(new, old);
+                causes = kind.validate_status(new, old);
+            }
+        }
+        reject(kind.info(), new, causes)
+    }
+
+    /// Writes a changed object, or removes it when the change took away what held it back. `None`: another write came between.
+    async fn put_changed(
+        &self,
+        kind: &'static dyn ErasedKind,
+        entry: &Arc<Entry>,
+        new: &dyn DynObject,
+        options: &WriteOptions,
+    ) -> Result<Option<Arc<Entry>>, ApiError> {
+        let (value, attrs) = self.0.encoder.encode(kind, new);
+        if Encoder::same(&value, entry) {
+            return Ok(Some(Arc::clone(entry)));
+        }
+        if options.dry_run {
+            return Ok(Some(self.0.encoder.detached(kind, new, &entry.key)));
+        }
+        let put = Write::Put { key: entry.key.to_string(), value, attrs };
+        let mut writes = vec![put];
+        if metadata::may_go(new.meta()) && !kind.blocks_removal(new) {
+            writes.push(Write::Delete { key: entry.key.to_string() });
+        }
+        Ok(self.commit_over(entry, writes).await?.map(|c| written(&c)))
+    }
+
+    /// Commits writes over an entry. `None`: another write came between.
+    async fn commit_over(&self, entry: &Entry, writes: Vec<Write>) -> Result<Option<Committed>, ApiError> {
+        let expect = vec![Expect::Unchanged(entry.key.to_string(), entry.modified)];
+        match self.0.store.commit(Txn { expect, writes }).await {
+            Ok(committed) => Ok(Some(committed)),
+            Err(TxnError::Unexpected { .. }) => Ok(None),
+            Err(TxnError::Disk(why)) => Err(ApiError::Unavailable(why)),
+        }
     }
 
     /// Deletes an object, or marks it for deletion when it has finalizers or a grace period.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict` when a precondition fails, `Forbidden`, `Unavailable`.
     pub async fn delete(
         &self,
         kind: &'static dyn ErasedKind,
         key: &ObjectKey,
         options: &DeleteOptions,
     ) -> Result<Deleted, ApiError> {
-        let _ = (kind, key, options);
-        todo!()
+        let info = kind.info();
+        admission::on_delete(info, key)?;
+        let store_key = keys::key(info, key);
+        for _ in 0..UPDATE_TRIES_MAX {
+            let Some(entry) = self.0.store.get(&store_key) else {
+                return Err(ApiError::not_found(info, &key.name));
+            };
+            let mut obj = kind.decode_bytes(&entry.value).expect("stored objects decode as their kind");
+            metadata::check_preconditions(info, obj.meta(), options)?;
+            let grace = grace_secs(kind, &*obj, options);
+            let now = metadata::whole_seconds(self.0.clock.now());
+            metadata::mark_deleted(obj.meta_mut(), options.propagation, grace, now);
+            let goes = metadata::may_go(obj.meta()) && !kind.blocks_removal(&*obj);
+            kind.on_marked(&mut *obj);
+            if options.dry_run {
+                return Ok(if goes { Deleted::Gone(entry) } else { Deleted::Marked(entry) });
+            }
+            if let Some(deleted) = self.remove_or_mark(kind, &entry, &*obj, goes).await? {
+                return Ok(deleted);
+            }
+        }
+        Err(ApiError::modified(info, &key.name))
+    }
+
+    async fn remove_or_mark(
+        &self,
+        kind: &'static dyn ErasedKind,
+        entry: &Arc<Entry>,
+        obj: &dyn DynObject,
+        goes: bool,
+    ) -> Result<Option<Deleted>, ApiError> {
+        if goes {
+            let gone = self.commit_over(entry, vec![Write::Delete { key: entry.key.to_string() }]).await?;
+            return Ok(gone.map(|_| Deleted::Gone(Arc::clone(entry))));
+        }
+        let (value, attrs) = self.0.encoder.encode(kind, obj);
+        if Encoder::same(&value, entry) {
+            return Ok(Some(Deleted::Marked(Arc::clone(entry))));
+        }
+        let marked = self.commit_over(entry, vec![Write::Put { key: entry.key.to_string(), value, attrs }]).await?;
+        Ok(marked.map(|c| Deleted::Marked(written(&c))))
+    }
+}
+
+/// The last state that a transaction wrote.
+fn written(committed: &Committed) -> Arc<Entry> {
+    let last = committed.changes.iter().rev().find_map(|c| c.after.clone());
+    last.expect("a write transaction has a put")
+}
+
+fn reject(info: &KindInfo, obj: &dyn DynObject, causes: Vec<crate::api::field::FieldError>) -> Result<(), ApiError> {
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let meta = obj.meta();
+    let name = meta.name.clone().filter(|n| !n.is_empty()).or_else(|| meta.generate_name.clone());
+    Err(ApiError::invalid(info, &name.unwrap_or_default(), causes))
+}
+
+/// The grace period of a delete: the caller's, unless the kind has none or wants none now.
+/// Source: `CheckGracefulDelete` of `pkg/registry/core/pod/strategy.go` and `rest.BeforeDelete`, v1.37.
+fn grace_secs(kind: &dyn ErasedKind, obj: &dyn DynObject, options: &DeleteOptions) -> i64 {
+    match kind.grace_period_secs(obj) {
+        None | Some(0) => 0,
+        Some(own) => match options.grace_period_secs.unwrap_or(own) {
+            negative if negative < 0 => 1,
+            wanted => wanted,
+        },
+    }
+}
+
+impl Selection {
+    /// Whether it picks every object.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether it picks this entry.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        self.labels.matches(&entry.attrs.labels) && self.fields.matches(&entry.attrs.fields)
     }
 }
