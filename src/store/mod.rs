@@ -10,16 +10,25 @@
 //!
 //! **Not here**: what the bytes mean (`api`), who may write (`registry`).
 
+mod commit;
+#[cfg(test)]
+mod contract;
 pub mod disk;
 pub mod hub;
+mod log;
 pub mod memory;
+mod stage;
+mod state;
 
 use crate::api::meta::Revision;
 use bytes::Bytes;
+use commit::Committer;
+use state::State;
 use std::{
     any::Any,
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    fmt,
+    sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 /// Bytes to store, with the place where the commit writes the revision's decimal digits.
@@ -51,8 +60,8 @@ pub struct Entry {
     pub value: Bytes,
     /// Where the revision's digits are in `value`.
     pub revision_at: std::ops::Range<usize>,
-    /// What was indexed at the write.
-    pub attrs: Attrs,
+    /// What was indexed at the write; shared with the state before when the write did not change it.
+    pub attrs: Arc<Attrs>,
     /// The revision that created the key.
     pub created: Revision,
     /// The revision that wrote this state.
@@ -62,6 +71,31 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The entry that a write of `value` at `revision` makes; `created` is `None` when it creates the key. A dry run uses it too.
+    pub fn assemble(
+        key: Arc<str>,
+        value: NewValue,
+        attrs: Arc<Attrs>,
+        created: Option<Revision>,
+        revision: Revision,
+    ) -> Self {
+        let digits = revision.to_string();
+        let start = value.head.len();
+        let mut bytes = Vec::with_capacity(start + digits.len() + value.tail.len());
+        bytes.extend_from_slice(&value.head);
+        bytes.extend_from_slice(digits.as_bytes());
+        bytes.extend_from_slice(&value.tail);
+        Self {
+            key,
+            value: bytes.into(),
+            revision_at: start..start + digits.len(),
+            attrs,
+            created: created.unwrap_or(revision),
+            modified: revision,
+            decoded: OnceLock::new(),
+        }
+    }
+
     /// The bytes with another revision in place of this state's: how a watch shows a deletion.
     pub fn value_at(&self, revision: Revision) -> Bytes {
         let digits = revision.to_string();
@@ -179,41 +213,124 @@ pub struct Snapshot {
     pub entries: Vec<Arc<Entry>>,
 }
 
-/// The store. Clones share one state.
-#[derive(Clone, Debug)]
-pub struct Store;
+/// How much of the past is kept, and how far behind a watcher may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Recent changes that a watch can replay.
+    pub history_changes: usize,
+    /// Bytes that the recent changes alone keep in memory: states that are no longer current.
+    pub history_bytes: usize,
+    /// Changes that wait for one watcher.
+    pub watcher_changes: usize,
+    /// Bytes that wait for one watcher.
+    pub watcher_bytes: usize,
+}
+
+impl Default for Limits {
+    /// A watch may resume after thousands of writes, and the idle control plane stays within its 30 MB: a superseded object of
+    /// 3 KB takes 3 KB of the history, a fresh one next to nothing.
+    fn default() -> Self {
+        Self {
+            history_changes: 10_000,
+            history_bytes: 4 << 20,
+            watcher_changes: 8_192,
+            watcher_bytes: 32 << 20,
+        }
+    }
+}
+
+/// The store. Clones share one state. When the last clone is dropped, writes under way are finished and the backend is closed.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    // Dropped first, and with it the backend: nothing is applied to a state that no one reads.
+    committer: Committer,
+    state: Arc<RwLock<State>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("revision", &self.revision()).finish_non_exhaustive()
+    }
+}
 
 impl Store {
     /// Loads what the backend holds. A durable backend commits on a thread of its own (`durable`); a memory backend commits in the
     /// caller, so that the simulator stays on one thread.
-    pub fn open(_backend: impl Backend, _durable: bool) -> Result<Self, String> {
-        todo!()
+    ///
+    /// # Errors
+    /// What the backend says: the text names the file and the remedy.
+    pub fn open(backend: impl Backend, durable: bool) -> Result<Self, String> {
+        Self::open_with(backend, durable, Limits::default())
     }
+
+    /// [`Store::open`] with other limits.
+    ///
+    /// # Errors
+    /// What the backend says: the text names the file and the remedy.
+    pub fn open_with(mut backend: impl Backend, durable: bool, limits: Limits) -> Result<Self, String> {
+        let (revision, entries) = backend.load()?;
+        let state = Arc::new(RwLock::new(State::new(revision, entries, limits)));
+        let committer = if durable {
+            Committer::threaded(Arc::clone(&state), Box::new(backend))?
+        } else {
+            Committer::inline(Box::new(backend))
+        };
+        Ok(Self(Arc::new(Inner { committer, state })))
+    }
+
     /// The last revision.
     pub fn revision(&self) -> Revision {
-        todo!()
+        read(&self.0.state).revision()
     }
+
     /// A key's entry.
-    pub fn get(&self, _key: &str) -> Option<Arc<Entry>> {
-        todo!()
+    pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        read(&self.0.state).get(key).cloned()
     }
+
     /// The entries whose key begins with `prefix`, in key order.
-    pub fn range(&self, _prefix: &str) -> Snapshot {
-        todo!()
+    pub fn range(&self, prefix: &str) -> Snapshot {
+        read(&self.0.state).range(prefix)
     }
+
     /// The entries that have an index term, in key order.
-    pub fn by_term(&self, _term: &str) -> Vec<Arc<Entry>> {
-        todo!()
+    pub fn by_term(&self, term: &str) -> Vec<Arc<Entry>> {
+        read(&self.0.state).by_term(term)
     }
+
     /// Does a transaction. It is on disk when this returns `Ok`.
+    ///
+    /// Expectations speak of the state before the transaction; its writes see each other. Deleting a key that does not exist is
+    /// [`TxnError::Unexpected`]. A transaction without writes takes no revision: it only checks.
+    ///
+    /// # Errors
+    /// [`TxnError::Unexpected`] when an expectation does not hold, [`TxnError::Disk`] when the disk refuses. Nothing was changed.
     ///
     /// # Cancel safety
     /// Dropping the future does not undo the transaction: it may or may not happen.
-    pub async fn commit(&self, _txn: Txn) -> Result<Committed, TxnError> {
-        todo!()
+    pub async fn commit(&self, txn: Txn) -> Result<Committed, TxnError> {
+        self.0.committer.commit(&self.0.state, txn).await
     }
-    /// Changes after `from` of the keys that begin with `prefix`.
-    pub fn watch(&self, _prefix: &str, _from: Revision) -> Result<hub::Watch, WatchError> {
-        todo!()
+
+    /// Changes after `from` of the keys that begin with `prefix`: those that happened already, then those to come. A revision that
+    /// is still to come is waited for.
+    ///
+    /// # Errors
+    /// [`WatchError::Compacted`] when changes after `from` have been forgotten.
+    pub fn watch(&self, prefix: &str, from: Revision) -> Result<hub::Watch, WatchError> {
+        write(&self.0.state).watch(prefix, from)
     }
+}
+
+// A panic while the state is held leaves it half changed: whoever meets the poison must stop too.
+const POISONED: &str = "no one panics while holding the state";
+
+fn read(state: &RwLock<State>) -> RwLockReadGuard<'_, State> {
+    state.read().expect(POISONED)
+}
+
+fn write(state: &RwLock<State>) -> RwLockWriteGuard<'_, State> {
+    state.write().expect(POISONED)
 }

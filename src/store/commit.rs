@@ -1,0 +1,144 @@
+//! Commits: on a thread of their own for a disk, in the caller for memory.
+//!
+//! ```text
+//! writers ──► queue ──► check the batch ──► backend: one write, one fsync ──► apply, publish ──► answers
+//! ```
+//!
+//! Transactions that arrive while a batch is on its way to the disk make up the next one, so they share its fsync (group commit).
+//!
+//! **Invariants**
+//! - One batch at a time; revision order is commit order is publish order.
+//! - Nothing is readable, watchable or answered before it is durable: not even a refusal, whose reason could be a neighbour in the
+//!   batch.
+//! - A panic here stops the process: a state that may differ from the disk must not be served.
+
+use super::{Backend, Committed, Txn, TxnError, read, stage::Stage, state::State, write};
+use std::{
+    process,
+    sync::{Arc, Mutex, RwLock, mpsc},
+    thread::{self, JoinHandle},
+};
+use tokio::sync::oneshot;
+use tracing::error;
+
+/// The transactions of one batch: what one fsync pays for. Past it, answers would wait long for their neighbours.
+const BATCH_MAX: usize = 512;
+
+type Answer = Result<Committed, TxnError>;
+
+/// Brings transactions to the backend and then to the state.
+pub(super) enum Committer {
+    /// In the caller.
+    Inline(Mutex<Box<dyn Backend>>),
+    /// On the commit thread.
+    Threaded(CommitThread),
+}
+
+struct Request {
+    txn: Txn,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Committer {
+    /// Commits in the caller.
+    pub(super) fn inline(backend: Box<dyn Backend>) -> Self {
+        Self::Inline(Mutex::new(backend))
+    }
+
+    /// Commits on a thread, which is started here.
+    pub(super) fn threaded(state: Arc<RwLock<State>>, backend: Box<dyn Backend>) -> Result<Self, String> {
+        CommitThread::start(state, backend).map(Self::Threaded)
+    }
+
+    /// Does a transaction.
+    pub(super) async fn commit(&self, state: &RwLock<State>, txn: Txn) -> Answer {
+        match self {
+            Self::Inline(backend) => {
+                let mut backend = backend.lock().expect("no one panics while committing");
+                commit_batch(state, &mut **backend, vec![txn]).pop().expect("a transaction has an answer")
+            }
+            Self::Threaded(thread) => thread.commit(txn).await,
+        }
+    }
+}
+
+/// Checks, writes and applies transactions; one answer for each, in order.
+fn commit_batch(state: &RwLock<State>, backend: &mut dyn Backend, txns: Vec<Txn>) -> Vec<Answer> {
+    let (mut answers, changes) = {
+        let state = read(state);
+        let mut stage = Stage::on(&state);
+        let answers: Vec<Answer> = txns.into_iter().map(|txn| stage.add(txn)).collect();
+        (answers, stage.into_changes())
+    };
+    if changes.is_empty() {
+        return answers;
+    }
+    match backend.commit(&changes) {
+        Ok(()) => write(state).apply(&changes),
+        Err(text) => answers.fill_with(|| Err(TxnError::Disk(text.clone()))),
+    }
+    answers
+}
+
+/// The commit thread, seen from its writers. Dropping it finishes what is queued and closes the backend.
+pub(super) struct CommitThread {
+    // `None` only while dropping: hanging up is what ends the thread.
+    queue: Option<mpsc::Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl CommitThread {
+    fn start(state: Arc<RwLock<State>>, backend: Box<dyn Backend>) -> Result<Self, String> {
+        let (queue, requests) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("store-commit".to_owned())
+            .spawn(move || run_commits(&state, backend, &requests))
+            .map_err(|err| {
+                format!("cannot start the store's commit thread: {err}; the machine is out of threads or memory")
+            })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    async fn commit(&self, txn: Txn) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.as_ref().expect("the queue lives until the drop");
+        queue.send(Request { txn, answer }).map_err(|_| ()).expect("the commit thread lives as long as its queue");
+        answered.await.expect("the commit thread answers every request")
+    }
+}
+
+impl Drop for CommitThread {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has stopped the process already.
+            drop(thread.join());
+        }
+    }
+}
+
+fn run_commits(state: &RwLock<State>, mut backend: Box<dyn Backend>, requests: &mpsc::Receiver<Request>) {
+    let _abort = AbortOnPanic;
+    while let Ok(first) = requests.recv() {
+        let batch = std::iter::once(first).chain(requests.try_iter()).take(BATCH_MAX);
+        let (txns, answers): (Vec<_>, Vec<_>) = batch.map(|request| (request.txn, request.answer)).unzip();
+        for (result, answer) in commit_batch(state, &mut *backend, txns).into_iter().zip(answers) {
+            // A writer that has gone does not want the answer.
+            drop(answer.send(result));
+        }
+    }
+}
+
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            error!(
+                component = "store",
+                "the commit thread panicked: stopping, because the memory may differ from the disk"
+            );
+            process::abort();
+        }
+    }
+}
