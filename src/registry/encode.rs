@@ -49,7 +49,7 @@ impl Encoder {
             key: key.into(),
             value: kind.stored_bytes(obj).into(),
             revision_at: 0..0,
-            attrs: attrs(kind, obj),
+            attrs: Arc::new(attrs(kind, obj)),
             created: Default::default(),
             modified: Default::default(),
             decoded: OnceLock::new(),

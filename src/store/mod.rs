@@ -230,12 +230,7 @@ impl Default for Limits {
     /// A watch may resume after thousands of writes, and the idle control plane stays within its 30 MB: a superseded object of
     /// 3 KB takes 3 KB of the history, a fresh one next to nothing.
     fn default() -> Self {
-        Self {
-            history_changes: 10_000,
-            history_bytes: 4 << 20,
-            watcher_changes: 8_192,
-            watcher_bytes: 32 << 20,
-        }
+        Self { history_changes: 10_000, history_bytes: 4 << 20, watcher_changes: 8_192, watcher_bytes: 32 << 20 }
     }
 }
 
