@@ -1,1 +1,629 @@
-//! A deterministic engine for tests and the simulator.
+//! A deterministic engine for tests and the simulator: containers, images, networks and volumes as plain data.
+//!
+//! The node agent and the simulator call it through [`Engine`]; tests also through the controls on [`FakeEngine`].
+//! It may call `base` only. `world` holds the state and its rules without async or chance of its own; this file adds time,
+//! latency, faults and the event streams.
+//!
+//! **Invariants**: time comes from [`Clock`] and tokio's timers, chance from [`Rng`], so a seed gives the same run;
+//! every event stream sees the same events in the same order, unless a fault is planned; the lock is never held over an await.
+//!
+//! **Not here**: what Docker does that skiff does not use.
+//!
+//! Source: behaviour tried on Docker 20.10 (`contract` compares the two).
+
+mod behaviour;
+mod faults;
+mod images;
+mod network;
+mod world;
+
+pub use behaviour::{Behaviour, BehaviourFn, ExecBehaviour, Life, OnStop};
+pub use faults::{CallFault, CallKind, EventFault, EventFaultKind, Fault, FaultPlan};
+
+use super::{
+    Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image, LogOptions, Network,
+    NetworkSpec, PullError,
+};
+use crate::base::{clock::Clock, rng::Rng, task};
+use async_trait::async_trait;
+use bytes::Bytes;
+use faults::Faults;
+use futures::{
+    StreamExt as _,
+    channel::mpsc,
+    stream::{self, BoxStream},
+};
+use jiff::Timestamp;
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use world::{Out, World};
+
+/// How long a call takes, from its shortest to its longest.
+pub type Span = (Duration, Duration);
+
+/// How long things take on the fake engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latencies {
+    /// `create`.
+    pub create: Span,
+    /// `start`.
+    pub start: Span,
+    /// `kill`.
+    pub kill: Span,
+    /// `remove`.
+    pub remove: Span,
+    /// `pull`.
+    pub pull: Span,
+    /// From a deadly signal to the end of the process.
+    pub exit: Span,
+    /// Every other call.
+    pub other: Span,
+}
+
+impl Latencies {
+    /// Nothing takes time.
+    pub const NONE: Self = Self::all(Duration::ZERO, Duration::ZERO);
+
+    /// About what Docker 20.10 needs on two cores.
+    pub const DOCKER: Self = Self {
+        create: millis(20, 60),
+        start: millis(80, 300),
+        kill: millis(5, 30),
+        remove: millis(40, 120),
+        pull: millis(500, 3000),
+        exit: millis(10, 60),
+        other: millis(1, 10),
+    };
+
+    const fn all(low: Duration, high: Duration) -> Self {
+        let span = (low, high);
+        Self { create: span, start: span, kill: span, remove: span, pull: span, exit: span, other: span }
+    }
+
+    fn of(&self, kind: CallKind) -> Span {
+        match kind {
+            CallKind::Create => self.create,
+            CallKind::Start => self.start,
+            CallKind::Kill => self.kill,
+            CallKind::Remove => self.remove,
+            CallKind::Pull => self.pull,
+            _ => self.other,
+        }
+    }
+}
+
+const fn millis(low: u64, high: u64) -> Span {
+    (Duration::from_millis(low), Duration::from_millis(high))
+}
+
+/// What a fake engine is made with.
+#[derive(Clone, Debug)]
+pub struct FakeConfig {
+    /// The cluster whose containers `list` and `events` show.
+    pub cluster: String,
+    /// How long things take.
+    pub latencies: Latencies,
+    /// How long a call whose reply is lost waits before it says so.
+    pub call_bound: Duration,
+}
+
+impl Default for FakeConfig {
+    fn default() -> Self {
+        Self { cluster: "skiff".into(), latencies: Latencies::NONE, call_bound: Duration::from_secs(30) }
+    }
+}
+
+/// A call that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Which.
+    pub kind: CallKind,
+    /// The container, image, network or volume that it names; empty where it names none.
+    pub subject: String,
+    /// When it began.
+    pub at: Timestamp,
+    /// What came back: `None` while it is under way or when its caller went away.
+    pub outcome: Option<Result<(), String>>,
+}
+
+/// The engine; clones are the same engine.
+#[derive(Clone)]
+pub struct FakeEngine(Arc<Shared>);
+
+struct Shared {
+    clock: Clock,
+    rng: Rng,
+    config: FakeConfig,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    world: World,
+    faults: Faults,
+    streams: Vec<mpsc::UnboundedSender<EngineEvent>>,
+    calls: BTreeMap<u64, Call>,
+    n_calls: u64,
+    is_down: bool,
+}
+
+impl FakeEngine {
+    /// An engine without images, containers or volumes, and with the network `bridge` as Docker has it.
+    pub fn new(clock: Clock, rng: Rng, config: FakeConfig) -> Self {
+        let world = World::new(config.cluster.clone(), clock.clone(), rng.clone());
+        let inner = Inner {
+            world,
+            faults: Faults::default(),
+            streams: Vec::new(),
+            calls: BTreeMap::new(),
+            n_calls: 0,
+            is_down: false,
+        };
+        Self(Arc::new(Shared { clock, rng, config, inner: Mutex::new(inner) }))
+    }
+
+    /// An engine for a unit test: seed 1, no latency, the cluster `skiff`. Call it inside a tokio runtime.
+    pub fn for_test() -> Self {
+        let wall = "2026-01-01T00:00:00Z".parse().expect("a fixed time");
+        Self::new(Clock::simulated(wall), Rng::seeded(1), FakeConfig::default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.inner.lock().expect("no one panics while holding the lock")
+    }
+
+    /// Runs a change of the world, then sends its events and sets its timers.
+    fn apply<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let mut inner = self.lock();
+        let result = change(&mut inner.world);
+        for out in inner.world.take_out() {
+            match out {
+                Out::Event(event) => self.publish(&mut inner, event),
+                Out::End { after, id, run, code } => {
+                    let after = after.unwrap_or_else(|| self.draw(self.0.config.latencies.exit));
+                    self.end_later(after, id, run, code);
+                }
+            }
+        }
+        result
+    }
+
+    fn end_later(&self, after: Duration, id: String, run: u64, code: i32) {
+        let engine = self.clone();
+        task::spawn("fake-process", async move {
+            tokio::time::sleep(after).await;
+            engine.apply(|world| world.end(&id, run, code, false));
+        });
+    }
+
+    fn publish(&self, inner: &mut Inner, event: EngineEvent) {
+        if inner.is_down {
+            return;
+        }
+        match inner.faults.for_event(&self.0.rng) {
+            None => inner.send(&event),
+            Some(EventFaultKind::Lost) => {}
+            Some(EventFaultKind::Doubled) => {
+                inner.send(&event);
+                inner.send(&event);
+            }
+            Some(EventFaultKind::Late(by)) => {
+                let engine = self.clone();
+                task::spawn("fake-late-event", async move {
+                    tokio::time::sleep(by).await;
+                    let mut inner = engine.lock();
+                    if !inner.is_down {
+                        inner.send(&event);
+                    }
+                });
+            }
+        }
+    }
+
+    fn draw(&self, (low, high): Span) -> Duration {
+        if low >= high {
+            return low;
+        }
+        let (low, high) = (nanos(low), nanos(high));
+        Duration::from_nanos(self.0.rng.between(low, high))
+    }
+
+    /// One engine call: recorded, delayed, made to fail when a fault is planned for it.
+    async fn call<T: Send>(
+        &self,
+        kind: CallKind,
+        subject: &str,
+        effect: impl FnOnce(&mut World) -> Result<T, EngineError> + Send,
+    ) -> Result<T, EngineError> {
+        let (number, fault) = self.begin(kind, subject);
+        let result = self.perform(kind, subject, fault, effect).await;
+        let outcome = result.as_ref().map(|_| ()).map_err(ToString::to_string);
+        if let Some(call) = self.lock().calls.get_mut(&number) {
+            call.outcome = Some(outcome);
+        }
+        result
+    }
+
+    fn begin(&self, kind: CallKind, subject: &str) -> (u64, Option<Fault>) {
+        let at = self.0.clock.now();
+        let mut inner = self.lock();
+        inner.n_calls += 1;
+        let number = inner.n_calls;
+        inner.calls.insert(number, Call { kind, subject: subject.into(), at, outcome: None });
+        let fault = inner.faults.for_call(kind, &self.0.rng);
+        (number, fault)
+    }
+
+    async fn perform<T: Send>(
+        &self,
+        kind: CallKind,
+        subject: &str,
+        fault: Option<Fault>,
+        effect: impl FnOnce(&mut World) -> Result<T, EngineError> + Send,
+    ) -> Result<T, EngineError> {
+        let what = if subject.is_empty() { kind.words().to_owned() } else { format!("{} {subject}", kind.words()) };
+        let delay = self.draw(self.0.config.latencies.of(kind));
+        self.check_up(&what)?;
+        pass(delay / 2).await;
+        match fault {
+            Some(Fault::FailBefore) => {
+                return Err(EngineError::Failed(format!("{what}: planned fault, no effect")));
+            }
+            Some(Fault::Slow(by)) => pass(by).await,
+            Some(Fault::DaemonRestart { down, stop_containers }) => self.restart_daemon(down, stop_containers),
+            Some(Fault::LostReply | Fault::CutReply) | None => {}
+        }
+        self.check_up(&what)?;
+        let result = self.apply(effect);
+        match fault {
+            Some(Fault::LostReply) => {
+                let bound = self.0.config.call_bound;
+                pass(bound).await;
+                return Err(EngineError::TimedOut(what, bound));
+            }
+            Some(Fault::CutReply) => {
+                return Err(EngineError::Failed(format!("{what}: the connection was closed")));
+            }
+            _ => {}
+        }
+        pass(delay - delay / 2).await;
+        if self.lock().is_down {
+            return Err(EngineError::Failed(format!("{what}: the connection was closed")));
+        }
+        result
+    }
+
+    fn check_up(&self, what: &str) -> Result<(), EngineError> {
+        if self.lock().is_down {
+            return Err(EngineError::Unreachable(format!("{what}: the fake engine is not running")));
+        }
+        Ok(())
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Sleeps; does not even yield when there is nothing to wait for.
+async fn pass(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
+impl Inner {
+    fn send(&mut self, event: &EngineEvent) {
+        self.streams.retain(|stream| stream.unbounded_send(event.clone()).is_ok());
+    }
+}
+
+/// Controls: what the world outside does. They take no time, never fail by plan, and are no recorded calls.
+impl FakeEngine {
+    /// Gives the engine an image whose containers behave so. The reference of an existing image is moved, as by a build.
+    pub fn add_image(&self, reference: &str, behaviour: Behaviour) {
+        self.add_image_fn(reference, Arc::new(move |_| behaviour.clone()));
+    }
+
+    /// Gives the engine an image whose containers behave as a function of their specification says.
+    pub fn add_image_fn(&self, reference: &str, behaviour: BehaviourFn) {
+        let image = Image { tags: vec![reference.into()], command: vec!["/app".into()], ..Image::default() };
+        self.add_image_with(image, behaviour);
+    }
+
+    /// Gives the engine an image with these facts (tags, user, stop signal, digests …); the ID is made when it is empty.
+    pub fn add_image_with(&self, image: Image, behaviour: BehaviourFn) {
+        self.apply(|world| world.add_image(image, behaviour));
+    }
+
+    /// Puts an image into the registry that `pull` asks. The first `failures` pulls fail as if there were no network.
+    pub fn add_remote_image(&self, reference: &str, behaviour: Behaviour, failures: u32) {
+        self.apply(|world| world.add_remote(reference, Arc::new(move |_| behaviour.clone()), failures));
+    }
+
+    /// How containers of images made by `import_image` behave; at first as [`Behaviour::pause`].
+    pub fn set_imported_behaviour(&self, behaviour: BehaviourFn) {
+        self.apply(|world| world.imported = behaviour);
+    }
+
+    /// `docker kill`.
+    pub fn docker_kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+        self.apply(|world| world.kill(container, signal))
+    }
+
+    /// `docker stop`: the stop signal, then `SIGKILL` after `grace`. Returns once the container has ended.
+    pub async fn docker_stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
+        let signal = self.apply(|world| world.stop_signal(container))?;
+        self.docker_kill(container, &signal)?;
+        let deadline = self.0.clock.mono() + grace;
+        while self.is_running(container) {
+            if self.0.clock.mono() >= deadline {
+                self.docker_kill(container, "SIGKILL")?;
+                pass(self.0.config.latencies.exit.1).await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    /// `docker rm -f`.
+    pub fn docker_rm(&self, container: &str) -> Result<(), EngineError> {
+        self.apply(|world| world.remove(container))
+    }
+
+    /// `docker start`.
+    pub fn docker_start(&self, container: &str) -> Result<(), EngineError> {
+        self.apply(|world| world.start(container))
+    }
+
+    /// The program ends by itself.
+    pub fn crash(&self, container: &str, code: i32) {
+        self.apply(|world| world.crash(container, code, false));
+    }
+
+    /// The kernel kills the program for memory.
+    pub fn run_out_of_memory(&self, container: &str) {
+        self.apply(|world| world.crash(container, 137, true));
+    }
+
+    /// The program prints a line.
+    pub fn print(&self, container: &str, line: &str) {
+        self.apply(|world| world.print(container, line));
+    }
+
+    /// Makes the program answer as ready or not from now on, whatever its behaviour says; `None` gives it back.
+    pub fn set_ready(&self, container: &str, ready: Option<bool>) {
+        self.apply(|world| world.set_ready(container, ready));
+    }
+
+    /// Whether the program runs and is ready.
+    pub fn probe(&self, container: &str) -> bool {
+        self.lock().world.probe(container)
+    }
+
+    /// Whether a ready program answers at this address: the fake of an HTTP or TCP probe, and of a Service's dial.
+    pub fn answers(&self, ip: Ipv4Addr, port: u16) -> bool {
+        self.lock().world.answers(ip, port)
+    }
+
+    /// The daemon goes away. With `stop_containers` it takes its containers along; no event tells so.
+    pub fn daemon_down(&self, stop_containers: bool) {
+        self.lock().is_down = true;
+        if stop_containers {
+            self.apply(World::stop_all);
+        }
+    }
+
+    /// The daemon is back: it starts what it is to restart, and every stream gets a [`EngineEvent::Resync`].
+    pub fn daemon_up(&self) {
+        if std::mem::replace(&mut self.lock().is_down, false) {
+            self.lock().send(&EngineEvent::Resync);
+            self.apply(World::restart_what_restarts);
+        }
+    }
+
+    /// The daemon goes away and is back after `down`.
+    pub fn restart_daemon(&self, down: Duration, stop_containers: bool) {
+        self.daemon_down(stop_containers);
+        let engine = self.clone();
+        task::spawn("fake-daemon", async move {
+            tokio::time::sleep(down).await;
+            engine.daemon_up();
+        });
+    }
+
+    /// Interrupts every event stream for an instant; what happened so far is not sent again.
+    pub fn interrupt_streams(&self) {
+        self.lock().send(&EngineEvent::Resync);
+    }
+
+    /// Replaces the fault plan; an empty one ends the faults.
+    pub fn set_faults(&self, plan: FaultPlan) {
+        self.lock().faults.set_plan(plan);
+    }
+
+    /// Makes the `n`-th call from now (the next is 1) meet this fault.
+    pub fn fail_nth_call(&self, n: u64, fault: Fault) {
+        self.lock().faults.set_nth(n, fault);
+    }
+
+    /// Whether the fault of [`FakeEngine::fail_nth_call`] is still to come: a sweep ends when it is.
+    pub fn nth_call_is_pending(&self) -> bool {
+        self.lock().faults.nth_is_pending()
+    }
+
+    /// Every call since the record was last taken, oldest first.
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.values().cloned().collect()
+    }
+
+    /// Empties the record and returns what it held.
+    pub fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.lock().calls).into_values().collect()
+    }
+
+    /// Every container, of whatever cluster, by name.
+    pub fn containers(&self) -> Vec<Container> {
+        self.lock().world.all()
+    }
+
+    /// What a container was created with.
+    pub fn spec(&self, container: &str) -> Option<ContainerSpec> {
+        self.lock().world.spec(container)
+    }
+
+    /// A file that was uploaded into a container, by its path.
+    pub fn file(&self, container: &str, path: &str) -> Option<Bytes> {
+        self.lock().world.file(container, path)
+    }
+
+    /// Every volume's name, of whatever cluster.
+    pub fn all_volumes(&self) -> Vec<String> {
+        self.lock().world.all_volumes()
+    }
+
+    /// Every network's name.
+    pub fn all_networks(&self) -> Vec<String> {
+        self.lock().world.all_networks()
+    }
+
+    fn is_running(&self, container: &str) -> bool {
+        self.lock().world.is_running(container)
+    }
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.call(CallKind::Info, "", |_| Ok(world::info())).await
+    }
+
+    async fn list(&self) -> Result<Vec<Container>, EngineError> {
+        self.call(CallKind::List, "", |world| Ok(world.list())).await
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Option<Container>, EngineError> {
+        self.call(CallKind::Inspect, container, |world| Ok(world.inspect(container))).await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        self.call(CallKind::Create, &spec.name, |world| world.create(spec)).await
+    }
+
+    async fn start(&self, container: &str) -> Result<(), EngineError> {
+        self.call(CallKind::Start, container, |world| world.start(container)).await
+    }
+
+    async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+        self.call(CallKind::Kill, container, |world| match world.kill(container, signal) {
+            Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => Ok(()),
+            other => other,
+        })
+        .await
+    }
+
+    async fn remove(&self, container: &str) -> Result<(), EngineError> {
+        self.call(CallKind::Remove, container, |world| match world.remove(container) {
+            Err(EngineError::NotFound(_)) => Ok(()),
+            other => other,
+        })
+        .await
+    }
+
+    async fn upload(&self, container: &str, directory: &str, tar: Bytes) -> Result<(), EngineError> {
+        self.call(CallKind::Upload, container, |world| world.upload(container, directory, &tar)).await
+    }
+
+    async fn exec(&self, container: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, EngineError> {
+        let run = self.call(CallKind::Exec, container, |world| world.exec(container, command)).await?;
+        if run.takes.is_none_or(|takes| takes > timeout) {
+            pass(timeout).await;
+            return Err(EngineError::TimedOut(format!("exec in {container}"), timeout));
+        }
+        pass(run.takes.unwrap_or_default()).await;
+        if self.lock().world.run_of(container) != Some(run.run) {
+            return Ok(ExecOutput { exit_code: 137, output: Bytes::new() });
+        }
+        Ok(run.output)
+    }
+
+    async fn logs(
+        &self,
+        container: &str,
+        options: &LogOptions,
+    ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError> {
+        let (past, future) = self.call(CallKind::Logs, container, |world| world.logs(container, options)).await?;
+        Ok(stream::iter(past).chain(future).map(Ok).boxed())
+    }
+
+    fn events(&self) -> BoxStream<'static, EngineEvent> {
+        let (sender, receiver) = mpsc::unbounded();
+        let mut inner = self.lock();
+        if !inner.is_down {
+            sender.unbounded_send(EngineEvent::Resync).expect("the receiver is alive");
+        }
+        inner.streams.push(sender);
+        receiver.boxed()
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>, EngineError> {
+        self.call(CallKind::Image, reference, |world| Ok(world.image(reference))).await
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, EngineError> {
+        self.call(CallKind::Images, "", |world| Ok(world.images())).await
+    }
+
+    async fn pull(&self, reference: &str) -> Result<(), PullError> {
+        let pulled = self.call(CallKind::Pull, reference, |world| Ok(world.pull(reference))).await;
+        pulled.map_err(|err| PullError::Failed(err.to_string()))?
+    }
+
+    async fn import_image(
+        &self,
+        reference: &str,
+        tar: Bytes,
+        entrypoint: &[String],
+        labels: &BTreeMap<String, String>,
+    ) -> Result<String, EngineError> {
+        self.call(CallKind::ImportImage, reference, |world| world.import(reference, &tar, entrypoint, labels)).await
+    }
+
+    async fn tag_image(&self, image: &str, reference: &str) -> Result<(), EngineError> {
+        self.call(CallKind::TagImage, reference, |world| world.tag(image, reference)).await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<(), EngineError> {
+        self.call(CallKind::RemoveImage, reference, |world| world.remove_image(reference)).await
+    }
+
+    async fn network(&self, name: &str) -> Result<Option<Network>, EngineError> {
+        self.call(CallKind::Network, name, |world| Ok(world.network(name))).await
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<Network, EngineError> {
+        self.call(CallKind::CreateNetwork, &spec.name, |world| world.create_network(spec)).await
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        self.call(CallKind::RemoveNetwork, name, |world| world.remove_network(name)).await
+    }
+
+    async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError> {
+        self.call(CallKind::CreateVolume, name, |world| Ok(world.create_volume(name, labels))).await
+    }
+
+    async fn volumes(&self) -> Result<Vec<String>, EngineError> {
+        self.call(CallKind::Volumes, "", |world| Ok(world.volumes())).await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        self.call(CallKind::RemoveVolume, name, |world| world.remove_volume(name)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,9 @@
 
 pub mod docker;
 pub mod fake;
+mod signal;
+
+pub use signal::signal_number;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,7 +40,7 @@ pub enum EngineError {
     Failed(String),
 }
 
-/// Label that names the cluster of every container, network and volume that skiff makes.
+/// Label that names the cluster of every container, network and volume that skiff makes. The engine sets it; callers need not.
 pub const CLUSTER_LABEL: &str = "dev.skiff.cluster";
 
 /// How a container shares its network.

@@ -1,0 +1,188 @@
+//! Images of the fake engine, and the registry that it pulls from.
+
+use super::{
+    behaviour::BehaviourFn,
+    world::{Out, World},
+};
+use crate::engine::{EngineError, EngineEvent, Image, PullError};
+use sha2::{Digest as _, Sha256};
+use std::{collections::BTreeMap, fmt::Write as _};
+
+pub(super) struct LocalImage {
+    pub(super) facts: Image,
+    pub(super) behaviour: BehaviourFn,
+}
+
+pub(super) struct RemoteImage {
+    behaviour: BehaviourFn,
+    failures: u32,
+}
+
+/// The familiar form of a reference, as Docker lists it: no `docker.io/library/`, and a tag or a digest.
+pub(super) fn familiar(reference: &str) -> String {
+    let short = ["docker.io/library/", "index.docker.io/library/", "docker.io/", "index.docker.io/"]
+        .iter()
+        .find_map(|prefix| reference.strip_prefix(prefix))
+        .unwrap_or(reference);
+    let last = short.rsplit('/').next().unwrap_or(short);
+    if last.contains(':') || last.contains('@') { short.to_owned() } else { format!("{short}:latest") }
+}
+
+pub(super) fn hex_digest(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string works");
+        text
+    })
+}
+
+impl World {
+    pub(super) fn add_image(&mut self, mut image: Image, behaviour: BehaviourFn) {
+        for tag in &mut image.tags {
+            *tag = familiar(tag);
+            self.untag(tag);
+        }
+        if image.id.is_empty() {
+            self.n_images += 1;
+            let id = hex_digest(&[image.tags.concat().as_bytes(), &self.n_images.to_be_bytes()]);
+            image.id = format!("sha256:{id}");
+        }
+        self.images.insert(image.id.clone(), LocalImage { facts: image, behaviour });
+        self.out.push(Out::Event(EngineEvent::Images));
+    }
+
+    /// Takes a name from the image that has it; the image stays, nameless.
+    fn untag(&mut self, tag: &str) {
+        for image in self.images.values_mut() {
+            image.facts.tags.retain(|have| have != tag);
+        }
+    }
+
+    pub(super) fn add_remote(&mut self, reference: &str, behaviour: BehaviourFn, failures: u32) {
+        self.remote.insert(familiar(reference), RemoteImage { behaviour, failures });
+    }
+
+    pub(super) fn local(&self, reference: &str) -> Option<&LocalImage> {
+        let tag = familiar(reference);
+        let is_it = |image: &LocalImage| {
+            let id = image.facts.id.trim_start_matches("sha256:");
+            let wanted = reference.trim_start_matches("sha256:");
+            image.facts.tags.contains(&tag)
+                || image.facts.digests.iter().any(|digest| *digest == tag)
+                || (wanted.len() >= 12 && id.starts_with(wanted))
+        };
+        self.images.values().find(|image| is_it(image))
+    }
+
+    pub(super) fn image(&self, reference: &str) -> Option<Image> {
+        self.local(reference).map(|image| image.facts.clone())
+    }
+
+    pub(super) fn images(&self) -> Vec<Image> {
+        self.images.values().map(|image| image.facts.clone()).collect()
+    }
+
+    pub(super) fn pull(&mut self, reference: &str) -> Result<(), PullError> {
+        let tag = familiar(reference);
+        let Some(remote) = self.remote.get_mut(&tag) else {
+            let repository = tag.split(['@', ':']).next().unwrap_or_default();
+            return Err(PullError::Refused(format!(
+                "pull access denied for {repository}, repository does not exist or may require 'docker login': denied: requested access to the resource is denied"
+            )));
+        };
+        if remote.failures > 0 {
+            remote.failures -= 1;
+            return Err(PullError::Failed(
+                "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host".into(),
+            ));
+        }
+        let behaviour = remote.behaviour.clone();
+        let digest = hex_digest(&[tag.as_bytes()]);
+        let repository = tag.rsplit_once(':').map_or(tag.as_str(), |(repository, _)| repository).to_owned();
+        let image = Image {
+            id: format!("sha256:{}", hex_digest(&[b"image", tag.as_bytes()])),
+            tags: vec![tag],
+            digests: vec![format!("{repository}@sha256:{digest}")],
+            command: vec!["/app".into()],
+            ..Image::default()
+        };
+        self.add_image(image, behaviour);
+        Ok(())
+    }
+
+    pub(super) fn import(
+        &mut self,
+        reference: &str,
+        tar: &[u8],
+        entrypoint: &[String],
+        labels: &BTreeMap<String, String>,
+    ) -> Result<String, EngineError> {
+        self.n_images += 1;
+        let id = format!("sha256:{}", hex_digest(&[tar, &self.n_images.to_be_bytes()]));
+        let image = Image {
+            id: id.clone(),
+            tags: vec![reference.into()],
+            size_bytes: i64::try_from(tar.len()).unwrap_or(i64::MAX),
+            command: entrypoint.to_vec(),
+            labels: labels.clone(),
+            ..Image::default()
+        };
+        let behaviour = self.imported.clone();
+        self.add_image(image, behaviour);
+        Ok(id)
+    }
+
+    pub(super) fn tag(&mut self, image: &str, reference: &str) -> Result<(), EngineError> {
+        let Some(id) = self.local(image).map(|image| image.facts.id.clone()) else {
+            return Err(EngineError::NotFound(format!("tag image {image}: No such image: {}", familiar(image))));
+        };
+        let tag = familiar(reference);
+        self.untag(&tag);
+        if let Some(image) = self.images.get_mut(&id) {
+            image.facts.tags.push(tag);
+        }
+        self.out.push(Out::Event(EngineEvent::Images));
+        Ok(())
+    }
+
+    pub(super) fn remove_image(&mut self, reference: &str) -> Result<(), EngineError> {
+        let Some(image) = self.local(reference) else {
+            return Ok(());
+        };
+        let (id, tag) = (image.facts.id.clone(), familiar(reference));
+        let is_last = image.facts.tags.iter().all(|have| *have == tag);
+        if is_last && self.uses_image(&id) {
+            return Err(EngineError::Conflict(format!(
+                "remove image {reference}: conflict: unable to remove repository reference \"{tag}\" (must force): a container is using its referenced image"
+            )));
+        }
+        if is_last {
+            self.images.remove(&id);
+        } else {
+            self.untag(&tag);
+        }
+        self.out.push(Out::Event(EngineEvent::Images));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::familiar;
+
+    #[test]
+    fn references_read_as_docker_lists_them() {
+        for (given, listed) in [
+            ("nginx", "nginx:latest"),
+            ("docker.io/library/nginx:1", "nginx:1"),
+            ("docker.io/skiff/x", "skiff/x:latest"),
+            ("localhost:5000/x", "localhost:5000/x:latest"),
+            ("x@sha256:abc", "x@sha256:abc"),
+        ] {
+            assert_eq!(familiar(given), listed);
+        }
+    }
+}

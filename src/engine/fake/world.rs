@@ -1,0 +1,631 @@
+//! The fake engine's containers: state and its rules, without async. Effects that the world sees go to `out`.
+//!
+//! **Invariants**: a process that ends is told by its run number, so an old timer cannot end a new run;
+//! a container that joins another's network keeps that very namespace, even when its owner dies or starts again.
+
+use super::{
+    behaviour::{Behaviour, BehaviourFn, ExecBehaviour, Life, OnStop},
+    images::{LocalImage, RemoteImage, familiar},
+    network::LocalNetwork,
+};
+use crate::{
+    base::{clock::Clock, rng::Rng},
+    engine::{
+        CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, ExecOutput,
+        LogOptions, MountSource, NamespaceMode, NetworkMode, Phase, signal_number,
+    },
+};
+use bytes::Bytes;
+use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read as _,
+    net::Ipv4Addr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+/// What leaves the world after a change.
+pub(super) enum Out {
+    /// For every event stream.
+    Event(EngineEvent),
+    /// This run of a container ends later; `None` is the engine's usual delay.
+    End { after: Option<Duration>, id: String, run: u64, code: i32 },
+}
+
+pub(super) struct World {
+    pub(super) cluster: String,
+    clock: Clock,
+    rng: Rng,
+    /// By name.
+    containers: BTreeMap<String, LocalContainer>,
+    names: BTreeMap<String, String>,
+    n_runs: u64,
+    pub(super) images: BTreeMap<String, LocalImage>,
+    pub(super) n_images: u64,
+    pub(super) imported: BehaviourFn,
+    pub(super) remote: BTreeMap<String, RemoteImage>,
+    pub(super) networks: BTreeMap<String, LocalNetwork>,
+    pub(super) volumes: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) out: Vec<Out>,
+}
+
+struct LocalContainer {
+    spec: ContainerSpec,
+    facts: Container,
+    behaviour: Behaviour,
+    stop_signal: String,
+    /// Which start this is, of all containers'; tells one run from the next.
+    run: u64,
+    /// The run whose network namespace it is in; its own unless it joined another.
+    network_of: u64,
+    /// The run whose process namespace it is in.
+    processes_of: u64,
+    ready: Option<bool>,
+    log: Vec<(Timestamp, String)>,
+    followers: Vec<(UnboundedSender<Bytes>, bool)>,
+    files: BTreeMap<String, Bytes>,
+    /// Whether the daemon's end stopped it, so that its start starts it again.
+    restarts: bool,
+}
+
+/// A command under way in a container.
+pub(super) struct Exec {
+    /// How long it takes; `None` is for ever.
+    pub(super) takes: Option<Duration>,
+    pub(super) output: ExecOutput,
+    pub(super) run: u64,
+}
+
+pub(super) fn info() -> EngineInfo {
+    EngineInfo {
+        version: "0.0.0-fake".into(),
+        api_version: "1.41".into(),
+        os: "Fake Linux".into(),
+        kernel: "6.1.0".into(),
+        architecture: "amd64".into(),
+        cpus: 2,
+        memory_bytes: 8 << 30,
+        rootless: false,
+    }
+}
+
+fn not_found(what: &str, container: &str) -> EngineError {
+    EngineError::NotFound(format!("{what} {container}: No such container: {container}"))
+}
+
+/// Source: Docker's `RestrictedNamePattern`.
+fn is_valid_name(name: &str) -> bool {
+    let is_plain = |c: u8| c.is_ascii_alphanumeric();
+    name.len() > 1 && name.bytes().enumerate().all(|(i, c)| is_plain(c) || (i > 0 && matches!(c, b'_' | b'.' | b'-')))
+}
+
+impl World {
+    pub(super) fn new(cluster: String, clock: Clock, rng: Rng) -> Self {
+        let mut world = Self {
+            cluster,
+            clock,
+            rng,
+            containers: BTreeMap::new(),
+            names: BTreeMap::new(),
+            n_runs: 0,
+            images: BTreeMap::new(),
+            n_images: 0,
+            imported: Arc::new(|_| Behaviour::pause()),
+            remote: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            out: Vec::new(),
+        };
+        world.add_default_bridge();
+        world
+    }
+
+    pub(super) fn take_out(&mut self) -> Vec<Out> {
+        std::mem::take(&mut self.out)
+    }
+
+    fn get(&self, container: &str) -> Option<&LocalContainer> {
+        self.containers.get(self.names.get(container).map_or(container, String::as_str))
+    }
+
+    fn get_mut(&mut self, container: &str) -> Option<&mut LocalContainer> {
+        self.containers.get_mut(self.names.get(container).map_or(container, String::as_str))
+    }
+
+    fn emit(&mut self, facts: &Container, kind: EventKind) {
+        if facts.labels.get(CLUSTER_LABEL) == Some(&self.cluster) {
+            self.out.push(Out::Event(EngineEvent::Container {
+                id: facts.id.clone(),
+                name: facts.name.clone(),
+                labels: facts.labels.clone(),
+                kind,
+                at: self.clock.now(),
+            }));
+        }
+    }
+
+    fn fresh_id(&self) -> String {
+        (0..4).map(|_| format!("{:016x}", self.rng.between(0, u64::MAX))).collect()
+    }
+
+    // Containers come and go.
+
+    pub(super) fn create(&mut self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        let what = format!("create container {}", spec.name);
+        if !is_valid_name(&spec.name) {
+            return Err(EngineError::Invalid(format!(
+                "{what}: Invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+                spec.name
+            )));
+        }
+        let Some(image) = self.local(&spec.image) else {
+            return Err(EngineError::NotFound(format!("{what}: No such image: {}", familiar(&spec.image))));
+        };
+        if spec.entrypoint.is_empty() && spec.command.is_empty() && image.facts.command.is_empty() {
+            return Err(EngineError::Invalid(format!("{what}: No command specified")));
+        }
+        if let Some(other) = self.containers.get(&spec.name) {
+            return Err(EngineError::Conflict(format!(
+                "{what}: Conflict. The container name \"/{}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+                spec.name, other.facts.id
+            )));
+        }
+        let (image_id, behaviour) = (image.facts.id.clone(), (image.behaviour)(spec));
+        let of_image = Some(image.facts.stop_signal.clone()).filter(|signal| !signal.is_empty());
+        let own = Some(spec.stop_signal.clone()).filter(|signal| !signal.is_empty());
+        let stop_signal = own.or(of_image).unwrap_or_else(|| "SIGTERM".into());
+        Ok(self.insert(spec, image_id, behaviour, stop_signal))
+    }
+
+    fn insert(&mut self, spec: &ContainerSpec, image_id: String, behaviour: Behaviour, stop_signal: String) -> String {
+        let facts = self.created_facts(spec, image_id);
+        let id = facts.id.clone();
+        for mount in &spec.mounts {
+            if let MountSource::Volume(name) = &mount.source {
+                self.volumes.entry(name.clone()).or_default();
+            }
+        }
+        let container = LocalContainer {
+            spec: self.resolve(spec),
+            facts: facts.clone(),
+            behaviour,
+            stop_signal,
+            run: 0,
+            network_of: 0,
+            processes_of: 0,
+            ready: None,
+            log: Vec::new(),
+            followers: Vec::new(),
+            files: BTreeMap::new(),
+            restarts: false,
+        };
+        self.names.insert(id.clone(), spec.name.clone());
+        self.containers.insert(spec.name.clone(), container);
+        self.emit(&facts, EventKind::Created);
+        id
+    }
+
+    fn created_facts(&self, spec: &ContainerSpec, image_id: String) -> Container {
+        let mut labels = spec.labels.clone();
+        labels.insert(CLUSTER_LABEL.into(), self.cluster.clone());
+        Container {
+            id: self.fresh_id(),
+            name: spec.name.clone(),
+            labels,
+            image: spec.image.clone(),
+            image_id,
+            phase: Phase::Created,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            created_at: self.clock.now(),
+            started_at: None,
+            finished_at: None,
+            ip: None,
+            pid: 0,
+        }
+    }
+
+    /// Docker turns the name of a container to join into its ID at creation, so a later one of that name is not joined.
+    fn resolve(&self, spec: &ContainerSpec) -> ContainerSpec {
+        let id_of = |name: &String| self.get(name).map_or_else(|| name.clone(), |c| c.facts.id.clone());
+        let namespace = |mode: &NamespaceMode| match mode {
+            NamespaceMode::Container(name) => NamespaceMode::Container(id_of(name)),
+            other => other.clone(),
+        };
+        let network = spec.network.as_ref().map(|mode| match mode {
+            NetworkMode::Container(name) => NetworkMode::Container(id_of(name)),
+            other => other.clone(),
+        });
+        ContainerSpec { network, ipc: namespace(&spec.ipc), pid: namespace(&spec.pid), ..spec.clone() }
+    }
+
+    pub(super) fn start(&mut self, container: &str) -> Result<(), EngineError> {
+        let found = self.get(container).ok_or_else(|| not_found("start container", container))?;
+        if found.facts.phase == Phase::Running {
+            return Ok(());
+        }
+        let spec = found.spec.clone();
+        let failure = found.behaviour.start_error.clone().map(EngineError::Invalid);
+        let joined = failure.map_or_else(|| self.join(&spec), Err);
+        match joined {
+            Ok(joined) => self.run(&spec.name, joined),
+            Err(err) => {
+                let text = err.to_string();
+                if let Some(container) = self.get_mut(&spec.name) {
+                    container.facts.exit_code = if matches!(err, EngineError::Invalid(_)) { 127 } else { 128 };
+                    container.facts.error.clone_from(&text);
+                }
+                let text = format!("start container {container}: {text}");
+                return Err(match err {
+                    EngineError::NotFound(_) => EngineError::NotFound(text),
+                    EngineError::Conflict(_) => EngineError::Conflict(text),
+                    _ => EngineError::Invalid(text),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The address and the namespaces that a start would have.
+    fn join(&self, spec: &ContainerSpec) -> Result<Joined, EngineError> {
+        let mut joined = Joined::default();
+        match spec.network.as_ref() {
+            None => joined.ip = Some(self.free_address("bridge")?),
+            Some(NetworkMode::Bridge(network)) => joined.ip = Some(self.free_address(network)?),
+            Some(NetworkMode::Container(other)) => {
+                joined.network_of = Some(self.joinable(other, "network")?.network_of)
+            }
+            Some(NetworkMode::Host | NetworkMode::None) => {}
+        }
+        if let NamespaceMode::Container(other) = &spec.ipc {
+            self.joinable(other, "IPC")?;
+        }
+        if let NamespaceMode::Container(other) = &spec.pid {
+            joined.processes_of = Some(self.joinable(other, "PID")?.processes_of);
+        }
+        Ok(joined)
+    }
+
+    fn joinable(&self, other: &str, namespace: &str) -> Result<&LocalContainer, EngineError> {
+        let found = self.get(other).ok_or_else(|| EngineError::NotFound(format!("No such container: {other}")))?;
+        if found.facts.phase != Phase::Running {
+            return Err(EngineError::Conflict(format!(
+                "cannot join {namespace} of a non running container: {}",
+                found.facts.id
+            )));
+        }
+        Ok(found)
+    }
+
+    fn free_address(&self, network: &str) -> Result<Ipv4Addr, EngineError> {
+        let missing = || EngineError::NotFound(format!("network {network} not found"));
+        let found = self.networks.get(network).ok_or_else(missing)?;
+        let taken: BTreeSet<Ipv4Addr> = self.containers.values().filter_map(|c| c.facts.ip).collect();
+        found
+            .free_address(&taken)
+            .ok_or_else(|| EngineError::Invalid("no available IPv4 addresses on this network's address pools".into()))
+    }
+
+    fn run(&mut self, name: &str, joined: Joined) {
+        let now = self.clock.now();
+        self.n_runs += 1;
+        let run = self.n_runs;
+        let Some(container) = self.get_mut(name) else {
+            return;
+        };
+        container.run = run;
+        container.network_of = joined.network_of.unwrap_or(run);
+        container.processes_of = joined.processes_of.unwrap_or(run);
+        container.ready = None;
+        let facts = &mut container.facts;
+        facts.phase = Phase::Running;
+        facts.exit_code = 0;
+        facts.oom_killed = false;
+        facts.error.clear();
+        facts.started_at = Some(now);
+        facts.finished_at = None;
+        facts.ip = joined.ip;
+        facts.pid = i64::try_from(1000 + run).unwrap_or(i64::MAX);
+        let facts = facts.clone();
+        let (life, output) = (container.behaviour.life, container.behaviour.output.clone());
+        self.emit(&facts, EventKind::Started);
+        for line in output {
+            self.print(name, &line);
+        }
+        if let Life::Exits { after, code } = life {
+            self.out.push(Out::End { after: Some(after), id: facts.id, run, code });
+        }
+    }
+
+    pub(super) fn kill(&mut self, container: &str, signal: &str) -> Result<(), EngineError> {
+        let what = format!("signal container {container}");
+        let number =
+            signal_number(signal).ok_or_else(|| EngineError::Invalid(format!("{what}: Invalid signal: {signal}")))?;
+        let found = self.get(container).ok_or_else(|| not_found("signal container", container))?;
+        if found.facts.phase != Phase::Running {
+            return Err(EngineError::Conflict(format!(
+                "{what}: Cannot kill container: {container}: Container {} is not running",
+                found.facts.id
+            )));
+        }
+        let stops = [2, 3, 15].contains(&number) || signal_number(&found.stop_signal) == Some(number);
+        let (facts, run, on_stop) = (found.facts.clone(), found.run, found.behaviour.on_stop);
+        self.emit(&facts, EventKind::Killed(number));
+        let end = match on_stop {
+            _ if number == 9 => Some((None, 137)),
+            OnStop::Dies if stops => Some((None, 128 + number)),
+            OnStop::Exits { after, code } if stops => Some((Some(after).filter(|t| !t.is_zero()), code)),
+            _ => None,
+        };
+        if let Some((after, code)) = end {
+            self.out.push(Out::End { after, id: facts.id, run, code });
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, container: &str) -> Result<(), EngineError> {
+        let found = self.get(container).ok_or_else(|| not_found("remove container", container))?;
+        let (facts, run) = (found.facts.clone(), found.run);
+        if facts.phase == Phase::Running {
+            self.emit(&facts, EventKind::Killed(9));
+            self.end(&facts.id, run, 137, false);
+        }
+        self.containers.remove(&facts.name);
+        self.names.remove(&facts.id);
+        self.emit(&facts, EventKind::Removed);
+        Ok(())
+    }
+
+    /// Ends a run, if it is still under way, and with it what shares its process namespace.
+    pub(super) fn end(&mut self, id: &str, run: u64, code: i32, oom: bool) {
+        let now = self.clock.now();
+        let Some(container) = self.get_mut(id) else {
+            return;
+        };
+        if container.run != run || container.facts.phase != Phase::Running {
+            return;
+        }
+        let facts = &mut container.facts;
+        facts.phase = Phase::Exited;
+        facts.exit_code = code;
+        facts.oom_killed = oom;
+        facts.finished_at = Some(now);
+        facts.ip = None;
+        facts.pid = 0;
+        let facts = facts.clone();
+        container.followers.clear();
+        if oom {
+            self.emit(&facts, EventKind::OutOfMemory);
+        }
+        self.emit(&facts, EventKind::Died(code));
+        let shares = |c: &&LocalContainer| c.processes_of == run && c.run != run;
+        let sharers: Vec<(String, u64)> =
+            self.containers.values().filter(shares).map(|c| (c.facts.id.clone(), c.run)).collect();
+        for (id, run) in sharers {
+            self.end(&id, run, 137, false);
+        }
+    }
+
+    pub(super) fn crash(&mut self, container: &str, code: i32, oom: bool) {
+        if let Some((id, run)) = self.get(container).map(|c| (c.facts.id.clone(), c.run)) {
+            self.end(&id, run, code, oom);
+        }
+    }
+
+    /// What the daemon's end does to containers that it does not keep alive.
+    pub(super) fn stop_all(&mut self) {
+        let code_of = |c: &LocalContainer| match c.behaviour.on_stop {
+            OnStop::Dies => 143,
+            OnStop::Exits { code, .. } => code,
+            OnStop::Ignores => 137,
+        };
+        let is_running = |c: &&LocalContainer| c.facts.phase == Phase::Running;
+        let running: Vec<(String, u64, i32)> =
+            self.containers.values().filter(is_running).map(|c| (c.facts.id.clone(), c.run, code_of(c))).collect();
+        for (id, run, code) in running {
+            self.end(&id, run, code, false);
+            if let Some(container) = self.get_mut(&id) {
+                container.restarts = container.spec.restart_with_engine;
+            }
+        }
+    }
+
+    pub(super) fn restart_what_restarts(&mut self) {
+        let restarting: Vec<String> = self
+            .containers
+            .values_mut()
+            .filter_map(|c| std::mem::take(&mut c.restarts).then(|| c.facts.id.clone()))
+            .collect();
+        for id in restarting {
+            // One that cannot start says so in its `error`, as in Docker.
+            drop(self.start(&id));
+        }
+    }
+
+    // Questions about containers.
+
+    pub(super) fn list(&self) -> Vec<Container> {
+        let is_ours = |c: &&LocalContainer| c.facts.labels.get(CLUSTER_LABEL) == Some(&self.cluster);
+        self.containers.values().filter(is_ours).map(|c| c.facts.clone()).collect()
+    }
+
+    pub(super) fn all(&self) -> Vec<Container> {
+        self.containers.values().map(|c| c.facts.clone()).collect()
+    }
+
+    pub(super) fn inspect(&self, container: &str) -> Option<Container> {
+        self.get(container).map(|c| c.facts.clone())
+    }
+
+    pub(super) fn spec(&self, container: &str) -> Option<ContainerSpec> {
+        self.get(container).map(|c| c.spec.clone())
+    }
+
+    pub(super) fn is_running(&self, container: &str) -> bool {
+        self.get(container).is_some_and(|c| c.facts.phase == Phase::Running)
+    }
+
+    pub(super) fn run_of(&self, container: &str) -> Option<u64> {
+        self.get(container).filter(|c| c.facts.phase == Phase::Running).map(|c| c.run)
+    }
+
+    pub(super) fn stop_signal(&self, container: &str) -> Result<String, EngineError> {
+        let found = self.get(container).ok_or_else(|| not_found("stop container", container))?;
+        Ok(found.stop_signal.clone())
+    }
+
+    pub(super) fn uses_image(&self, id: &str) -> bool {
+        self.containers.values().any(|c| c.facts.image_id == id)
+    }
+
+    pub(super) fn has_active_endpoints(&self, network: &str) -> bool {
+        let is_on = |c: &LocalContainer| match &c.spec.network {
+            None => network == "bridge",
+            Some(NetworkMode::Bridge(name)) => name == network,
+            Some(_) => false,
+        };
+        self.containers.values().any(|c| c.facts.ip.is_some() && is_on(c))
+    }
+
+    pub(super) fn user_of_volume(&self, volume: &str) -> Option<&str> {
+        let uses =
+            |c: &&LocalContainer| c.spec.mounts.iter().any(|mount| mount.source == MountSource::Volume(volume.into()));
+        self.containers.values().find(uses).map(|c| c.facts.id.as_str())
+    }
+
+    // What programs do.
+
+    pub(super) fn set_ready(&mut self, container: &str, ready: Option<bool>) {
+        if let Some(container) = self.get_mut(container) {
+            container.ready = ready;
+        }
+    }
+
+    pub(super) fn probe(&self, container: &str) -> bool {
+        self.get(container).is_some_and(|c| self.is_ready(c))
+    }
+
+    fn is_ready(&self, container: &LocalContainer) -> bool {
+        let Some(started_at) = container.facts.started_at.filter(|_| container.facts.phase == Phase::Running) else {
+            return false;
+        };
+        let since = Duration::try_from(self.clock.now().duration_since(started_at)).unwrap_or_default();
+        container.ready.unwrap_or_else(|| container.behaviour.ready_after.is_some_and(|after| since >= after))
+    }
+
+    pub(super) fn answers(&self, ip: Ipv4Addr, port: u16) -> bool {
+        let owner = self.containers.values().find(|c| c.facts.ip == Some(ip));
+        let Some(network) = owner.map(|c| c.network_of) else {
+            return false;
+        };
+        let listens = |c: &LocalContainer| c.behaviour.ports.as_ref().is_none_or(|ports| ports.contains(&port));
+        self.containers.values().any(|c| c.network_of == network && listens(c) && self.is_ready(c))
+    }
+
+    pub(super) fn exec(&mut self, container: &str, command: &[String]) -> Result<Exec, EngineError> {
+        let found = self.get(container).ok_or_else(|| not_found("exec in container", container))?;
+        if found.facts.phase != Phase::Running {
+            return Err(EngineError::Conflict(format!(
+                "exec in container {container}: Container {} is not running",
+                found.facts.id
+            )));
+        }
+        let (takes, code, output) = match &found.behaviour.exec {
+            ExecBehaviour::Shell => shell(command, &found.files),
+            ExecBehaviour::Readiness => (Some(Duration::ZERO), i64::from(!self.is_ready(found)), Bytes::new()),
+            ExecBehaviour::Exits { after, code, output } => (Some(*after), i64::from(*code), output.clone()),
+            ExecBehaviour::Hangs => (None, 0, Bytes::new()),
+        };
+        Ok(Exec { takes, output: ExecOutput { exit_code: code, output }, run: found.run })
+    }
+
+    // Files and logs.
+
+    pub(super) fn upload(&mut self, container: &str, directory: &str, tar: &[u8]) -> Result<(), EngineError> {
+        let what = format!("upload into container {container}");
+        let found = self.get_mut(container).ok_or_else(|| not_found("upload into container", container))?;
+        let bad = |err: std::io::Error| EngineError::Invalid(format!("{what}: {err}"));
+        for entry in tar::Archive::new(tar).entries().map_err(bad)? {
+            let mut entry = entry.map_err(bad)?;
+            let path = Path::new(directory).join(entry.path().map_err(bad)?.as_ref());
+            if !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).map_err(bad)?;
+            found.files.insert(path.to_string_lossy().into_owned(), content.into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn file(&self, container: &str, path: &str) -> Option<Bytes> {
+        self.get(container)?.files.get(path).cloned()
+    }
+
+    pub(super) fn print(&mut self, container: &str, line: &str) {
+        let now = self.clock.now();
+        let Some(container) = self.get_mut(container) else {
+            return;
+        };
+        let line = format!("{line}\n");
+        container
+            .followers
+            .retain(|(follower, timestamps)| follower.unbounded_send(log_line(now, &line, *timestamps)).is_ok());
+        container.log.push((now, line));
+    }
+
+    pub(super) fn logs(
+        &mut self,
+        container: &str,
+        options: &LogOptions,
+    ) -> Result<(Vec<Bytes>, UnboundedReceiver<Bytes>), EngineError> {
+        let found = self.get_mut(container).ok_or_else(|| not_found("read log of container", container))?;
+        let wanted = |at: &Timestamp| options.since.is_none_or(|since| *at >= since);
+        let mut lines: Vec<Bytes> = found
+            .log
+            .iter()
+            .filter(|(at, _)| wanted(at))
+            .map(|(at, line)| log_line(*at, line, options.timestamps))
+            .collect();
+        if let Some(tail) = options.tail.and_then(|tail| usize::try_from(tail).ok()) {
+            lines.drain(..lines.len().saturating_sub(tail));
+        }
+        let (sender, receiver) = mpsc::unbounded();
+        if options.follow && found.facts.phase == Phase::Running {
+            found.followers.push((sender, options.timestamps));
+        }
+        Ok((lines, receiver))
+    }
+}
+
+/// What a start joins.
+#[derive(Clone, Copy, Default)]
+struct Joined {
+    ip: Option<Ipv4Addr>,
+    network_of: Option<u64>,
+    processes_of: Option<u64>,
+}
+
+fn log_line(at: Timestamp, line: &str, timestamps: bool) -> Bytes {
+    if timestamps { format!("{at:.9} {line}").into() } else { line.to_owned().into() }
+}
+
+/// How long a command takes, its exit code and its output.
+fn shell(command: &[String], files: &BTreeMap<String, Bytes>) -> (Option<Duration>, i64, Bytes) {
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    let (program, args) = words.split_first().map_or(("", &[][..]), |(p, a)| (p.rsplit('/').next().unwrap_or(p), a));
+    let now = Some(Duration::ZERO);
+    match (program, args) {
+        ("false", _) => (now, 1, Bytes::new()),
+        ("sleep", [time]) => (Some(Duration::from_secs(time.parse().unwrap_or(0))), 0, Bytes::new()),
+        ("cat", [path]) => match files.get(*path) {
+            Some(content) => (now, 0, content.clone()),
+            None => (now, 1, format!("cat: can't open '{path}': No such file or directory\n").into()),
+        },
+        _ => (now, 0, Bytes::new()),
+    }
+}
