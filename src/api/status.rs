@@ -90,6 +90,17 @@ pub enum ApiError {
     /// 413: the body is too big.
     #[error("Request entity too large: limit is {0}")]
     TooLarge(usize),
+    /// 413: a patch has more operations than allowed.
+    #[error("Request entity too large: {0}")]
+    TooManyOperations(String),
+    /// 422: a patch does not fit the object. Kubernetes' message keeps the reason to itself; here it is the cause.
+    #[error("the server rejected our request due to an error in our request")]
+    Unprocessable {
+        /// Where the patch does not fit.
+        at: String,
+        /// Why.
+        why: String,
+    },
     /// 410: the wanted revision is no longer known, or not yet.
     #[error("{0}")]
     Expired(String),
@@ -153,6 +164,8 @@ impl ApiError {
             | Self::NotAcceptable(_)
             | Self::UnsupportedMediaType(_)
             | Self::TooLarge(_)
+            | Self::TooManyOperations(_)
+            | Self::Unprocessable { .. }
             | Self::Unsupported(_) => ErrorClass::Invalid,
         }
     }
@@ -174,7 +187,8 @@ impl ApiError {
             Self::MethodNotAllowed => (405, "MethodNotAllowed"),
             Self::NotAcceptable(_) => (406, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (415, "UnsupportedMediaType"),
-            Self::TooLarge(_) => (413, "RequestEntityTooLarge"),
+            Self::TooLarge(_) | Self::TooManyOperations(_) => (413, "RequestEntityTooLarge"),
+            Self::Unprocessable { .. } => (422, "Invalid"),
             Self::Expired(_) => (410, "Expired"),
             Self::FutureRevision { .. } => (504, "Timeout"),
             Self::Unavailable(_) => (503, "ServiceUnavailable"),
@@ -220,6 +234,9 @@ impl ApiError {
                     .collect();
                 Some(d)
             }
+            Self::Unprocessable { at, why } => {
+                Some(json!({ "causes": [{ "reason": "FieldValueInvalid", "message": why, "field": at }] }))
+            }
             Self::FutureRevision { .. } => Some(json!({
                 "causes": [{ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" }],
                 "retryAfterSeconds": 1,
@@ -231,6 +248,7 @@ impl ApiError {
             | Self::NotAcceptable(_)
             | Self::UnsupportedMediaType(_)
             | Self::TooLarge(_)
+            | Self::TooManyOperations(_)
             | Self::Expired(_)
             | Self::Unsupported(_)
             | Self::Unavailable(_)

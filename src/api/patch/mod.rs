@@ -1,1 +1,47 @@
-//! Patches: JSON values in, JSON values out.
+//! Patches: JSON values in, JSON values out. Pure.
+//!
+//! Called by the server between reading an object and writing it.
+//!
+//! - [`json`]: RFC 6902. [`merge`]: RFC 7386. [`strategic`]: Kubernetes' merge by the schema's keys.
+//!
+//! **Source** of the error classes: `k8s.io/apiserver/pkg/endpoints/handlers/patch.go`, v1.37.
+
+pub mod json;
+pub mod merge;
+pub mod strategic;
+
+use super::status::ApiError;
+
+/// Why a patch was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// The patch itself is malformed: 400.
+    #[error("{0}")]
+    Malformed(String),
+    /// The patch does not fit the object: 422.
+    #[error("{why}")]
+    DoesNotFit {
+        /// The JSON pointer or field path where it does not.
+        at: String,
+        /// Why.
+        why: String,
+    },
+    /// The patch has more operations than allowed: 413.
+    #[error("The allowed maximum operations in a JSON patch is {max}, got {actual}")]
+    TooManyOperations {
+        /// The most allowed.
+        max: usize,
+        /// How many the patch has.
+        actual: usize,
+    },
+}
+
+impl From<PatchError> for ApiError {
+    fn from(err: PatchError) -> Self {
+        match err {
+            PatchError::Malformed(why) => Self::BadRequest(why),
+            PatchError::DoesNotFit { at, why } => Self::Unprocessable { at, why },
+            PatchError::TooManyOperations { .. } => Self::TooManyOperations(err.to_string()),
+        }
+    }
+}
