@@ -1,1 +1,3 @@
-//! controllers
+//! Level 3: controllers bring objects to what other objects want. May use `api` and `registry`; never `engine`, `node`, `net`, `server`.
+
+pub mod runtime;

@@ -1,0 +1,343 @@
+//! The loop of a controller: changes wake keys, keys are reconciled, several at once, each key one at a time.
+//!
+//! Called by `controllers::run_all`; one task per controller. The queue decides; this only waits, and starts what it says.
+//!
+//! **Invariants**: it starts from a full list and follows the changes since; when a watch ends it lists everything again; all
+//! changes at hand are taken in before a key is started, so a burst of changes makes one pass.
+
+use super::{
+    decision::Decision,
+    execute::{Done, Executor, is_moved},
+    metrics::{Counters, Metrics},
+    queue::{BACKOFF, Outcome, Queue},
+    trigger::Trigger,
+};
+use crate::{
+    api::{meta::Revision, status::ApiError},
+    base::{
+        backoff::Backoff,
+        chain::chain,
+        task::{Drain, panic_text},
+    },
+    registry::{Registry, pipeline::Selection},
+    store::{Change, Entry, WatchError},
+};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream, FuturesUnordered, SelectAll},
+};
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    fmt::Debug,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until};
+use tracing::{Instrument as _, debug, debug_span, error, info, warn};
+
+/// How many keys of one controller are reconciled at once.
+const RUNNING_MAX: usize = 16;
+/// How often everything is looked at again, although no change told of it.
+pub const RESYNC_EVERY: Duration = Duration::from_secs(600);
+/// How many changes are taken in before keys are started.
+const ABSORB_MAX: usize = 4096;
+/// How long a loop that panicked waits before it starts anew.
+const RESTART: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(30) };
+
+/// A controller: what it looks at, and what it wants.
+pub trait Controller: Send + Sync + 'static {
+    /// What it reconciles one at a time: mostly an object's key.
+    type Key: Ord + Clone + Debug + Send + Sync + 'static;
+    /// All that a decision depends on, the time included.
+    type Observed: Send + Sync;
+
+    /// Its name in logs and metrics.
+    fn name(&self) -> &'static str;
+    /// The component that its events name.
+    fn event_source(&self) -> &'static str {
+        self.name()
+    }
+    /// Which changes wake which keys.
+    fn triggers(&self) -> Vec<Trigger<Self::Key>>;
+    /// Keys that are looked at from the start, whatever there is.
+    fn first_keys(&self) -> Vec<Self::Key> {
+        Vec::new()
+    }
+    /// Gathers what the decision needs; `None`: the object is gone and nothing is left to do.
+    fn observe(&self, registry: &Registry, key: &Self::Key) -> Option<Self::Observed>;
+    /// What to change. Pure.
+    fn decide(&self, observed: &Self::Observed) -> Decision;
+    /// What to write last, mostly the status, given the world after the decision was carried out and how that went. Pure.
+    fn conclude(&self, _observed: &Self::Observed, _done: &Done) -> Decision {
+        Decision::rest()
+    }
+}
+
+/// Runs a controller until drained. A loop that panics starts anew after a while.
+pub async fn run<C: Controller>(controller: C, registry: Registry, metrics: Metrics, drain: Drain) {
+    let controller = Arc::new(controller);
+    let counters = metrics.of(controller.name());
+    for panics in 1.. {
+        let work = Loop::new(Arc::clone(&controller), &registry, &counters).run(&drain);
+        let Err(panic) = AssertUnwindSafe(work).catch_unwind().await else { return };
+        log_panic(controller.name(), &counters, &*panic);
+        let wait = sleep_until(registry.clock().mono() + RESTART.delay(panics));
+        tokio::select! { biased; () = drain.drained() => return, () = wait => {} }
+    }
+}
+
+fn log_panic(controller: &'static str, counters: &Counters, panic: &(dyn Any + Send)) {
+    counters.panics.fetch_add(1, Relaxed);
+    error!(component = "controllers", controller, err = panic_text(panic), "controller panicked");
+}
+
+/// A change of the trigger of this number, or the end of its watch.
+type Fed = (usize, Result<Arc<Change>, WatchError>);
+
+struct Ended<K> {
+    key: K,
+    outcome: Outcome,
+    acted: bool,
+}
+
+struct Loop<C: Controller> {
+    controller: Arc<C>,
+    registry: Registry,
+    executor: Executor,
+    counters: Arc<Counters>,
+    triggers: Vec<Trigger<C::Key>>,
+    queue: Queue<C::Key>,
+    feed: SelectAll<BoxStream<'static, Fed>>,
+    running: FuturesUnordered<BoxFuture<'static, Ended<C::Key>>>,
+    /// Keys that only the slow resync wants to be looked at.
+    resynced: BTreeSet<C::Key>,
+}
+
+impl<C: Controller> Loop<C> {
+    fn new(controller: Arc<C>, registry: &Registry, counters: &Arc<Counters>) -> Self {
+        let executor = Executor::new(registry.clone(), controller.event_source(), Arc::clone(counters));
+        Self {
+            registry: registry.clone(),
+            executor,
+            counters: Arc::clone(counters),
+            triggers: controller.triggers(),
+            queue: Queue::new(RUNNING_MAX, BACKOFF),
+            feed: SelectAll::new(),
+            running: FuturesUnordered::new(),
+            resynced: BTreeSet::new(),
+            controller,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.registry.clock().mono()
+    }
+
+    async fn run(mut self, drain: &Drain) {
+        info!(component = "controllers", controller = self.controller.name(), "controller started");
+        for key in self.controller.first_keys() {
+            self.queue.add(key, self.now());
+        }
+        self.relist();
+        let mut resync_at = self.now() + RESYNC_EVERY;
+        loop {
+            self.absorb();
+            self.start_ready();
+            let wake_at = self.queue.next_due().map_or(resync_at, |due| due.min(resync_at));
+            tokio::select! {
+                biased;
+                () = drain.drained() => return,
+                Some(fed) = self.feed.next() => self.take(fed),
+                Some(ended) = self.running.next() => self.end(ended),
+                () = sleep_until(wake_at) => {}
+            }
+            if self.now() >= resync_at {
+                self.resync();
+                resync_at = self.now() + RESYNC_EVERY;
+            }
+        }
+    }
+
+    /// Lists every triggering kind, wakes all keys, and watches from there.
+    fn relist(&mut self) {
+        self.feed.clear();
+        for i in 0..self.triggers.len() {
+            let stream = loop {
+                let revision = self.wake_all_of(i, false);
+                match self.watch(i, revision) {
+                    Ok(stream) => break stream,
+                    // Others wrote more in between than the store remembers: the list is cheap, so take another.
+                    Err(err) => debug!(component = "controllers", %err, "watch did not start"),
+                }
+            };
+            self.feed.push(stream);
+        }
+    }
+
+    /// Wakes the keys of every object of a triggering kind; the revision that the list shows.
+    fn wake_all_of(&mut self, i: usize, is_resync: bool) -> Revision {
+        let snapshot = self.registry.snapshot(self.triggers[i].kind, "", &Selection::default());
+        for entry in &snapshot.entries {
+            self.wake(i, None, Some(entry), is_resync);
+        }
+        snapshot.revision
+    }
+
+    fn wake(&mut self, i: usize, before: Option<&Entry>, after: Option<&Entry>, is_resync: bool) {
+        let now = self.now();
+        for key in self.triggers[i].keys(&self.registry, before, after) {
+            let is_new = self.queue.add(key.clone(), now);
+            if !is_resync {
+                self.resynced.remove(&key);
+            } else if is_new {
+                self.resynced.insert(key);
+            }
+        }
+    }
+
+    fn watch(&self, i: usize, from: Revision) -> Result<BoxStream<'static, Fed>, WatchError> {
+        let watch = self.registry.watch_kind(self.triggers[i].kind, from)?;
+        let changes = stream::unfold(Some(watch), async |watch| {
+            let mut watch = watch?;
+            match watch.next().await {
+                Ok(change) => Some((Ok(change), Some(watch))),
+                Err(err) => Some((Err(err), None)),
+            }
+        });
+        Ok(changes.map(move |change| (i, change)).boxed())
+    }
+
+    /// Takes in all changes that are at hand.
+    fn absorb(&mut self) {
+        for _ in 0..ABSORB_MAX {
+            match self.feed.next().now_or_never() {
+                Some(Some(fed)) => self.take(fed),
+                Some(None) | None => return,
+            }
+        }
+    }
+
+    fn take(&mut self, (i, change): Fed) {
+        match change {
+            Ok(change) => self.wake(i, change.before.as_deref(), change.after.as_deref(), false),
+            Err(err) => {
+                // What changed since is not known, deletions included, so every trigger lists again.
+                self.counters.relists.fetch_add(1, Relaxed);
+                warn!(component = "controllers", controller = self.controller.name(), %err, "listing again");
+                self.relist();
+            }
+        }
+    }
+
+    fn resync(&mut self) {
+        for i in 0..self.triggers.len() {
+            self.wake_all_of(i, true);
+        }
+    }
+
+    fn start_ready(&mut self) {
+        let now = self.now();
+        while let Some(key) = self.queue.pop(now) {
+            let pass = Pass {
+                controller: Arc::clone(&self.controller),
+                registry: self.registry.clone(),
+                executor: self.executor.clone(),
+                counters: Arc::clone(&self.counters),
+            };
+            self.running.push(pass.over(key).boxed());
+        }
+    }
+
+    fn end(&mut self, ended: Ended<C::Key>) {
+        if self.resynced.remove(&ended.key) && ended.acted {
+            self.counters.resync_finds.fetch_add(1, Relaxed);
+            let (controller, key) = (self.controller.name(), &ended.key);
+            warn!(component = "controllers", controller, ?key, "the slow resync found work that no change told of");
+        }
+        let now = self.now();
+        self.queue.done(&ended.key, ended.outcome, now);
+    }
+}
+
+/// One pass over one key.
+struct Pass<C> {
+    controller: Arc<C>,
+    registry: Registry,
+    executor: Executor,
+    counters: Arc<Counters>,
+}
+
+/// What a pass did, apart from what becomes of its key.
+#[derive(Default)]
+struct Progress {
+    acted: bool,
+    requeue_after: Option<Duration>,
+    error: Option<ApiError>,
+}
+
+impl<C: Controller> Pass<C> {
+    async fn over(self, key: C::Key) -> Ended<C::Key> {
+        self.counters.reconciles.fetch_add(1, Relaxed);
+        let span = debug_span!("reconcile", controller = self.controller.name(), ?key);
+        let (outcome, acted) = match AssertUnwindSafe(self.reconcile(&key)).catch_unwind().instrument(span).await {
+            Ok(result) => (self.outcome(&key, &result), result.acted),
+            Err(panic) => {
+                log_panic(self.controller.name(), &self.counters, &*panic);
+                (Outcome::Failed, true)
+            }
+        };
+        Ended { key, outcome, acted }
+    }
+
+    async fn reconcile(&self, key: &C::Key) -> Progress {
+        let mut result = Progress::default();
+        let Some(mut observed) = self.controller.observe(&self.registry, key) else { return result };
+        let decision = self.controller.decide(&observed);
+        let done = self.carry_out(&decision, &mut result).await;
+        if !decision.is_rest() {
+            match self.controller.observe(&self.registry, key) {
+                Some(after) => observed = after,
+                None => return result,
+            }
+        }
+        let closing = self.controller.conclude(&observed, &done);
+        drop(observed);
+        self.carry_out(&closing, &mut result).await;
+        result
+    }
+
+    async fn carry_out(&self, decision: &Decision, result: &mut Progress) -> Done {
+        result.acted |= !decision.is_rest();
+        result.requeue_after = [result.requeue_after, decision.requeue_after].into_iter().flatten().min();
+        let done = self.executor.run(&decision.steps, &decision.events).await;
+        match (&result.error, done.error()) {
+            (None, Some(err)) => result.error = Some(err.clone()),
+            (Some(former), Some(err)) if is_moved(former) => result.error = Some(err.clone()),
+            _ => {}
+        }
+        done
+    }
+
+    fn outcome(&self, key: &C::Key, result: &Progress) -> Outcome {
+        let controller = self.controller.name();
+        match &result.error {
+            Some(err) if is_moved(err) => {
+                self.counters.moved.fetch_add(1, Relaxed);
+                debug!(controller, ?key, %err, "the world moved");
+                Outcome::Moved
+            }
+            Some(err) => {
+                self.counters.failures.fetch_add(1, Relaxed);
+                warn!(component = "controllers", controller, ?key, err = chain(err), "reconcile failed");
+                Outcome::Failed
+            }
+            None => match result.requeue_after {
+                Some(delay) => Outcome::Again(self.registry.clock().mono() + delay),
+                None => Outcome::Settled,
+            },
+        }
+    }
+}
