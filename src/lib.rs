@@ -11,3 +11,5 @@ pub mod registry;
 pub mod roles;
 pub mod server;
 pub mod store;
+#[cfg(test)]
+pub mod testing;

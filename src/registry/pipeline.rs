@@ -457,3 +457,116 @@ impl Selection {
         self.labels.matches(&entry.attrs.labels) && self.fields.matches(&entry.attrs.fields)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::kinds::{config_map::ConfigMaps, namespace::Namespaces, pod::Pods},
+        testing::registry,
+    };
+    use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+
+    fn config_map(name: &str) -> ConfigMap {
+        serde_json::from_value(serde_json::json!({"metadata": {"name": name, "namespace": "default"}})).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_object_is_created_read_changed_and_deleted() {
+        let registry = registry().await;
+        let api = registry.api::<ConfigMaps>();
+        let made = api.create(config_map("a")).await.unwrap();
+        assert!(made.metadata.uid.is_some() && made.metadata.creation_timestamp.is_some());
+        let key = ObjectKey::of(&made.metadata);
+        let changed = api
+            .modify(&key, |c| {
+                c.data.get_or_insert_default().insert("k".into(), "v".into());
+            })
+            .await
+            .unwrap();
+        assert_ne!(changed.metadata.resource_version, made.metadata.resource_version);
+        let again = api.modify(&key, |_| {}).await.unwrap();
+        assert_eq!(again.metadata.resource_version, changed.metadata.resource_version);
+        assert_eq!(api.replace((*made).clone()).await.unwrap_err().code(), 409);
+        api.delete(&key, &DeleteOptions::default()).await.unwrap();
+        assert_eq!(api.get(&key), None);
+        assert_eq!(api.delete(&key, &DeleteOptions::default()).await.unwrap_err().code(), 404);
+    }
+
+    #[tokio::test]
+    async fn a_create_says_what_is_wrong() {
+        let registry = registry().await;
+        let api = registry.api::<ConfigMaps>();
+        api.create(config_map("a")).await.unwrap();
+        let err = api.create(config_map("a")).await.unwrap_err();
+        assert_eq!(err.to_string(), "configmaps \"a\" already exists");
+        let err = api.create(config_map("Not_A_Name")).await.unwrap_err();
+        assert_eq!(err.code(), 422);
+        let mut elsewhere = config_map("a");
+        elsewhere.metadata.namespace = Some("nowhere".into());
+        assert_eq!(api.create(elsewhere).await.unwrap_err().to_string(), "namespaces \"nowhere\" not found");
+    }
+
+    #[tokio::test]
+    async fn a_finalizer_holds_an_object_until_it_is_taken_away() {
+        let registry = registry().await;
+        let api = registry.api::<ConfigMaps>();
+        let mut held = config_map("a");
+        held.metadata.finalizers = Some(vec!["example.com/hold".into()]);
+        let key = ObjectKey::of(&held.metadata);
+        api.create(held).await.unwrap();
+        api.delete(&key, &DeleteOptions::default()).await.unwrap();
+        assert!(api.get(&key).unwrap().metadata.deletion_timestamp.is_some());
+        api.modify(&key, |c| c.metadata.finalizers = None).await.unwrap();
+        assert_eq!(api.get(&key), None);
+    }
+
+    #[tokio::test]
+    async fn a_scheduled_pod_goes_with_grace_and_then_for_good() {
+        let registry = registry().await;
+        let api = registry.api::<Pods>();
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"generateName": "web-", "namespace": "default"},
+            "spec": {"nodeName": "skiff", "containers": [{"name": "c", "image": "i"}]},
+        }))
+        .unwrap();
+        let made = api.create(pod).await.unwrap();
+        let key = ObjectKey::of(&made.metadata);
+        assert!(key.name.starts_with("web-") && key.name.len() == 9);
+        api.delete(&key, &DeleteOptions::default()).await.unwrap();
+        let marked = api.get(&key).unwrap();
+        assert_eq!(marked.metadata.deletion_grace_period_seconds, Some(30));
+        let now = DeleteOptions { grace_period_secs: Some(0), uid: marked.metadata.uid.clone(), ..Default::default() };
+        api.delete(&key, &now).await.unwrap();
+        assert_eq!(api.get(&key), None);
+    }
+
+    #[tokio::test]
+    async fn a_namespace_goes_when_it_is_finalized_and_takes_nothing_new_meanwhile() {
+        let registry = registry().await;
+        let api = registry.api::<Namespaces>();
+        let team: Namespace = serde_json::from_value(serde_json::json!({"metadata": {"name": "team"}})).unwrap();
+        api.create(team).await.unwrap();
+        let key = ObjectKey::new("", "team");
+        api.delete(&key, &DeleteOptions::default()).await.unwrap();
+        let marked = api.get(&key).unwrap();
+        assert_eq!(marked.status.as_ref().unwrap().phase.as_deref(), Some("Terminating"));
+        let mut late = config_map("late");
+        late.metadata.namespace = Some("team".into());
+        assert_eq!(registry.api::<ConfigMaps>().create(late).await.unwrap_err().code(), 403);
+        api.modify(&key, |n| n.spec.get_or_insert_default().finalizers = None).await.unwrap();
+        assert_eq!(api.get(&key), None);
+        let kept = api.delete(&ObjectKey::new("", "default"), &DeleteOptions::default()).await.unwrap_err();
+        assert_eq!(kept.to_string(), "namespaces \"default\" is forbidden: this namespace may not be deleted");
+    }
+
+    #[tokio::test]
+    async fn state_reads_back_from_what_was_stored() {
+        let registry = registry().await;
+        let made = registry.api::<ConfigMaps>().create(config_map("a")).await.unwrap();
+        let entry = registry.store().get("core/configmaps/default/a").unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&entry.value).unwrap();
+        assert_eq!(value["metadata"]["resourceVersion"].as_str(), made.metadata.resource_version.as_deref());
+        assert_eq!(value["kind"], "ConfigMap");
+    }
+}

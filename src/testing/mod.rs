@@ -1,1 +1,32 @@
-//! testing
+//! Builders that tests share.
+
+use crate::{
+    api::kinds::namespace::Namespaces,
+    base::{clock::Clock, rng::Rng},
+    registry::{Registry, pipeline::Config},
+    store::{Store, memory::MemoryBackend},
+};
+use k8s_openapi::api::core::v1::Namespace;
+use std::net::Ipv4Addr;
+
+/// A registry over an empty memory store, with the namespaces `default` and `kube-system`.
+pub async fn registry() -> Registry {
+    registry_with(Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a time")), Rng::seeded(1)).await
+}
+
+/// Like [`registry`], with this clock and this source of chance.
+pub async fn registry_with(clock: Clock, rng: Rng) -> Registry {
+    let store = Store::open(MemoryBackend::default(), false).expect("an empty store opens");
+    let config = Config {
+        service_cidr: (Ipv4Addr::new(10, 245, 0, 0), 16),
+        dns_ip: Ipv4Addr::new(10, 245, 0, 10),
+        node_ports: (30000, 32767),
+    };
+    let registry = Registry::new(store, clock, rng, config);
+    for name in ["default", "kube-system"] {
+        let namespace: Namespace =
+            serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).expect("a namespace");
+        registry.api::<Namespaces>().create(namespace).await.expect("a namespace is created");
+    }
+    registry
+}
