@@ -1,11 +1,16 @@
 //! One behaviour suite for every backend.
 
 use super::{
-    Attrs, Change, Committed, Entry, Expect, Limits, NewValue, Store, Txn, TxnError, WatchError, Write, hub::Watch,
-    memory::MemoryBackend,
+    Attrs, Change, Committed, Entry, Expect, Limits, NewValue, Store, Txn, TxnError, WatchError, Write,
+    disk::DiskBackend, hub::Watch, memory::MemoryBackend,
 };
 use crate::api::meta::Revision;
-use std::sync::Arc;
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
 /// A store with nothing in it. The directory is kept as long as the store is used.
 struct Bench {
@@ -24,6 +29,12 @@ fn memory(limits: Limits) -> Bench {
 /// A commit thread over a backend that keeps nothing: the threads without the disk.
 fn threaded(limits: Limits) -> Bench {
     Bench { store: Store::open_with(MemoryBackend, true, limits).unwrap(), dir: None }
+}
+
+fn disk(limits: Limits) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_with(DiskBackend::open(dir.path().join("store.redb")).unwrap(), true, limits).unwrap();
+    Bench { store, dir: Some(dir) }
 }
 
 pub(super) fn put(key: &str, text: &str) -> Write {
@@ -366,4 +377,91 @@ macro_rules! suites {
     };
 }
 
-suites! { memory threaded }
+suites! { memory threaded disk }
+
+fn open_file(path: &Path) -> Store {
+    Store::open(DiskBackend::open(path).unwrap(), true).unwrap()
+}
+
+#[tokio::test]
+async fn reopening_keeps_everything_and_the_counter() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let store = open_file(&path);
+    let labels = [("app".to_owned(), "web".to_owned())].into();
+    let fields = [("spec.nodeName".to_owned(), "n1".to_owned())].into();
+    write(&store, &[put_with("a", "1", Attrs { labels, fields, terms: vec!["owner=1".to_owned()] }), put("b", "1")])
+        .await;
+    write(&store, &[put("b", &"long".repeat(10_000)), put("c", "1")]).await;
+    // The last revision is a deletion's: no entry has it.
+    write(&store, &[delete("c")]).await;
+    let before = dump(&store);
+    drop(store);
+    let store = open_file(&path);
+    assert_eq!((dump(&store), store.revision()), (before, Revision(5)));
+    assert_eq!(store.by_term("owner=1").len(), 1);
+    assert_eq!(store.watch("", Revision(4)).unwrap_err(), WatchError::Compacted { oldest: Revision(5) });
+    let mut watch = store.watch("", Revision(5)).unwrap();
+    assert_eq!(write(&store, &[put("c", "2")]).await, Revision(6));
+    assert_eq!(drain(&mut watch), ["6 c - > 2@6!"]);
+}
+
+/// Names the file to write, in the process that is to be killed.
+const VICTIM: &str = "SKIFF_TEST_STORE_VICTIM";
+const WRITERS: usize = 4;
+
+/// Writes until it is killed, and says what was answered.
+async fn write_for_ever(path: &Path) {
+    let store = open_file(path);
+    let writers = (0..WRITERS).map(|w| {
+        let store = store.clone();
+        async move {
+            for n in counter(&store, w) + 1.. {
+                write(&store, &[put(&format!("k/{w}"), &format!("{n}|{}", "x".repeat(n * 37 % 5_000)))]).await;
+                writeln!(std::io::stdout(), "answered {w} {n}").unwrap();
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+}
+
+fn counter(store: &Store, writer: usize) -> usize {
+    store.get(&format!("k/{writer}")).map_or(0, |e| text(&e).split('|').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_killed_process_loses_no_answered_write() {
+    if let Ok(path) = std::env::var(VICTIM) {
+        return write_for_ever(Path::new(&path)).await;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    for round in 1..=3 {
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::contract::a_killed_process_loses_no_answered_write", "--nocapture"])
+            .env(VICTIM, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut answered = [0; WRITERS];
+        let mut note = |line: &str| {
+            let numbers: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+            if let (true, [w, n]) = (line.starts_with("answered "), &*numbers) {
+                answered[*w] = *n;
+            }
+        };
+        lines.by_ref().take(100 * round).for_each(|line| note(&line));
+        victim.kill().unwrap();
+        // A last line may be cut short: it ends the reading, and was not answered as far as we know.
+        lines.for_each(|line| note(&line));
+        victim.wait().unwrap();
+        let store = open_file(&path);
+        let found: Vec<_> = (0..WRITERS).map(|w| counter(&store, w)).collect();
+        assert!(answered.iter().sum::<usize>() > 50, "{answered:?}");
+        for (answered, found) in answered.iter().zip(&found) {
+            assert!((*answered..=answered + 1).contains(found), "answered {answered}, found {found}");
+        }
+        assert_eq!(store.revision(), Revision(found.iter().sum::<usize>() as u64), "each write took one revision");
+    }
+}
