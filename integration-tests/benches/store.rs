@@ -16,6 +16,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write as _,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -25,8 +26,13 @@ const VALUE_BYTES: usize = 3_000;
 const WRITERS: usize = 64;
 const WRITES: usize = 20_000;
 const ENTRIES: usize = 10_000;
+/// Names the file to open, in a process of its own that says what it took.
+const WEIGH: &str = "SKIFF_BENCH_WEIGH";
 
 fn main() {
+    if let Ok(path) = std::env::var(WEIGH) {
+        return weigh(Path::new(&path));
+    }
     let dir = tempfile::tempdir_in(std::env::var_os("SKIFF_BENCH_DIR").unwrap_or(".".into())).unwrap();
     let runtime = Runtime::new().unwrap();
     println!("{:<58} {:>16} {:>16}", "store", "measured", "budget");
@@ -84,20 +90,20 @@ async fn write(store: &Store, writer: usize, n: usize) {
     store.commit(Txn { expect: vec![expect], writes: vec![put(key, n)] }).await.unwrap();
 }
 
-async fn write_all(store: &Store, writers: usize, writes: usize) -> Duration {
+async fn write_all(store: &Store, tasks: usize, writes: usize) -> Duration {
     let start = Instant::now();
-    let tasks: Vec<_> = (0..writers)
+    let running: Vec<_> = (0..tasks)
         .map(|w| {
             let store = store.clone();
             tokio::spawn(async move {
-                for n in 0..writes / writers {
+                for n in 0..writes / tasks {
                     write(&store, w, n).await;
                 }
             })
         })
         .collect();
-    for task in tasks {
-        task.await.unwrap();
+    for writer in running {
+        writer.await.unwrap();
     }
     start.elapsed()
 }
@@ -122,6 +128,19 @@ fn resident_bytes() -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
+fn weigh(path: &Path) {
+    let before = resident_bytes();
+    let store = Store::open(DiskBackend::open(path).unwrap(), true).unwrap();
+    println!("{}", resident_bytes() - before);
+    drop(store);
+}
+
+/// What opening a file adds to a fresh process.
+fn resident_bytes_of(path: &Path) -> usize {
+    let child = Command::new(std::env::current_exe().unwrap()).env(WEIGH, path).output().unwrap();
+    String::from_utf8(child.stdout).unwrap().trim().parse().unwrap()
+}
+
 fn entries(runtime: &Runtime, dir: &Path) {
     let path = dir.join("entries.redb");
     let store = Store::open(DiskBackend::open(&path).unwrap(), true).unwrap();
@@ -132,17 +151,17 @@ fn entries(runtime: &Runtime, dir: &Path) {
     let crashed = dir.join("crashed.redb");
     std::fs::copy(&path, &crashed).unwrap();
     drop(store);
-    // The second opening is measured: the allocator has what the first has given back.
-    let before = resident_bytes();
     for (what, path) in [("after a clean end", &path), ("after a crash", &crashed)] {
         let start = Instant::now();
         let store = Store::open(DiskBackend::open(path).unwrap(), true).unwrap();
         assert_eq!(store.revision(), Revision(ENTRIES as u64));
         line(&format!("open 10,000 entries of 3 KB {what}"), &millis(start.elapsed()), "<= 500 ms");
     }
-    let store = Store::open(DiskBackend::open(&path).unwrap(), true).unwrap();
-    let each = resident_bytes().saturating_sub(before) / ENTRIES;
+    let empty = resident_bytes_of(&dir.join("empty.redb"));
+    line("resident memory of an empty store", &format!("{} KB", empty / 1_000), "<= 2000 KB");
+    let each = (resident_bytes_of(&path) - empty) / ENTRIES;
     line("resident memory for each of them (value 3,000 B)", &format!("{each} B"), "<= 6000 B");
+    let store = Store::open(DiskBackend::open(&path).unwrap(), true).unwrap();
     let start = Instant::now();
     let snapshot = store.range("pods/");
     let took = start.elapsed();
@@ -164,14 +183,14 @@ fn entries(runtime: &Runtime, dir: &Path) {
 fn fan_out(runtime: &Runtime) {
     let store = Store::open(MemoryBackend, false).unwrap();
     let watches: Vec<_> = (0..500).map(|_| store.watch("pods/", Revision(0)).unwrap()).collect();
-    let writes = 1_000;
+    let writes: u16 = 1_000;
     let start = Instant::now();
     runtime.block_on(async {
         for n in 0..writes {
-            write(&store, 0, n).await;
+            write(&store, 0, n.into()).await;
         }
     });
-    let each = start.elapsed() / writes as u32;
+    let each = start.elapsed() / writes.into();
     line("one write to 500 watchers", &format!("{:.1} us", each.as_secs_f64() * 1e6), "<= 500 us");
     drop(watches);
 }

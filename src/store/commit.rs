@@ -17,12 +17,16 @@ use std::{
     process,
     sync::{Arc, Mutex, RwLock, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 use tokio::sync::oneshot;
 use tracing::error;
 
 /// The transactions of one batch: what one fsync pays for. Past it, answers would wait long for their neighbours.
 const BATCH_MAX: usize = 512;
+
+/// How long the next of several writers is waited for: far less than an fsync takes.
+const GATHER: Duration = Duration::from_micros(50);
 
 type Answer = Result<Committed, TxnError>;
 
@@ -65,10 +69,10 @@ impl Committer {
 /// Checks, writes and applies transactions; one answer for each, in order.
 fn commit_batch(state: &RwLock<State>, backend: &mut dyn Backend, txns: Vec<Txn>) -> Vec<Answer> {
     let (mut answers, changes) = {
-        let state = read(state);
-        let mut stage = Stage::on(&state);
-        let answers: Vec<Answer> = txns.into_iter().map(|txn| stage.add(txn)).collect();
-        (answers, stage.into_changes())
+        let current = read(state);
+        let mut batch = Stage::on(&current);
+        let answers: Vec<Answer> = txns.into_iter().map(|txn| batch.add(txn)).collect();
+        (answers, batch.into_changes())
     };
     if changes.is_empty() {
         return answers;
@@ -119,14 +123,29 @@ impl Drop for CommitThread {
 
 fn run_commits(state: &RwLock<State>, mut backend: Box<dyn Backend>, requests: &mpsc::Receiver<Request>) {
     let _abort = AbortOnPanic;
-    while let Ok(first) = requests.recv() {
-        let batch = std::iter::once(first).chain(requests.try_iter()).take(BATCH_MAX);
-        let (txns, answers): (Vec<_>, Vec<_>) = batch.map(|request| (request.txn, request.answer)).unzip();
+    let mut batch_len = 0;
+    while let Some(batch) = next_batch(requests, batch_len) {
+        batch_len = batch.len();
+        let (txns, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|request| (request.txn, request.answer)).unzip();
         for (result, answer) in commit_batch(state, &mut *backend, txns).into_iter().zip(answers) {
             // A writer that has gone does not want the answer.
             drop(answer.send(result));
         }
     }
+}
+
+/// Waits for a request and takes what else has arrived; `None`: no one writes any more.
+///
+/// The writers of the last batch have just been answered and may be about to write again. Without a moment's patience, the first
+/// of them would go alone and the rest would wait for its fsync. A lone writer never waits.
+fn next_batch(requests: &mpsc::Receiver<Request>, last_len: usize) -> Option<Vec<Request>> {
+    let mut batch = vec![requests.recv().ok()?];
+    while batch.len() < BATCH_MAX {
+        let next = if batch.len() < last_len { requests.recv_timeout(GATHER).ok() } else { requests.try_recv().ok() };
+        let Some(request) = next else { break };
+        batch.push(request);
+    }
+    Some(batch)
 }
 
 struct AbortOnPanic;

@@ -13,11 +13,11 @@
 //! **Not here**: which writes may happen (`stage`), when (`commit`).
 
 use super::{Attrs, Backend, Change, Entry};
-use crate::api::meta::Revision;
+use crate::{api::meta::Revision, base::rng::Rng, base::task::panic_text};
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, hard_link, remove_file, rename},
     io,
     os::unix::fs::OpenOptionsExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -244,21 +244,51 @@ impl Backend for DiskBackend {
 /// Runs what reads a file that may be damaged: redb panics at some damage.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, DiskError>) -> Result<T, DiskError> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let cause = crate::base::task::panic_text(&*panic).to_owned();
+        let cause = panic_text(&*panic).to_owned();
         Err(DiskError::Corrupt { path: path.to_owned(), cause })
     })
 }
 
 fn open_file(path: &Path, create: bool) -> Result<Database, redb::Error> {
-    let is_new = create && !path.exists();
-    let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
-    let db = builder().create_with_backend(FileBackend::new(file)?)?;
-    if is_new {
-        // The name must be on disk too.
-        let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(directory)?.sync_all()?;
+    if create && !path.try_exists()? {
+        create_file(path)?;
     }
-    Ok(db)
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    if file.metadata()?.len() == 0 {
+        // redb would take it for a new one, and an error would have become an empty cluster.
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty").into());
+    }
+    Ok(builder().create_with_backend(FileBackend::new(file)?)?)
+}
+
+/// Makes the file under another name first: a crash in between leaves nothing under this one.
+fn create_file(path: &Path) -> Result<(), redb::Error> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}.new", Rng::from_system().uid()));
+    let draft = PathBuf::from(draft);
+    let made = fill_file(&draft).and_then(|()| Ok(publish_file(&draft, path)?));
+    // After a rename there is nothing left to remove.
+    drop(remove_file(&draft));
+    made
+}
+
+fn fill_file(draft: &Path) -> Result<(), redb::Error> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(draft)?;
+    let db = builder().create_with_backend(FileBackend::new(file)?)?;
+    initialise(&db)?;
+    Ok(db.close()?)
+}
+
+/// Gives the file its name, unless another process was quicker: then that one's file is the file.
+fn publish_file(draft: &Path, path: &Path) -> io::Result<()> {
+    match hard_link(draft, path) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        // Not every file system has links.
+        Err(_) => rename(draft, path)?,
+        Ok(()) => {}
+    }
+    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }
 
 fn builder() -> Builder {
@@ -422,11 +452,14 @@ fn decode(key: &str, record: &[u8]) -> Option<Entry> {
 
 /// Seven bits a byte, the low ones first; the high bit says that more follow.
 fn put_number(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push((n & 0x7f) as u8 | 0x80);
+    loop {
+        let low = u8::try_from(n & 0x7f).expect("seven bits fit in a byte");
         n >>= 7;
+        if n == 0 {
+            return out.push(low);
+        }
+        out.push(low | 0x80);
     }
-    out.push(n as u8);
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -472,7 +505,6 @@ pub(super) mod tests {
         },
         *,
     };
-    use crate::base::rng::Rng;
     use expect_test::{Expect, expect};
     use std::sync::{Mutex, MutexGuard};
 
@@ -510,6 +542,7 @@ pub(super) mod tests {
         /// Each sector that was not synced is kept or lost by chance.
         pub(in crate::store) fn cut_power(&self, rng: &Rng) {
             let mut disk = self.lock();
+            disk.fault = None;
             let unsynced = std::mem::take(&mut disk.unsynced);
             for (at, data) in unsynced {
                 for (n, sector) in data.chunks(SECTOR).enumerate().filter(|_| rng.one_in(2)) {
@@ -521,6 +554,11 @@ pub(super) mod tests {
 
         fn lock(&self) -> MutexGuard<'_, Sectors> {
             self.0.lock().unwrap()
+        }
+
+        /// From now on nothing reaches the disk.
+        pub(in crate::store) fn unplug(&self) {
+            self.fail(0, io::ErrorKind::Other, false);
         }
 
         fn fail(&self, after: u32, kind: io::ErrorKind, lands: bool) {
@@ -542,7 +580,9 @@ pub(super) mod tests {
                     Err(kind.into())
                 }
                 fault => {
-                    fault.iter_mut().for_each(|f| f.after -= 1);
+                    if let Some(fault) = fault {
+                        fault.after -= 1;
+                    }
                     change(&mut disk);
                     Ok(())
                 }
@@ -723,11 +763,11 @@ pub(super) mod tests {
         let texts: Vec<_> = [Kind::PermissionDenied, Kind::ReadOnlyFilesystem, Kind::StorageFull, Kind::Other]
             .map(|kind| DiskError::new(path, redb::Error::Io(kind.into())).to_string())
             .into();
-        expect![[r#"
+        expect![[r"
             cannot open FILE: permission denied; run skiff as the user who owns it, or change its owner (chown)
             cannot write FILE: its file system is read-only; remount it read-write, and look for disk errors in the kernel log (dmesg)
             cannot write FILE: no space left on its disk, or the quota is used up; free some space, then try again
-            cannot use FILE: other error; check its directory and the health of the disk (dmesg)"#]].assert_eq(&texts.join("\n"));
+            cannot use FILE: other error; check its directory and the health of the disk (dmesg)"]].assert_eq(&texts.join("\n"));
     }
 
     #[tokio::test]
@@ -829,7 +869,6 @@ pub(super) mod tests {
                     answered += 1;
                 }
                 drop(store);
-                platter.heal();
                 platter.cut_power(&Rng::seeded(seed));
                 let found = open(&platter);
                 let revision = found.revision();
@@ -843,6 +882,23 @@ pub(super) mod tests {
                 // It goes on from there.
                 assert_eq!(write(&found, &[put("z", "1")]).await, Revision(revision.0 + 1));
             }
+        }
+    }
+
+    #[test]
+    fn of_many_that_create_the_file_at_once_one_gets_it() {
+        for _ in 0..10 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("store.redb");
+            let opened: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| DiskBackend::open(&path))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(opened.iter().filter(|o| o.is_ok()).count(), 1, "{opened:?}");
+            let refused = opened.iter().filter(|o| matches!(o, Err(DiskError::Locked { .. }))).count();
+            assert_eq!(refused, 3, "{opened:?}");
+            let files: Vec<_> = dir.path().read_dir().unwrap().map(|f| f.unwrap().file_name()).collect();
+            assert_eq!(files, ["store.redb"], "drafts are removed");
         }
     }
 

@@ -17,6 +17,8 @@ pub mod disk;
 pub mod hub;
 mod log;
 pub mod memory;
+#[cfg(test)]
+mod model;
 mod stage;
 mod state;
 

@@ -88,8 +88,12 @@ impl State {
         match (&change.before, &change.after) {
             (Some(before), Some(after)) if Arc::ptr_eq(&before.attrs, &after.attrs) => {}
             (before, after) => {
-                before.iter().for_each(|entry| self.unindex(entry));
-                after.iter().for_each(|entry| self.index(entry));
+                if let Some(entry) = before {
+                    self.unindex(entry);
+                }
+                if let Some(entry) = after {
+                    self.index(entry);
+                }
             }
         }
         match &change.after {
