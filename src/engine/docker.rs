@@ -1,1 +1,473 @@
-//! The Docker engine, through bollard. The only file that names bollard.
+//! The Docker engine, through bollard. With its parts below, the only place that names bollard.
+//!
+//! `app` connects it; everyone else sees the [`Engine`] trait. It may call `base` only.
+//!
+//! **Invariants**: every call has a bound; an error keeps the engine's own text, after what skiff was doing and to what;
+//! what is gone already counts as removed, what runs already as started.
+//!
+//! **Not here**: which sockets there are and what to tell a user whose engine is away (`connect`), the shapes of requests
+//! and replies (`translate`), the event stream (`events`).
+//!
+//! Source: Docker Engine API 1.41 (engine 20.10) and later. bollard asks without a version in the path, so an engine answers with
+//! its newest, and every field read here exists since 1.41.
+
+mod connect;
+mod events;
+mod translate;
+
+use super::{
+    CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image,
+    LogOptions, Network, NetworkSpec, PullError,
+};
+use async_trait::async_trait;
+use bollard::{
+    Docker,
+    container::LogOutput,
+    errors::Error,
+    exec::{CreateExecOptions, StartExecResults},
+    models, query_parameters as query,
+};
+use bytes::{Bytes, BytesMut};
+use connect::Endpoint;
+use futures::{
+    Stream, StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// For the health check: the engine answers it without taking a lock, in about a millisecond.
+const PING_BOUND: Duration = Duration::from_secs(10);
+/// For reads. An inspection waits for the container's lock, which a start holds until the container runs.
+const READ_BOUND: Duration = Duration::from_mins(1);
+/// For changes. Source: the kubelet's `--runtime-request-timeout`, v1.37.
+const CHANGE_BOUND: Duration = Duration::from_mins(2);
+/// For a pull that makes no progress. Source: the kubelet's `--image-pull-progress-deadline` was 1 minute; slow links get two.
+const PULL_STALL_BOUND: Duration = Duration::from_mins(2);
+/// bollard's own bound, above all of ours so that ours speak.
+const CLIENT_BOUND_SECS: u64 = 600;
+/// How many inspections run at once; more only queue in the engine.
+const INSPECTIONS_AT_ONCE: usize = 8;
+/// What is kept of a command's output. Source: kubelet `maxReadLength` of exec probes, v1.37.
+const EXEC_OUTPUT_MAX: usize = 10 * 1024;
+/// How often a removal is asked for that is under way already.
+const REMOVAL_TRIES: u32 = 8;
+
+/// The Docker engine (or Podman's, which speaks the same API) of this machine. Clones are the same engine.
+#[derive(Clone)]
+pub struct DockerEngine(Arc<Inner>);
+
+struct Inner {
+    docker: Docker,
+    endpoint: Endpoint,
+    cluster: String,
+    facts: EngineInfo,
+    /// Whether the engine writes logs to files of its own, which need a bound.
+    bounds_logs: bool,
+    /// The engine's time when it was connected; events since then are in its memory.
+    connected_at: String,
+    /// What an image holds never changes, so an ID is inspected once.
+    images: Mutex<BTreeMap<String, Image>>,
+}
+
+impl DockerEngine {
+    /// Finds the engine and connects to it.
+    ///
+    /// # Errors
+    /// `Unreachable`: not installed, not running, no permission, or too old; the text says which and the remedy.
+    pub async fn connect(cluster: &str) -> Result<Self, EngineError> {
+        let (docker, endpoint) = connect::find().await.map_err(EngineError::Unreachable)?;
+        let (version, info) = connect::ask(&docker, &endpoint, PING_BOUND).await.map_err(EngineError::Unreachable)?;
+        connect::check_version(&version).map_err(EngineError::Unreachable)?;
+        let bounds_logs = matches!(info.logging_driver.as_deref(), Some("json-file" | "local"));
+        Ok(Self(Arc::new(Inner {
+            docker,
+            endpoint,
+            cluster: cluster.into(),
+            bounds_logs,
+            connected_at: translate::since(info.system_time.as_deref()),
+            facts: translate::engine_info(version, info),
+            images: Mutex::default(),
+        })))
+    }
+
+    /// Where the engine was found, e.g. `unix:///var/run/docker.sock`.
+    pub fn address(&self) -> String {
+        self.0.endpoint.to_string()
+    }
+
+    fn docker(&self) -> &Docker {
+        &self.0.docker
+    }
+
+    /// Waits for a call, at most `bound`, and gives its error a meaning.
+    async fn call<T>(
+        &self,
+        what: impl FnOnce() -> String + Send,
+        bound: Duration,
+        call: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, EngineError> {
+        match timeout(bound, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(err)) => Err(meaning(&what(), &err, &self.0.endpoint)),
+            Err(_) => Err(EngineError::TimedOut(what(), bound)),
+        }
+    }
+
+    fn labels(&self, labels: &BTreeMap<String, String>) -> translate::Labels {
+        translate::labels(labels, &self.0.cluster)
+    }
+
+    fn cluster_filter(&self) -> translate::Filters {
+        [("label".to_owned(), vec![format!("{CLUSTER_LABEL}={}", self.0.cluster)])].into()
+    }
+
+    /// Inspects an image by ID, once ever.
+    async fn image_by_id(&self, id: &str) -> Result<Option<Image>, EngineError> {
+        if let Some(image) = self.0.images.lock().expect("no one panics while holding it").get(id) {
+            return Ok(Some(image.clone()));
+        }
+        let inspected = self.call(|| format!("inspect image {id}"), READ_BOUND, self.docker().inspect_image(id)).await;
+        let Some(image) = found(inspected)?.map(translate::image) else { return Ok(None) };
+        self.0.images.lock().expect("no one panics while holding it").insert(id.into(), image.clone());
+        Ok(Some(image))
+    }
+
+    async fn run_exec(&self, exec: &str) -> Result<ExecOutput, Error> {
+        let started = self.docker().start_exec(exec, None).await?;
+        let mut output = BytesMut::new();
+        if let StartExecResults::Attached { output: mut chunks, .. } = started {
+            while let Some(chunk) = chunks.try_next().await? {
+                let chunk = chunk.into_bytes();
+                let room = EXEC_OUTPUT_MAX - output.len();
+                output.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
+        }
+        let exit_code = self.docker().inspect_exec(exec).await?.exit_code.unwrap_or_default();
+        Ok(ExecOutput { exit_code, output: output.freeze() })
+    }
+}
+
+/// Absence that a caller asks for is no error.
+fn found<T>(result: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(EngineError::NotFound(_)) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// What a failed call means to its caller.
+fn meaning(what: &str, err: &Error, endpoint: &Endpoint) -> EngineError {
+    match err {
+        Error::DockerResponseServerError { status_code, message } => {
+            let text = format!("{what}: {message}");
+            match status_code {
+                404 => EngineError::NotFound(text),
+                409 => EngineError::Conflict(text),
+                // Networks: a range or a bridge that another has, or containers that still use it.
+                403 if ["overlaps", "conflicts with network", "active endpoints"]
+                    .iter()
+                    .any(|t| message.contains(t)) =>
+                {
+                    EngineError::Conflict(text)
+                }
+                400..=499 => EngineError::Invalid(text),
+                _ => EngineError::Failed(text),
+            }
+        }
+        Error::RequestTimeoutError => EngineError::TimedOut(what.into(), Duration::from_secs(CLIENT_BOUND_SECS)),
+        err => match connect::connect_failure(err) {
+            Some(kind) => EngineError::Unreachable(connect::diagnose(endpoint, kind)),
+            None => EngineError::Failed(format!("{what}: {}", crate::base::chain::chain(err))),
+        },
+    }
+}
+
+/// A reference becomes part of a path, so it may hold only what references hold.
+fn check_reference(reference: &str) -> Result<(), EngineError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@+".contains(c);
+    if reference.is_empty() || !reference.chars().all(is_plain) || reference.split('/').any(|part| part == "..") {
+        return Err(EngineError::Invalid(format!("image {reference:?}: invalid reference format")));
+    }
+    Ok(())
+}
+
+/// The stream of a pull, until it ends or stalls.
+async fn follow_pull(progress: impl Stream<Item = Result<models::CreateImageInfo, Error>>) -> Result<(), PullError> {
+    let mut progress = pin!(progress);
+    loop {
+        match timeout(PULL_STALL_BOUND, progress.next()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Ok(_))) => {}
+            Ok(Some(Err(err))) => return Err(translate::pull_error(&err)),
+            Err(_) => return Err(PullError::Failed(format!("no progress within {PULL_STALL_BOUND:?}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for DockerEngine {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.call(|| "ping the engine".into(), PING_BOUND, self.docker().ping()).await?;
+        Ok(self.0.facts.clone())
+    }
+
+    async fn list(&self) -> Result<Vec<Container>, EngineError> {
+        let options =
+            query::ListContainersOptions { all: true, filters: Some(self.cluster_filter()), ..Default::default() };
+        let listed = self.docker().list_containers(Some(options));
+        let listed = self.call(|| "list containers".into(), READ_BOUND, listed).await?;
+        // The list has neither exit codes nor times. One that is removed meanwhile is no part of the answer.
+        let inspections =
+            listed.into_iter().filter_map(|summary| summary.id).map(|id| async move { self.inspect(&id).await });
+        let mut containers: Vec<Container> = stream::iter(inspections)
+            .buffer_unordered(INSPECTIONS_AT_ONCE)
+            .try_filter_map(|container| async move { Ok(container) })
+            .try_collect()
+            .await?;
+        containers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(containers)
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Option<Container>, EngineError> {
+        let inspection = self.docker().inspect_container(container, None);
+        let inspected = self.call(|| format!("inspect container {container}"), READ_BOUND, inspection).await;
+        found(inspected)?.map(translate::container).transpose()
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        let options = query::CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
+        let body = translate::create_body(spec, self.labels(&spec.labels), self.0.bounds_logs);
+        let created = self.docker().create_container(Some(options), body);
+        Ok(self.call(|| format!("create container {}", spec.name), CHANGE_BOUND, created).await?.id)
+    }
+
+    async fn start(&self, container: &str) -> Result<(), EngineError> {
+        let start = self.docker().start_container(container, None);
+        self.call(|| format!("start container {container}"), CHANGE_BOUND, start).await
+    }
+
+    async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+        let options = query::KillContainerOptions { signal: signal.into() };
+        let kill = self.docker().kill_container(container, Some(options));
+        match self.call(|| format!("signal container {container}"), CHANGE_BOUND, kill).await {
+            Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn remove(&self, container: &str) -> Result<(), EngineError> {
+        let mut wait = Duration::from_millis(20);
+        for _ in 1..REMOVAL_TRIES {
+            let options = query::RemoveContainerOptions { force: true, v: true, ..Default::default() };
+            let removal = self.docker().remove_container(container, Some(options));
+            match self.call(|| format!("remove container {container}"), CHANGE_BOUND, removal).await {
+                Ok(()) | Err(EngineError::NotFound(_)) => return Ok(()),
+                // Somebody else's removal is under way; gone means gone, so wait for it.
+                Err(EngineError::Conflict(text)) if text.contains("already in progress") => {}
+                Err(err) => return Err(err),
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        Err(EngineError::Failed(format!("remove container {container}: another removal does not come to an end")))
+    }
+
+    async fn upload(&self, container: &str, directory: &str, tar: Bytes) -> Result<(), EngineError> {
+        let options = query::UploadToContainerOptions { path: directory.into(), ..Default::default() };
+        let upload = self.docker().upload_to_container(container, Some(options), bollard::body_full(tar));
+        self.call(|| format!("upload into {directory} of container {container}"), CHANGE_BOUND, upload).await
+    }
+
+    async fn exec(&self, container: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, EngineError> {
+        let what = || format!("exec in container {container}");
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command.to_vec()),
+            ..Default::default()
+        };
+        let run = async {
+            let exec = self.docker().create_exec(container, options).await?.id;
+            self.run_exec(&exec).await
+        };
+        self.call(what, timeout, run).await
+    }
+
+    async fn logs(
+        &self,
+        container: &str,
+        options: &LogOptions,
+    ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError> {
+        let what = format!("read log of container {container}");
+        // The log's own request says nothing until the first line; whether there is such a container is asked before.
+        if self.inspect(container).await?.is_none() {
+            return Err(EngineError::NotFound(format!("{what}: No such container: {container}")));
+        }
+        let endpoint = self.0.endpoint.clone();
+        let log = self.docker().logs(container, Some(translate::log_options(options)));
+        let log = log.map_ok(LogOutput::into_bytes).map_err(move |err| meaning(&what, &err, &endpoint));
+        Ok(log.boxed())
+    }
+
+    fn events(&self) -> BoxStream<'static, EngineEvent> {
+        events::follow(self.docker().clone(), self.0.cluster.clone(), self.0.connected_at.clone())
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>, EngineError> {
+        check_reference(reference)?;
+        let inspection = self.docker().inspect_image(reference);
+        let inspected = self.call(|| format!("inspect image {reference}"), READ_BOUND, inspection).await;
+        Ok(found(inspected)?.map(translate::image))
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, EngineError> {
+        let listed = self.docker().list_images(None::<query::ListImagesOptions>);
+        let listed = self.call(|| "list images".into(), READ_BOUND, listed).await?;
+        let ids: Vec<String> = listed.iter().map(|summary| summary.id.clone()).collect();
+        self.0.images.lock().expect("no one panics while holding it").retain(|id, _| ids.contains(id));
+        let inspections = listed.into_iter().map(|summary| async move {
+            let image = self.image_by_id(&summary.id).await?;
+            Ok::<_, EngineError>(image.map(|image| translate::with_names(image, summary)))
+        });
+        // In the engine's order, newest first.
+        stream::iter(inspections)
+            .buffered(INSPECTIONS_AT_ONCE)
+            .try_filter_map(|image| async move { Ok(image) })
+            .try_collect()
+            .await
+    }
+
+    async fn pull(&self, reference: &str) -> Result<(), PullError> {
+        check_reference(reference).map_err(|err| PullError::Refused(err.to_string()))?;
+        let (from_image, tag) = translate::split_reference(reference);
+        let options = query::CreateImageOptions { from_image: Some(from_image), tag: Some(tag), ..Default::default() };
+        follow_pull(self.docker().create_image(Some(options), None, None)).await
+    }
+
+    async fn import_image(
+        &self,
+        reference: &str,
+        tar: Bytes,
+        entrypoint: &[String],
+        labels: &BTreeMap<String, String>,
+    ) -> Result<String, EngineError> {
+        check_reference(reference)?;
+        let what = format!("import image {reference}");
+        let (repo, tag) = translate::split_reference(reference);
+        let options = query::CreateImageOptions {
+            from_src: Some("-".into()),
+            repo: Some(repo),
+            tag: Some(tag),
+            changes: translate::changes(entrypoint, labels),
+            ..Default::default()
+        };
+        let import = self.docker().create_image(Some(options), Some(bollard::body_full(tar)), None);
+        self.call(|| what.clone(), CHANGE_BOUND, import.try_for_each(|_| async { Ok(()) })).await?;
+        let image = self.image(reference).await?;
+        image
+            .map(|image| image.id)
+            .ok_or_else(|| EngineError::Failed(format!("{what}: the image is not there afterwards")))
+    }
+
+    async fn tag_image(&self, image: &str, reference: &str) -> Result<(), EngineError> {
+        check_reference(image)?;
+        check_reference(reference)?;
+        let (repo, tag) = translate::split_reference(reference);
+        let options = query::TagImageOptions { repo: Some(repo), tag: Some(tag) };
+        let tagging = self.docker().tag_image(image, Some(options));
+        self.call(|| format!("tag image {image} as {reference}"), CHANGE_BOUND, tagging).await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<(), EngineError> {
+        check_reference(reference)?;
+        let removal = self.docker().remove_image(reference, None::<query::RemoveImageOptions>, None);
+        found(self.call(|| format!("remove image {reference}"), CHANGE_BOUND, removal).await).map(|_| ())
+    }
+
+    async fn network(&self, name: &str) -> Result<Option<Network>, EngineError> {
+        let inspection = self.docker().inspect_network(name, None);
+        let inspected = found(self.call(|| format!("inspect network {name}"), READ_BOUND, inspection).await)?;
+        // The engine also takes the beginning of an ID for a name.
+        let network = inspected.map(translate::network).transpose()?;
+        Ok(network.filter(|network| network.name == name || network.id == name))
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<Network, EngineError> {
+        let what = format!("create network {}", spec.name);
+        // Before API 1.44 the engine allows two networks of one name; the range's owner is still only one.
+        if self.network(&spec.name).await?.is_some() {
+            return Err(EngineError::Conflict(format!("{what}: network with name {} already exists", spec.name)));
+        }
+        let body = translate::network_body(spec, self.labels(&spec.labels));
+        self.call(|| what.clone(), CHANGE_BOUND, self.docker().create_network(body)).await?;
+        let network = self.network(&spec.name).await?;
+        network.ok_or_else(|| EngineError::Failed(format!("{what}: the network is not there afterwards")))
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        let removal = self.docker().remove_network(name);
+        found(self.call(|| format!("remove network {name}"), CHANGE_BOUND, removal).await).map(|_| ())
+    }
+
+    async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError> {
+        let body = models::VolumeCreateRequest {
+            name: Some(name.into()),
+            labels: Some(self.labels(labels)),
+            ..Default::default()
+        };
+        let creation = self.docker().create_volume(body);
+        Ok(self.call(|| format!("create volume {name}"), CHANGE_BOUND, creation).await?.mountpoint)
+    }
+
+    async fn volumes(&self) -> Result<Vec<String>, EngineError> {
+        let options = query::ListVolumesOptions { filters: Some(self.cluster_filter()) };
+        let listed = self.docker().list_volumes(Some(options));
+        let listed = self.call(|| "list volumes".into(), READ_BOUND, listed).await?;
+        let mut names: Vec<String> = listed.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        let removal = self.docker().remove_volume(name, None::<query::RemoveVolumeOptions>);
+        found(self.call(|| format!("remove volume {name}"), CHANGE_BOUND, removal).await).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(status_code: u16, message: &str) -> EngineError {
+        let err = Error::DockerResponseServerError { status_code, message: message.into() };
+        meaning("do a thing", &err, &Endpoint::Unix("/run/x.sock".into()))
+    }
+
+    #[test]
+    fn an_answer_has_a_meaning_and_keeps_its_text() {
+        assert!(matches!(says(404, "no"), EngineError::NotFound(text) if text == "do a thing: no"));
+        assert!(matches!(says(409, "taken"), EngineError::Conflict(_)));
+        assert!(matches!(says(403, "Pool overlaps with other one"), EngineError::Conflict(_)));
+        assert!(matches!(says(403, "forbidden"), EngineError::Invalid(_)));
+        assert!(matches!(says(400, "bad"), EngineError::Invalid(_)));
+        assert!(matches!(says(500, "oops"), EngineError::Failed(_)));
+    }
+
+    #[test]
+    fn references_cannot_leave_their_place_in_a_path() {
+        for good in ["nginx", "docker.io/library/nginx:1.27", "localhost:5000/a/b@sha256:00", "sha256:abc"] {
+            assert!(check_reference(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a?force=1", "x/../../containers/y", "../x", "a#b", "a%2fb"] {
+            assert!(matches!(check_reference(bad), Err(EngineError::Invalid(_))), "{bad}");
+        }
+    }
+}

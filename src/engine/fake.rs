@@ -289,7 +289,7 @@ impl FakeEngine {
             }
             _ => {}
         }
-        pass(delay - delay / 2).await;
+        pass(delay / 2).await;
         if self.lock().is_down {
             return Err(EngineError::Failed(format!("{what}: the connection was closed")));
         }
@@ -589,7 +589,7 @@ impl Engine for FakeEngine {
         entrypoint: &[String],
         labels: &BTreeMap<String, String>,
     ) -> Result<String, EngineError> {
-        self.call(CallKind::ImportImage, reference, |world| world.import(reference, &tar, entrypoint, labels)).await
+        self.call(CallKind::ImportImage, reference, |world| Ok(world.import(reference, &tar, entrypoint, labels))).await
     }
 
     async fn tag_image(&self, image: &str, reference: &str) -> Result<(), EngineError> {

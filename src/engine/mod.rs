@@ -5,6 +5,8 @@
 //!
 //! **Invariants**: every call is bounded in time; a call whose reply is lost may have happened, and each says how a second try reads.
 
+#[cfg(test)]
+mod contract;
 pub mod docker;
 pub mod fake;
 mod signal;
@@ -93,6 +95,7 @@ pub enum MountSource {
 }
 
 /// A container to create.
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own in the engine's API")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// Its name; the engine refuses a second of the same name, which makes creation idempotent.

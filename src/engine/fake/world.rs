@@ -148,7 +148,8 @@ impl World {
     }
 
     fn fresh_id(&self) -> String {
-        (0..4).map(|_| format!("{:016x}", self.rng.between(0, u64::MAX))).collect()
+        let part = || self.rng.between(0, u64::MAX);
+        format!("{:016x}{:016x}{:016x}{:016x}", part(), part(), part(), part())
     }
 
     // Containers come and go.
@@ -277,7 +278,7 @@ impl World {
             None => joined.ip = Some(self.free_address("bridge")?),
             Some(NetworkMode::Bridge(network)) => joined.ip = Some(self.free_address(network)?),
             Some(NetworkMode::Container(other)) => {
-                joined.network_of = Some(self.joinable(other, "network")?.network_of)
+                joined.network_of = Some(self.joinable(other, "network")?.network_of);
             }
             Some(NetworkMode::Host | NetworkMode::None) => {}
         }
@@ -403,9 +404,9 @@ impl World {
         }
         self.emit(&facts, EventKind::Died(code));
         let shares = |c: &&LocalContainer| c.processes_of == run && c.run != run;
-        let sharers: Vec<(String, u64)> =
+        let others: Vec<(String, u64)> =
             self.containers.values().filter(shares).map(|c| (c.facts.id.clone(), c.run)).collect();
-        for (id, run) in sharers {
+        for (id, run) in others {
             self.end(&id, run, 137, false);
         }
     }

@@ -1,0 +1,582 @@
+//! Between skiff's engine types and Docker's JSON. Pure.
+
+use crate::engine::{
+    CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, Image, LogOptions, Mount,
+    MountSource, NamespaceMode, Network, NetworkMode, NetworkSpec, Phase, PullError, signal_number,
+};
+use bollard::{errors::Error, models, query_parameters as query};
+use jiff::Timestamp;
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+/// Docker's labels; only ever built and sent, never iterated.
+#[allow(clippy::disallowed_types, reason = "bollard's type")]
+pub(super) type Labels = std::collections::HashMap<String, String>;
+/// Docker's filters.
+#[allow(clippy::disallowed_types, reason = "bollard's type")]
+pub(super) type Filters = std::collections::HashMap<String, Vec<String>>;
+
+/// The option of a bridge network that names its interface.
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+/// The period of CPU quotas. Source: kubelet `QuotaPeriod` (100 ms), v1.37.
+const CPU_PERIOD_MICROS: i64 = 100_000;
+/// The kernel's shortest quota. Source: kubelet `MinQuotaPeriod` (1 ms), v1.37.
+const CPU_QUOTA_MIN_MICROS: i64 = 1_000;
+/// A log file's size and number. Source: kubelet `containerLogMaxSize` (10Mi) and `containerLogMaxFiles` (5), v1.37.
+const LOG_BOUNDS: [(&str, &str); 2] = [("max-size", "10m"), ("max-file", "5")];
+
+/// The caller's labels with the cluster's.
+pub(super) fn labels(labels: &BTreeMap<String, String>, cluster: &str) -> Labels {
+    let mut all: Labels = labels.clone().into_iter().collect();
+    all.insert(CLUSTER_LABEL.into(), cluster.into());
+    all
+}
+
+fn some_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn some_list(list: &[String]) -> Option<Vec<String>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+// Requests.
+
+/// The body of a container's creation.
+pub(super) fn create_body(spec: &ContainerSpec, labels: Labels, bounds_logs: bool) -> models::ContainerCreateBody {
+    let exposed: Vec<String> = spec.publish.iter().map(|(_, _, port)| format!("{port}/tcp")).collect();
+    models::ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        entrypoint: some_list(&spec.entrypoint),
+        cmd: some_list(&spec.command),
+        env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        working_dir: some_text(&spec.working_dir),
+        user: some_text(&spec.user),
+        hostname: some_text(&spec.hostname),
+        labels: Some(labels),
+        stop_signal: some_text(&spec.stop_signal),
+        open_stdin: Some(spec.stdin),
+        tty: Some(spec.tty),
+        exposed_ports: some_list(&exposed),
+        host_config: Some(host_config(spec, bounds_logs)),
+        ..Default::default()
+    }
+}
+
+fn host_config(spec: &ContainerSpec, bounds_logs: bool) -> models::HostConfig {
+    let (binds, mounts): (Vec<&Mount>, Vec<&Mount>) = spec.mounts.iter().partition(|mount| is_bind(mount));
+    // Docker's own `NanoCpus` refuses more than the machine has; a Kubernetes limit may be any number.
+    let quota = spec.nano_cpus.map(|nano| (nano / 10_000).max(CPU_QUOTA_MIN_MICROS));
+    models::HostConfig {
+        network_mode: spec.network.as_ref().map(network_mode),
+        ipc_mode: Some(namespace_mode(&spec.ipc, "private")),
+        pid_mode: Some(namespace_mode(&spec.pid, "")),
+        binds: Some(binds.into_iter().map(bind).collect()),
+        mounts: Some(mounts.into_iter().map(mount).collect()),
+        memory: spec.memory_bytes,
+        // The same bound with swap: a limit of memory is not stretched by the disk.
+        memory_swap: spec.memory_bytes,
+        cpu_period: quota.map(|_| CPU_PERIOD_MICROS),
+        cpu_quota: quota,
+        cpu_shares: spec.cpu_shares,
+        cap_add: some_list(&spec.cap_add),
+        cap_drop: some_list(&spec.cap_drop),
+        privileged: Some(spec.privileged),
+        readonly_rootfs: Some(spec.read_only_root),
+        security_opt: spec.no_new_privileges.then(|| vec!["no-new-privileges".into()]),
+        restart_policy: spec.restart_with_engine.then(|| models::RestartPolicy {
+            name: Some(models::RestartPolicyNameEnum::UNLESS_STOPPED),
+            ..Default::default()
+        }),
+        port_bindings: (!spec.publish.is_empty()).then(|| port_bindings(spec)),
+        log_config: bounds_logs.then(|| models::HostConfigLogConfig {
+            typ: None,
+            config: Some(LOG_BOUNDS.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+        }),
+        init: Some(false),
+        ..Default::default()
+    }
+}
+
+fn network_mode(mode: &NetworkMode) -> String {
+    match mode {
+        NetworkMode::Bridge(network) => network.clone(),
+        NetworkMode::Container(other) => format!("container:{other}"),
+        NetworkMode::Host => "host".into(),
+        NetworkMode::None => "none".into(),
+    }
+}
+
+fn namespace_mode(mode: &NamespaceMode, private: &str) -> String {
+    match mode {
+        NamespaceMode::Private => private.into(),
+        // Only IPC knows the word; a process namespace can always be joined.
+        NamespaceMode::Shareable if private.is_empty() => String::new(),
+        NamespaceMode::Shareable => "shareable".into(),
+        NamespaceMode::Container(other) => format!("container:{other}"),
+        NamespaceMode::Host => "host".into(),
+    }
+}
+
+/// A bind makes a missing host directory, as Kubernetes' runtimes do; but its text form cannot hold a colon.
+fn is_bind(mount: &Mount) -> bool {
+    matches!(&mount.source, MountSource::Path(path) if !path.contains(':') && !mount.target.contains(':'))
+}
+
+fn bind(mount: &Mount) -> String {
+    let MountSource::Path(path) = &mount.source else { unreachable!("only paths are bound") };
+    format!("{path}:{}{}", mount.target, if mount.read_only { ":ro" } else { "" })
+}
+
+fn mount(mount: &Mount) -> models::Mount {
+    let base =
+        models::Mount { target: Some(mount.target.clone()), read_only: Some(mount.read_only), ..Default::default() };
+    match &mount.source {
+        MountSource::Path(path) => {
+            models::Mount { typ: Some(models::MountType::BIND), source: Some(path.clone()), ..base }
+        }
+        MountSource::Volume(name) => {
+            models::Mount { typ: Some(models::MountType::VOLUME), source: Some(name.clone()), ..base }
+        }
+        MountSource::Tmpfs(size) => {
+            let size_bytes = size.and_then(|size| i64::try_from(size).ok());
+            let tmpfs_options = Some(models::MountTmpfsOptions { size_bytes, ..Default::default() });
+            models::Mount { typ: Some(models::MountType::TMPFS), tmpfs_options, ..base }
+        }
+    }
+}
+
+fn port_bindings(spec: &ContainerSpec) -> models::PortMap {
+    let mut bindings = models::PortMap::new();
+    for (ip, host_port, port) in &spec.publish {
+        let binding = models::PortBinding { host_ip: Some(ip.to_string()), host_port: Some(host_port.to_string()) };
+        bindings.entry(format!("{port}/tcp")).or_default().get_or_insert_default().push(binding);
+    }
+    bindings
+}
+
+/// The body of a network's creation.
+pub(super) fn network_body(spec: &NetworkSpec, labels: Labels) -> models::NetworkCreateRequest {
+    let pool = models::IpamConfig {
+        subnet: Some(spec.subnet.clone()),
+        ip_range: some_text(&spec.ip_range),
+        gateway: Some(spec.gateway.to_string()),
+        auxiliary_addresses: None,
+    };
+    models::NetworkCreateRequest {
+        name: spec.name.clone(),
+        driver: Some("bridge".into()),
+        ipam: Some(models::Ipam { config: Some(vec![pool]), ..Default::default() }),
+        options: Some([(BRIDGE_NAME.to_owned(), spec.bridge.clone())].into()),
+        labels: Some(labels),
+        ..Default::default()
+    }
+}
+
+/// The query of a log. Docker counts `since` in whole seconds here.
+pub(super) fn log_options(options: &LogOptions) -> query::LogsOptions {
+    query::LogsOptions {
+        follow: options.follow,
+        stdout: true,
+        stderr: true,
+        since: options.since.map_or(0, |since| i32::try_from(since.as_second()).unwrap_or(i32::MAX)),
+        until: 0,
+        timestamps: options.timestamps,
+        tail: options.tail.map_or_else(|| "all".into(), |tail| tail.to_string()),
+    }
+}
+
+/// A reference as its repository and its tag or digest; `latest` when it has neither.
+pub(super) fn split_reference(reference: &str) -> (String, String) {
+    if let Some((repository, digest)) = reference.split_once('@') {
+        return (repository.into(), digest.into());
+    }
+    match reference.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository.into(), tag.into()),
+        _ => (reference.into(), "latest".into()),
+    }
+}
+
+/// Dockerfile lines that give an imported image its program and labels.
+pub(super) fn changes(entrypoint: &[String], labels: &BTreeMap<String, String>) -> Vec<String> {
+    let json = |text: &str| serde_json::Value::from(text).to_string();
+    let mut lines: Vec<String> =
+        labels.iter().map(|(name, value)| format!("LABEL {}={}", json(name), json(value))).collect();
+    if !entrypoint.is_empty() {
+        let words: Vec<String> = entrypoint.iter().map(|word| json(word)).collect();
+        lines.push(format!("ENTRYPOINT [{}]", words.join(",")));
+    }
+    lines
+}
+
+/// A pull's error: refused by the registry, or failed on the way.
+pub(super) fn pull_error(err: &Error) -> PullError {
+    const REFUSALS: [&str; 8] = [
+        "denied",
+        "not found",
+        "does not exist",
+        "manifest unknown",
+        "unauthorized",
+        "no matching manifest",
+        "invalid reference",
+        "not implemented",
+    ];
+    let (status, text) = match err {
+        Error::DockerResponseServerError { status_code, message } => (*status_code, message.clone()),
+        Error::DockerStreamError { error } => (200, error.clone()),
+        other => (0, other.to_string()),
+    };
+    // A registry that cannot be found is not an image that cannot be found.
+    let is_network = text.contains("dial tcp") || text.contains("no such host");
+    let lower = text.to_lowercase();
+    if !is_network && (matches!(status, 400..=499) || REFUSALS.iter().any(|refusal| lower.contains(refusal))) {
+        PullError::Refused(text)
+    } else {
+        PullError::Failed(text)
+    }
+}
+
+// Replies.
+
+/// A time as Docker writes it; its zero time is none.
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    text?.parse::<Timestamp>().ok().filter(|time| time.as_second() > 0)
+}
+
+/// The engine's time as the `since` of an event stream; empty (from the start of its memory) when it did not say.
+pub(super) fn since(system_time: Option<&str>) -> String {
+    time(system_time).map_or_else(|| "0".into(), |time| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond()))
+}
+
+/// A container from its inspection.
+pub(super) fn container(found: models::ContainerInspectResponse) -> Result<Container, EngineError> {
+    let incomplete = |what: &str| EngineError::Failed(format!("inspect container: the engine's answer has no {what}"));
+    let state = found.state.ok_or_else(|| incomplete("State"))?;
+    let config = found.config.unwrap_or_default();
+    let mode = found.host_config.and_then(|host| host.network_mode).unwrap_or_default();
+    Ok(Container {
+        id: found.id.ok_or_else(|| incomplete("Id"))?,
+        name: found.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        image: config.image.unwrap_or_default(),
+        image_id: found.image.unwrap_or_default(),
+        phase: phase(&state),
+        exit_code: state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or_default(),
+        oom_killed: state.oom_killed.unwrap_or_default(),
+        error: state.error.unwrap_or_default(),
+        created_at: time(found.created.as_deref()).ok_or_else(|| incomplete("Created"))?,
+        started_at: time(state.started_at.as_deref()),
+        finished_at: time(state.finished_at.as_deref()),
+        ip: found.network_settings.and_then(|settings| address(settings, &mode)),
+        pid: state.pid.unwrap_or_default(),
+    })
+}
+
+fn phase(state: &models::ContainerState) -> Phase {
+    use models::ContainerStateStatusEnum as Status;
+    match state.status {
+        Some(Status::CREATED) => Phase::Created,
+        Some(Status::RUNNING | Status::PAUSED | Status::STOPPING) => Phase::Running,
+        _ => Phase::Exited,
+    }
+}
+
+/// The address on the network that the container was made for, or on the first by name that has one.
+fn address(settings: models::NetworkSettings, mode: &str) -> Option<Ipv4Addr> {
+    let networks: BTreeMap<String, models::EndpointSettings> = settings.networks?.into_iter().collect();
+    let ip = |endpoint: &models::EndpointSettings| endpoint.ip_address.as_deref()?.parse().ok();
+    networks.get(mode).and_then(ip).or_else(|| networks.values().find_map(ip))
+}
+
+/// An image from its inspection.
+pub(super) fn image(found: models::ImageInspect) -> Image {
+    let config = found.config.unwrap_or_default();
+    let mut command = config.entrypoint.unwrap_or_default();
+    command.extend(config.cmd.unwrap_or_default());
+    Image {
+        id: found.id.unwrap_or_default(),
+        tags: named(found.repo_tags.unwrap_or_default()),
+        digests: named(found.repo_digests.unwrap_or_default()),
+        size_bytes: found.size.unwrap_or_default(),
+        user: config.user.unwrap_or_default(),
+        command,
+        stop_signal: config.stop_signal.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+    }
+}
+
+/// The image with the names that the list has: names move, the rest never changes.
+pub(super) fn with_names(image: Image, summary: models::ImageSummary) -> Image {
+    Image { tags: named(summary.repo_tags), digests: named(summary.repo_digests), ..image }
+}
+
+fn named(names: Vec<String>) -> Vec<String> {
+    names.into_iter().filter(|name| !name.contains("<none>")).collect()
+}
+
+/// A network from its inspection.
+pub(super) fn network(found: models::NetworkInspect) -> Result<Network, EngineError> {
+    let (id, name) = (found.id.unwrap_or_default(), found.name.unwrap_or_default());
+    let pool = found.ipam.and_then(|ipam| ipam.config).and_then(|pools| pools.into_iter().next()).unwrap_or_default();
+    let subnet = pool.subnet.unwrap_or_default();
+    let gateway = pool.gateway.as_deref().and_then(|gateway| gateway.parse().ok()).or_else(|| first_host(&subnet));
+    let bridge = found.options.and_then(|mut options| options.remove(BRIDGE_NAME));
+    Ok(Network {
+        gateway: gateway.ok_or_else(|| {
+            EngineError::Invalid(format!("network {name} has no IPv4 gateway: skiff needs a bridge network with one"))
+        })?,
+        bridge: bridge.unwrap_or_else(|| format!("br-{}", id.get(..12).unwrap_or(&id))),
+        labels: found.labels.unwrap_or_default().into_iter().collect(),
+        subnet,
+        id,
+        name,
+    })
+}
+
+/// The address that Docker gives a bridge when none was asked for.
+fn first_host(subnet: &str) -> Option<Ipv4Addr> {
+    let base: Ipv4Addr = subnet.split_once('/')?.0.parse().ok()?;
+    u32::from(base).checked_add(1).map(Ipv4Addr::from)
+}
+
+/// The engine's facts.
+pub(super) fn engine_info(version: models::SystemVersion, info: models::SystemInfo) -> EngineInfo {
+    let rootless = info.security_options.unwrap_or_default().iter().any(|option| option.contains("rootless"));
+    EngineInfo {
+        version: version.version.unwrap_or_default(),
+        api_version: version.api_version.unwrap_or_default(),
+        os: info.operating_system.unwrap_or_default(),
+        kernel: info.kernel_version.unwrap_or_default(),
+        architecture: version.arch.unwrap_or_default(),
+        cpus: info.ncpu.unwrap_or_default(),
+        memory_bytes: info.mem_total.unwrap_or_default(),
+        rootless,
+    }
+}
+
+// Events.
+
+/// Which events the engine sends: what skiff reads, and not the three of every exec.
+pub(super) fn event_filters() -> Filters {
+    let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let events =
+        ["create", "start", "kill", "oom", "die", "destroy", "tag", "untag", "pull", "load", "import", "delete"];
+    [("type".to_owned(), list(&["container", "image"])), ("event".to_owned(), list(&events))].into()
+}
+
+/// An engine event that concerns this cluster.
+pub(super) fn event(message: models::EventMessage, cluster: &str) -> Option<EngineEvent> {
+    if message.typ == Some(models::EventMessageTypeEnum::IMAGE) {
+        return Some(EngineEvent::Images);
+    }
+    if message.typ != Some(models::EventMessageTypeEnum::CONTAINER) {
+        return None;
+    }
+    let actor = message.actor?;
+    let mut labels: BTreeMap<String, String> = actor.attributes.unwrap_or_default().into_iter().collect();
+    if labels.get(CLUSTER_LABEL).map(String::as_str) != Some(cluster) {
+        return None;
+    }
+    // The engine mixes facts about the event with the container's labels.
+    let name = labels.remove("name")?;
+    let (exit_code, signal) = (labels.remove("exitCode"), labels.remove("signal"));
+    for fact in ["image", "execDuration"] {
+        labels.remove(fact);
+    }
+    let kind = match message.action.as_deref()? {
+        "create" => EventKind::Created,
+        "start" => EventKind::Started,
+        "kill" => EventKind::Killed(signal.as_deref().and_then(signal_number).unwrap_or_default()),
+        "oom" => EventKind::OutOfMemory,
+        "die" => EventKind::Died(exit_code.and_then(|code| code.parse().ok()).unwrap_or_default()),
+        "destroy" => EventKind::Removed,
+        _ => return None,
+    };
+    let at = message.time_nano.and_then(|nanos| Timestamp::from_nanosecond(nanos.into()).ok()).unwrap_or_default();
+    Some(EngineEvent::Container { id: actor.id?, name, labels, kind, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use serde_json::json;
+
+    fn body(spec: &ContainerSpec) -> String {
+        let value = serde_json::to_value(create_body(spec, labels(&spec.labels, "c"), false)).unwrap();
+        serde_json::to_string_pretty(&value).unwrap()
+    }
+
+    #[test]
+    fn a_plain_container_asks_for_little() {
+        let spec = ContainerSpec { name: "a".into(), image: "i".into(), ..ContainerSpec::default() };
+        expect![[r#"
+            {
+              "Env": [],
+              "HostConfig": {
+                "Binds": [],
+                "Init": false,
+                "IpcMode": "private",
+                "Mounts": [],
+                "PidMode": "",
+                "Privileged": false,
+                "ReadonlyRootfs": false
+              },
+              "Image": "i",
+              "Labels": {
+                "dev.skiff.cluster": "c"
+              },
+              "OpenStdin": false,
+              "Tty": false
+            }"#]]
+        .assert_eq(&body(&spec));
+    }
+
+    #[test]
+    fn limits_mounts_and_namespaces_are_said_in_dockers_words() {
+        let mount = |source, target: &str, read_only| Mount { source, target: target.into(), read_only };
+        let spec = ContainerSpec {
+            name: "a".into(),
+            image: "i".into(),
+            network: Some(NetworkMode::Container("s".into())),
+            ipc: NamespaceMode::Container("s".into()),
+            pid: NamespaceMode::Shareable,
+            nano_cpus: Some(2_500_000_000),
+            memory_bytes: Some(64 << 20),
+            mounts: vec![
+                mount(MountSource::Path("/a".into()), "/b", true),
+                mount(MountSource::Path("/a:x".into()), "/c", false),
+                mount(MountSource::Volume("v".into()), "/d", false),
+                mount(MountSource::Tmpfs(Some(1024)), "/e", false),
+            ],
+            publish: vec![("127.0.0.1".parse().unwrap(), 6443, 6443)],
+            ..ContainerSpec::default()
+        };
+        let host = serde_json::to_value(host_config(&spec, true)).unwrap();
+        let shown = json!({
+            "NetworkMode": host["NetworkMode"], "IpcMode": host["IpcMode"], "PidMode": host["PidMode"],
+            "CpuPeriod": host["CpuPeriod"], "CpuQuota": host["CpuQuota"], "MemorySwap": host["MemorySwap"],
+            "Binds": host["Binds"], "Mounts": host["Mounts"], "PortBindings": host["PortBindings"],
+            "LogConfig": host["LogConfig"],
+        });
+        expect![[r#"
+            {
+              "Binds": [
+                "/a:/b:ro"
+              ],
+              "CpuPeriod": 100000,
+              "CpuQuota": 250000,
+              "IpcMode": "container:s",
+              "LogConfig": {
+                "Config": {
+                  "max-file": "5",
+                  "max-size": "10m"
+                }
+              },
+              "MemorySwap": 67108864,
+              "Mounts": [
+                {
+                  "ReadOnly": false,
+                  "Source": "/a:x",
+                  "Target": "/c",
+                  "Type": "bind"
+                },
+                {
+                  "ReadOnly": false,
+                  "Source": "v",
+                  "Target": "/d",
+                  "Type": "volume"
+                },
+                {
+                  "ReadOnly": false,
+                  "Target": "/e",
+                  "TmpfsOptions": {
+                    "SizeBytes": 1024
+                  },
+                  "Type": "tmpfs"
+                }
+              ],
+              "NetworkMode": "container:s",
+              "PidMode": "",
+              "PortBindings": {
+                "6443/tcp": [
+                  {
+                    "HostIp": "127.0.0.1",
+                    "HostPort": "6443"
+                  }
+                ]
+              }
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&shown).unwrap());
+    }
+
+    #[test]
+    fn references_are_split_as_docker_wants_them() {
+        for (reference, repository, tag) in [
+            ("nginx", "nginx", "latest"),
+            ("nginx:1", "nginx", "1"),
+            ("localhost:5000/x", "localhost:5000/x", "latest"),
+            ("localhost:5000/x:2", "localhost:5000/x", "2"),
+            ("x@sha256:ab", "x", "sha256:ab"),
+        ] {
+            assert_eq!(split_reference(reference), (repository.into(), tag.into()));
+        }
+    }
+
+    #[test]
+    fn changes_are_quoted() {
+        let labels = BTreeMap::from([("a.b/c".to_owned(), "x \"y\"".to_owned())]);
+        let got = changes(&["/skiff".into(), "demo server".into()], &labels);
+        assert_eq!(got, [r#"LABEL "a.b/c"="x \"y\"""#, r#"ENTRYPOINT ["/skiff","demo server"]"#]);
+    }
+
+    #[test]
+    fn a_refused_pull_differs_from_a_failed_one() {
+        let stream = |error: &str| pull_error(&Error::DockerStreamError { error: error.into() });
+        let status = |status_code, message: &str| {
+            pull_error(&Error::DockerResponseServerError { status_code, message: message.into() })
+        };
+        assert!(matches!(status(404, "pull access denied for x"), PullError::Refused(_)));
+        assert!(matches!(stream("manifest for x:9 not found: manifest unknown"), PullError::Refused(_)));
+        assert!(matches!(status(500, "dial tcp: lookup registry-1.docker.io: no such host"), PullError::Failed(_)));
+        assert!(matches!(status(500, "server misbehaving"), PullError::Failed(_)));
+        assert!(matches!(stream("unexpected EOF"), PullError::Failed(_)));
+    }
+
+    #[test]
+    fn times_keep_their_nanoseconds_and_zero_is_none() {
+        assert_eq!(since(Some("2026-11-21T22:20:50.92541807Z")), "1795299650.925418070");
+        assert_eq!(since(None), "0");
+        assert_eq!(time(Some("0001-01-01T00:00:00Z")), None);
+    }
+
+    fn message(action: &str, extra: &[(&str, &str)]) -> models::EventMessage {
+        let mut attributes: Labels = [("name", "n"), ("image", "i"), ("app", "x"), (CLUSTER_LABEL, "c")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into();
+        attributes.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        models::EventMessage {
+            typ: Some(models::EventMessageTypeEnum::CONTAINER),
+            action: Some(action.into()),
+            actor: Some(models::EventActor { id: Some("1".into()), attributes: Some(attributes) }),
+            time_nano: Some(1_795_298_875_147_046_722),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn events_of_this_cluster_are_told_without_the_engines_own_attributes() {
+        let kind = |message| match event(message, "c") {
+            Some(EngineEvent::Container { kind, labels, .. }) => {
+                assert_eq!(labels.keys().collect::<Vec<_>>(), ["app", CLUSTER_LABEL]);
+                Some(kind)
+            }
+            _ => None,
+        };
+        assert_eq!(kind(message("kill", &[("signal", "37")])), Some(EventKind::Killed(37)));
+        assert_eq!(kind(message("die", &[("exitCode", "137"), ("execDuration", "3")])), Some(EventKind::Died(137)));
+        assert_eq!(kind(message("oom", &[])), Some(EventKind::OutOfMemory));
+        assert_eq!(kind(message("destroy", &[])), Some(EventKind::Removed));
+        assert_eq!(kind(message("exec_create: sh", &[])), None);
+        assert_eq!(event(message("die", &[]), "another"), None);
+    }
+}
