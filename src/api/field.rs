@@ -78,6 +78,21 @@ impl FieldError {
         Self { path: path.into(), kind: FieldErrorKind::Forbidden, detail: detail.into() }
     }
 
+    /// The value has more than `max` bytes.
+    pub fn too_long(path: impl Into<String>, max: usize) -> Self {
+        Self { path: path.into(), kind: FieldErrorKind::TooLong(max), detail: String::new() }
+    }
+
+    /// The list has more than `max` items.
+    pub fn too_many(path: impl Into<String>, actual: usize, max: usize) -> Self {
+        Self { path: path.into(), kind: FieldErrorKind::TooMany(actual, max), detail: String::new() }
+    }
+
+    /// What the value names does not exist.
+    pub fn not_found(path: impl Into<String>, value: impl serde::Serialize) -> Self {
+        Self { path: path.into(), kind: FieldErrorKind::NotFound(BadValue::of(value)), detail: String::new() }
+    }
+
     /// The reason code of the `Status` cause, e.g. `FieldValueInvalid`.
     pub fn reason(&self) -> &'static str {
         match self.kind {

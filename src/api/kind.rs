@@ -116,7 +116,8 @@ pub struct ScaleView {
 
 /// A kind of object. Methods have the defaults that most kinds want; a kind's file overrides what is special.
 ///
-/// Hooks take typed objects, do no I/O and are called in this order. Create: `set_defaults`, `prepare_create`, `validate`.
+/// Hooks take typed objects, do no I/O and are called in this order. Create: `set_defaults`, `prepare_create`, `validate`,
+/// `validate_create`.
 /// Update: `set_defaults`, `prepare_update`, `validate`, `validate_update`. Status: `set_defaults`, `prepare_status`, `validate_status`.
 pub trait Kind: Send + Sync + 'static {
     /// The type of its objects.
@@ -130,6 +131,10 @@ pub trait Kind: Send + Sync + 'static {
     fn prepare_create(_obj: &mut Self::Object) {}
     /// All that is wrong with an object, whoever wrote it. Metadata is checked by the pipeline.
     fn validate(_obj: &Self::Object) -> Vec<FieldError> {
+        Vec::new()
+    }
+    /// All that is wrong with a new object beside what [`Kind::validate`] finds.
+    fn validate_create(_obj: &Self::Object) -> Vec<FieldError> {
         Vec::new()
     }
     /// Keeps what an update of the main resource may not change (status).
@@ -219,6 +224,8 @@ pub trait ErasedKind: Send + Sync {
     fn prepare_create(&self, obj: &mut dyn DynObject);
     /// See [`Kind::validate`].
     fn validate(&self, obj: &dyn DynObject) -> Vec<FieldError>;
+    /// See [`Kind::validate_create`].
+    fn validate_create(&self, obj: &dyn DynObject) -> Vec<FieldError>;
     /// See [`Kind::prepare_update`].
     fn prepare_update(&self, new: &mut dyn DynObject, old: &dyn DynObject);
     /// See [`Kind::validate_update`].
@@ -294,6 +301,9 @@ impl<K: Kind> ErasedKind for Erased<K> {
     }
     fn validate(&self, obj: &dyn DynObject) -> Vec<FieldError> {
         K::validate(cast::<K>(obj))
+    }
+    fn validate_create(&self, obj: &dyn DynObject) -> Vec<FieldError> {
+        K::validate_create(cast::<K>(obj))
     }
     fn prepare_update(&self, new: &mut dyn DynObject, old: &dyn DynObject) {
         K::prepare_update(cast_mut::<K>(new), cast::<K>(old));

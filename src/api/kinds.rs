@@ -3,6 +3,7 @@
 //! To add a kind: 1. its file in `kinds/` (facts and hooks); 2. its `mod` line here; 3. its line in [`KINDS`];
 //! 4. a manifest and its golden in the file's tests; 5. its merge keys in `schema.rs`, if it has lists that Kubernetes merges.
 
+mod check;
 pub mod config_map;
 pub mod deployment;
 pub mod endpoint_slice;
@@ -13,13 +14,18 @@ pub mod lease;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+mod pod_spec;
+mod pod_template;
 pub mod replica_set;
 pub mod replication_controller;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+#[cfg(test)]
+mod testing;
 
 use super::kind::{Erased, ErasedKind};
+use std::borrow::Cow;
 
 /// Every kind that the API serves.
 pub static KINDS: &[&dyn ErasedKind] = &[
@@ -52,3 +58,16 @@ pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static dyn Er
         info.group == group && info.version == version && info.kind == kind
     })
 }
+
+/// A part of an object, or its default when the object has none.
+fn part<T: Clone + Default>(field: &Option<T>) -> Cow<'_, T> {
+    field.as_ref().map_or_else(|| Cow::Owned(T::default()), Cow::Borrowed)
+}
+
+/// A text of an object; empty when the object has none.
+fn text(field: &Option<String>) -> String {
+    field.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@ pub mod meta;
 pub mod names;
 pub mod object;
 pub mod patch;
+pub mod pod_state;
+pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;

@@ -3,8 +3,17 @@
 //! **Source**: `pkg/printers/internalversion/printers.go` and `k8s.io/apimachinery/pkg/util/duration`, v1.37.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{
+    api::core::v1::{Container, PodSpec},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What a cell shows when there is nothing to show.
+pub const NONE: &str = "<none>";
+/// What a cell shows when it is not known.
+pub const UNKNOWN: &str = "<unknown>";
 
 /// A printed column.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +66,40 @@ pub fn name(meta: &ObjectMeta) -> Value {
 
 /// The age cell: `<unknown>`, or how long ago the object was created.
 pub fn age(meta: &ObjectMeta, now: Timestamp) -> Value {
-    json!(meta.creation_timestamp.as_ref().map_or_else(|| "<unknown>".to_owned(), |t| since(t.0, now)))
+    json!(since_time(meta.creation_timestamp.as_ref(), now))
+}
+
+/// How long ago a time was that may not be known.
+pub fn since_time(then: Option<&Time>, now: Timestamp) -> String {
+    then.map_or_else(|| UNKNOWN.to_owned(), |t| since(t.0, now))
+}
+
+/// A text, or a placeholder when it is empty.
+pub fn or(text: &str, placeholder: &str) -> Value {
+    json!(if text.is_empty() { placeholder } else { text })
+}
+
+/// Labels or an equality selector: `a=b,c=d`, or `<none>`.
+pub fn labels(labels: Option<&BTreeMap<String, String>>) -> Value {
+    let pairs: Vec<String> = labels.into_iter().flatten().map(|(k, v)| format!("{k}={v}")).collect();
+    or(&pairs.join(","), NONE)
+}
+
+/// The cells of a template's containers: their names and their images.
+pub fn containers(spec: Option<&PodSpec>) -> [Value; 2] {
+    let containers = spec.map_or(&[][..], |s| &s.containers);
+    let join = |part: fn(&Container) -> &str| json!(containers.iter().map(part).collect::<Vec<_>>().join(","));
+    [join(|c| &c.name), join(|c| c.image.as_deref().unwrap_or_default())]
+}
+
+/// A list of which at most three are shown: `a,b,c + 2 more...`, or a placeholder when it is empty.
+pub fn up_to_three(all: &[String], placeholder: &str) -> Value {
+    const SHOWN_MAX: usize = 3;
+    if all.len() > SHOWN_MAX {
+        let hidden = all.len() - SHOWN_MAX;
+        return json!(format!("{} + {hidden} more...", all[..SHOWN_MAX].join(",")));
+    }
+    or(&all.join(","), placeholder)
 }
 
 /// How long ago `then` was, as Kubernetes prints it: `45s`, `5m30s`, `3h2m`, `2d4h`, `400d`.

@@ -240,6 +240,7 @@ impl Registry {
     fn check_create(&self, kind: &'static dyn ErasedKind, obj: &dyn DynObject) -> Result<(), ApiError> {
         let mut causes = metadata::validate(kind, obj.meta());
         causes.extend(kind.validate(obj));
+        causes.extend(kind.validate_create(obj));
         reject(kind.info(), obj, causes)
     }
 

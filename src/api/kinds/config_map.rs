@@ -1,12 +1,25 @@
 //! `ConfigMap`, core/v1.
+//!
+//! **Source**: `pkg/apis/core/validation/validation.go`, v1.37.
 
+use super::{
+    check::{self, Errors},
+    part,
+};
 use crate::api::{
+    field::FieldError,
     kind::{ALL_VERBS, Kind, KindInfo, Scope},
+    names,
     table::{self, Column},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// The most bytes that the data of a ConfigMap or a Secret may have.
+pub(super) const DATA_BYTES_MAX: usize = 1024 * 1024;
+/// What is said of a change of data that was declared immutable.
+pub(super) const SEALED: &str = "field is immutable when `immutable` is set";
 
 /// The kind `ConfigMap`.
 #[derive(Debug)]
@@ -25,12 +38,47 @@ impl Kind for ConfigMaps {
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
         subresources: &[],
-        columns: &[Column::name(), Column::age()],
+        columns: &[Column::name(), Column::text("Data", "How many keys it has."), Column::age()],
         stored_as: None,
         schema: "io.k8s.api.core.v1.ConfigMap",
     };
 
+    fn validate(obj: &ConfigMap) -> Errors {
+        let mut errs = Errors::new();
+        let binary = part(&obj.binary_data);
+        for key in obj.data.iter().flatten().map(|(key, _)| key) {
+            let at = format!("data[{key}]");
+            check::each(&mut errs, &at, key, names::config_key(key));
+            if binary.contains_key(key) {
+                errs.push(FieldError::invalid(at, key, "duplicate of key present in binaryData"));
+            }
+        }
+        for key in binary.keys() {
+            check::each(&mut errs, &format!("binaryData[{key}]"), key, names::config_key(key));
+        }
+        let text_bytes: usize = obj.data.iter().flatten().map(|(_, v)| v.len()).sum();
+        let bytes = text_bytes + binary.values().map(|v| v.0.len()).sum::<usize>();
+        if bytes > DATA_BYTES_MAX {
+            errs.push(FieldError::too_long("", DATA_BYTES_MAX));
+        }
+        errs
+    }
+
+    fn validate_update(new: &ConfigMap, old: &ConfigMap) -> Errors {
+        let mut errs = Errors::new();
+        if old.immutable == Some(true) {
+            let changed = [
+                ("immutable", new.immutable != Some(true)),
+                ("data", new.data != old.data),
+                ("binaryData", new.binary_data != old.binary_data),
+            ];
+            errs.extend(changed.iter().filter(|(_, is)| *is).map(|(f, _)| FieldError::forbidden(*f, SEALED)));
+        }
+        errs
+    }
+
     fn row(obj: &ConfigMap, now: Timestamp) -> Vec<Value> {
-        vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
+        let n = obj.data.iter().flatten().count() + obj.binary_data.iter().flatten().count();
+        vec![table::name(&obj.metadata), json!(n), table::age(&obj.metadata, now)]
     }
 }

@@ -1,12 +1,28 @@
-//! `EndpointSlice`, discovery.k8s.io/v1.
+//! `EndpointSlice`, discovery.k8s.io/v1: the addresses that answer for a Service.
+//!
+//! **Source**: `pkg/apis/discovery/{v1/defaults,validation/validation}.go`,
+//! `pkg/registry/discovery/endpointslice/strategy.go`, v1.37.
 
+use super::{
+    check::{self, Errors},
+    pod_spec::defaults,
+};
 use crate::api::{
+    field::FieldError,
     kind::{ALL_VERBS, Kind, KindInfo, Scope},
     table::{self, Column},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use serde_json::Value;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+const ENDPOINTS_MAX: usize = 1000;
+const ADDRESSES_MAX: usize = 100;
+const PORTS_MAX: usize = 20_000;
 
 /// The kind `EndpointSlice`.
 #[derive(Debug)]
@@ -25,12 +41,137 @@ impl Kind for EndpointSlices {
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
         subresources: &[],
-        columns: &[Column::name(), Column::age()],
+        columns: &[
+            Column::name(),
+            Column::text("AddressType", "What the addresses are."),
+            Column::text("Ports", "The ports that answer."),
+            Column::text("Endpoints", "The addresses that answer."),
+            Column::age(),
+        ],
         stored_as: None,
         schema: "io.k8s.api.discovery.v1.EndpointSlice",
     };
 
+    fn set_defaults(obj: &mut EndpointSlice) {
+        for port in obj.ports.iter_mut().flatten() {
+            port.name.get_or_insert_default();
+            defaults::text(&mut port.protocol, "TCP");
+        }
+    }
+
+    fn validate(obj: &EndpointSlice) -> Errors {
+        let mut errs = Errors::new();
+        check::one_of(&mut errs, "addressType", Some(&obj.address_type), &["FQDN", "IPv4", "IPv6"]);
+        validate_endpoints(&mut errs, obj);
+        validate_ports(&mut errs, obj.ports.as_deref().unwrap_or_default());
+        errs
+    }
+
+    fn validate_update(new: &EndpointSlice, old: &EndpointSlice) -> Errors {
+        let mut errs = Errors::new();
+        check::immutable(&mut errs, "addressType", &new.address_type, &old.address_type);
+        errs
+    }
+
+    fn has_generation() -> bool {
+        true
+    }
+
+    fn same_spec(new: &EndpointSlice, old: &EndpointSlice) -> bool {
+        new.endpoints == old.endpoints && new.ports == old.ports && new.address_type == old.address_type
+    }
+
     fn row(obj: &EndpointSlice, now: Timestamp) -> Vec<Value> {
-        vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
+        const UNSET: &str = "<unset>";
+        let port = |p: &EndpointPort| match (p.port, &p.name) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => "*".to_owned(),
+        };
+        let ports: Vec<String> = obj.ports.iter().flatten().map(port).collect();
+        let addresses: Vec<String> = obj.endpoints.iter().flatten().flat_map(|e| e.addresses.clone()).collect();
+        vec![
+            table::name(&obj.metadata),
+            json!(obj.address_type),
+            table::up_to_three(&ports, UNSET),
+            table::up_to_three(&addresses, UNSET),
+            table::age(&obj.metadata, now),
+        ]
+    }
+}
+
+fn validate_endpoints(errs: &mut Errors, obj: &EndpointSlice) {
+    let endpoints = obj.endpoints.as_deref().unwrap_or_default();
+    if endpoints.len() > ENDPOINTS_MAX {
+        errs.push(FieldError::too_many("endpoints", endpoints.len(), ENDPOINTS_MAX));
+        return;
+    }
+    for (i, endpoint) in endpoints.iter().enumerate() {
+        validate_endpoint(errs, endpoint, &obj.address_type, &format!("endpoints[{i}]"));
+    }
+}
+
+fn validate_endpoint(errs: &mut Errors, endpoint: &Endpoint, address_type: &str, path: &str) {
+    let at = format!("{path}.addresses");
+    match endpoint.addresses.len() {
+        0 => errs.push(FieldError::required(&at, "must contain at least 1 address")),
+        n if n > ADDRESSES_MAX => errs.push(FieldError::too_many(&at, n, ADDRESSES_MAX)),
+        _ => {}
+    }
+    for (i, address) in endpoint.addresses.iter().enumerate() {
+        validate_address(errs, address, address_type, &format!("{at}[{i}]"));
+    }
+    if let Some(name) = &endpoint.node_name {
+        check::subdomain(errs, &format!("{path}.nodeName"), name);
+    }
+    if let Some(name) = &endpoint.hostname {
+        check::label(errs, &format!("{path}.hostname"), name);
+    }
+}
+
+fn validate_address(errs: &mut Errors, address: &str, address_type: &str, path: &str) {
+    let parsed = match address_type {
+        "IPv4" => address.parse().map(|ip: Ipv4Addr| ip.into()).map_err(|_| "must be a valid IPv4 address"),
+        "IPv6" => address.parse().map(|ip: Ipv6Addr| ip.into()).map_err(|_| "must be a valid IPv6 address"),
+        "FQDN" => return validate_domain(errs, address, path),
+        _ => return,
+    };
+    match parsed {
+        Ok(ip) => check::endpoint_ip(errs, path, address, ip),
+        Err(why) => errs.push(FieldError::invalid(path, address, why)),
+    }
+}
+
+fn validate_domain(errs: &mut Errors, address: &str, path: &str) {
+    let name = address.strip_suffix('.').unwrap_or(address);
+    check::subdomain(errs, path, name);
+    if name.split('.').count() < 2 {
+        let why = "should be a domain with at least two segments separated by dots";
+        errs.push(FieldError::invalid(path, address, why));
+    }
+}
+
+fn validate_ports(errs: &mut Errors, ports: &[EndpointPort]) {
+    if ports.len() > PORTS_MAX {
+        errs.push(FieldError::too_many("ports", ports.len(), PORTS_MAX));
+        return;
+    }
+    let mut taken = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let at = format!("ports[{i}]");
+        let name = port.name.as_deref().unwrap_or_default();
+        if !name.is_empty() {
+            check::label(errs, &format!("{at}.name"), name);
+        }
+        if !taken.insert(name) {
+            errs.push(FieldError::duplicate(format!("{at}.name"), name));
+        }
+        if let Some(number) = port.port {
+            check::port_number(errs, &format!("{at}.port"), number);
+        }
+        check::protocol(errs, format!("{at}.protocol"), port.protocol.as_deref());
+        if let Some(protocol) = &port.app_protocol {
+            check::qualified_name(errs, &format!("{at}.appProtocol"), protocol);
+        }
     }
 }

@@ -1,12 +1,31 @@
-//! `Event`, events.k8s.io/v1.
+//! `Event`, events.k8s.io/v1: a view of the same objects as core/v1 events, with newer names for some fields.
+//!
+//! **Source**: `pkg/apis/events/v1/conversion.go`, `pkg/apis/core/validation/events.go`, v1.37.
 
+use super::{
+    check::{self, Errors},
+    event::{self, Events},
+    part,
+};
 use crate::api::{
+    field::FieldError,
     kind::{ALL_VERBS, Kind, KindInfo, Scope},
-    table::{self, Column},
+    selector::Fields,
 };
 use jiff::Timestamp;
-use k8s_openapi::api::events::v1::Event;
-use serde_json::Value;
+use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
+use serde_json::{Value, json};
+
+/// The names of a field in this kind and in the stored kind, where they differ.
+const RENAMED: &[(&str, &str)] = &[
+    ("note", "message"),
+    ("regarding", "involvedObject"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+];
 
 /// The kind `Event`.
 #[derive(Debug)]
@@ -25,12 +44,120 @@ impl Kind for EventsV1 {
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
         subresources: &[],
-        columns: &[Column::name(), Column::age()],
+        columns: event::COLUMNS,
         stored_as: Some(("", "events")),
         schema: "io.k8s.api.events.v1.Event",
     };
 
+    fn to_stored(json: Value) -> Value {
+        rename(json, "v1", RENAMED.iter().copied())
+    }
+
+    fn from_stored(json: Value) -> Value {
+        rename(json, "events.k8s.io/v1", RENAMED.iter().map(|(view, stored)| (*stored, *view)))
+    }
+
+    fn validate(obj: &Event) -> Errors {
+        Events::validate(&core(obj))
+    }
+
+    fn validate_create(obj: &Event) -> Errors {
+        let mut errs = Errors::new();
+        validate_series(&mut errs, obj);
+        if obj.event_time.is_none() {
+            errs.push(FieldError::required("eventTime", ""));
+        }
+        let kind = obj.type_.as_deref().unwrap_or_default();
+        if !matches!(kind, "Normal" | "Warning") {
+            errs.push(FieldError::invalid("type", "", format!("has invalid value: {kind}")));
+        }
+        let source = part(&obj.deprecated_source);
+        let given = [
+            ("firstTimestamp", obj.deprecated_first_timestamp.is_some()),
+            ("lastTimestamp", obj.deprecated_last_timestamp.is_some()),
+            ("count", obj.deprecated_count.is_some_and(|n| n != 0)),
+            ("source", source.component.is_some() || source.host.is_some()),
+        ];
+        for (field, _) in given.iter().filter(|(_, is_given)| *is_given) {
+            errs.push(FieldError::invalid(*field, "", "needs to be unset"));
+        }
+        errs
+    }
+
+    fn validate_update(new: &Event, old: &Event) -> Errors {
+        let mut errs = Errors::new();
+        if new.series != old.series {
+            validate_series(&mut errs, new);
+        }
+        let (new, old) = (stored(new), stored(old));
+        for field in [
+            "involvedObject",
+            "reason",
+            "message",
+            "source",
+            "firstTimestamp",
+            "lastTimestamp",
+            "count",
+            "type",
+            "eventTime",
+            "action",
+            "related",
+            "reportingComponent",
+            "reportingInstance",
+        ] {
+            check::immutable(&mut errs, field, &new[field], &old[field]);
+        }
+        errs
+    }
+
+    fn field_labels() -> &'static [(&'static str, &'static str)] {
+        &[
+            ("reason", "reason"),
+            ("regarding.apiVersion", "involvedObject.apiVersion"),
+            ("regarding.fieldPath", "involvedObject.fieldPath"),
+            ("regarding.kind", "involvedObject.kind"),
+            ("regarding.name", "involvedObject.name"),
+            ("regarding.namespace", "involvedObject.namespace"),
+            ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+            ("regarding.uid", "involvedObject.uid"),
+            ("reportingController", "reportingComponent"),
+            ("type", "type"),
+        ]
+    }
+
+    /// Those of the stored kind, under its names: that is what is indexed.
+    fn selectable_fields(obj: &Event) -> Fields {
+        Events::selectable_fields(&core(obj))
+    }
+
     fn row(obj: &Event, now: Timestamp) -> Vec<Value> {
-        vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
+        Events::row(&core(obj), now)
+    }
+}
+
+fn rename<'a>(mut json: Value, api_version: &str, names: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
+    if let Some(object) = json.as_object_mut() {
+        for (from, to) in names {
+            if let Some(value) = object.remove(from) {
+                object.insert(to.to_owned(), value);
+            }
+        }
+        object.insert("apiVersion".to_owned(), json!(api_version));
+    }
+    json
+}
+
+fn stored(obj: &Event) -> Value {
+    EventsV1::to_stored(serde_json::to_value(obj).expect("an event has string keys only"))
+}
+
+/// The event as core/v1 has it.
+fn core(obj: &Event) -> CoreEvent {
+    serde_json::from_value(stored(obj)).expect("the two kinds of events have fields of the same types")
+}
+
+fn validate_series(errs: &mut Errors, obj: &Event) {
+    if obj.series.as_ref().is_some_and(|s| s.count < 2) {
+        errs.push(FieldError::invalid("series.count", "", "should be at least 2"));
     }
 }

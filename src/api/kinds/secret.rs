@@ -1,12 +1,25 @@
 //! `Secret`, core/v1.
+//!
+//! **Source**: `pkg/apis/core/{v1/{defaults,conversion},validation/validation}.go`, `pkg/registry/core/secret/strategy.go`, v1.37.
 
+use super::{
+    check::{self, Errors},
+    config_map::{DATA_BYTES_MAX, SEALED},
+    part,
+    pod_spec::defaults,
+    text,
+};
 use crate::api::{
+    field::FieldError,
     kind::{ALL_VERBS, Kind, KindInfo, Scope},
+    names,
+    selector::Fields,
     table::{self, Column},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use serde_json::Value;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The kind `Secret`.
 #[derive(Debug)]
@@ -25,12 +38,105 @@ impl Kind for Secrets {
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
         subresources: &[],
-        columns: &[Column::name(), Column::age()],
+        columns: &[
+            Column::name(),
+            Column::text("Type", "What its keys mean."),
+            Column::text("Data", "How many keys it has."),
+            Column::age(),
+        ],
         stored_as: None,
         schema: "io.k8s.api.core.v1.Secret",
     };
 
+    /// `stringData` is only a way to write `data`.
+    fn set_defaults(obj: &mut Secret) {
+        defaults::text(&mut obj.type_, "Opaque");
+        if let Some(strings) = obj.string_data.take().filter(|s| !s.is_empty()) {
+            let bytes = strings.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes())));
+            obj.data.get_or_insert_default().extend(bytes);
+        }
+    }
+
+    fn validate(obj: &Secret) -> Errors {
+        let mut errs = Errors::new();
+        let data = part(&obj.data);
+        for key in data.keys() {
+            check::each(&mut errs, &format!("data[{key}]"), key, names::config_key(key));
+        }
+        if data.values().map(|v| v.0.len()).sum::<usize>() > DATA_BYTES_MAX {
+            errs.push(FieldError::too_long("data", DATA_BYTES_MAX));
+        }
+        validate_type(&mut errs, obj, &data);
+        errs
+    }
+
+    /// An update that leaves the type out keeps it. Source: `PrepareForUpdate` in `strategy.go`.
+    fn prepare_update(new: &mut Secret, old: &Secret) {
+        if new.type_.as_deref().unwrap_or_default().is_empty() {
+            new.type_.clone_from(&old.type_);
+        }
+    }
+
+    fn validate_update(new: &Secret, old: &Secret) -> Errors {
+        let mut errs = Errors::new();
+        check::immutable(&mut errs, "type", &new.type_, &old.type_);
+        if old.immutable == Some(true) {
+            let changed = [("immutable", new.immutable != Some(true)), ("data", new.data != old.data)];
+            errs.extend(changed.iter().filter(|(_, is)| *is).map(|(f, _)| FieldError::forbidden(*f, SEALED)));
+        }
+        errs
+    }
+
+    fn field_labels() -> &'static [(&'static str, &'static str)] {
+        &[("type", "type")]
+    }
+
+    fn selectable_fields(obj: &Secret) -> Fields {
+        Fields::from([("type", text(&obj.type_))])
+    }
+
     fn row(obj: &Secret, now: Timestamp) -> Vec<Value> {
-        vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
+        vec![
+            table::name(&obj.metadata),
+            json!(obj.type_.as_deref().unwrap_or_default()),
+            json!(obj.data.iter().flatten().count()),
+            table::age(&obj.metadata, now),
+        ]
+    }
+}
+
+fn validate_type(errs: &mut Errors, obj: &Secret, data: &BTreeMap<String, ByteString>) {
+    let missing = |key: &str| !data.contains_key(key);
+    let mut require = |key: &str| errs.push(FieldError::required(format!("data[{key}]"), ""));
+    match obj.type_.as_deref().unwrap_or_default() {
+        "kubernetes.io/service-account-token" => {
+            let key = "kubernetes.io/service-account.name";
+            let name = obj.metadata.annotations.as_ref().and_then(|a| a.get(key));
+            if name.is_none_or(String::is_empty) {
+                errs.push(FieldError::required(format!("metadata.annotations[{key}]"), ""));
+            }
+        }
+        "kubernetes.io/dockercfg" => validate_json(errs, data, ".dockercfg"),
+        "kubernetes.io/dockerconfigjson" => validate_json(errs, data, ".dockerconfigjson"),
+        "kubernetes.io/basic-auth" if missing("username") && missing("password") => {
+            require("username");
+            require("password");
+        }
+        "kubernetes.io/ssh-auth" if data.get("ssh-privatekey").is_none_or(|v| v.0.is_empty()) => {
+            require("ssh-privatekey");
+        }
+        "kubernetes.io/tls" => ["tls.crt", "tls.key"].into_iter().filter(|k| missing(k)).for_each(require),
+        _ => {}
+    }
+}
+
+fn validate_json(errs: &mut Errors, data: &BTreeMap<String, ByteString>, key: &str) {
+    let at = format!("data[{key}]");
+    let Some(bytes) = data.get(key) else {
+        errs.push(FieldError::required(at, ""));
+        return;
+    };
+    if let Err(err) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes.0) {
+        errs.push(FieldError::invalid(at, "<secret contents redacted>", err.to_string()));
     }
 }

@@ -1,12 +1,37 @@
 //! `Service`, core/v1.
+//!
+//! Numbers (ClusterIP, node ports) are given by the registry's allocator between the hooks `prepare_*` and `validate`.
+//!
+//! **Source**: `pkg/apis/core/{v1/defaults,validation/validation}.go`, `pkg/registry/core/service/strategy.go` and
+//! `storage/alloc.go`, v1.37.
 
+use super::{
+    check::{self, Errors},
+    part,
+    pod_spec::{defaults, port_or_name},
+    text,
+};
 use crate::api::{
+    field::FieldError,
     kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope},
+    names,
+    selector::Fields,
     table::{self, Column},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
-use serde_json::Value;
+use k8s_openapi::{
+    api::core::v1::{
+        ClientIPConfig, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus, SessionAffinityConfig,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+/// How long an affinity lasts unless the user says: three hours.
+const AFFINITY_SECS: i32 = 10_800;
+const AFFINITY_SECS_MAX: i32 = 86_400;
 
 /// The kind `Service`.
 #[derive(Debug)]
@@ -25,12 +50,564 @@ impl Kind for Services {
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
         subresources: &[STATUS],
-        columns: &[Column::name(), Column::age()],
+        columns: &[
+            Column::name(),
+            Column::text("Type", "How the service is reached."),
+            Column::text("Cluster-IP", "Its address in the cluster."),
+            Column::text("External-IP", "Its addresses outside the cluster."),
+            Column::text("Port(s)", "Its ports, with node ports behind a colon."),
+            Column::age(),
+            Column::text("Selector", "The labels of the pods that answer for it.").wide(),
+        ],
         stored_as: None,
         schema: "io.k8s.api.core.v1.Service",
     };
 
-    fn row(obj: &Service, now: Timestamp) -> Vec<Value> {
-        vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
+    fn set_defaults(obj: &mut Service) {
+        let spec = obj.spec.get_or_insert_default();
+        defaults::text(&mut spec.session_affinity, "None");
+        default_affinity(spec);
+        defaults::text(&mut spec.type_, "ClusterIP");
+        for port in spec.ports.iter_mut().flatten() {
+            defaults::text(&mut port.protocol, "TCP");
+            default_target(port);
+        }
+        if is_externally_accessible(spec) {
+            defaults::text(&mut spec.external_traffic_policy, "Cluster");
+        }
+        if spec.type_.as_deref() != Some("ExternalName") {
+            spec.internal_traffic_policy.get_or_insert_with(|| "Cluster".to_owned());
+        }
+        if spec.type_.as_deref() == Some("LoadBalancer") {
+            spec.allocate_load_balancer_node_ports.get_or_insert(true);
+        }
+        let status = obj.status.get_or_insert_default();
+        status.load_balancer.get_or_insert_default();
+        default_ip_mode(status);
     }
+
+    fn prepare_create(obj: &mut Service) {
+        let balancer = Some(LoadBalancerStatus::default());
+        obj.status = Some(ServiceStatus { load_balancer: balancer, ..ServiceStatus::default() });
+        let spec = obj.spec.get_or_insert_default();
+        if has_text(&spec.cluster_ip) && spec.cluster_ips.as_ref().is_none_or(Vec::is_empty) {
+            spec.cluster_ips = spec.cluster_ip.clone().map(|ip| vec![ip]);
+        }
+        default_families(spec);
+    }
+
+    fn validate(obj: &Service) -> Errors {
+        let mut errs = Errors::new();
+        let spec = part(&obj.spec);
+        validate_spec(&mut errs, &spec);
+        errs
+    }
+
+    fn prepare_update(new: &mut Service, old: &Service) {
+        new.status.clone_from(&old.status);
+        let (Some(spec), Some(old)) = (&mut new.spec, &old.spec) else { return };
+        sync_cluster_ips(spec, old);
+        drop_type_dependent(spec, old);
+        default_families(spec);
+    }
+
+    fn validate_update(new: &Service, old: &Service) -> Errors {
+        let mut errs = Errors::new();
+        if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
+            validate_addresses_update(&mut errs, new, old);
+            validate_class_update(&mut errs, new, old);
+        }
+        errs
+    }
+
+    fn prepare_status(new: &mut Service, old: &Service) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status(new: &Service, _old: &Service) -> Errors {
+        let mut errs = Errors::new();
+        validate_balancer(&mut errs, new);
+        errs
+    }
+
+    fn has_generation() -> bool {
+        false
+    }
+
+    fn validate_name(name: &str) -> Vec<String> {
+        names::dns1035_label(name)
+    }
+
+    fn field_labels() -> &'static [(&'static str, &'static str)] {
+        &[("spec.clusterIP", "spec.clusterIP"), ("spec.type", "spec.type")]
+    }
+
+    fn selectable_fields(obj: &Service) -> Fields {
+        let spec = part(&obj.spec);
+        Fields::from([("spec.clusterIP", text(&spec.cluster_ip)), ("spec.type", text(&spec.type_))])
+    }
+
+    fn row(obj: &Service, now: Timestamp) -> Vec<Value> {
+        let spec = part(&obj.spec);
+        let ip = spec.cluster_ips.iter().flatten().next().map_or(table::NONE, String::as_str);
+        let ports: Vec<String> = spec.ports.iter().flatten().map(port_text).collect();
+        vec![
+            table::name(&obj.metadata),
+            json!(spec.type_.as_deref().unwrap_or_default()),
+            json!(ip),
+            json!(external_ip(obj, &spec)),
+            table::or(&ports.join(","), table::NONE),
+            table::age(&obj.metadata, now),
+            table::labels(spec.selector.as_ref()),
+        ]
+    }
+
+    fn warnings(obj: &Service) -> Vec<String> {
+        obj.spec.as_ref().map(warnings).unwrap_or_default()
+    }
+}
+
+fn has_text(text: &Option<String>) -> bool {
+    text.as_deref().is_some_and(|t| !t.is_empty())
+}
+
+fn is_type(spec: &ServiceSpec, kind: &str) -> bool {
+    spec.type_.as_deref() == Some(kind)
+}
+
+fn is_headless(spec: &ServiceSpec) -> bool {
+    spec.cluster_ips.iter().flatten().next().or(spec.cluster_ip.as_ref()).is_some_and(|ip| ip == "None")
+}
+
+/// Source: `ExternallyAccessible` in `pkg/api/service/util.go`.
+fn is_externally_accessible(spec: &ServiceSpec) -> bool {
+    match spec.type_.as_deref() {
+        Some("LoadBalancer" | "NodePort") => true,
+        Some("ClusterIP") => spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()),
+        _ => false,
+    }
+}
+
+fn needs_health_check(spec: &ServiceSpec) -> bool {
+    is_type(spec, "LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local")
+}
+
+fn default_affinity(spec: &mut ServiceSpec) {
+    match spec.session_affinity.as_deref() {
+        Some("None") => spec.session_affinity_config = None,
+        Some("ClientIP") => {
+            let config = spec.session_affinity_config.get_or_insert_with(SessionAffinityConfig::default);
+            let client_ip = config.client_ip.get_or_insert_with(ClientIPConfig::default);
+            client_ip.timeout_seconds.get_or_insert(AFFINITY_SECS);
+        }
+        _ => {}
+    }
+}
+
+fn default_target(port: &mut ServicePort) {
+    let is_open = match &port.target_port {
+        None | Some(IntOrString::Int(0)) => true,
+        Some(IntOrString::String(name)) => name.is_empty(),
+        Some(IntOrString::Int(_)) => false,
+    };
+    if is_open {
+        port.target_port = Some(IntOrString::Int(port.port));
+    }
+}
+
+fn default_ip_mode(status: &mut ServiceStatus) {
+    let ingress = status.load_balancer.iter_mut().flat_map(|b| b.ingress.iter_mut().flatten());
+    for point in ingress.filter(|i| i.ip.as_deref().is_some_and(|ip| !ip.is_empty())) {
+        point.ip_mode.get_or_insert_with(|| "VIP".to_owned());
+    }
+}
+
+/// The cluster has IPv4 alone.
+fn default_families(spec: &mut ServiceSpec) {
+    if is_type(spec, "ExternalName") {
+        return;
+    }
+    spec.ip_family_policy.get_or_insert_with(|| "SingleStack".to_owned());
+    let families = spec.ip_families.get_or_insert_default();
+    if families.is_empty() {
+        families.push("IPv4".to_owned());
+    }
+}
+
+/// Keeps `clusterIP` and `clusterIPs` in step when a client knows only the former.
+/// Source: `NormalizeClusterIPs` in `storage/alloc.go`.
+fn sync_cluster_ips(new: &mut ServiceSpec, old: &ServiceSpec) {
+    let is_empty = |ips: &Option<Vec<String>>| ips.as_ref().is_none_or(Vec::is_empty);
+    if !is_empty(&old.cluster_ips) && is_empty(&new.cluster_ips) && old.cluster_ip == new.cluster_ip {
+        new.cluster_ips.clone_from(&old.cluster_ips);
+    }
+    if old.cluster_ip != new.cluster_ip && old.cluster_ips == new.cluster_ips {
+        let cleared = has_text(&old.cluster_ip) && !has_text(&new.cluster_ip);
+        new.cluster_ips = if cleared { None } else { new.cluster_ip.clone().map(|ip| vec![ip]) };
+    }
+}
+
+/// Drops what the new type cannot have, where the user did not touch it.
+/// Source: `dropTypeDependentFields` in `strategy.go`.
+fn drop_type_dependent(new: &mut ServiceSpec, old: &ServiceSpec) {
+    if is_externally_accessible(old)
+        && !is_externally_accessible(new)
+        && new.external_traffic_policy == old.external_traffic_policy
+    {
+        new.external_traffic_policy = None;
+    }
+    if needs_health_check(old) && !needs_health_check(new) && new.health_check_node_port == old.health_check_node_port {
+        new.health_check_node_port = None;
+    }
+    if is_type(old, "LoadBalancer") && !is_type(new, "LoadBalancer") {
+        if new.allocate_load_balancer_node_ports == old.allocate_load_balancer_node_ports {
+            new.allocate_load_balancer_node_ports = None;
+        }
+        if new.load_balancer_class == old.load_balancer_class {
+            new.load_balancer_class = None;
+        }
+    }
+    if !is_type(old, "ExternalName") && is_type(new, "ExternalName") {
+        if new.cluster_ips == old.cluster_ips && new.cluster_ip == old.cluster_ip {
+            new.cluster_ip = None;
+            new.cluster_ips = None;
+        }
+        new.ip_families = None;
+        new.ip_family_policy = None;
+        new.internal_traffic_policy = None;
+    }
+    if is_type(old, "ExternalName") && !is_type(new, "ExternalName") && new.external_name == old.external_name {
+        new.external_name = None;
+    }
+}
+
+fn validate_spec(errs: &mut Errors, spec: &ServiceSpec) {
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    if ports.is_empty() && !is_headless(spec) && !is_type(spec, "ExternalName") {
+        errs.push(FieldError::required("spec.ports", ""));
+    }
+    validate_type(errs, spec);
+    validate_ports(errs, ports);
+    if let Some(selector) = &spec.selector {
+        errs.extend(names::check_labels(selector, "spec.selector"));
+    }
+    validate_affinity(errs, spec);
+    validate_addresses(errs, spec);
+    for (i, ip) in spec.external_ips.iter().flatten().enumerate() {
+        let at = format!("spec.externalIPs[{i}]");
+        if let Some(parsed) = check::ip(errs, &at, ip) {
+            check::endpoint_ip(errs, &at, ip, parsed);
+        }
+    }
+    check::one_of(errs, "spec.type", spec.type_.as_deref(), TYPES);
+    validate_unique_ports(errs, spec, ports);
+    validate_balancer_fields(errs, spec);
+    validate_traffic(errs, spec);
+}
+
+fn validate_type(errs: &mut Errors, spec: &ServiceSpec) {
+    match spec.type_.as_deref() {
+        Some(kind @ ("LoadBalancer" | "NodePort")) if is_headless(spec) => {
+            let why = format!("may not be set to 'None' for {kind} services");
+            errs.push(FieldError::invalid("spec.clusterIPs[0]", "None", why));
+        }
+        Some("ExternalName") => validate_external_name(errs, spec),
+        _ => {}
+    }
+}
+
+fn validate_external_name(errs: &mut Errors, spec: &ServiceSpec) {
+    let given = [
+        ("clusterIPs", spec.cluster_ips.as_ref().is_some_and(|l| !l.is_empty()) || has_text(&spec.cluster_ip)),
+        ("ipFamilies", spec.ip_families.as_ref().is_some_and(|l| !l.is_empty())),
+        ("ipFamilyPolicy", spec.ip_family_policy.is_some()),
+    ];
+    for (field, _) in given.iter().filter(|(_, is_given)| *is_given) {
+        errs.push(FieldError::forbidden(format!("spec.{field}"), "may not be set for ExternalName services"));
+    }
+    let name = spec.external_name.as_deref().unwrap_or_default();
+    match name.strip_suffix('.').unwrap_or(name) {
+        "" => errs.push(FieldError::required("spec.externalName", "")),
+        name => check::subdomain(errs, "spec.externalName", name),
+    }
+}
+
+fn validate_ports(errs: &mut Errors, ports: &[ServicePort]) {
+    let mut taken = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let at = format!("spec.ports[{i}]");
+        match port.name.as_deref().unwrap_or_default() {
+            "" if ports.len() > 1 => errs.push(FieldError::required(format!("{at}.name"), "")),
+            "" => {}
+            name => {
+                check::label(errs, &format!("{at}.name"), name);
+                if !taken.insert(name) {
+                    errs.push(FieldError::duplicate(format!("{at}.name"), name));
+                }
+            }
+        }
+        check::port_number(errs, &format!("{at}.port"), port.port);
+        check::protocol(errs, format!("{at}.protocol"), port.protocol.as_deref());
+        let target = port.target_port.clone().unwrap_or(IntOrString::Int(port.port));
+        port_or_name(errs, &target, &format!("{at}.targetPort"));
+        if let Some(protocol) = &port.app_protocol {
+            check::qualified_name(errs, &format!("{at}.appProtocol"), protocol);
+        }
+    }
+}
+
+fn validate_unique_ports(errs: &mut Errors, spec: &ServiceSpec, ports: &[ServicePort]) {
+    let node_port = |p: &ServicePort| p.node_port.filter(|n| *n != 0);
+    for (i, port) in ports.iter().enumerate() {
+        let at = format!("spec.ports[{i}].nodePort");
+        if is_type(spec, "ClusterIP") && node_port(port).is_some() {
+            errs.push(FieldError::forbidden(&at, "may not be used when `type` is 'ClusterIP'"));
+        }
+        let is_taken = |p: &ServicePort| p.protocol == port.protocol && node_port(p) == node_port(port);
+        if node_port(port).is_some() && ports[..i].iter().any(is_taken) {
+            errs.push(FieldError::duplicate(at, port.node_port));
+        }
+    }
+    for (i, port) in ports.iter().enumerate() {
+        if ports[..i].iter().any(|p| p.protocol == port.protocol && p.port == port.port) {
+            let key = json!({ "port": port.port, "protocol": port.protocol });
+            errs.push(FieldError::duplicate(format!("spec.ports[{i}]"), key));
+        }
+    }
+}
+
+fn validate_affinity(errs: &mut Errors, spec: &ServiceSpec) {
+    let affinity = spec.session_affinity.as_deref();
+    check::one_of(errs, "spec.sessionAffinity", affinity, &["ClientIP", "None"]);
+    let at = "spec.sessionAffinityConfig";
+    match (affinity, &spec.session_affinity_config) {
+        (Some("None"), Some(_)) => {
+            errs.push(FieldError::forbidden(at, "must not be set when session affinity is None"));
+        }
+        (Some("ClientIP"), config) => {
+            let seconds = config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
+            match seconds {
+                None => errs.push(FieldError::required(at, "when session affinity type is ClientIP")),
+                Some(1..=AFFINITY_SECS_MAX) => {}
+                Some(wrong) => errs.push(FieldError::invalid(
+                    format!("{at}.clientIP.timeoutSeconds"),
+                    wrong,
+                    format!("must be greater than 0 and less than {AFFINITY_SECS_MAX}"),
+                )),
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Source: `ValidateServiceClusterIPsRelatedFields`, and the messages of `storage/alloc.go` for what a cluster has not.
+fn validate_addresses(errs: &mut Errors, spec: &ServiceSpec) {
+    if is_type(spec, "ExternalName") {
+        return;
+    }
+    let ips = spec.cluster_ips.as_deref().unwrap_or_default();
+    if ips.first().map(String::as_str).unwrap_or_default() != spec.cluster_ip.as_deref().unwrap_or_default() {
+        errs.push(match (has_text(&spec.cluster_ip), ips) {
+            (true, []) => FieldError::required("spec.clusterIPs", ""),
+            (true, _) => FieldError::invalid("spec.clusterIPs", ips, "first value must match `clusterIP`"),
+            (false, _) => {
+                FieldError::invalid("spec.clusterIPs", ips, "must be empty when `clusterIP` is not specified")
+            }
+        });
+    }
+    for (i, ip) in ips.iter().enumerate() {
+        match (i, ip.as_str()) {
+            (0, "None") if ips.len() == 1 => {}
+            (0, "None") => {
+                errs.push(FieldError::invalid("spec.clusterIPs", ips, "'None' must be the first and only value"));
+            }
+            (_, ip) => {
+                check::ip(errs, &format!("spec.clusterIPs[{i}]"), ip);
+            }
+        }
+    }
+    if ips.len() > 1 {
+        let why = "may specify no more than one IP for each IP family";
+        errs.push(FieldError::invalid("spec.clusterIPs", ips, why));
+    }
+    validate_families(errs, spec);
+}
+
+fn validate_families(errs: &mut Errors, spec: &ServiceSpec) {
+    for (i, family) in spec.ip_families.iter().flatten().enumerate() {
+        let at = format!("spec.ipFamilies[{i}]");
+        match family.as_str() {
+            "IPv4" if i == 0 => {}
+            "IPv4" => errs.push(FieldError::duplicate(at, family)),
+            "IPv6" => errs.push(FieldError::invalid(at, family, "not configured on this cluster")),
+            other => errs.push(FieldError::not_supported(at, other, &["IPv4", "IPv6"])),
+        }
+    }
+    let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+    let at = "spec.ipFamilyPolicy";
+    check::maybe_one_of(errs, at, spec.ip_family_policy.as_deref(), &policies);
+    if spec.ip_family_policy.as_deref() == Some("RequireDualStack") {
+        let why = "this cluster is not configured for dual-stack services";
+        errs.push(FieldError::invalid(at, "RequireDualStack", why));
+    }
+}
+
+fn validate_balancer_fields(errs: &mut Errors, spec: &ServiceSpec) {
+    let is_balancer = is_type(spec, "LoadBalancer");
+    let why = "may only be used when `type` is 'LoadBalancer'";
+    for (i, range) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
+        if i == 0 && !is_balancer {
+            errs.push(FieldError::forbidden("spec.LoadBalancerSourceRanges", why));
+        }
+        if !super::node::is_cidr(range.trim()) {
+            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            errs.push(FieldError::invalid(format!("spec.LoadBalancerSourceRanges[{i}]"), range, why));
+        }
+    }
+    if spec.allocate_load_balancer_node_ports.is_some() && !is_balancer {
+        errs.push(FieldError::forbidden("spec.allocateLoadBalancerNodePorts", why));
+    }
+    if let Some(class) = &spec.load_balancer_class {
+        let at = "spec.loadBalancerClass";
+        match is_balancer {
+            true => check::qualified_name(errs, at, class),
+            false => errs.push(FieldError::forbidden(at, why)),
+        }
+    }
+}
+
+fn validate_traffic(errs: &mut Errors, spec: &ServiceSpec) {
+    let policies = ["Cluster", "Local"];
+    let external = spec.external_traffic_policy.as_deref();
+    let at = "spec.externalTrafficPolicy";
+    if is_externally_accessible(spec) {
+        check::one_of(errs, at, external, &policies);
+    } else if let Some(given) = external.filter(|e| !e.is_empty()) {
+        errs.push(FieldError::invalid(at, given, "may only be set for externally-accessible services"));
+    }
+    if let Some(port) = spec.health_check_node_port.filter(|p| *p != 0) {
+        let at = "spec.healthCheckNodePort";
+        match needs_health_check(spec) {
+            true => check::port_number(errs, at, port),
+            false => errs.push(FieldError::invalid(
+                at,
+                port,
+                "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+            )),
+        }
+    }
+    let internal = spec.internal_traffic_policy.as_deref();
+    let at = "spec.internalTrafficPolicy";
+    match is_type(spec, "ExternalName") {
+        true => check::maybe_one_of(errs, at, internal, &policies),
+        false => check::one_of(errs, at, internal, &policies),
+    }
+    let distributions = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    let at = "spec.trafficDistribution";
+    check::maybe_one_of(errs, at, spec.traffic_distribution.as_deref(), &distributions);
+}
+
+/// Once a Service has an address, it keeps it. Source: `validateUpgradeDowngradeClusterIPs`.
+fn validate_addresses_update(errs: &mut Errors, new: &ServiceSpec, old: &ServiceSpec) {
+    let either_external = is_type(new, "ExternalName") || is_type(old, "ExternalName");
+    if either_external || (is_headless(old) && is_headless(new)) {
+        return;
+    }
+    let first = |s: &ServiceSpec| s.cluster_ips.iter().flatten().next().cloned();
+    let (Some(had), has) = (first(old), first(new)) else { return };
+    let why = match has {
+        None => "primary clusterIP can not be unset",
+        Some(ip) if ip != had => "may not change once set",
+        Some(_) => return,
+    };
+    errs.push(FieldError::invalid("spec.clusterIPs[0]", &part(&new.cluster_ips), why));
+}
+
+fn validate_class_update(errs: &mut Errors, new: &ServiceSpec, old: &ServiceSpec) {
+    let both = is_type(new, "LoadBalancer") && is_type(old, "LoadBalancer");
+    if both && new.load_balancer_class != old.load_balancer_class {
+        errs.push(FieldError::invalid("spec.loadBalancerClass", &new.load_balancer_class, "may not change once set"));
+    }
+}
+
+/// Source: `ValidateLoadBalancerStatus`.
+fn validate_balancer(errs: &mut Errors, obj: &Service) {
+    let at = "status.loadBalancer.ingress";
+    let balancer = obj.status.as_ref().and_then(|s| s.load_balancer.as_ref());
+    let ingress = balancer.and_then(|b| b.ingress.as_deref()).unwrap_or_default();
+    if !ingress.is_empty() && !obj.spec.as_ref().is_some_and(|s| is_type(s, "LoadBalancer")) {
+        let why = "may only be used when `spec.type` is \"LoadBalancer\"";
+        errs.push(FieldError::forbidden(at, why));
+        return;
+    }
+    for (i, point) in ingress.iter().enumerate() {
+        if let Some(ip) = point.ip.as_deref().filter(|ip| !ip.is_empty()) {
+            check::ip(errs, &format!("{at}[{i}].ip"), ip);
+        }
+        if let Some(name) = point.hostname.as_deref().filter(|n| !n.is_empty()) {
+            check::subdomain(errs, &format!("{at}[{i}].hostname"), name);
+            if name.parse::<std::net::IpAddr>().is_ok() {
+                let why = "must be a DNS name, not an IP address";
+                errs.push(FieldError::invalid(format!("{at}[{i}].hostname"), name, why));
+            }
+        }
+    }
+}
+
+fn external_ip(obj: &Service, spec: &ServiceSpec) -> String {
+    let external = part(&spec.external_ips);
+    let or = |ips: &[String], placeholder: &str| match ips {
+        [] => placeholder.to_owned(),
+        ips => ips.join(","),
+    };
+    match spec.type_.as_deref() {
+        Some("ClusterIP" | "NodePort") => or(&external, table::NONE),
+        Some("LoadBalancer") => {
+            let balancer = obj.status.as_ref().and_then(|s| s.load_balancer.as_ref());
+            let points = balancer.iter().flat_map(|b| b.ingress.iter().flatten());
+            let given = |t: &Option<String>| t.clone().filter(|t| !t.is_empty());
+            let given: BTreeSet<_> = points.filter_map(|p| given(&p.ip).or_else(|| given(&p.hostname))).collect();
+            let all: Vec<String> = given.into_iter().chain(external.into_owned()).collect();
+            or(&all, "<pending>")
+        }
+        Some("ExternalName") => text(&spec.external_name),
+        _ => table::UNKNOWN.to_owned(),
+    }
+}
+
+fn port_text(port: &ServicePort) -> String {
+    let protocol = port.protocol.as_deref().unwrap_or_default();
+    match port.node_port.filter(|n| *n > 0) {
+        Some(node_port) => format!("{}:{node_port}/{protocol}", port.port),
+        None => format!("{}/{protocol}", port.port),
+    }
+}
+
+fn warnings(spec: &ServiceSpec) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut say = |field: &str, why: &str| warnings.push(format!("spec.{field}: {why}"));
+    for (i, port) in spec.ports.iter().flatten().enumerate() {
+        if port.protocol.as_deref().is_some_and(|p| p != "TCP") {
+            say(&format!("ports[{i}].protocol"), "only TCP ports are proxied so far");
+        }
+    }
+    if spec.session_affinity.as_deref() == Some("ClientIP") {
+        say("sessionAffinity", "has no effect yet");
+    }
+    if spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()) {
+        say("externalIPs", "has no effect: the service does not answer at these addresses");
+    }
+    if spec.load_balancer_ip.as_ref().is_some_and(|ip| !ip.is_empty()) {
+        say("loadBalancerIP", "has no effect: the address is chosen by the cluster");
+    }
+    if spec.load_balancer_class.is_some() {
+        say("loadBalancerClass", "has no effect: there is one load balancer");
+    }
+    if spec.load_balancer_source_ranges.as_ref().is_some_and(|r| !r.is_empty()) {
+        say("loadBalancerSourceRanges", "has no effect: sources are not filtered");
+    }
+    if spec.health_check_node_port.is_some_and(|p| p != 0) {
+        say("healthCheckNodePort", "has no effect: nothing answers at this port");
+    }
+    warnings
 }

@@ -1,12 +1,14 @@
 //! `ServiceAccount`, core/v1.
+//!
+//! **Source**: `pkg/apis/core/validation/validation.go`, `pkg/registry/core/serviceaccount/strategy.go`, v1.37.
 
 use crate::api::{
     kind::{ALL_VERBS, Kind, KindInfo, Scope},
     table::{self, Column},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ServiceAccount;
-use serde_json::Value;
+use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
+use serde_json::{Value, json};
 
 /// The kind `ServiceAccount`.
 #[derive(Debug)]
@@ -25,12 +27,28 @@ impl Kind for ServiceAccounts {
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
         subresources: &[],
-        columns: &[Column::name(), Column::age()],
+        columns: &[Column::name(), Column::text("Secrets", "How many secrets it names."), Column::age()],
         stored_as: None,
         schema: "io.k8s.api.core.v1.ServiceAccount",
     };
 
+    fn prepare_create(obj: &mut ServiceAccount) {
+        keep_secret_names(obj);
+    }
+
+    fn prepare_update(new: &mut ServiceAccount, _old: &ServiceAccount) {
+        keep_secret_names(new);
+    }
+
     fn row(obj: &ServiceAccount, now: Timestamp) -> Vec<Value> {
-        vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
+        let n = obj.secrets.iter().flatten().count();
+        vec![table::name(&obj.metadata), json!(n), table::age(&obj.metadata, now)]
+    }
+}
+
+/// A reference to a secret is its name alone. Source: `cleanSecretReferences`.
+fn keep_secret_names(obj: &mut ServiceAccount) {
+    for secret in obj.secrets.iter_mut().flatten() {
+        *secret = ObjectReference { name: secret.name.take(), ..ObjectReference::default() };
     }
 }

@@ -1,0 +1,195 @@
+//! The containers of a pod: names, images, ports, mounts; environment, handlers, resources and rights have files of their own.
+
+use super::{env, handlers, not_yet, resources, security, volumes::Names};
+use crate::api::{
+    field::FieldError,
+    kinds::check::{self, Errors},
+    names, pod_state,
+};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, VolumeMount};
+use std::collections::BTreeSet;
+
+/// Checks all containers of a spec.
+pub(super) fn validate(errs: &mut Errors, spec: &PodSpec, path: &str, volumes: &Names<'_>) {
+    let mut taken = BTreeSet::new();
+    regular(errs, spec, &format!("{path}.containers"), volumes, &mut taken);
+    init(errs, spec, &format!("{path}.initContainers"), volumes, &mut taken);
+}
+
+/// A Pod's images have no space around them; a template's may, because some fill them in later.
+pub(super) fn validate_images(errs: &mut Errors, spec: &PodSpec, path: &str) {
+    for (list, containers) in lists(spec) {
+        for (i, container) in containers.iter().enumerate() {
+            let image = container.image.as_deref().unwrap_or_default();
+            if image.trim() != image {
+                let why = "must not have leading or trailing whitespace";
+                errs.push(FieldError::invalid(format!("{path}.{list}[{i}].image"), image, why));
+            }
+        }
+    }
+}
+
+fn lists(spec: &PodSpec) -> [(&'static str, &[Container]); 2] {
+    [("containers", &spec.containers), ("initContainers", spec.init_containers.as_deref().unwrap_or_default())]
+}
+
+fn regular<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_>, taken: &mut BTreeSet<&'a str>) {
+    if spec.containers.is_empty() {
+        errs.push(FieldError::required(path, ""));
+        return;
+    }
+    for (i, container) in spec.containers.iter().enumerate() {
+        let at = format!("{path}[{i}]");
+        common(errs, container, &at, volumes);
+        if !taken.insert(&container.name) {
+            errs.push(FieldError::duplicate(format!("{at}.name"), &container.name));
+        }
+        handlers::validate(errs, container, spec, &at);
+        if container.restart_policy.is_some() {
+            errs.push(FieldError::forbidden(format!("{at}.restartPolicy"), "may not be set for non-init containers"));
+        }
+    }
+    host_port_conflicts(errs, &spec.containers, path);
+}
+
+fn init<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_>, taken: &mut BTreeSet<&'a str>) {
+    for (i, container) in spec.init_containers.iter().flatten().enumerate() {
+        let at = format!("{path}[{i}]");
+        common(errs, container, &at, volumes);
+        check::maybe_one_of(errs, format!("{at}.restartPolicy"), container.restart_policy.as_deref(), &["Always"]);
+        if !container.name.is_empty() && !taken.insert(&container.name) {
+            errs.push(FieldError::duplicate(format!("{at}.name"), &container.name));
+        }
+        host_port_conflicts(errs, std::slice::from_ref(container), path);
+        if pod_state::is_sidecar(container) {
+            errs.push(FieldError::forbidden(format!("{at}.restartPolicy"), not_yet("sidecar containers")));
+        } else {
+            init_may_not(errs, container, &at);
+        }
+    }
+}
+
+fn init_may_not(errs: &mut Errors, container: &Container, path: &str) {
+    let given = [
+        ("lifecycle", container.lifecycle.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
+    ];
+    let why = "may not be set for init containers without restartPolicy=Always";
+    for (field, _) in given.iter().filter(|(_, is_given)| *is_given) {
+        errs.push(FieldError::forbidden(format!("{path}.{field}"), why));
+    }
+}
+
+/// What holds for every container. Source: `validateContainerCommon`.
+fn common(errs: &mut Errors, container: &Container, path: &str, volumes: &Names<'_>) {
+    let name_path = format!("{path}.name");
+    match container.name.as_str() {
+        "" => errs.push(FieldError::required(name_path, "")),
+        name => check::label(errs, &name_path, name),
+    }
+    if container.image.as_deref().unwrap_or_default().is_empty() {
+        errs.push(FieldError::required(format!("{path}.image"), ""));
+    }
+    let message_policies = ["File", "FallbackToLogsOnError"];
+    let message_policy = container.termination_message_policy.as_deref();
+    check::one_of(errs, format!("{path}.terminationMessagePolicy"), message_policy, &message_policies);
+    ports(errs, container.ports.as_deref().unwrap_or_default(), &format!("{path}.ports"));
+    env::validate(errs, container, path);
+    mounts(errs, container.volume_mounts.as_deref().unwrap_or_default(), &format!("{path}.volumeMounts"), volumes);
+    let pull_policies = ["Always", "IfNotPresent", "Never"];
+    check::one_of(errs, format!("{path}.imagePullPolicy"), container.image_pull_policy.as_deref(), &pull_policies);
+    resources::validate(errs, container, path);
+    security::validate_container(errs, container, path);
+    unsupported(errs, container, path);
+}
+
+fn unsupported(errs: &mut Errors, container: &Container, path: &str) {
+    if container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()) {
+        errs.push(FieldError::forbidden(format!("{path}.volumeDevices"), not_yet("block devices")));
+    }
+    if container.restart_policy_rules.as_ref().is_some_and(|r| !r.is_empty()) {
+        errs.push(FieldError::forbidden(format!("{path}.restartPolicyRules"), not_yet("restart rules of containers")));
+    }
+}
+
+fn ports(errs: &mut Errors, ports: &[ContainerPort], path: &str) {
+    let mut taken = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let at = format!("{path}[{i}]");
+        if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
+            let wrong = names::port_name(name);
+            if wrong.is_empty() && !taken.insert(name) {
+                errs.push(FieldError::duplicate(format!("{at}.name"), name));
+            }
+            check::each(errs, &format!("{at}.name"), name, wrong);
+        }
+        match port.container_port {
+            0 => errs.push(FieldError::required(format!("{at}.containerPort"), "")),
+            number => check::port_number(errs, &format!("{at}.containerPort"), number),
+        }
+        if let Some(number) = port.host_port.filter(|n| *n != 0) {
+            check::port_number(errs, &format!("{at}.hostPort"), number);
+        }
+        check::protocol(errs, format!("{at}.protocol"), port.protocol.as_deref());
+    }
+}
+
+fn host_port_conflicts(errs: &mut Errors, containers: &[Container], path: &str) {
+    let mut taken = BTreeSet::new();
+    for (i, container) in containers.iter().enumerate() {
+        for (j, port) in container.ports.iter().flatten().enumerate() {
+            let Some(host_port) = port.host_port.filter(|n| *n != 0) else { continue };
+            let protocol = port.protocol.as_deref().unwrap_or_default();
+            let key = format!("{protocol}/{}/{host_port}", port.host_ip.as_deref().unwrap_or_default());
+            if taken.contains(&key) {
+                errs.push(FieldError::duplicate(format!("{path}[{i}].ports[{j}].hostPort"), &key));
+            }
+            taken.insert(key);
+        }
+    }
+}
+
+fn mounts(errs: &mut Errors, mounts: &[VolumeMount], path: &str, volumes: &Names<'_>) {
+    let mut taken = BTreeSet::new();
+    for (i, mount) in mounts.iter().enumerate() {
+        let at = format!("{path}[{i}]");
+        if mount.name.is_empty() {
+            errs.push(FieldError::required(format!("{at}.name"), ""));
+        }
+        if !volumes.contains(mount.name.as_str()) {
+            errs.push(FieldError::not_found(format!("{at}.name"), &mount.name));
+        }
+        if mount.mount_path.is_empty() {
+            errs.push(FieldError::required(format!("{at}.mountPath"), ""));
+        }
+        if !taken.insert(mount.mount_path.as_str()) {
+            errs.push(FieldError::invalid(format!("{at}.mountPath"), &mount.mount_path, "must be unique"));
+        }
+        mount_options(errs, mount, &at);
+    }
+}
+
+fn mount_options(errs: &mut Errors, mount: &VolumeMount, path: &str) {
+    let is_set = |text: &Option<String>| text.as_deref().is_some_and(|t| !t.is_empty());
+    if is_set(&mount.sub_path) && is_set(&mount.sub_path_expr) {
+        errs.push(FieldError::invalid(
+            format!("{path}.subPathExpr"),
+            &mount.sub_path_expr,
+            "subPathExpr and subPath are mutually exclusive",
+        ));
+    }
+    let propagates = mount.mount_propagation.as_deref().is_some_and(|p| p != "None");
+    let recursive = mount.recursive_read_only.as_deref() == Some("Enabled");
+    let given = [
+        ("subPath", is_set(&mount.sub_path), "sub-paths of volumes"),
+        ("subPathExpr", is_set(&mount.sub_path_expr), "sub-paths of volumes"),
+        ("mountPropagation", propagates, "mount propagation"),
+        ("recursiveReadOnly", recursive, "recursive read-only mounts"),
+        ("bindMountOptions", mount.bind_mount_options.as_ref().is_some_and(|o| !o.is_empty()), "bind mount options"),
+    ];
+    for (field, _, what) in given.into_iter().filter(|(_, is_given, _)| *is_given) {
+        errs.push(FieldError::forbidden(format!("{path}.{field}"), not_yet(what)));
+    }
+}

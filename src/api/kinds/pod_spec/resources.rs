@@ -1,0 +1,79 @@
+//! What a container asks for and may use. CPU and memory are supported; other resources are refused or, where harmless, warned of.
+
+use super::not_yet;
+use crate::api::{
+    field::FieldError,
+    kinds::check::{self, Errors},
+    quantity::Quantity,
+};
+use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
+
+const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// Checks `resources` and `resizePolicy` of the container at `path`.
+pub(super) fn validate(errs: &mut Errors, container: &Container, path: &str) {
+    if let Some(resources) = &container.resources {
+        requirements(errs, resources, &format!("{path}.resources"));
+    }
+    for (i, policy) in container.resize_policy.iter().flatten().enumerate() {
+        let at = format!("{path}.resizePolicy");
+        check::one_of(errs, at.clone(), Some(&policy.resource_name), &["cpu", "memory"]);
+        check::one_of(errs, at.clone(), Some(&policy.restart_policy), &["NotRequired", "RestartContainer"]);
+        let is_repeated =
+            container.resize_policy.iter().flatten().take(i).any(|p| p.resource_name == policy.resource_name);
+        if is_repeated {
+            errs.push(FieldError::duplicate(format!("{at}[{i}]"), &policy.resource_name));
+        }
+    }
+}
+
+fn requirements(errs: &mut Errors, resources: &ResourceRequirements, path: &str) {
+    for (name, text) in resources.limits.iter().flatten() {
+        amount(errs, name, text, &format!("{path}.limits[{name}]"));
+    }
+    for (name, text) in resources.requests.iter().flatten() {
+        let request = amount(errs, name, text, &format!("{path}.requests[{name}]"));
+        let limit = resources.limits.iter().flatten().find(|(n, _)| *n == name).and_then(|(_, l)| Quantity::of(l).ok());
+        let (Some(request), Some(limit)) = (request, limit) else { continue };
+        if request > limit {
+            let why = format!("must be less than or equal to {name} limit of {limit}");
+            errs.push(FieldError::invalid(format!("{path}.requests"), request.to_string(), why));
+        }
+    }
+    if resources.claims.as_ref().is_some_and(|c| !c.is_empty()) {
+        errs.push(FieldError::forbidden(format!("{path}.claims"), not_yet("resource claims")));
+    }
+}
+
+type Text = k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// Checks a resource's name and amount.
+fn amount(errs: &mut Errors, name: &str, text: &Text, path: &str) -> Option<Quantity> {
+    resource_name(errs, name, path);
+    match Quantity::of(text) {
+        Ok(quantity) => {
+            if quantity.is_negative() {
+                errs.push(FieldError::invalid(path, text, "must be greater than or equal to 0"));
+            }
+            Some(quantity)
+        }
+        Err(why) => {
+            errs.push(FieldError::invalid(path, text, why.to_string()));
+            None
+        }
+    }
+}
+
+fn resource_name(errs: &mut Errors, name: &str, path: &str) {
+    let before = errs.len();
+    check::qualified_name(errs, path, name);
+    if errs.len() > before || STANDARD.contains(&name) {
+        return;
+    }
+    if name.contains('/') || name.starts_with("hugepages-") {
+        errs.push(FieldError::forbidden(path, not_yet("this resource")));
+    } else {
+        errs.push(FieldError::invalid(path, name, "must be a standard resource type or fully qualified"));
+        errs.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
+    }
+}

@@ -1,0 +1,142 @@
+//! Security contexts of pods and containers: users, groups, profiles, privileges.
+
+use super::not_yet;
+use crate::api::{
+    field::FieldError,
+    kinds::check::{self, Errors},
+    names,
+};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
+};
+
+/// Checks what concerns the whole pod.
+pub(super) fn validate_pod(errs: &mut Errors, spec: &PodSpec, spec_path: &str) {
+    let path = format!("{spec_path}.securityContext");
+    if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
+        errs.push(FieldError::invalid(
+            format!("{path}.shareProcessNamespace"),
+            true,
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        ));
+    }
+    let Some(context) = &spec.security_context else { return };
+    let ids = [("fsGroup", context.fs_group), ("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
+    ids.into_iter().for_each(|(field, id)| check_id(errs, &format!("{path}.{field}"), id));
+    for (i, group) in context.supplemental_groups.iter().flatten().enumerate() {
+        check_id(errs, &format!("{path}.supplementalGroups[{i}]"), Some(*group));
+    }
+    seccomp(errs, context.seccomp_profile.as_ref(), &format!("{path}.seccompProfile"));
+    app_armor(errs, context.app_armor_profile.as_ref(), &format!("{path}.appArmorProfile"));
+    pod_policies(errs, context, &path);
+    pod_unsupported(errs, context, &path);
+}
+
+fn pod_policies(errs: &mut Errors, context: &PodSecurityContext, path: &str) {
+    let policies = [
+        ("fsGroupChangePolicy", &context.fs_group_change_policy, ["Always", "OnRootMismatch"]),
+        ("supplementalGroupsPolicy", &context.supplemental_groups_policy, ["Merge", "Strict"]),
+        ("seLinuxChangePolicy", &context.se_linux_change_policy, ["MountOption", "Recursive"]),
+    ];
+    for (field, value, supported) in policies {
+        check::maybe_one_of(errs, format!("{path}.{field}"), value.as_deref(), &supported);
+    }
+}
+
+fn pod_unsupported(errs: &mut Errors, context: &PodSecurityContext, path: &str) {
+    let groups = context.supplemental_groups.as_ref().is_some_and(|g| !g.is_empty());
+    let given = [
+        ("supplementalGroups", groups, "supplemental groups"),
+        ("sysctls", context.sysctls.as_ref().is_some_and(|s| !s.is_empty()), "sysctls"),
+    ];
+    for (field, _, what) in given.into_iter().filter(|(_, is_given, _)| *is_given) {
+        errs.push(FieldError::forbidden(format!("{path}.{field}"), not_yet(what)));
+    }
+    if context.windows_options.is_some() {
+        no_windows(errs, path);
+    }
+}
+
+fn no_windows(errs: &mut Errors, path: &str) {
+    let why = "windows options cannot be set for a linux pod";
+    errs.push(FieldError::forbidden(format!("{path}.windowsOptions"), why));
+}
+
+fn check_id(errs: &mut Errors, path: &str, id: Option<i64>) {
+    let max = i64::from(i32::MAX);
+    if let Some(id) = id.filter(|id| !(0..=max).contains(id)) {
+        errs.push(FieldError::invalid(path, id, names::out_of_range(0, max)));
+    }
+}
+
+/// Checks the security context of the container at `path`.
+pub(super) fn validate_container(errs: &mut Errors, container: &Container, path: &str) {
+    let Some(context) = &container.security_context else { return };
+    let path = format!("{path}.securityContext");
+    let ids = [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
+    ids.into_iter().for_each(|(field, id)| check_id(errs, &format!("{path}.{field}"), id));
+    proc_mount(errs, context, &path);
+    seccomp(errs, context.seccomp_profile.as_ref(), &format!("{path}.seccompProfile"));
+    app_armor(errs, context.app_armor_profile.as_ref(), &format!("{path}.appArmorProfile"));
+    escalation(errs, context, &path);
+    if context.windows_options.is_some() {
+        no_windows(errs, &path);
+    }
+}
+
+fn proc_mount(errs: &mut Errors, context: &SecurityContext, path: &str) {
+    let at = format!("{path}.procMount");
+    check::maybe_one_of(errs, at.clone(), context.proc_mount.as_deref(), &["Default", "Unmasked"]);
+    if context.proc_mount.as_deref() == Some("Unmasked") {
+        errs.push(FieldError::invalid(at, "Unmasked", "`hostUsers` must be false to use `Unmasked`"));
+    }
+}
+
+fn escalation(errs: &mut Errors, context: &SecurityContext, path: &str) {
+    if context.allow_privilege_escalation != Some(false) {
+        return;
+    }
+    if context.privileged == Some(true) {
+        let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+        errs.push(FieldError::invalid(path, context, why));
+    }
+    let added = context.capabilities.iter().flat_map(|c| c.add.iter().flatten());
+    for _ in added.filter(|c| *c == "CAP_SYS_ADMIN") {
+        let why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+        errs.push(FieldError::invalid(path, context, why));
+    }
+}
+
+const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+
+fn seccomp(errs: &mut Errors, profile: Option<&SeccompProfile>, path: &str) {
+    let Some(profile) = profile else { return };
+    match profile.type_.as_str() {
+        "" => errs.push(FieldError::required(format!("{path}.type"), "type is required when seccompProfile is set")),
+        "RuntimeDefault" => {}
+        "Localhost" | "Unconfined" => {
+            errs.push(FieldError::forbidden(format!("{path}.type"), not_yet("this seccomp profile")));
+        }
+        other => errs.push(FieldError::not_supported(format!("{path}.type"), other, &PROFILES)),
+    }
+    if profile.type_ != "Localhost" && profile.localhost_profile.is_some() {
+        let why = "can only be set when seccomp type is Localhost";
+        errs.push(FieldError::invalid(format!("{path}.localhostProfile"), profile, why));
+    }
+}
+
+fn app_armor(errs: &mut Errors, profile: Option<&AppArmorProfile>, path: &str) {
+    let Some(profile) = profile else { return };
+    match profile.type_.as_str() {
+        "" => errs.push(FieldError::required(format!("{path}.type"), "type is required when appArmorProfile is set")),
+        "RuntimeDefault" => {}
+        "Localhost" | "Unconfined" => {
+            errs.push(FieldError::forbidden(format!("{path}.type"), not_yet("this AppArmor profile")));
+        }
+        other => errs.push(FieldError::not_supported(format!("{path}.type"), other, &PROFILES)),
+    }
+    if profile.type_ != "Localhost" && profile.localhost_profile.is_some() {
+        let why = "can only be set when AppArmor type is Localhost";
+        errs.push(FieldError::invalid(format!("{path}.localhostProfile"), &profile.localhost_profile, why));
+    }
+}

@@ -1,0 +1,59 @@
+//! What the tests of kinds share: YAML in, text out.
+
+use crate::api::{field::FieldError, kind::Kind};
+use jiff::Timestamp;
+
+/// When rows are printed.
+pub(super) const NOW: &str = "2026-03-01T12:00:00Z";
+
+pub(super) fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+/// The object as a client sent it.
+pub(super) fn read<K: Kind>(yaml: &str) -> K::Object {
+    serde_yaml::from_str(yaml).unwrap()
+}
+
+/// The object as it is before validation at its creation.
+pub(super) fn created<K: Kind>(yaml: &str) -> K::Object {
+    let mut obj = read::<K>(yaml);
+    K::set_defaults(&mut obj);
+    K::prepare_create(&mut obj);
+    obj
+}
+
+/// The created object as YAML.
+pub(super) fn created_yaml<K: Kind>(yaml: &str) -> String {
+    serde_yaml::to_string(&created::<K>(yaml)).unwrap()
+}
+
+/// What is wrong with the created object, one line each.
+pub(super) fn causes<K: Kind>(yaml: &str) -> String {
+    let obj = created::<K>(yaml);
+    let mut errs = K::validate(&obj);
+    errs.extend(K::validate_create(&obj));
+    lines(&errs)
+}
+
+/// What is wrong with changing one object to another, one line each.
+pub(super) fn update_causes<K: Kind>(old: &str, new: &str) -> String {
+    let old = created::<K>(old);
+    let mut new = read::<K>(new);
+    K::set_defaults(&mut new);
+    K::prepare_update(&mut new, &old);
+    let mut errs = K::validate(&new);
+    errs.extend(K::validate_update(&new, &old));
+    lines(&errs)
+}
+
+fn lines(errs: &[FieldError]) -> String {
+    errs.iter().map(|e| format!("{e}\n")).collect()
+}
+
+/// The printed row, cell by cell.
+pub(super) fn row<K: Kind>(yaml: &str) -> String {
+    let cells = K::row(&read::<K>(yaml), now());
+    let text = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    cells.iter().map(text).collect::<Vec<_>>().join(" | ")
+}
