@@ -4,12 +4,24 @@
 //!
 //! - [`read`]: JSON and YAML text into values, with duplicate fields found.
 //! - [`check()`]: unknown fields and wrong types, in the words of Go's decoder. [`normalize()`]: the value as Go would write it.
-//! - [`openapi`]: the documents for clients.
+//! - [`openapi`]: the documents for clients. [`structure`]: the definitions themselves.
+//!
+//! **Invariants**: nothing is generated at run time. `build.rs` packs what k8s-openapi knows and what `schema/facts.rs` adds;
+//! the structure is read on first use, descriptions are unpacked only for a document and dropped after.
+//!
+//! To publish a kind: its line in `build.rs`, and its facts (merge keys, values) in `schema/facts.rs`.
 
+mod check;
+mod go;
+mod normalize;
 pub mod openapi;
 pub mod read;
+pub mod structure;
+mod yaml;
 
+pub(crate) use go::{display as go_display, kind_of as go_kind};
 use serde_json::Value;
+use structure::Definition;
 
 /// What a decoder would say of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,21 +37,23 @@ pub struct Findings {
 /// # Panics
 /// When there is no such definition: definitions come from the kinds table.
 pub fn check(definition: &str, value: &Value) -> Findings {
-    let _ = (definition, value);
-    todo!()
+    check::check(find(definition), value)
 }
 
 /// Writes a value that [`check()`] found decodable the way Go would write it back: no nulls, quantities canonical, base64 clean.
 /// Needed before the typed decode, which is pickier than Go.
 pub fn normalize(definition: &str, value: &mut Value) {
-    let _ = (definition, value);
-    todo!()
+    normalize::object(find(definition), value);
+}
+
+fn find(definition: &str) -> &'static Definition {
+    Definition::find(definition).unwrap_or_else(|| panic!("build.rs publishes no {definition}"))
 }
 
 /// The sentences of what strict decoding objects to: `unknown field "…"`, `duplicate field "…"`. As warnings, one each.
 pub fn strict_sentences(unknown: &[String], duplicates: &[String]) -> Vec<String> {
     let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
-    unknown.chain(duplicates.iter().map(|path| format!("duplicate field {path:?}"))).collect()
+    unknown.chain(duplicates.iter().map(|path| format!("duplicate field {path:?}"))).take(check::FINDINGS_MAX).collect()
 }
 
 /// The error of a strict write: `strict decoding error: unknown field "a", duplicate field "b"`. `None`: nothing to object to.
@@ -53,3 +67,22 @@ pub fn strict_error(unknown: &[String], duplicates: &[String]) -> Option<String>
 pub fn cannot_be_handled(version: &str, kind: &str, why: &str) -> String {
     format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")
 }
+
+/// The message of the 400 for a body that is not even an object with a kind:
+/// `the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: … ({"kind…)`.
+pub fn unrecognized(kind: &str, why: &str, body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let (shown, more) = if body.len() > SHOWN { (&body[..SHOWN], " ...") } else { (body, "") };
+    let shown = match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(shown).into_owned(),
+        Some(_) => shown.iter().map(|b| format!("{b:02x}")).collect(),
+    };
+    format!(
+        "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {why} \
+         ({shown}{more})"
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,341 @@
-//! JSON patch, RFC 6902.
+//! JSON patch, RFC 6902: a list of operations, all or none of which take effect.
+//!
+//! **Source**: `gopkg.in/evanphx/json-patch.v4`, as used by Kubernetes v1.37. Like there, and unlike the RFC, an index may count
+//! from the end (`-1`), and no operation takes the whole document as its target.
 
 use super::PatchError;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+/// The most operations of one patch.
+const OPERATIONS_MAX: usize = 10_000;
+/// The most bytes that copies may add, so that a small patch cannot make a huge object.
+const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// The object after the patch.
 pub fn apply(current: Value, patch: Value) -> Result<Value, PatchError> {
-    let _ = (current, patch);
-    todo!()
+    let Value::Array(operations) = patch else {
+        let kind = crate::api::schema::go_kind(&patch);
+        return Err(PatchError::Malformed(format!(
+            "json: cannot unmarshal {kind} into Go value of type jsonpatch.Patch"
+        )));
+    };
+    if operations.len() > OPERATIONS_MAX {
+        return Err(PatchError::TooManyOperations { max: OPERATIONS_MAX, actual: operations.len() });
+    }
+    let mut patched = Patched { object: current, copied_bytes: 0 };
+    for operation in &operations {
+        patched.run(Operation::read(operation)?)?;
+    }
+    Ok(patched.object)
+}
+
+/// An operation as it is written. Members that its kind does not use are ignored.
+struct Operation<'p> {
+    kind: &'p str,
+    path: Option<&'p str>,
+    from: Option<&'p str>,
+    value: Option<&'p Value>,
+}
+
+impl<'p> Operation<'p> {
+    fn read(operation: &'p Value) -> Result<Self, PatchError> {
+        let Value::Object(members) = operation else {
+            let kind = crate::api::schema::go_kind(operation);
+            return Err(PatchError::Malformed(format!(
+                "json: cannot unmarshal {kind} into Go value of type jsonpatch.Operation"
+            )));
+        };
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        Ok(Self {
+            kind: text("op").unwrap_or("unknown"),
+            path: text("path"),
+            from: text("from"),
+            value: members.get("value"),
+        })
+    }
+
+    fn path(&self) -> Result<&'p str, PatchError> {
+        self.path.ok_or_else(|| misfit("", format!("{} operation failed to decode path: missing value", self.kind)))
+    }
+
+    fn from(&self) -> Result<&'p str, PatchError> {
+        self.from.ok_or_else(|| misfit("", format!("{} operation failed to decode from: missing value", self.kind)))
+    }
+
+    fn value(&self) -> Value {
+        self.value.cloned().unwrap_or_default()
+    }
+}
+
+fn misfit(at: &str, why: impl Into<String>) -> PatchError {
+    PatchError::DoesNotFit { at: at.to_owned(), why: why.into() }
+}
+
+struct Patched {
+    object: Value,
+    copied_bytes: usize,
+}
+
+impl Patched {
+    fn run(&mut self, operation: Operation<'_>) -> Result<(), PatchError> {
+        let path = operation.path()?;
+        match operation.kind {
+            "add" => self.add("add", path, operation.value()),
+            "remove" => self.remove("remove", path).map(drop),
+            "replace" => self.replace(path, operation.value()),
+            "move" => {
+                let value = self.remove("move", operation.from()?)?;
+                self.add("move", path, value)
+            }
+            "copy" => self.copy(operation.from()?, path),
+            "test" => self.test(path, operation.value),
+            other => Err(misfit(path, format!("Unexpected kind: {other}"))),
+        }
+    }
+
+    /// The object or list that has the last step of the path, and that step, unescaped.
+    fn parent(&mut self, path: &str, kind: &str) -> Result<(&mut Value, String), PatchError> {
+        let missing = || {
+            let what =
+                if kind == "move" || kind == "copy" { "doc is missing from path" } else { "doc is missing path" };
+            misfit(path, format!("{kind} operation does not apply: {what}: {path:?}: missing value"))
+        };
+        let steps = path.strip_prefix('/').ok_or_else(missing)?;
+        let (parents, last) = match steps.rsplit_once('/') {
+            Some((parents, last)) => (Some(parents), last),
+            None => (None, steps),
+        };
+        let mut at = &mut self.object;
+        for step in parents.into_iter().flat_map(|p| p.split('/')) {
+            let step = unescape(step);
+            at = match at {
+                Value::Object(fields) => fields.get_mut(&step),
+                Value::Array(items) => index(&step, items.len()).and_then(|i| items.get_mut(i)),
+                _ => None,
+            }
+            .ok_or_else(missing)?;
+        }
+        if at.is_object() || at.is_array() { Ok((at, unescape(last))) } else { Err(missing()) }
+    }
+
+    fn add(&mut self, kind: &str, path: &str, value: Value) -> Result<(), PatchError> {
+        let (parent, key) = self.parent(path, if kind == "add" { kind } else { "add" })?;
+        match parent {
+            Value::Array(items) if key == "-" => items.push(value),
+            Value::Array(items) => {
+                // One past the end is a place for a new item too.
+                let at = index(&key, items.len() + 1).ok_or_else(|| bad_index(kind, path, &key))?;
+                items.insert(at, value);
+            }
+            parent => {
+                fields_of(parent).insert(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, kind: &str, path: &str) -> Result<Value, PatchError> {
+        let (parent, key) = self.parent(path, kind)?;
+        match parent {
+            Value::Array(items) => match index(&key, items.len()) {
+                Some(at) if at < items.len() => Ok(items.remove(at)),
+                _ => Err(bad_index(kind, path, &key)),
+            },
+            parent => fields_of(parent).remove(&key).ok_or_else(|| {
+                misfit(
+                    path,
+                    format!(
+                        "error in {kind} for path: '{path}': Unable to remove nonexistent key: {key}: missing value"
+                    ),
+                )
+            }),
+        }
+    }
+
+    fn replace(&mut self, path: &str, value: Value) -> Result<(), PatchError> {
+        let (parent, key) = self.parent(path, "replace")?;
+        let target = match parent {
+            Value::Array(items) => index(&key, items.len()).and_then(|at| items.get_mut(at)),
+            parent => fields_of(parent).get_mut(&key),
+        };
+        let missing =
+            || misfit(path, format!("replace operation does not apply: doc is missing key: {path}: missing value"));
+        *target.ok_or_else(missing)? = value;
+        Ok(())
+    }
+
+    fn get(&mut self, kind: &str, path: &str) -> Result<Option<&Value>, PatchError> {
+        let (parent, key) = self.parent(path, kind)?;
+        match parent {
+            Value::Array(items) => match index(&key, items.len()) {
+                Some(at) if at < items.len() => Ok(items.get(at)),
+                _ => Err(bad_index(kind, path, &key)),
+            },
+            parent => Ok(fields_of(parent).get(&key)),
+        }
+    }
+
+    fn copy(&mut self, from: &str, path: &str) -> Result<(), PatchError> {
+        let value = self.get("copy", from)?.cloned().ok_or_else(|| {
+            misfit(from, format!("error in copy for from: '{from}': unable to get nonexistent key: missing value"))
+        })?;
+        self.copied_bytes += value.to_string().len();
+        if self.copied_bytes > COPIED_BYTES_MAX {
+            let why = format!(
+                "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {COPIED_BYTES_MAX}",
+                self.copied_bytes
+            );
+            return Err(misfit(path, why));
+        }
+        self.add("copy", path, value)
+    }
+
+    /// An absent field equals null, as in Go.
+    fn test(&mut self, path: &str, wanted: Option<&Value>) -> Result<(), PatchError> {
+        let found = self.get("test", path)?.unwrap_or(&Value::Null);
+        if found == wanted.unwrap_or(&Value::Null) {
+            return Ok(());
+        }
+        Err(misfit(path, format!("testing value {path} failed: test failed")))
+    }
+}
+
+fn fields_of(parent: &mut Value) -> &mut Map<String, Value> {
+    parent.as_object_mut().expect("a parent is an object or a list")
+}
+
+fn bad_index(kind: &str, path: &str, key: &str) -> PatchError {
+    let why = match key.parse::<i64>() {
+        Ok(_) => format!("Unable to access invalid index: {key}: invalid index referenced"),
+        Err(_) => format!("value was not a proper array index: '{key}': strconv.Atoi: parsing {key:?}: invalid syntax"),
+    };
+    misfit(path, format!("error in {kind} for path: '{path}': {why}"))
+}
+
+/// The place in a list of `len` items; negative numbers count from the end.
+fn index(key: &str, len: usize) -> Option<usize> {
+    let number: i64 = key.parse().ok()?;
+    match usize::try_from(number) {
+        Ok(at) => (at < len).then_some(at),
+        Err(_) => len.checked_sub(usize::try_from(number.unsigned_abs()).ok()?),
+    }
+}
+
+fn unescape(step: &str) -> String {
+    if step.contains('~') { step.replace("~1", "/").replace("~0", "~") } else { step.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(current: Value, patch: Value, expected: Result<Value, &str>) {
+        let result = apply(current, patch).map_err(|err| err.to_string());
+        assert_eq!(result, expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn every_operation_works() {
+        let doc = || json!({"a": {"b": [1, 2, 3]}, "c/d": {"~": 1}, "e": null});
+        for (patch, expected) in [
+            (json!([{"op": "add", "path": "/x", "value": {"y": 1}}]), ("/x/y", json!(1))),
+            (json!([{"op": "add", "path": "/x"}]), ("/x", json!(null))),
+            (json!([{"op": "add", "path": "/a/b/-", "value": 4}]), ("/a/b", json!([1, 2, 3, 4]))),
+            (json!([{"op": "add", "path": "/a/b/0", "value": 0}]), ("/a/b", json!([0, 1, 2, 3]))),
+            (json!([{"op": "add", "path": "/a/b/3", "value": 4}]), ("/a/b", json!([1, 2, 3, 4]))),
+            (json!([{"op": "add", "path": "/a/b/-1", "value": 4}]), ("/a/b", json!([1, 2, 3, 4]))),
+            (json!([{"op": "remove", "path": "/a/b/1"}]), ("/a/b", json!([1, 3]))),
+            (json!([{"op": "remove", "path": "/a/b/-1"}]), ("/a/b", json!([1, 2]))),
+            (json!([{"op": "replace", "path": "/a/b/1", "value": 9}]), ("/a/b", json!([1, 9, 3]))),
+            (json!([{"op": "replace", "path": "/c~1d/~0", "value": 2}]), ("/c~1d/~0", json!(2))),
+            (json!([{"op": "move", "from": "/a/b/0", "path": "/a/b/2"}]), ("/a/b", json!([2, 3, 1]))),
+            (json!([{"op": "move", "from": "/a", "path": "/z"}]), ("/z", json!({"b": [1, 2, 3]}))),
+            (json!([{"op": "copy", "from": "/a/b/0", "path": "/f"}]), ("/f", json!(1))),
+            (json!([{"op": "test", "path": "/a/b", "value": [1, 2, 3]}]), ("/e", json!(null))),
+            (json!([{"op": "test", "path": "/nothing"}]), ("/e", json!(null))),
+            (json!([]), ("/a/b/0", json!(1))),
+        ] {
+            let patched = apply(doc(), patch.clone()).unwrap_or_else(|err| panic!("{patch}: {err}"));
+            assert_eq!(patched.pointer(expected.0), Some(&expected.1), "{patch}");
+        }
+        let moved = apply(doc(), json!([{"op": "move", "from": "/a", "path": "/z"}])).expect("a is there");
+        assert_eq!(moved.get("a"), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_says_where_and_why() {
+        let doc = json!({"spec": {"replicas": 1, "list": [1]}});
+        for (patch, error) in [
+            (
+                json!([{"op": "test", "path": "/spec/replicas", "value": 2}]),
+                "testing value /spec/replicas failed: test failed",
+            ),
+            (
+                json!([{"op": "add", "path": "/metadata/annotations/x", "value": "y"}]),
+                "add operation does not apply: doc is missing path: \"/metadata/annotations/x\": missing value",
+            ),
+            (
+                json!([{"op": "remove", "path": "/spec/x"}]),
+                "error in remove for path: '/spec/x': Unable to remove nonexistent key: x: missing value",
+            ),
+            (
+                json!([{"op": "replace", "path": "/spec/x", "value": 1}]),
+                "replace operation does not apply: doc is missing key: /spec/x: missing value",
+            ),
+            (
+                json!([{"op": "remove", "path": "/spec/list/1"}]),
+                "error in remove for path: '/spec/list/1': Unable to access invalid index: 1: invalid index referenced",
+            ),
+            (
+                json!([{"op": "add", "path": "/spec/list/x", "value": 1}]),
+                "error in add for path: '/spec/list/x': value was not a proper array index: 'x': strconv.Atoi: parsing \
+                 \"x\": invalid syntax",
+            ),
+            (
+                json!([{"op": "copy", "from": "/x/y", "path": "/z"}]),
+                "copy operation does not apply: doc is missing from path: \"/x/y\": missing value",
+            ),
+            (json!([{"op": "jump", "path": "/spec"}]), "Unexpected kind: jump"),
+            (json!([{"op": "add"}]), "add operation failed to decode path: missing value"),
+            (json!({"op": "add"}), "json: cannot unmarshal object into Go value of type jsonpatch.Patch"),
+            (json!(["add"]), "json: cannot unmarshal string into Go value of type jsonpatch.Operation"),
+        ] {
+            check(doc.clone(), patch, Err(error));
+        }
+    }
+
+    #[test]
+    fn patches_are_bounded() {
+        let many = vec![json!({"op": "test", "path": "/x"}); OPERATIONS_MAX + 1];
+        check(json!({}), Value::Array(many), Err("The allowed maximum operations in a JSON patch is 10000, got 10001"));
+        let copies = vec![json!({"op": "copy", "from": "/a", "path": "/a/-"}); 40];
+        let error = apply(json!({"a": ["some text"]}), Value::Array(copies)).expect_err("it doubles each time");
+        assert!(error.to_string().starts_with("Unable to complete the copy"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn adding_then_removing_changes_nothing(
+            items in prop::collection::vec(0..9i64, 0..5), at in 0..6usize, value in 0..9i64,
+        ) {
+            let doc = json!({ "list": items.clone() });
+            let path = format!("/list/{at}");
+            let patch = json!([{"op": "add", "path": path, "value": value}, {"op": "remove", "path": path}]);
+            prop_assert_eq!(apply(doc.clone(), patch), if at <= items.len() { Ok(doc) } else {
+                Err(bad_index("add", &path, &at.to_string()))
+            });
+        }
+
+        #[test]
+        fn a_move_is_a_copy_and_a_removal(key in "[a-c]", to in "[d-f]") {
+            let doc = json!({"a": 1, "b": [2], "c": {"d": 3}});
+            let (from, path) = (format!("/{key}"), format!("/{to}"));
+            let moved = apply(doc.clone(), json!([{"op": "move", "from": from, "path": path}]));
+            let copied = json!([{"op": "copy", "from": from, "path": path}, {"op": "remove", "path": from}]);
+            prop_assert_eq!(moved, apply(doc, copied));
+        }
+    }
 }

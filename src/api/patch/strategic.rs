@@ -1,10 +1,333 @@
-//! Strategic merge patch: lists of objects merge by the key that the schema names.
+//! Strategic merge patch: objects merge; lists merge by the key that the schema names, or are replaced.
+//!
+//! Directives in the patch say more: `$patch` (`replace`, `delete`), `$retainKeys`, `$setElementOrder/FIELD`,
+//! `$deleteFromPrimitiveList/FIELD`. They never reach the object.
+//!
+//! **Source**: `k8s.io/apimachinery/pkg/util/{strategicpatch/patch.go,mergepatch/errors.go}`, v1.37.
 
 use super::PatchError;
-use serde_json::Value;
+use crate::api::schema::{
+    go_display,
+    structure::{Definition, Property, Type},
+};
+use serde_json::{Map, Value};
+use std::cmp::Ordering;
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const ORDER_PREFIX: &str = "$setElementOrder/";
+const DELETE_PREFIX: &str = "$deleteFromPrimitiveList/";
+
+type Fields = Map<String, Value>;
+type Result<T> = std::result::Result<T, PatchError>;
 
 /// The object of this definition (e.g. `io.k8s.api.apps.v1.Deployment`) after the patch.
-pub fn apply(current: Value, patch: Value, definition: &str) -> Result<Value, PatchError> {
-    let _ = (current, patch, definition);
-    todo!()
+///
+/// # Panics
+/// When there is no such definition: definitions come from the kinds table.
+pub fn apply(current: Value, patch: Value, definition: &str) -> Result<Value> {
+    let definition = Definition::find(definition).unwrap_or_else(|| panic!("build.rs publishes no {definition}"));
+    let (current, patch) = (fields(current)?, fields(patch)?);
+    merge_fields(current, patch, Schema::Object(definition)).map(Value::Object)
 }
+
+fn fields(value: Value) -> Result<Fields> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        Value::Null => Ok(Fields::new()),
+        _ => Err(malformed("invalid JSON document")),
+    }
+}
+
+fn malformed(why: impl Into<String>) -> PatchError {
+    PatchError::Malformed(why.into())
+}
+
+/// What is known of an object while it is merged.
+#[derive(Clone, Copy)]
+enum Schema {
+    /// Its fields are those of a definition.
+    Object(&'static Definition),
+    /// Its values are all of one type.
+    Map(&'static Type),
+    /// Nothing: objects merge, lists are replaced.
+    Unknown,
+}
+
+/// What is known of one field.
+#[derive(Clone, Copy)]
+struct Field {
+    schema: Schema,
+    merges: bool,
+    merge_key: Option<&'static str>,
+}
+
+impl Schema {
+    fn of(kind: &'static Type) -> Self {
+        match kind {
+            Type::Ref(id) => Self::Object(id.get()),
+            Type::Map(inner) => Self::Map(inner),
+            Type::List(inner) => Self::of(inner),
+            _ => Self::Unknown,
+        }
+    }
+
+    fn field(self, name: &str) -> Field {
+        let unknown = Field { schema: Self::Unknown, merges: false, merge_key: None };
+        match self {
+            Self::Object(definition) => definition.property(name).map_or(unknown, |p: &'static Property| Field {
+                schema: Self::of(&p.kind),
+                merges: p.strategy.merge,
+                merge_key: p.merge_key,
+            }),
+            Self::Map(inner) => Field { schema: Self::of(inner), ..unknown },
+            Self::Unknown => unknown,
+        }
+    }
+}
+
+/// Merges a patch into an object.
+fn merge_fields(mut object: Fields, mut patch: Fields, schema: Schema) -> Result<Fields> {
+    if let Some(directive) = patch.remove(DIRECTIVE) {
+        return match directive.as_str() {
+            Some("replace") => Ok(cleaned_fields(patch)),
+            Some("delete") => Ok(Fields::new()),
+            _ => Err(unknown_directive(&directive, patch)),
+        };
+    }
+    retain_keys(&mut object, &mut patch)?;
+    merge_ordered_lists(&mut object, &mut patch, schema)?;
+    for (name, value) in patch {
+        if let Some(list) = name.strip_prefix(DELETE_PREFIX) {
+            delete_values(&mut object, list, &value)?;
+        } else if value.is_null() {
+            object.remove(&name);
+        } else {
+            let merged = match object.remove(&name) {
+                Some(current) => merge_value(current, value, schema.field(&name))?,
+                None => cleaned(value),
+            };
+            object.insert(name, merged);
+        }
+    }
+    Ok(object)
+}
+
+fn unknown_directive(directive: &Value, mut rest: Fields) -> PatchError {
+    rest.insert(DIRECTIVE.to_owned(), directive.clone());
+    malformed(format!("unknown patch type: {} in map: {}", go_display(directive), go_display(&Value::Object(rest))))
+}
+
+fn merge_value(current: Value, patch: Value, field: Field) -> Result<Value> {
+    match (current, patch) {
+        (Value::Object(current), Value::Object(patch)) => merge_fields(current, patch, field.schema).map(Value::Object),
+        (Value::Array(current), Value::Array(patch)) if field.merges => {
+            merge_list(current, patch, field).map(Value::Array)
+        }
+        (_, patch) => Ok(cleaned(patch)),
+    }
+}
+
+/// Obeys `$retainKeys`: fields of the object that it does not list go.
+fn retain_keys(object: &mut Fields, patch: &mut Fields) -> Result<()> {
+    let Some(list) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
+    let wrong = || malformed("invalid patch format of retainKeys");
+    let kept: Vec<&str> = list.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
+    let is_directive = |name: &str| name.starts_with(DELETE_PREFIX) || name.starts_with(ORDER_PREFIX);
+    if patch.iter().any(|(name, value)| !value.is_null() && !is_directive(name) && !kept.contains(&name.as_str())) {
+        return Err(wrong());
+    }
+    object.retain(|name, _| kept.contains(&name.as_str()));
+    Ok(())
+}
+
+/// Obeys `$deleteFromPrimitiveList/…`.
+fn delete_values(object: &mut Fields, name: &str, values: &Value) -> Result<()> {
+    let values = values.as_array().ok_or_else(|| malformed("invalid patch format of primitive list"))?;
+    if let Some(Value::Array(items)) = object.get_mut(name) {
+        items.retain(|item| !values.contains(item));
+    }
+    Ok(())
+}
+
+/// Obeys every `$setElementOrder/…`, merging the list that it is about on the way.
+fn merge_ordered_lists(object: &mut Fields, patch: &mut Fields, schema: Schema) -> Result<()> {
+    let names: Vec<String> = patch.keys().filter_map(|k| k.strip_prefix(ORDER_PREFIX)).map(str::to_owned).collect();
+    for name in names {
+        let wrong = || malformed("invalid patch format of setElementOrder list");
+        let list = |value: Option<Value>| match value {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items)),
+            Some(_) => Err(wrong()),
+        };
+        let order = list(patch.remove(&format!("{ORDER_PREFIX}{name}")))?.unwrap_or_default();
+        let field = schema.field(&name);
+        let changes = list(patch.remove(&name))?;
+        check_order(changes.as_deref().unwrap_or_default(), &order, field)?;
+        let before = match object.remove(&name) {
+            None => None,
+            Some(Value::Array(items)) => Some(items),
+            Some(other) => {
+                let changed = changes.map_or(other, Value::Array);
+                object.insert(name, cleaned(changed));
+                continue;
+            }
+        };
+        let merged = match (before.clone(), changes) {
+            (None, None) => continue,
+            (Some(items), None) => items,
+            (None, Some(changes)) => cleaned_items(changes),
+            (Some(items), Some(changes)) if field.merges => merge_list(items, changes, field)?,
+            (Some(_), Some(changes)) => cleaned_items(changes),
+        };
+        let ordered = in_order(merged, &order, &before.unwrap_or_default(), field.merge_key);
+        object.insert(name, Value::Array(ordered));
+    }
+    Ok(())
+}
+
+/// The items that the patch changes must be in the order that it sets.
+fn check_order(changes: &[Value], order: &[Value], field: Field) -> Result<()> {
+    let mut rest = order.iter();
+    for item in changes.iter().filter(|item| item.get(DIRECTIVE).is_none()) {
+        if !rest.any(|o| are_same(o, item, field.merge_key)) {
+            let (changes, order) = (Value::Array(changes.to_vec()), Value::Array(order.to_vec()));
+            return Err(malformed(format!(
+                "The order in patch list:\n{}\n doesn't match {ORDER_PREFIX} list:\n{}\n",
+                go_display(&changes),
+                go_display(&order)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Merges the items of two lists. Those of the patch come in its order, the others where they were.
+fn merge_list(items: Vec<Value>, changes: Vec<Value>, field: Field) -> Result<Vec<Value>> {
+    if items.is_empty() && changes.is_empty() {
+        return Ok(items);
+    }
+    if !items.iter().chain(&changes).any(Value::is_object) {
+        return Ok(merge_plain_values(&items, &changes));
+    }
+    if items.iter().chain(&changes).any(|i| !i.is_object()) {
+        return Err(malformed("list element types are not identical"));
+    }
+    let Some(key) = field.merge_key else {
+        return Err(malformed("cannot merge lists without merge key"));
+    };
+    let (items, changes, is_replaced) = obey_item_directives(items, changes, key)?;
+    if is_replaced {
+        return Ok(cleaned_items(changes));
+    }
+    let before = items.clone();
+    let mut merged = items;
+    for change in &changes {
+        let name = change.get(key).ok_or_else(|| no_merge_key(change, key))?;
+        let Value::Object(patch) = change.clone() else { unreachable!("all items are objects, see above") };
+        match merged.iter_mut().find(|item| item.get(key) == Some(name)) {
+            Some(item) => {
+                let current = item.as_object_mut().map(std::mem::take).unwrap_or_default();
+                *item = Value::Object(merge_fields(current, patch, field.schema)?);
+            }
+            None => merged.push(Value::Object(cleaned_fields(patch))),
+        }
+    }
+    Ok(in_order(merged, &changes, &before, Some(key)))
+}
+
+fn no_merge_key(item: &Value, key: &str) -> PatchError {
+    malformed(format!("map: {} does not contain declared merge key: {key}", go_display(item)))
+}
+
+/// Both lists' values, each once.
+fn merge_plain_values(items: &[Value], changes: &[Value]) -> Vec<Value> {
+    let mut merged: Vec<Value> = Vec::with_capacity(items.len() + changes.len());
+    for value in items.iter().chain(changes) {
+        if !merged.contains(value) {
+            merged.push(value.clone());
+        }
+    }
+    in_order(merged, changes, items, None)
+}
+
+/// Takes items with `$patch` out of the changes and does what they say. The last value: whether the changes replace the list.
+fn obey_item_directives(
+    mut items: Vec<Value>,
+    changes: Vec<Value>,
+    key: &str,
+) -> Result<(Vec<Value>, Vec<Value>, bool)> {
+    let (mut plain, mut is_replaced) = (Vec::new(), false);
+    for change in changes {
+        match change.get(DIRECTIVE) {
+            None => plain.push(change),
+            Some(d) if d == "delete" => {
+                let name = change.get(key).ok_or_else(|| no_merge_key(&change, key))?;
+                items.retain(|item| item.get(key) != Some(name));
+            }
+            Some(d) if d == "replace" => is_replaced = true,
+            Some(d) if d == "merge" => return Err(malformed("merging lists cannot yet be specified in the patch")),
+            Some(d) => {
+                let directive = d.clone();
+                return Err(unknown_directive(&directive, fields(change)?));
+            }
+        }
+    }
+    Ok((items, plain, is_replaced))
+}
+
+fn are_same(a: &Value, b: &Value, key: Option<&str>) -> bool {
+    match key {
+        None => a == b,
+        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
+    }
+}
+
+/// Sorts a merged list: items that `order` names come in its order; the others keep the place that they had in `before`,
+/// relative to the named ones.
+fn in_order(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
+    let place = |list: &[Value], item: &Value| list.iter().position(|o| are_same(o, item, key));
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|item| place(order, item).is_some());
+    named.sort_by_key(|item| place(order, item));
+    others.sort_by(|a, b| match (place(before, a), place(before, b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        _ => Ordering::Equal,
+    });
+    let mut sorted = Vec::with_capacity(named.len() + others.len());
+    let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
+    loop {
+        let takes_other = match (named.peek(), others.peek()) {
+            (None, None) => return sorted,
+            (None, Some(_)) => true,
+            (Some(_), None) => false,
+            (Some(n), Some(o)) => place(before, n).zip(place(before, o)).is_some_and(|(n, o)| o < n),
+        };
+        sorted.extend(if takes_other { others.next() } else { named.next() });
+    }
+}
+
+/// A new value as the object keeps it: without nulls and directives.
+fn cleaned(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(cleaned_fields(fields)),
+        Value::Array(items) => Value::Array(cleaned_items(items)),
+        other => other,
+    }
+}
+
+fn cleaned_fields(fields: Fields) -> Fields {
+    let is_directive = |name: &str| {
+        name == DIRECTIVE || name == RETAIN_KEYS || name.starts_with(ORDER_PREFIX) || name.starts_with(DELETE_PREFIX)
+    };
+    let kept = fields.into_iter().filter(|(name, value)| !value.is_null() && !is_directive(name));
+    kept.map(|(name, value)| (name, cleaned(value))).collect()
+}
+
+/// Items that only carry a directive are no items.
+fn cleaned_items(items: Vec<Value>) -> Vec<Value> {
+    items.into_iter().filter(|item| item.get(DIRECTIVE).is_none()).map(cleaned).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,20 @@
-//! JSON and YAML text into values; duplicate fields are found, the last one counts.
+//! JSON and YAML text into values; fields given more than once are found, and the last one counts.
+//!
+//! Called by the server for bodies and by the CLI for files. Kubernetes turns YAML into JSON before anything else looks at it,
+//! and so does this: what comes out are JSON values, read by the rules of YAML 1.1 (`yes` is true, `0644` is octal).
+//!
+//! **Source**: `sigs.k8s.io/json` and `sigs.k8s.io/yaml`, as used by Kubernetes v1.37.
 
-use serde_json::Value;
+use super::{go, yaml};
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use std::fmt;
 
-/// Why a text is not JSON or YAML.
+/// Why a text is not JSON or YAML. `Display` names the line for YAML, as Kubernetes does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SyntaxError {
-    /// What is wrong, with its place.
+    /// What is wrong.
     pub message: String,
     /// The line, counted from 1; 0 when it is not known.
     pub line: usize,
@@ -27,18 +35,204 @@ pub struct Document {
 
 /// Reads one JSON value.
 pub fn parse_json(bytes: &[u8]) -> Result<Document, SyntaxError> {
-    let _ = bytes;
-    todo!()
+    let mut state = State::default();
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = Seed(&mut state).deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    match value {
+        Ok(value) => Ok(Document { value, duplicates: state.duplicates, line: 1 }),
+        Err(err) => Err(match go::json_syntax_error(bytes) {
+            Some((message, at)) => {
+                let before = &bytes[..at.min(bytes.len())];
+                let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+                let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+                SyntaxError { message, line, column: before.len() - line_start + 1 }
+            }
+            None => SyntaxError { message: err.to_string(), line: err.line(), column: err.column() },
+        }),
+    }
 }
 
-/// Reads one YAML document (JSON is YAML too), as Kubernetes converts it to JSON.
+/// Reads the first YAML document (JSON is YAML too) as Kubernetes converts it to JSON. An empty one is null.
 pub fn parse_yaml(bytes: &[u8]) -> Result<Document, SyntaxError> {
-    let _ = bytes;
-    todo!()
+    let first = yaml::documents(bytes)?.into_iter().next();
+    Ok(first.unwrap_or(Document { value: Value::Null, duplicates: Vec::new(), line: 1 }))
 }
 
 /// Reads every YAML document of a file; empty ones are left out. Lines count from the start of the file.
 pub fn parse_yaml_documents(bytes: &[u8]) -> Result<Vec<Document>, SyntaxError> {
-    let _ = bytes;
-    todo!()
+    let mut documents = yaml::documents(bytes)?;
+    documents.retain(|d| !d.value.is_null());
+    Ok(documents)
+}
+
+/// What is gathered while a value is read. Shared by both languages.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    path: String,
+    pub(super) duplicates: Vec<String>,
+}
+
+impl State {
+    /// Appends a field to the path; gives what [`State::leave`] wants.
+    pub(super) fn enter_field(&mut self, name: &str) -> usize {
+        let len = self.path.len();
+        if len > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(name);
+        len
+    }
+
+    /// Appends an index to the path; gives what [`State::leave`] wants.
+    pub(super) fn enter_item(&mut self, index: usize) -> usize {
+        let len = self.path.len();
+        self.path.push_str(&format!("[{index}]"));
+        len
+    }
+
+    /// Goes back up to where `enter_…` was called.
+    pub(super) fn leave(&mut self, len: usize) {
+        self.path.truncate(len);
+    }
+
+    /// Puts a field into an object, and notes the path if it was there.
+    pub(super) fn insert(&mut self, fields: &mut Map<String, Value>, name: String, value: Value) {
+        if fields.contains_key(&name) && self.duplicates.len() < super::check::FINDINGS_MAX {
+            let len = self.enter_field(&name);
+            // Three fields of one name are still one finding.
+            if self.duplicates.last() != Some(&self.path) {
+                self.duplicates.push(self.path.clone());
+            }
+            self.leave(len);
+        }
+        fields.insert(name, value);
+    }
+}
+
+/// Reads a JSON value and notes duplicate fields on the way.
+struct Seed<'s>(&'s mut State);
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        loop {
+            let len = self.0.enter_item(items.len());
+            let item = access.next_element_seed(Seed(&mut *self.0))?;
+            self.0.leave(len);
+            match item {
+                Some(item) => items.push(item),
+                None => return Ok(Value::Array(items)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            let len = self.0.enter_field(&name);
+            let value = access.next_value_seed(Seed(&mut *self.0)).map_err(A::Error::custom)?;
+            self.0.leave(len);
+            self.0.insert(&mut fields, name, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn duplicate_fields_are_named_and_the_last_one_counts() {
+        let text = r#"{"spec":{"replicas":1,"list":[{"a":1},{"a":1,"a":2}],"replicas":2,"replicas":3},"spec2":1}"#;
+        let document = parse_json(text.as_bytes()).expect("it is JSON");
+        assert_eq!(document.value["spec"]["replicas"], json!(3));
+        assert_eq!(document.value["spec"]["list"][1]["a"], json!(2));
+        assert_eq!(document.duplicates, ["spec.list[1].a", "spec.replicas"]);
+    }
+
+    #[test]
+    fn json_errors_have_their_place() {
+        let err = parse_json(b"{\n  \"a\": x\n}").expect_err("it is not JSON");
+        assert_eq!(err.to_string(), "invalid character 'x' looking for beginning of value");
+        assert_eq!((err.line, err.column), (2, 8));
+        assert_eq!(
+            parse_json(b"{} {}").expect_err("two values").message,
+            "invalid character '{' after top-level value"
+        );
+        let deep = "[".repeat(5000);
+        assert_eq!(parse_json(deep.as_bytes()).expect_err("too deep").message, "exceeded max depth");
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            "\\PC{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-z]{1,3}", inner, 0..4)
+                    .prop_map(|m| Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn json_reads_back_in_both_languages(value in any_json()) {
+            let text = value.to_string();
+            let read = parse_json(text.as_bytes()).expect("it is JSON");
+            prop_assert_eq!(&read.value, &value);
+            prop_assert_eq!(read.duplicates, Vec::<String>::new());
+            prop_assert_eq!(&parse_yaml(text.as_bytes()).expect("JSON is YAML").value, &value);
+        }
+    }
 }
