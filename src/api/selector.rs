@@ -513,6 +513,24 @@ impl FieldSelector {
         self.terms.iter().find(|t| t.is_equal && t.field == field).map(|t| t.value.as_str())
     }
 
+    /// The same selector with fields called by other names: `name` gives a field's new name, or `None` to keep it.
+    #[must_use]
+    pub fn renamed<'a>(mut self, name: impl Fn(&str) -> Option<&'a str>) -> Self {
+        for term in &mut self.terms {
+            if let Some(new) = name(&term.field) {
+                new.clone_into(&mut term.field);
+            }
+        }
+        self
+    }
+
+    /// The selector that also wants one field to have one value.
+    #[must_use]
+    pub fn and_equals(mut self, field: impl Into<String>, value: impl Into<String>) -> Self {
+        self.terms.extend(Self::equals(field, value).terms);
+        self
+    }
+
     /// Refuses a selector that names other fields than `metadata.name`, `metadata.namespace` and the kind's own.
     pub fn check_supported(&self, own: &[&str]) -> Result<(), SelectorError> {
         let is_known = |f: &str| f == "metadata.name" || f == "metadata.namespace" || own.contains(&f);

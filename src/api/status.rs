@@ -69,7 +69,7 @@ pub enum ApiError {
     #[error("Unauthorized")]
     Unauthorized,
     /// 403: the caller may not, or the state of the object's surroundings forbids it.
-    #[error("{resource} {name:?} is forbidden: {why}")]
+    #[error("{}forbidden: {why}", forbidden_text(resource, name))]
     Forbidden {
         /// `plural.group`.
         resource: String,
@@ -105,7 +105,7 @@ pub enum ApiError {
     #[error("{0}")]
     Expired(String),
     /// 504 with a hint to retry: the wanted revision has not happened yet.
-    #[error("Too large resource version: {wanted}, current: {current}")]
+    #[error("Timeout: Too large resource version: {wanted}, current: {current}")]
     FutureRevision {
         /// What the client asked for.
         wanted: u64,
@@ -115,12 +115,24 @@ pub enum ApiError {
     /// 501-like refusals of what skiff does not do (yet): a 4xx, so that clients stop and say so.
     #[error("skiff does not support {0}")]
     Unsupported(String),
+    /// 504: the server gave the call up.
+    #[error("Timeout: {0}")]
+    Timeout(String),
     /// 503: try again.
     #[error("{0}")]
     Unavailable(String),
     /// 500: what the client sees; the cause is in the log.
     #[error("Internal error occurred: {0}")]
     Internal(String),
+}
+
+/// What is forbidden, as far as it has a name. Source: `NewForbidden`.
+fn forbidden_text(resource: &str, name: &str) -> String {
+    match (resource, name) {
+        ("", _) => String::new(),
+        (resource, "") => format!("{resource} is "),
+        (resource, name) => format!("{resource} {name:?} is "),
+    }
 }
 
 fn causes_text(causes: &[FieldError]) -> String {
@@ -155,7 +167,7 @@ impl ApiError {
         match self {
             Self::NotFound { .. } | Self::NoSuchResource => ErrorClass::NotFound,
             Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Expired(_) => ErrorClass::Conflict,
-            Self::Unavailable(_) | Self::FutureRevision { .. } | Self::Internal(_) => ErrorClass::Retry,
+            Self::Unavailable(_) | Self::Timeout(_) | Self::FutureRevision { .. } | Self::Internal(_) => ErrorClass::Retry,
             Self::Invalid { .. }
             | Self::BadRequest(_)
             | Self::Unauthorized
@@ -190,10 +202,15 @@ impl ApiError {
             Self::TooLarge(_) | Self::TooManyOperations(_) => (413, "RequestEntityTooLarge"),
             Self::Unprocessable { .. } => (422, "Invalid"),
             Self::Expired(_) => (410, "Expired"),
-            Self::FutureRevision { .. } => (504, "Timeout"),
+            Self::FutureRevision { .. } | Self::Timeout(_) => (504, "Timeout"),
             Self::Unavailable(_) => (503, "ServiceUnavailable"),
             Self::Internal(_) => (500, "InternalError"),
         }
+    }
+
+    /// How soon the call may be tried again, if the error says so.
+    pub fn retry_after_secs(&self) -> Option<u32> {
+        matches!(self, Self::Unavailable(_) | Self::FutureRevision { .. }).then_some(1)
     }
 
     /// The `metav1.Status` that clients get.
@@ -212,7 +229,10 @@ impl ApiError {
     fn details(&self) -> Option<Value> {
         let of = |resource: &str, name: &str| {
             let (kind, group) = resource.split_once('.').unwrap_or((resource, ""));
-            let mut d = json!({ "kind": kind });
+            let mut d = json!({});
+            if !kind.is_empty() {
+                d["kind"] = json!(kind);
+            }
             if !name.is_empty() {
                 d["name"] = json!(name);
             }
@@ -251,6 +271,7 @@ impl ApiError {
             | Self::TooManyOperations(_)
             | Self::Expired(_)
             | Self::Unsupported(_)
+            | Self::Timeout(_)
             | Self::Unavailable(_)
             | Self::Internal(_) => None,
         }

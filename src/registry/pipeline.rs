@@ -198,7 +198,17 @@ impl Registry {
 
     /// Changes of a kind after a revision.
     pub fn watch_kind(&self, kind: &'static dyn ErasedKind, from: Revision) -> Result<Watch, WatchError> {
-        self.0.store.watch(&keys::kind_prefix(kind.info()), from)
+        self.watch(kind, "", from)
+    }
+
+    /// Changes of a kind after a revision, of a namespace or (when it is empty) of all.
+    pub fn watch(
+        &self,
+        kind: &'static dyn ErasedKind,
+        namespace: &str,
+        from: Revision,
+    ) -> Result<Watch, WatchError> {
+        self.0.store.watch(&keys::prefix(kind.info(), namespace), from)
     }
 
     /// Creates an object. With `dry_run` the entry returned is not in the store.

@@ -1,0 +1,271 @@
+//! What the API offers: groups, versions and resources, in one document or in one per version; and the OpenAPI documents.
+//!
+//! Called by `paths`. All of it follows from the kinds table. Pure.
+//!
+//! **Source**: `k8s.io/apiserver/pkg/endpoints/discovery`, v1.37.
+
+use crate::api::{
+    kind::{KindInfo, Subresource},
+    kinds::KINDS,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::sync::LazyLock;
+
+/// A document and the tag that changes when it does.
+#[derive(Clone, Debug)]
+pub struct Tagged {
+    /// JSON text.
+    pub json: Bytes,
+    /// The `ETag`, quotes included.
+    pub etag: String,
+}
+
+fn infos() -> impl Iterator<Item = &'static KindInfo> {
+    KINDS.iter().map(|k| k.info())
+}
+
+/// The named groups, in the order of the kinds table.
+fn groups() -> Vec<&'static str> {
+    let mut groups: Vec<&str> = Vec::new();
+    for info in infos().filter(|i| !i.group.is_empty()) {
+        if !groups.contains(&info.group) {
+            groups.push(info.group);
+        }
+    }
+    groups
+}
+
+/// The versions of a group, the preferred one first.
+pub fn versions(group: &str) -> Vec<&'static str> {
+    let mut versions: Vec<&str> = Vec::new();
+    for info in infos().filter(|i| i.group == group) {
+        if !versions.contains(&info.version) {
+            versions.push(info.version);
+        }
+    }
+    versions
+}
+
+/// `/api`: the versions of the core group. `host` is what the client called the server.
+pub fn core_versions(host: &str) -> Value {
+    json!({
+        "kind": "APIVersions", "versions": versions(""),
+        "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": host }],
+    })
+}
+
+/// `/apis`: every named group.
+pub fn group_list() -> Value {
+    let items: Vec<Value> = groups().into_iter().map(group_body).collect();
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": items })
+}
+
+/// `/apis/GROUP`: one group.
+pub fn group(name: &str) -> Option<Value> {
+    groups().contains(&name).then(|| {
+        let mut body = group_body(name);
+        body["kind"] = json!("APIGroup");
+        body["apiVersion"] = json!("v1");
+        body
+    })
+}
+
+fn group_body(name: &str) -> Value {
+    let of = |v: &&str| json!({ "groupVersion": format!("{name}/{v}"), "version": v });
+    let versions = versions(name);
+    let all: Vec<Value> = versions.iter().map(of).collect();
+    json!({ "name": name, "versions": all, "preferredVersion": all.first() })
+}
+
+/// `/api/v1` and `/apis/GROUP/VERSION`: the resources of one version.
+pub fn resources(group: &str, version: &str) -> Option<Value> {
+    let mut items: Vec<Value> = Vec::new();
+    for info in infos().filter(|i| i.group == group && i.version == version) {
+        items.push(resource(info));
+        items.extend(info.subresources.iter().map(|s| subresource(info, s)));
+    }
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    (!items.is_empty()).then(|| {
+        json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": items })
+    })
+}
+
+fn resource(info: &KindInfo) -> Value {
+    let mut body = json!({
+        "name": info.plural, "singularName": info.singular, "namespaced": info.is_namespaced(), "kind": info.kind,
+        "verbs": info.verbs, "storageVersionHash": storage_version_hash(info),
+    });
+    if !info.short_names.is_empty() {
+        body["shortNames"] = json!(info.short_names);
+    }
+    if !info.categories.is_empty() {
+        body["categories"] = json!(info.categories);
+    }
+    body
+}
+
+fn subresource(info: &KindInfo, sub: &Subresource) -> Value {
+    let mut body = json!({
+        "name": format!("{}/{}", info.plural, sub.name), "singularName": "", "namespaced": info.is_namespaced(),
+        "kind": sub.body.map_or(info.kind, |(_, _, kind)| kind), "verbs": sub.verbs,
+    });
+    if let Some((group, version, _)) = sub.body.filter(|(g, v, _)| (*g, *v) != (info.group, info.version)) {
+        body["group"] = json!(group);
+        body["version"] = json!(version);
+    }
+    body
+}
+
+/// Source: `StorageVersionHash` in `k8s.io/apiserver/pkg/endpoints/discovery/storageversionhash.go`.
+fn storage_version_hash(info: &KindInfo) -> String {
+    let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
+    STANDARD.encode(&digest[..8])
+}
+
+/// `/api` or `/apis` as one document, when the client takes that.
+pub fn aggregated(is_core: bool) -> &'static Tagged {
+    static CORE: LazyLock<Tagged> = LazyLock::new(|| tagged(&aggregate(&[""])));
+    static NAMED: LazyLock<Tagged> = LazyLock::new(|| tagged(&aggregate(&groups())));
+    if is_core { &CORE } else { &NAMED }
+}
+
+/// A document with its tag.
+pub fn tagged(document: &Value) -> Tagged {
+    let json = Bytes::from(document.to_string());
+    let digest = Sha256::digest(&json);
+    let hex: String = digest.iter().take(16).map(|b| format!("{b:02X}")).collect();
+    Tagged { json, etag: format!("\"{hex}\"") }
+}
+
+fn aggregate(groups: &[&str]) -> Value {
+    let version = |group: &str, version: &str| {
+        let of_version = infos().filter(|i| i.group == group && i.version == version);
+        json!({
+            "version": version, "freshness": "Current",
+            "resources": of_version.map(aggregated_resource).collect::<Vec<_>>(),
+        })
+    };
+    let item = |group: &&str| {
+        let versions: Vec<Value> = versions(group).into_iter().map(|v| version(group, v)).collect();
+        let meta = if group.is_empty() { json!({ "creationTimestamp": null }) } else { json!({ "name": group, "creationTimestamp": null }) };
+        json!({ "metadata": meta, "versions": versions })
+    };
+    json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
+        "items": groups.iter().map(item).collect::<Vec<_>>(),
+    })
+}
+
+fn aggregated_resource(info: &KindInfo) -> Value {
+    let gvk = |(group, version, kind): (&str, &str, &str)| json!({ "group": group, "version": version, "kind": kind });
+    let own = (info.group, info.version, info.kind);
+    let subresources: Vec<Value> = info
+        .subresources
+        .iter()
+        .map(|s| json!({ "subresource": s.name, "responseKind": gvk(s.body.unwrap_or(own)), "verbs": s.verbs }))
+        .collect();
+    let mut body = json!({
+        "resource": info.plural, "responseKind": gvk(own), "singularResource": info.singular, "verbs": info.verbs,
+        "scope": if info.is_namespaced() { "Namespaced" } else { "Cluster" },
+    });
+    if !info.short_names.is_empty() {
+        body["shortNames"] = json!(info.short_names);
+    }
+    if !info.categories.is_empty() {
+        body["categories"] = json!(info.categories);
+    }
+    if !subresources.is_empty() {
+        body["subresources"] = json!(subresources);
+    }
+    body
+}
+
+/// `/`: every path that is no object's.
+pub fn paths() -> Value {
+    let mut paths: Vec<String> = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
+        .map(str::to_owned)
+        .to_vec();
+    paths.extend(versions("").into_iter().map(|v| format!("/api/{v}")));
+    for group in groups() {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions(group).into_iter().map(|v| format!("/apis/{group}/{v}")));
+    }
+    paths.sort();
+    json!({ "paths": paths })
+}
+
+/// `/version`. Source of the fields: `k8s.io/apimachinery/pkg/version/types.go`.
+pub fn version() -> Value {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "major": "1", "minor": "37",
+        "gitVersion": concat!("v1.37.0+skiff-", env!("CARGO_PKG_VERSION")), "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "platform": format!("{}/{arch}", std::env::consts::OS),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find<'a>(list: &'a Value, field: &str, value: &str) -> &'a Value {
+        list.as_array().unwrap().iter().find(|i| i[field] == value).unwrap_or_else(|| panic!("no {value} in {list}"))
+    }
+
+    #[test]
+    fn every_kind_is_in_both_forms_of_discovery() {
+        for info in infos() {
+            let plain = resources(info.group, info.version).unwrap();
+            let entry = find(&plain["resources"], "name", info.plural);
+            assert_eq!(entry["kind"], info.kind);
+            for sub in info.subresources {
+                find(&plain["resources"], "name", &format!("{}/{}", info.plural, sub.name));
+            }
+            let document: Value = serde_json::from_slice(&aggregated(info.group.is_empty()).json).unwrap();
+            let items = document["items"].as_array().unwrap();
+            let group = items.iter().find(|i| i["metadata"]["name"].as_str().unwrap_or_default() == info.group).unwrap();
+            let version = find(&group["versions"], "version", info.version);
+            assert_eq!(find(&version["resources"], "resource", info.plural)["responseKind"]["kind"], info.kind);
+        }
+    }
+
+    #[test]
+    fn a_group_names_its_versions_and_the_preferred_one() {
+        let apps = group("apps").unwrap();
+        assert_eq!(apps["preferredVersion"], json!({ "groupVersion": "apps/v1", "version": "v1" }));
+        assert_eq!(find(&group_list()["groups"], "name", "apps")["versions"][0]["version"], "v1");
+        assert!(group("nothing.example").is_none());
+        assert!(resources("apps", "v9").is_none());
+        assert!(group("").is_none());
+    }
+
+    #[test]
+    fn the_scale_of_a_deployment_is_of_another_group() {
+        let apps = resources("apps", "v1").unwrap();
+        let scale = find(&apps["resources"], "name", "deployments/scale");
+        assert_eq!((&scale["group"], &scale["version"], &scale["kind"]), (&json!("autoscaling"), &json!("v1"), &json!("Scale")));
+    }
+
+    #[test]
+    fn storage_hashes_are_those_of_kubernetes() {
+        // Seen in the discovery of a real cluster.
+        let pods = resources("", "v1").unwrap();
+        assert_eq!(find(&pods["resources"], "name", "pods")["storageVersionHash"], "xPOwRZ+Yhw8=");
+    }
+
+    #[test]
+    fn all_paths_are_listed() {
+        let paths = paths();
+        for path in ["/api/v1", "/apis/apps", "/apis/apps/v1", "/openapi/v3", "/version"] {
+            assert!(paths["paths"].as_array().unwrap().contains(&json!(path)), "{path}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Media types: what a client will take (`Accept`), and in what shape. Pure.
+//!
+//! Called by `handle` and `discovery`. **Not here**: bodies that clients send (`codec`).
+//! **Source**: `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`, v1.37.
+
+use crate::api::status::ApiError;
+use http::{HeaderMap, header::ACCEPT};
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// JSON, on one line.
+    Json,
+    /// JSON for people.
+    PrettyJson,
+    /// YAML.
+    Yaml,
+}
+
+impl Format {
+    /// The `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Json | Self::PrettyJson => "application/json",
+            Self::Yaml => "application/yaml",
+        }
+    }
+}
+
+/// What an answer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// The object or list itself.
+    Object,
+    /// A `Table` for printing, of this `meta.k8s.io` version.
+    Table(MetaVersion),
+    /// Metadata alone, of this `meta.k8s.io` version.
+    Metadata(MetaVersion),
+    /// Discovery in one document.
+    Aggregated,
+}
+
+/// A version of the group `meta.k8s.io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetaVersion {
+    /// `v1`.
+    V1,
+    /// `v1beta1`.
+    V1Beta1,
+}
+
+impl MetaVersion {
+    /// The `apiVersion` text.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// What the client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// How it is written.
+    pub format: Format,
+    /// What it holds.
+    pub shape: Shape,
+}
+
+/// What an endpoint can give beside the plain object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Nothing.
+    Plain,
+    /// Tables and metadata.
+    Objects,
+    /// The same, as a stream of JSON events.
+    Events,
+    /// Aggregated discovery.
+    Discovery,
+}
+
+const ACCEPTED: &str = "application/json, application/yaml";
+
+struct Clause<'a> {
+    kind: &'a str,
+    params: Vec<(&'a str, &'a str)>,
+    quality: f32,
+}
+
+impl<'a> Clause<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let params: Vec<_> = parts.filter_map(|p| p.split_once('=')).map(|(k, v)| (k.trim(), v.trim().trim_matches('"'))).collect();
+        let quality = params.iter().find(|(k, _)| *k == "q").and_then(|(_, v)| v.parse().ok()).unwrap_or(1.0);
+        Self { kind, params, quality }
+    }
+
+    fn param(&self, name: &str) -> &'a str {
+        self.params.iter().find(|(k, _)| *k == name).map_or("", |(_, v)| v)
+    }
+
+    fn format(&self) -> Option<Format> {
+        match self.kind {
+            "*/*" | "application/*" | "application/json" => Some(Format::Json),
+            "application/yaml" => Some(Format::Yaml),
+            _ => None,
+        }
+    }
+
+    fn shape(&self, offer: Offer) -> Option<Shape> {
+        let meta = || match (self.param("g"), self.param("v")) {
+            ("meta.k8s.io", "v1") => Some(MetaVersion::V1),
+            ("meta.k8s.io", "v1beta1") => Some(MetaVersion::V1Beta1),
+            _ => None,
+        };
+        match (self.param("as"), offer) {
+            ("", _) => Some(Shape::Object),
+            ("Table", Offer::Objects | Offer::Events) => meta().map(Shape::Table),
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", Offer::Objects | Offer::Events) => {
+                meta().map(Shape::Metadata)
+            }
+            ("APIGroupDiscoveryList", Offer::Discovery) => {
+                (self.param("g") == "apidiscovery.k8s.io" && self.param("v") == "v2").then_some(Shape::Aggregated)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What to answer with: the first of the client's wishes, best first, that the endpoint can give.
+pub fn negotiate(headers: &HeaderMap, pretty: &str, offer: Offer) -> Result<Output, ApiError> {
+    let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+    let accept = accept.join(",");
+    let mut clauses: Vec<Clause<'_>> = accept.split(',').filter(|c| !c.trim().is_empty()).map(Clause::parse).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    let wish = clauses.iter().find_map(|c| {
+        let format = c.format().filter(|f| !(offer == Offer::Events && *f == Format::Yaml))?;
+        Some(Output { format, shape: c.shape(offer)? })
+    });
+    let output = match wish {
+        Some(output) => output,
+        None if clauses.is_empty() => Output { format: Format::Json, shape: Shape::Object },
+        None => return Err(ApiError::NotAcceptable(ACCEPTED.to_owned())),
+    };
+    let is_pretty = output.format == Format::Json && offer != Offer::Events && wants_pretty(headers, pretty);
+    Ok(if is_pretty { Output { format: Format::PrettyJson, ..output } } else { output })
+}
+
+/// Asked for, or a person's tool: a browser, curl, wget.
+fn wants_pretty(headers: &HeaderMap, pretty: &str) -> bool {
+    if !pretty.is_empty() {
+        return matches!(pretty, "1" | "t" | "T" | "TRUE" | "true" | "True");
+    }
+    let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool))
+}
+
+/// JSON text with a line per member, indented by two spaces; order and spelling of values stay.
+pub fn pretty(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len() * 2);
+    let mut depth = 0usize;
+    let mut in_string = false;
+    let mut escaped = false;
+    let line = |out: &mut Vec<u8>, depth: usize| {
+        out.push(b'\n');
+        out.resize(out.len() + depth * 2, b' ');
+    };
+    for (i, &b) in json.iter().enumerate() {
+        if in_string {
+            out.push(b);
+            in_string = escaped || b != b'"';
+            escaped = !escaped && b == b'\\';
+            continue;
+        }
+        let is_empty = || json[i + 1..].iter().find(|c| !c.is_ascii_whitespace()).is_some_and(|c| matches!(c, b'}' | b']'));
+        match b {
+            b'{' | b'[' => {
+                depth += 1;
+                out.push(b);
+                if !is_empty() {
+                    line(&mut out, depth);
+                }
+            }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if !matches!(out.last(), Some(b'{' | b'[')) {
+                    line(&mut out, depth);
+                }
+                out.push(b);
+            }
+            b',' => {
+                out.push(b);
+                line(&mut out, depth);
+            }
+            b':' => out.extend_from_slice(b": "),
+            b' ' | b'\n' | b'\r' | b'\t' => {}
+            _ => {
+                in_string = b == b'"';
+                out.push(b);
+            }
+        }
+    }
+    out.push(b'\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::USER_AGENT;
+
+    fn got(accept: &str, offer: Offer) -> String {
+        let mut headers = HeaderMap::new();
+        if !accept.is_empty() {
+            headers.insert(ACCEPT, accept.parse().unwrap());
+        }
+        match negotiate(&headers, "", offer) {
+            Ok(o) => format!("{:?} {:?}", o.format, o.shape),
+            Err(e) => format!("{} {e}", e.code()),
+        }
+    }
+
+    const KUBECTL_GET: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+    const KUBECTL_DISCOVERY: &str =
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+
+    #[test]
+    fn the_first_wish_that_can_be_met_is_met() {
+        let refusal = "406 only the following media types are accepted: application/json, application/yaml";
+        for (accept, offer, want) in [
+            ("", Offer::Objects, "Json Object"),
+            ("*/*", Offer::Plain, "Json Object"),
+            ("application/*", Offer::Plain, "Json Object"),
+            ("application/yaml", Offer::Objects, "Yaml Object"),
+            ("application/yaml", Offer::Events, refusal),
+            ("application/vnd.kubernetes.protobuf,application/json", Offer::Objects, "Json Object"),
+            ("application/vnd.kubernetes.protobuf", Offer::Objects, refusal),
+            ("application/json;q=0.1, application/yaml;q=0.9", Offer::Objects, "Yaml Object"),
+            ("text/html,application/xml;q=0.9,*/*;q=0.8", Offer::Plain, "Json Object"),
+            (KUBECTL_GET, Offer::Objects, "Json Table(V1)"),
+            (KUBECTL_GET, Offer::Plain, "Json Object"),
+            ("application/json;as=Table;g=meta.k8s.io;v=v1beta1", Offer::Events, "Json Table(V1Beta1)"),
+            ("application/json;as=Table;g=meta.k8s.io;v=v2", Offer::Objects, refusal),
+            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Offer::Objects, "Json Metadata(V1)"),
+            (KUBECTL_DISCOVERY, Offer::Discovery, "Json Aggregated"),
+            (KUBECTL_DISCOVERY, Offer::Plain, "Json Object"),
+            ("application/json;stream=watch", Offer::Events, "Json Object"),
+        ] {
+            assert_eq!(got(accept, offer), want, "{accept} {offer:?}");
+        }
+    }
+
+    #[test]
+    fn people_get_pretty_text_and_programs_do_not() {
+        let mut headers = HeaderMap::new();
+        let format = |h: &HeaderMap, p: &str| negotiate(h, p, Offer::Plain).unwrap().format;
+        assert_eq!(format(&headers, ""), Format::Json);
+        assert_eq!(format(&headers, "true"), Format::PrettyJson);
+        headers.insert(USER_AGENT, "curl/8.0".parse().unwrap());
+        assert_eq!(format(&headers, ""), Format::PrettyJson);
+        assert_eq!(format(&headers, "false"), Format::Json);
+    }
+
+    #[test]
+    fn pretty_text_is_what_serde_prints() {
+        for text in [
+            r#"{"a":{},"b":[],"c":[1,{"d":"x{},:[\"\\"}],"e":null}"#,
+            "[]",
+            "\"just \\\" text\"",
+            r#"{"a":{"b":{"c":[[1,2],[3.50]]}}}"#,
+        ] {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            let want = serde_json::to_string_pretty(&value).unwrap() + "\n";
+            let got = String::from_utf8(pretty(text.as_bytes())).unwrap();
+            // serde prints 3.50 as 3.5; ours keeps the spelling.
+            assert_eq!(got.replace("3.50", "3.5"), want);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Answers the plain paths: discovery, OpenAPI, version, health, metrics.
+//!
+//! Called by `handle`. May call `discovery`, `health`, `api::schema::openapi`.
+
+use super::{
+    ServerState, discovery,
+    discovery::Tagged,
+    handle::Request,
+    health,
+    media::{self, Format, Offer, Output, Shape},
+    respond::{self, Response, full, respond},
+};
+use crate::api::{schema::openapi, status::ApiError};
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde_json::{Value, json};
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Answers a request for a plain path.
+pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Result<Response, ApiError> {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
+        return Err(if is_known(path) { ApiError::MethodNotAllowed } else { ApiError::NoSuchResource });
+    }
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match parts.as_slice() {
+        [""] => plain(request, &discovery::paths()),
+        ["version"] => plain(request, &discovery::version()),
+        ["api"] => groups(request, true, || discovery::core_versions(host(&request.headers))),
+        ["apis"] => groups(request, false, discovery::group_list),
+        ["apis", group] => found(request, discovery::group(group)),
+        ["api", version] => found(request, discovery::resources("", version)),
+        ["apis", group, version] => found(request, discovery::resources(group, version)),
+        ["openapi", "v3"] => plain(request, &openapi::index()),
+        ["openapi", "v3", "api", version] => openapi(request, "", version),
+        ["openapi", "v3", "apis", group, version] => openapi(request, group, version),
+        ["metrics"] => Ok(respond::text(200, state.metrics().text())),
+        [endpoint @ ("healthz" | "livez" | "readyz")] => health(state, request, endpoint, None),
+        [endpoint @ ("healthz" | "livez" | "readyz"), check] => health(state, request, endpoint, Some(check)),
+        _ => Err(ApiError::NoSuchResource),
+    }
+}
+
+fn is_known(path: &str) -> bool {
+    discovery::paths()["paths"].as_array().is_some_and(|paths| paths.iter().any(|p| p == path))
+}
+
+fn host(headers: &HeaderMap) -> &str {
+    headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("localhost")
+}
+
+fn plain(request: &Request, document: &Value) -> Result<Response, ApiError> {
+    let output = media::negotiate(&request.headers, request.query.text("pretty"), Offer::Plain)?;
+    respond::value(200, output, document)
+}
+
+fn found(request: &Request, document: Option<Value>) -> Result<Response, ApiError> {
+    plain(request, &document.ok_or(ApiError::NoSuchResource)?)
+}
+
+/// The groups, in one document with all their resources when the client takes that.
+fn groups(request: &Request, is_core: bool, list: impl Fn() -> Value) -> Result<Response, ApiError> {
+    let output = media::negotiate(&request.headers, request.query.text("pretty"), Offer::Discovery)?;
+    let mut response = if output.shape == Shape::Aggregated {
+        unless_same(request, discovery::aggregated(is_core), AGGREGATED)
+    } else {
+        respond::value(200, output, &list())?
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+/// A document, or 304 when the client has it.
+fn unless_same(request: &Request, document: &Tagged, content_type: &'static str) -> Response {
+    let has_it = request.headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == document.etag.as_bytes());
+    let mut response =
+        if has_it { respond(304, content_type, full("")) } else { respond(200, content_type, full(document.json.clone())) };
+    if let Ok(tag) = HeaderValue::from_str(&document.etag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+fn openapi(request: &Request, group: &str, version: &str) -> Result<Response, ApiError> {
+    let (json, hash) =
+        openapi::document(group, version).zip(openapi::hash(group, version)).ok_or(ApiError::NoSuchResource)?;
+    let is_current = request.query.text("hash") == hash;
+    let mut response = unless_same(request, &Tagged { json, etag: format!("\"{hash}\"") }, "application/json");
+    // The index names a document with its hash, so that what is under that URL never changes.
+    // Source: `k8s.io/kube-openapi/pkg/handler3/handler.go`.
+    let keep = if is_current { "public, immutable" } else { "no-cache, private" };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(keep));
+    Ok(response)
+}
+
+fn health(state: &ServerState, request: &Request, endpoint: &str, one: Option<&str>) -> Result<Response, ApiError> {
+    // Being alive needs nothing but an answer; only readiness asks the rest.
+    let report = if endpoint == "readyz" { state.ready() } else { health::ReadyReport::default() };
+    health::answer(endpoint, one, &request.query, &report).ok_or(ApiError::NoSuchResource)
+}
+
+/// The answer to a body-less success, e.g. of a delete.
+pub(super) fn success(code: u16, format: Format, details: &Value) -> Result<Response, ApiError> {
+    let output = Output { format, shape: Shape::Object };
+    let mut status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" });
+    if !details.is_null() {
+        status["details"] = details.clone();
+    }
+    if code != 200 {
+        status["code"] = json!(code);
+    }
+    respond::value(code, output, &status)
+}

@@ -1,0 +1,118 @@
+//! Makes HTTP responses: bodies from bytes or streams, `Status` objects, warnings.
+//!
+//! Called by everything in `server` that answers. Pure but for the stream it is given.
+
+use super::media::{Format, Output, Shape, pretty};
+use crate::api::status::ApiError;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use http::{HeaderValue, StatusCode, header};
+use hyper::body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use std::{convert::Infallible, io};
+
+/// A response's body.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// A response.
+pub type Response = http::Response<Body>;
+
+/// A body of bytes.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// A body of chunks; each goes to the client at once.
+pub fn streamed(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+    StreamBody::new(chunks.map_ok(Frame::data)).boxed_unsync()
+}
+
+/// A body of chunks that cannot fail.
+pub fn streamed_ok(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+    streamed(chunks.map(Ok))
+}
+
+/// A response of this code and type.
+pub fn respond(code: u16, content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // Source: `WithCacheControl` of the API server: nothing of the API may be kept by a proxy.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// Plain text.
+pub fn text(code: u16, text: impl Into<String>) -> Response {
+    let mut response = respond(code, "text/plain; charset=utf-8", full(text.into()));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// JSON text in the format that the client takes.
+pub fn object(code: u16, output: Output, json: impl Into<Bytes>) -> Result<Response, ApiError> {
+    let json = json.into();
+    let body = match output.format {
+        Format::Json => json,
+        Format::PrettyJson => pretty(&json).into(),
+        Format::Yaml => yaml(&json)?.into(),
+    };
+    Ok(respond(code, output.format.content_type(), full(body)))
+}
+
+fn yaml(json: &[u8]) -> Result<String, ApiError> {
+    let internal = |err: &dyn std::fmt::Display| ApiError::Internal(format!("cannot write YAML: {err}"));
+    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| internal(&e))?;
+    serde_yaml::to_string(&value).map_err(|e| internal(&e))
+}
+
+/// A JSON value in the format that the client takes.
+pub fn value(code: u16, output: Output, value: &serde_json::Value) -> Result<Response, ApiError> {
+    object(code, output, value.to_string())
+}
+
+/// The `Status` of an error, in the format that the client takes.
+pub fn failure(err: &ApiError, format: Format) -> Response {
+    let output = Output { format, shape: Shape::Object };
+    let json = err.to_status().to_string();
+    let mut response = object(err.code(), output, json.clone())
+        .unwrap_or_else(|_unprintable| respond(err.code(), "application/json", full(json)));
+    if err.retry_after_secs().is_some() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Adds `Warning` headers. Source: `NewWarningHeader` in `k8s.io/apimachinery/pkg/util/net/http.go`.
+pub fn warn(response: &mut Response, warnings: &[String]) {
+    for text in warnings {
+        // A header is one line; whatever else is in a warning came from a client's field names.
+        let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(header) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            response.headers_mut().append(header::WARNING, header);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_quoted_and_stay_on_one_line() {
+        let mut response = text(200, "");
+        warn(&mut response, &["unknown field \"spec.a\\b\"".to_owned(), "two\nlines".to_owned()]);
+        let got: Vec<_> = response.headers().get_all(header::WARNING).iter().map(|h| h.to_str().unwrap()).collect();
+        assert_eq!(got, [r#"299 - "unknown field \"spec.a\\b\"""#, "299 - \"two lines\""]);
+    }
+
+    #[tokio::test]
+    async fn an_error_is_a_status_in_the_clients_format() {
+        let response = failure(&ApiError::MethodNotAllowed, Format::Yaml);
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/yaml");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(std::str::from_utf8(&body).unwrap().contains("reason: MethodNotAllowed\n"));
+    }
+}

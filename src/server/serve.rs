@@ -1,0 +1,147 @@
+//! Listens: connections, TLS, HTTP/1.1 and HTTP/2, and a drain that ends them in order.
+//!
+//! Called by `app`, once per listener. **Not here**: what requests mean (`handle`).
+//!
+//! **Invariants**
+//! - No peer can hold a connection without speaking: handshake and request heads have time limits.
+//! - On drain no new connection is taken, watches end, and every request that is under way is answered, for a bounded time.
+
+use super::{
+    ServerState,
+    auth::User,
+    handle::{self, Peer},
+};
+use crate::base::{
+    chain::chain,
+    task::{self, Drain},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use rustls::ServerConfig;
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{debug, warn};
+
+/// How long a peer has for the TLS handshake.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long a peer has to send the head of a request. Source: `ReadHeaderTimeout` of kube-apiserver.
+const HEAD_MAX: Duration = Duration::from_secs(32);
+/// How often an HTTP/2 peer is asked whether it is still there, and how long it has to answer.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_MAX: Duration = Duration::from_secs(15);
+/// How long requests may go on after the drain.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Streams of one HTTP/2 connection at a time. Source: `MaxConcurrentStreams` of kube-apiserver.
+const STREAMS_MAX: u32 = 250;
+/// The pause after an accept that failed, e.g. because no file is left to open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Runs hyper's tasks as ours, so that they are named and their panics caught.
+#[derive(Clone, Copy, Debug)]
+struct Tasks;
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        drop(task::spawn("http stream", work));
+    }
+}
+
+/// Serves the API on a listener until drained; returns when its connections have ended.
+pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, state: ServerState, drain: Drain) {
+    let acceptor = TlsAcceptor::from(tls);
+    // Every connection holds a sender; when all are gone, the receiver ends.
+    let (alive, mut ended) = mpsc::channel::<Infallible>(1);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.drained() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let (acceptor, state, drain, alive) = (acceptor.clone(), state.clone(), drain.clone(), alive.clone());
+                drop(task::spawn("http connection", async move {
+                    connection(stream, address, acceptor, state, drain).await;
+                    drop(alive);
+                }));
+            }
+            Err(err) => {
+                warn!(component = "server", err = chain(&err), "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop((listener, alive));
+    let _: Option<Infallible> = ended.recv().await;
+}
+
+async fn connection(stream: TcpStream, address: SocketAddr, acceptor: TlsAcceptor, state: ServerState, drain: Drain) {
+    if let Err(err) = stream.set_nodelay(true) {
+        debug!(component = "server", peer = %address, err = chain(&err), "cannot set TCP_NODELAY");
+    }
+    match timeout(HANDSHAKE_MAX, handshake(stream, acceptor)).await {
+        Ok(Ok(Some(stream))) => talk(stream, address, state, drain).await,
+        Ok(Ok(None)) => {}
+        Ok(Err(err)) => debug!(component = "server", peer = %address, err = chain(&err), "TLS handshake failed"),
+        Err(_elapsed) => debug!(component = "server", peer = %address, "TLS handshake took too long"),
+    }
+}
+
+/// The TLS stream; `None` when the peer speaks plain HTTP, which is told so.
+async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+    const TLS_HANDSHAKE: u8 = 0x16;
+    let mut first = [0u8; 1];
+    if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE && first[0].is_ascii_uppercase() {
+        // Source: the text of Go's net/http server.
+        let text = "Client sent an HTTP request to an HTTPS server.\n";
+        let head = format!("HTTP/1.0 400 Bad Request\r\nContent-Length: {}\r\n\r\n", text.len());
+        stream.write_all(format!("{head}{text}").as_bytes()).await?;
+        stream.shutdown().await?;
+        return Ok(None);
+    }
+    acceptor.accept(stream).await.map(Some)
+}
+
+async fn talk(stream: TlsStream<TcpStream>, address: SocketAddr, state: ServerState, drain: Drain) {
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let user = certificate.and_then(|der| User::of_certificate(der));
+    let peer = Peer { user, address: address.to_string() };
+    let service = {
+        let drain = drain.clone();
+        hyper::service::service_fn(move |request| {
+            let answered = handle::handle(state.clone(), peer.clone(), drain.clone(), request);
+            async move { Ok::<_, Infallible>(answered.await) }
+        })
+    };
+    let mut builder = Builder::new(Tasks);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_MAX)
+        .max_concurrent_streams(STREAMS_MAX);
+    let mut conversation = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        biased;
+        () = drain.drained() => {
+            conversation.as_mut().graceful_shutdown();
+            timeout(DRAIN_MAX, conversation).await.unwrap_or(Ok(()))
+        }
+        ended = conversation.as_mut() => ended,
+    };
+    if let Err(err) = ended {
+        debug!(component = "server", peer = %address, err = chain(&*err), "connection ended");
+    }
+}

@@ -1,0 +1,612 @@
+//! The server as clients see it: single requests without a socket, and a real TLS listener judged by the `kube` client.
+
+use super::{
+    ServerState,
+    auth::User,
+    handle::{Peer, handle},
+    health::ReadyReport,
+    serve::serve,
+    tls,
+};
+use crate::{
+    api::{
+        kinds::{config_map::ConfigMaps, pod::Pods},
+        meta::ObjectKey,
+        status::ApiError,
+    },
+    base::{
+        clock::Clock,
+        task::{self, Drain, DrainTrigger},
+    },
+    node::streams::{LogQuery, PodStreams},
+    registry::{Registry, pipeline::DeleteOptions},
+    testing,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
+use http::{HeaderMap, Method};
+use http_body_util::{BodyExt as _, Full};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+
+/// A log that repeats what was asked for.
+struct EchoStreams;
+
+#[async_trait]
+impl PodStreams for EchoStreams {
+    async fn logs(
+        &self,
+        pod: &ObjectKey,
+        query: &LogQuery,
+    ) -> Result<BoxStream<'static, Result<Bytes, std::io::Error>>, ApiError> {
+        let first = Bytes::from(format!("{pod} {} {:?}\n", query.container, query.tail_lines));
+        let rest = if query.follow { stream::pending().boxed() } else { stream::empty().boxed() };
+        Ok(stream::once(async { Ok(first) }).chain(rest).boxed())
+    }
+}
+
+/// A server without a socket.
+struct Desk {
+    state: ServerState,
+    registry: Registry,
+    drain: Drain,
+    trigger: DrainTrigger,
+}
+
+/// An answer that was read to its end.
+#[derive(Debug)]
+struct Answer {
+    code: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|err| panic!("{err}: {}", self.text))
+    }
+
+    /// The code and the message of a `Status`.
+    fn refusal(&self) -> String {
+        format!("{} {}", self.code, self.json()["message"].as_str().unwrap_or_default())
+    }
+}
+
+impl Desk {
+    async fn open() -> Self {
+        let registry = testing::registry().await;
+        let ready = Arc::new(|| ReadyReport::default().with("store", Ok(())));
+        let state = ServerState::new(registry.clone(), Arc::new(EchoStreams), ready);
+        let (trigger, drain) = task::drain_signal();
+        Self { state, registry, drain, trigger }
+    }
+
+    async fn send(&self, user: Option<User>, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> super::respond::Response {
+        let mut request = http::Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+        let peer = Peer { user, address: "test".to_owned() };
+        handle(self.state.clone(), peer, self.drain.clone(), request).await
+    }
+
+    async fn ask(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let response = self.send(Some(admin()), method, url, headers, body).await;
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer { code: head.status.as_u16(), headers: head.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    async fn get(&self, url: &str) -> Answer {
+        self.ask("GET", url, &[], "").await
+    }
+
+    async fn watch(&self, url: &str, headers: &[(&str, &str)]) -> Lines {
+        let response = self.send(Some(admin()), "GET", url, headers, "").await;
+        assert_eq!(response.status(), 200, "{url}");
+        Lines { body: response.into_body(), text: String::new() }
+    }
+
+    async fn config_map(&self, name: &str, labels: Value) -> String {
+        let map: ConfigMap =
+            serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "default", "labels": labels } })).unwrap();
+        let made = self.registry.api::<ConfigMaps>().create(map).await.unwrap();
+        made.metadata.resource_version.clone().unwrap()
+    }
+
+    async fn label(&self, name: &str, key: &str, value: &str) -> String {
+        let change = |c: &mut ConfigMap| {
+            c.metadata.labels.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        };
+        let made = self.registry.api::<ConfigMaps>().modify(&ObjectKey::new("default", name), change).await.unwrap();
+        made.metadata.resource_version.clone().unwrap()
+    }
+
+    async fn delete(&self, name: &str) {
+        let key = ObjectKey::new("default", name);
+        self.registry.api::<ConfigMaps>().delete(&key, &DeleteOptions::default()).await.unwrap();
+    }
+
+    async fn pod(&self, name: &str) {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": name, "namespace": "default" },
+            "spec": { "containers": [{ "name": "main", "image": "busybox" }] },
+        }))
+        .unwrap();
+        self.registry.api::<Pods>().create(pod).await.unwrap();
+    }
+}
+
+fn admin() -> User {
+    User { name: "kubernetes-admin".to_owned(), groups: vec!["system:masters".to_owned()] }
+}
+
+/// The events of a watch.
+struct Lines {
+    body: super::respond::Body,
+    text: String,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some((line, rest)) = self.text.split_once('\n') {
+                let event = serde_json::from_str(line).unwrap();
+                self.text = rest.to_owned();
+                return Some(event);
+            }
+            let frame = self.body.frame().await?.unwrap();
+            self.text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+    }
+
+    /// `TYPE name revision`.
+    async fn line(&mut self) -> String {
+        match self.next().await {
+            None => "end".to_owned(),
+            Some(event) => {
+                let meta = &event["object"]["metadata"];
+                let text = |v: &Value| v.as_str().unwrap_or("-").to_owned();
+                format!("{} {} {}", text(&event["type"]), text(&meta["name"]), text(&meta["resourceVersion"]))
+            }
+        }
+    }
+}
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test]
+async fn an_object_is_read_and_what_is_missing_is_404() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    let got = desk.get(&format!("{MAPS}/a")).await;
+    assert_eq!((got.code, got.json()["metadata"]["name"].as_str()), (200, Some("a")));
+    assert_eq!(got.json()["kind"], "ConfigMap");
+    assert_eq!(desk.get(&format!("{MAPS}/b")).await.refusal(), "404 configmaps \"b\" not found");
+    assert_eq!(
+        desk.get(&format!("{MAPS}/a?resourceVersion=999")).await.refusal(),
+        "504 Timeout: Too large resource version: 999, current: 3"
+    );
+}
+
+#[tokio::test]
+async fn paths_that_no_kind_has_are_refused() {
+    let desk = Desk::open().await;
+    let missing = "404 the server could not find the requested resource";
+    let not_allowed = "405 the server does not allow this method on the requested resource";
+    for (method, url, want) in [
+        ("GET", "/api/v1/namespaces/default/nothings", missing),
+        ("GET", "/apis/apps/v9/deployments", missing),
+        ("GET", "/api/v1/namespaces/default/nodes", missing),
+        ("GET", "/api/v1/configmaps/a", missing),
+        ("GET", "/nothing", missing),
+        ("GET", "/api/v1/namespaces/default/configmaps/a/status", missing),
+        ("GET", "/api/v1/namespaces/default/pods/p/exec/x", "400 skiff does not support exec of pods yet"),
+        ("POST", "/api/v1/namespaces/default/pods/p/exec", "400 skiff does not support exec of pods yet"),
+        ("POST", "/api/v1/configmaps", not_allowed),
+        ("DELETE", "/api/v1/configmaps", not_allowed),
+        ("PUT", "/api/v1/namespaces/default/configmaps", not_allowed),
+        ("POST", "/api/v1/namespaces/default/configmaps/a", not_allowed),
+        ("POST", "/version", not_allowed),
+        ("OPTIONS", "/api/v1/pods", not_allowed),
+    ] {
+        assert_eq!(desk.ask(method, url, &[], "").await.refusal(), want, "{method} {url}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_comes_in_pages_that_show_one_revision() {
+    let desk = Desk::open().await;
+    for name in ["a", "b", "c", "d"] {
+        desk.config_map(name, json!({ "n": name })).await;
+    }
+    let names = |list: &Value| {
+        list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let first = desk.get(&format!("{MAPS}?limit=2")).await.json();
+    assert_eq!(names(&first), ["a", "b"]);
+    assert_eq!(first["metadata"]["remainingItemCount"], 2);
+    let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
+    // What happens between two pages does not show.
+    desk.delete("c").await;
+    desk.config_map("e", json!({})).await;
+    desk.label("d", "n", "changed").await;
+    let second = desk.get(&format!("{MAPS}?limit=5&continue={token}")).await.json();
+    assert_eq!(names(&second), ["c", "d"]);
+    assert_eq!(second["items"][1]["metadata"]["labels"]["n"], "d");
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    assert_eq!(second["metadata"].get("continue"), None);
+    let now = desk.get(MAPS).await;
+    assert_eq!(names(&now.json()), ["a", "b", "d", "e"]);
+    assert_eq!(now.headers["content-length"], now.text.len().to_string());
+    let selected = desk.get(&format!("{MAPS}?labelSelector=n%21%3Da&limit=1")).await.json();
+    assert_eq!(names(&selected), ["b"]);
+    assert_eq!(selected["metadata"].get("remainingItemCount"), None);
+    let whole = desk.get(&format!("{MAPS}?limit=1&resourceVersion=0")).await.json();
+    assert_eq!(names(&whole).len(), 4);
+}
+
+#[tokio::test]
+async fn a_list_can_show_the_past() {
+    let desk = Desk::open().await;
+    let then = desk.config_map("a", json!({})).await;
+    desk.config_map("b", json!({})).await;
+    desk.delete("a").await;
+    let exact = desk.get(&format!("{MAPS}?resourceVersion={then}&resourceVersionMatch=Exact")).await.json();
+    assert_eq!(exact["items"][0]["metadata"]["name"], "a");
+    assert_eq!(exact["items"].as_array().unwrap().len(), 1);
+    assert_eq!(exact["metadata"]["resourceVersion"], then);
+    let newer = desk.get(&format!("{MAPS}?resourceVersion={then}&resourceVersionMatch=NotOlderThan")).await.json();
+    assert_eq!(newer["items"][0]["metadata"]["name"], "b");
+    assert_eq!(
+        desk.get(&format!("{MAPS}?resourceVersion=77")).await.refusal(),
+        "504 Timeout: Too large resource version: 77, current: 5"
+    );
+}
+
+#[tokio::test]
+async fn a_list_takes_the_form_that_the_client_wants() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    let accept = |text| [("accept", text)];
+    let table = desk.ask("GET", MAPS, &accept("application/json;as=Table;v=v1;g=meta.k8s.io"), "").await.json();
+    assert_eq!((&table["kind"], &table["rows"][0]["cells"][0]), (&json!("Table"), &json!("a")));
+    let one = desk.ask("GET", &format!("{MAPS}/a"), &accept("application/json;as=Table;v=v1;g=meta.k8s.io"), "").await.json();
+    assert_eq!((&one["kind"], &one["rows"][0]["cells"][0]), (&json!("Table"), &json!("a")));
+    let meta = desk.ask("GET", MAPS, &accept("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"), "").await.json();
+    assert_eq!(meta["items"][0]["kind"], "PartialObjectMetadata");
+    let yaml = desk.ask("GET", MAPS, &accept("application/yaml"), "").await;
+    assert!(yaml.text.contains("kind: ConfigMapList\n"), "{}", yaml.text);
+    let pretty = desk.get(&format!("{MAPS}?pretty=true")).await;
+    assert!(pretty.text.starts_with("{\n  \"kind\": \"ConfigMapList\",\n"), "{}", pretty.text);
+    assert_eq!(pretty.json()["items"][0]["metadata"]["name"], "a");
+    let none = desk.ask("GET", MAPS, &accept("application/vnd.kubernetes.protobuf"), "").await;
+    assert_eq!(none.refusal(), "406 only the following media types are accepted: application/json, application/yaml");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_begins_with_what_is_there_and_goes_on_with_what_comes() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    let mut events = desk.watch(&format!("{MAPS}?watch=true"), &[]).await;
+    assert_eq!(events.line().await, "ADDED a 3");
+    desk.config_map("b", json!({})).await;
+    assert_eq!(events.line().await, "ADDED b 4");
+    desk.label("a", "x", "y").await;
+    assert_eq!(events.line().await, "MODIFIED a 5");
+    desk.delete("a").await;
+    assert_eq!(events.line().await, "DELETED a 6");
+    let mut later = desk.watch(&format!("{MAPS}?watch=true&resourceVersion=4"), &[]).await;
+    assert_eq!(later.line().await, "MODIFIED a 5");
+    assert_eq!(later.line().await, "DELETED a 6");
+    let mut legacy = desk.watch("/api/v1/watch/namespaces/default/configmaps/b", &[]).await;
+    assert_eq!(legacy.line().await, "ADDED b 4");
+    desk.config_map("c", json!({})).await;
+    desk.delete("b").await;
+    assert_eq!(legacy.line().await, "DELETED b 8");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leaves_a_selection_is_deleted_and_what_comes_in_is_added() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({ "app": "x" })).await;
+    let mut events = desk.watch(&format!("{MAPS}?watch=true&labelSelector=app%3Dx"), &[]).await;
+    assert_eq!(events.line().await, "ADDED a 3");
+    desk.label("a", "app", "y").await;
+    let gone = events.next().await.unwrap();
+    assert_eq!((&gone["type"], &gone["object"]["metadata"]["labels"]["app"]), (&json!("DELETED"), &json!("x")));
+    assert_eq!(gone["object"]["metadata"]["resourceVersion"], "4");
+    desk.label("a", "other", "1").await;
+    desk.label("a", "app", "x").await;
+    assert_eq!(events.line().await, "ADDED a 6");
+    let mut named = desk.watch(&format!("{MAPS}?watch=true&fieldSelector=metadata.name%3Db&resourceVersion=6"), &[]).await;
+    desk.config_map("b", json!({})).await;
+    assert_eq!(named.line().await, "ADDED b 7");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_list_ends_with_a_bookmark_that_says_so() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    desk.pod("p").await;
+    let url = format!("{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+    let mut events = desk.watch(&url, &[]).await;
+    assert_eq!(events.line().await, "ADDED a 3");
+    let bookmark = events.next().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["kind"], "ConfigMap");
+    assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], "4");
+    assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    let mut quiet = desk.watch(&format!("{MAPS}?watch=true&sendInitialEvents=false&resourceVersionMatch=NotOlderThan"), &[]).await;
+    desk.config_map("b", json!({})).await;
+    assert_eq!(quiet.line().await, "ADDED b 5");
+    assert_eq!(events.line().await, "ADDED b 5");
+    let refused = desk.get(&format!("{MAPS}?watch=true&sendInitialEvents=true")).await;
+    assert_eq!(refused.code, 422);
+    let future = desk.get(&format!("{url}&resourceVersion=99")).await;
+    assert_eq!(future.refusal(), "504 Timeout: Too large resource version: 99, current: 5");
+    assert_eq!(future.json()["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    assert_eq!(future.headers["retry-after"], "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bookmarks_come_each_minute_and_at_the_end() {
+    let desk = Desk::open().await;
+    let mut events =
+        desk.watch(&format!("{MAPS}?watch=true&allowWatchBookmarks=true&timeoutSeconds=90&resourceVersion=2"), &[]).await;
+    desk.pod("p").await;
+    let started = tokio::time::Instant::now();
+    // The pod's revision shows that nothing of the config maps was missed until then.
+    assert_eq!(events.line().await, "BOOKMARK - 3");
+    assert_eq!(started.elapsed().as_secs(), 60);
+    assert_eq!(events.line().await, "BOOKMARK - 3");
+    assert_eq!(started.elapsed().as_secs(), 90);
+    assert_eq!(events.line().await, "end");
+    let mut plain = desk.watch(&format!("{MAPS}?watch=true&resourceVersion=2"), &[]).await;
+    assert_eq!(plain.line().await, "end");
+    assert!((1800..3600).contains(&(started.elapsed().as_secs() - 90)), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_from_a_forgotten_revision_is_told_so() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    for n in 0..10_050 {
+        desk.label("a", "n", &n.to_string()).await;
+    }
+    let mut events = desk.watch(&format!("{MAPS}?watch=true&resourceVersion=3"), &[]).await;
+    let error = events.next().await.unwrap();
+    assert_eq!((&error["type"], &error["object"]["code"], &error["object"]["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")));
+    let message = error["object"]["message"].as_str().unwrap();
+    assert!(message.starts_with("too old resource version: 3 ("), "{message}");
+    assert_eq!(events.line().await, "end");
+    let list = desk.get(&format!("{MAPS}?resourceVersion=3&resourceVersionMatch=Exact")).await;
+    assert_eq!(list.refusal(), "410 The resourceVersion for the provided list is too old.");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_watch_says_its_columns_once() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let mut events = desk.watch(&format!("{MAPS}?watch=true"), &accept).await;
+    let first = events.next().await.unwrap();
+    assert_eq!(first["object"]["kind"], "Table");
+    assert_eq!(first["object"]["columnDefinitions"][0]["name"], "Name");
+    desk.label("a", "x", "y").await;
+    let second = events.next().await.unwrap();
+    assert_eq!((&second["type"], &second["object"]["columnDefinitions"]), (&json!("MODIFIED"), &json!([])));
+    assert_eq!(second["object"]["rows"][0]["cells"][0], "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_watches_and_logs() {
+    let desk = Desk::open().await;
+    desk.pod("p").await;
+    let mut events = desk.watch(&format!("{MAPS}?watch=true&allowWatchBookmarks=true&resourceVersion=3"), &[]).await;
+    let log = desk.send(Some(admin()), "GET", "/api/v1/namespaces/default/pods/p/log?follow=true", &[], "").await;
+    let mut log = log.into_body();
+    let first = log.frame().await.unwrap().unwrap();
+    assert_eq!(&first.into_data().unwrap()[..], b"default/p  None\n");
+    desk.trigger.fire();
+    assert_eq!(events.line().await, "BOOKMARK - 3");
+    assert_eq!(events.line().await, "end");
+    assert!(log.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn a_log_is_asked_for_as_the_query_says() {
+    let desk = Desk::open().await;
+    desk.pod("p").await;
+    let log = "/api/v1/namespaces/default/pods/p/log";
+    let got = desk.get(&format!("{log}?container=main&tailLines=5")).await;
+    assert_eq!((got.code, got.text.as_str()), (200, "default/p main Some(5)\n"));
+    assert_eq!(got.headers["content-type"], "text/plain");
+    assert_eq!(
+        desk.get(&format!("{log}?tailLines=-1&limitBytes=0")).await.refusal(),
+        "422 PodLogOptions \"p\" is invalid: [tailLines: Invalid value: -1: must be greater than or equal to 0, \
+         limitBytes: Invalid value: 0: must be greater than 0]"
+    );
+    assert_eq!(desk.get("/api/v1/namespaces/default/pods/q/log").await.refusal(), "404 pods \"q\" not found");
+}
+
+#[tokio::test]
+async fn a_delete_says_what_it_did() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    let uid = desk.get(&format!("{MAPS}/a")).await.json()["metadata"]["uid"].clone();
+    let dry = desk.ask("DELETE", &format!("{MAPS}/a?dryRun=All"), &[], "").await;
+    assert_eq!(dry.code, 200);
+    let gone = desk.ask("DELETE", &format!("{MAPS}/a?gracePeriodSeconds=5"), &[], "").await;
+    assert_eq!(gone.code, 200);
+    assert_eq!(
+        gone.json(),
+        json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+            "details": { "name": "a", "kind": "configmaps", "uid": uid },
+        })
+    );
+    assert_eq!(desk.ask("DELETE", &format!("{MAPS}/a"), &[], "").await.refusal(), "404 configmaps \"a\" not found");
+}
+
+#[tokio::test]
+async fn discovery_answers_in_the_form_that_is_asked_for() {
+    let desk = Desk::open().await;
+    let plain = desk.get("/apis").await.json();
+    assert_eq!(plain["kind"], "APIGroupList");
+    let accept = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json")];
+    let whole = desk.ask("GET", "/apis", &accept, "").await;
+    assert_eq!(whole.json()["kind"], "APIGroupDiscoveryList");
+    assert_eq!(whole.headers["content-type"], "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    let tag = whole.headers["etag"].to_str().unwrap();
+    let again = desk.ask("GET", "/apis", &[accept[0], ("if-none-match", tag)], "").await;
+    assert_eq!((again.code, again.text.as_str()), (304, ""));
+    assert_eq!(desk.get("/version").await.json()["minor"], "37");
+    assert_eq!(desk.get("/readyz").await.text, "ok");
+    assert_eq!(desk.get("/readyz/store").await.text, "ok");
+    assert!(desk.get("/metrics").await.text.contains("apiserver_request_total"));
+}
+
+#[tokio::test]
+async fn strangers_see_health_and_nothing_else() {
+    let desk = Desk::open().await;
+    let code = async |user: Option<User>, headers: &[(&str, &str)], url: &str| {
+        desk.send(user, "GET", url, headers, "").await.status().as_u16()
+    };
+    assert_eq!(code(None, &[], "/healthz").await, 200);
+    assert_eq!(code(None, &[], MAPS).await, 401);
+    assert_eq!(code(None, &[("authorization", "Bearer x")], "/healthz").await, 401);
+    let jane = User { name: "jane".to_owned(), groups: vec![] };
+    assert_eq!(code(Some(jane), &[], MAPS).await, 403);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let desk = Desk::open().await;
+    let big = "x".repeat(super::codec::BODY_BYTES_MAX + 1);
+    let got = desk.ask("POST", MAPS, &[], &big).await;
+    assert_eq!(got.refusal(), "413 Request entity too large: limit is 3145728");
+}
+
+#[tokio::test]
+async fn protobuf_and_server_side_apply_say_what_to_do() {
+    let desk = Desk::open().await;
+    let got = desk.ask("POST", MAPS, &[("content-type", "application/vnd.kubernetes.protobuf")], "k8s").await;
+    assert_eq!(got.code, 415);
+    assert!(got.refusal().contains("kubectl apply -f -"));
+    let got = desk.ask("PATCH", &format!("{MAPS}/a"), &[("content-type", "application/apply-patch+yaml")], "{}").await;
+    assert_eq!(got.code, 415);
+    assert!(got.refusal().contains("--server-side"));
+}
+
+/// A real listener on this machine, its CA, and a client of the administrator.
+struct Live {
+    desk: Desk,
+    pki: tls::Pki,
+    address: std::net::SocketAddr,
+    served: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Live {
+    async fn open() -> Self {
+        let desk = Desk::open().await;
+        let dir = tempfile::tempdir().unwrap();
+        let pki = tls::load_or_create(dir.path(), &[], &Clock::system()).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = pki.server_config().unwrap();
+        let served = task::spawn("test server", serve(listener, config, desk.state.clone(), desk.drain.clone()));
+        Self { desk, pki, address, served, _dir: dir }
+    }
+
+    fn client(&self, who: Option<&tls::Credential>) -> kube::Client {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+        let mut config = kube::Config::new(format!("https://{}", self.address).parse().unwrap());
+        let ca = CertificateDer::from_pem_slice(self.pki.ca_pem().as_bytes()).unwrap();
+        config.root_cert = Some(vec![ca.to_vec()]);
+        if let Some(who) = who {
+            config.auth_info.client_certificate_data = Some(STANDARD.encode(&who.cert_pem));
+            config.auth_info.client_key_data = Some(STANDARD.encode(&who.key_pem).into());
+        }
+        kube::Client::try_from(config).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_kube_client_lists_and_watches_over_tls() {
+    let live = Live::open().await;
+    live.desk.config_map("a", json!({})).await;
+    let client = live.client(Some(live.pki.admin()));
+    assert_eq!(client.apiserver_version().await.unwrap().minor, "37");
+    let discovery = kube::discovery::Discovery::new(client.clone()).run().await.unwrap();
+    assert!(discovery.has_group("apps"));
+    let maps: kube::Api<ConfigMap> = kube::Api::namespaced(client, "default");
+    let list = maps.list(&Default::default()).await.unwrap();
+    assert_eq!(list.items[0].metadata.name.as_deref(), Some("a"));
+    let events = maps.watch(&Default::default(), list.metadata.resource_version.as_deref().unwrap()).await.unwrap();
+    let mut events = Box::pin(events);
+    live.desk.config_map("b", json!({})).await;
+    match events.try_next().await.unwrap().unwrap() {
+        kube::api::WatchEvent::Added(map) => assert_eq!(map.metadata.name.as_deref(), Some("b")),
+        other => panic!("{other:?}"),
+    }
+    live.desk.trigger.fire();
+    assert!(tokio::time::timeout(Duration::from_secs(5), live.served).await.is_ok(), "the server drains");
+}
+
+#[tokio::test]
+async fn a_streaming_watcher_of_kube_runtime_follows_a_kind() {
+    use kube::runtime::watcher::{Config, Event, watcher};
+    let live = Live::open().await;
+    live.desk.config_map("a", json!({})).await;
+    let maps: kube::Api<ConfigMap> = kube::Api::all(live.client(Some(live.pki.admin())));
+    let mut events = Box::pin(watcher(maps, Config::default().streaming_lists()));
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        seen.push(match events.try_next().await.unwrap().unwrap() {
+            Event::Init => "init".to_owned(),
+            Event::InitApply(map) => format!("present {}", map.metadata.name.unwrap()),
+            Event::InitDone => {
+                live.desk.config_map("b", json!({})).await;
+                "done".to_owned()
+            }
+            Event::Apply(map) => format!("apply {}", map.metadata.name.unwrap()),
+            Event::Delete(map) => format!("delete {}", map.metadata.name.unwrap()),
+        });
+    }
+    assert_eq!(seen, ["init", "present a", "done", "apply b"]);
+}
+
+#[tokio::test]
+async fn certificates_decide_who_a_client_is() {
+    let live = Live::open().await;
+    let code = async |who: Option<&tls::Credential>| {
+        let maps: kube::Api<ConfigMap> = kube::Api::namespaced(live.client(who), "default");
+        match maps.list(&Default::default()).await {
+            Ok(_) => 200,
+            Err(kube::Error::Api(status)) => status.code,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(code(Some(live.pki.admin())).await, 200);
+    assert_eq!(code(Some(live.pki.proxy())).await, 403);
+    assert_eq!(code(None).await, 401);
+}
+
+#[tokio::test]
+async fn plain_http_on_the_tls_port_is_told_so() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let live = Live::open().await;
+    let mut stream = tokio::net::TcpStream::connect(live.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // The peer may reset the connection, because it does not read the request.
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("Client sent an HTTP request to an HTTPS server."), "{read:?} {text}");
+}

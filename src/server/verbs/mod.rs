@@ -1,0 +1,167 @@
+//! Reads and writes of objects: finds the kind and the sub-resource, checks that they have the verb, and does it.
+//!
+//! Called by `handle`. May call `registry`. One file per sort of verb; `sub` is the table of sub-resources that are not simply a part
+//! of the object.
+//!
+//! **Source**: `k8s.io/apiserver/pkg/endpoints/installer.go` and `handlers/`, v1.37.
+
+mod delete;
+mod patch;
+mod past;
+mod pods;
+mod read;
+mod scale;
+mod write;
+
+pub(super) use read::must_have_happened;
+
+use super::{
+    ServerState,
+    handle::Request,
+    media::{self, Offer, Output},
+    print::Printer,
+    respond::{self, Response},
+    route::{Query, ResourceInfo, Verb},
+    watch,
+};
+use crate::{
+    api::{
+        kind::ErasedKind,
+        kinds::KINDS,
+        meta::ObjectKey,
+        status::ApiError,
+    },
+    base::task::Drain,
+    registry::{Registry, pipeline::Part},
+    store::Entry,
+};
+
+/// A call on a kind that is served, with a verb that it has.
+pub(super) struct Call<'a> {
+    pub(super) state: &'a ServerState,
+    pub(super) drain: Drain,
+    pub(super) kind: &'static dyn ErasedKind,
+    pub(super) info: ResourceInfo,
+    pub(super) request: Request,
+    /// What the client is told beside the answer.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Answers a request for a resource.
+pub(super) async fn answer(
+    state: &ServerState,
+    drain: Drain,
+    info: ResourceInfo,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let kind = find(&info)?;
+    let mut call = Call { state, drain, kind, info, request, warnings: Vec::new() };
+    let outcome = call.run().await;
+    // Warnings belong to refusals too: they may be the reason.
+    let format = media::negotiate(&call.request.headers, "", Offer::Objects).map_or(media::Format::Json, |o| o.format);
+    let mut response = match outcome {
+        Ok(response) => response,
+        Err(err) => respond::failure(&err, format),
+    };
+    respond::warn(&mut response, &call.warnings);
+    Ok(response)
+}
+
+/// The kind that a request names, if its path and verb fit the kind.
+fn find(info: &ResourceInfo) -> Result<&'static dyn ErasedKind, ApiError> {
+    let of = |k: &&'static dyn ErasedKind| {
+        let k = k.info();
+        k.group == info.group && k.version == info.version && k.plural == info.resource
+    };
+    let kind = KINDS.iter().copied().find(of).ok_or(ApiError::NoSuchResource)?;
+    let row = kind.info();
+    // A namespace's own path has the form of a path in that namespace.
+    let is_in_namespace = !info.namespace.is_empty() && (row.plural, row.group) != ("namespaces", "");
+    let needs_namespace = row.is_namespaced() && !info.is_collection;
+    if is_in_namespace != row.is_namespaced() && (is_in_namespace || needs_namespace) {
+        return Err(ApiError::NoSuchResource);
+    }
+    let verbs = if info.subresource.is_empty() {
+        row.verbs
+    } else {
+        pods::refuse_unsupported(info)?;
+        let sub = row.subresources.iter().find(|s| s.name == info.subresource).ok_or(ApiError::NoSuchResource)?;
+        if !info.rest.is_empty() {
+            return Err(ApiError::NoSuchResource);
+        }
+        sub.verbs
+    };
+    if verbs.contains(&info.verb.as_str()) && fits_path(info, row.is_namespaced()) {
+        Ok(kind)
+    } else {
+        Err(ApiError::MethodNotAllowed)
+    }
+}
+
+/// Objects are made and deleted together in one namespace, and single objects are not made by name.
+fn fits_path(info: &ResourceInfo, is_namespaced: bool) -> bool {
+    let has_place = !is_namespaced || !info.namespace.is_empty();
+    match info.verb {
+        Verb::Create => has_place && (info.is_collection || !info.subresource.is_empty()),
+        Verb::DeleteCollection => has_place && info.is_collection,
+        Verb::Get | Verb::Update | Verb::Patch | Verb::Delete => !info.is_collection,
+        Verb::List | Verb::Watch => info.is_collection,
+        Verb::Other => false,
+    }
+}
+
+impl Call<'_> {
+    async fn run(&mut self) -> Result<Response, ApiError> {
+        match (self.info.subresource.as_str(), self.info.verb) {
+            ("", Verb::List) => read::list(self),
+            ("", Verb::Watch) => watch::start(self),
+            ("", Verb::Create) => write::create(self).await,
+            ("", Verb::Delete) => delete::one(self).await,
+            ("", Verb::DeleteCollection) => delete::collection(self).await,
+            ("" | "status", Verb::Get) => read::get(self),
+            ("" | "status" | "finalize", Verb::Update) => write::update(self).await,
+            ("" | "status", Verb::Patch) => patch::patch(self).await,
+            ("scale", Verb::Get) => scale::get(self),
+            ("scale", Verb::Update) => scale::update(self).await,
+            ("scale", Verb::Patch) => scale::patch(self).await,
+            _ => pods::answer(self).await,
+        }
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        self.state.registry()
+    }
+
+    pub(super) fn query(&self) -> &Query {
+        &self.request.query
+    }
+
+    /// The object that the path names.
+    pub(super) fn key(&self) -> ObjectKey {
+        let namespace = if self.kind.info().is_namespaced() { self.info.namespace.as_str() } else { "" };
+        ObjectKey::new(namespace, &self.info.name)
+    }
+
+    fn entry(&self) -> Result<std::sync::Arc<Entry>, ApiError> {
+        let key = self.key();
+        self.registry().entry(self.kind, &key).ok_or_else(|| ApiError::not_found(self.kind.info(), &key.name))
+    }
+
+    fn part(&self) -> Part {
+        if self.info.subresource == "status" { Part::Status } else { Part::Main }
+    }
+
+    pub(super) fn output(&self, offer: Offer) -> Result<Output, ApiError> {
+        media::negotiate(&self.request.headers, self.query().text("pretty"), offer)
+    }
+
+    pub(super) fn printer(&self, output: Output) -> Result<Printer, ApiError> {
+        Printer::new(self.kind, output.shape, self.query(), self.registry().clock().now())
+    }
+
+    /// One object as the answer.
+    fn object(&self, code: u16, entry: &Entry) -> Result<Response, ApiError> {
+        let output = self.output(Offer::Objects)?;
+        respond::object(code, output, self.printer(output)?.single(&entry.value)?)
+    }
+}

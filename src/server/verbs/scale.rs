@@ -1,0 +1,106 @@
+//! The `scale` sub-resource: any kind that scales, seen as an `autoscaling/v1` `Scale`.
+//!
+//! **Source**: `pkg/registry/apps/deployment/storage/storage.go` (`ScaleREST`), v1.37.
+
+use super::{Call, patch::Patch, write::check_name};
+use crate::{
+    api::{
+        field::FieldError,
+        kind::ErasedKind,
+        kind::ScaleView,
+        object::DynObject,
+        status::ApiError,
+    },
+    registry::pipeline::Part,
+    server::{codec, media::Offer, options, respond, respond::Response},
+    store::Entry,
+};
+use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+const DEFINITION: &str = "io.k8s.api.autoscaling.v1.Scale";
+
+/// Answers with the scale of the object that the path names.
+pub(super) fn get(call: &Call<'_>) -> Result<Response, ApiError> {
+    answer(call, &*call.entry()?)
+}
+
+/// Sets the wanted number of replicas from a `Scale`.
+pub(super) async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
+    let format = codec::body_format(&call.request.headers)?;
+    let scale: Scale = codec::decode_plain(format, &call.request.body, "Scale", "autoscaling/v1")?;
+    check_name(&scale.metadata, &call.key())?;
+    write(call, "UpdateOptions", &|_| Ok(scale.clone())).await
+}
+
+/// Patches the `Scale` of the object that the path names.
+pub(super) async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
+    let patch = Patch::read(&call.request.headers, &call.request.body)?;
+    let patched = |current: Scale| {
+        let unreadable = |err: serde_json::Error| ApiError::BadRequest(format!("error decoding patch: {err}"));
+        let mut current_value = serde_json::to_value(&current).map_err(unreadable)?;
+        // A revision that the patch does not set is no precondition.
+        if let Some(meta) = current_value["metadata"].as_object_mut() {
+            meta.remove("resourceVersion");
+        }
+        serde_json::from_value(patch.apply(current_value, DEFINITION)?).map_err(unreadable)
+    };
+    write(call, "PatchOptions", &patched).await
+}
+
+async fn write(
+    call: &Call<'_>,
+    options: &'static str,
+    wanted: &(dyn Fn(Scale) -> Result<Scale, ApiError> + Sync),
+) -> Result<Response, ApiError> {
+    let writing = options::writing(options, call.query())?;
+    let kind = call.kind;
+    let mut change = |entry: &Entry| {
+        let mut obj = decode(kind, entry)?;
+        let scale = wanted(scale_of(kind, &*obj)?)?;
+        let replicas = scale.spec.and_then(|s| s.replicas).unwrap_or(0);
+        if replicas < 0 {
+            let cause = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+            let name = obj.meta().name.clone().unwrap_or_default();
+            return Err(ApiError::Invalid { kind: "Scale.autoscaling".to_owned(), name, causes: vec![cause] });
+        }
+        obj.meta_mut().resource_version = scale.metadata.resource_version;
+        if scale.metadata.uid.is_some() {
+            obj.meta_mut().uid = scale.metadata.uid;
+        }
+        kind.set_scale(&mut *obj, replicas);
+        Ok(obj)
+    };
+    let entry = call.registry().update(kind, &call.key(), Part::Main, &mut change, &writing.write).await?;
+    answer(call, &entry)
+}
+
+fn answer(call: &Call<'_>, entry: &Entry) -> Result<Response, ApiError> {
+    let obj = decode(call.kind, entry)?;
+    let scale = serde_json::to_value(scale_of(call.kind, &*obj)?).expect("a Scale has string keys only");
+    respond::value(200, call.output(Offer::Plain)?, &scale)
+}
+
+fn decode(kind: &dyn ErasedKind, entry: &Entry) -> Result<Box<dyn DynObject>, ApiError> {
+    kind.decode_bytes(&entry.value).map_err(|err| ApiError::Internal(format!("a stored object cannot be read: {err}")))
+}
+
+fn scale_of(kind: &dyn ErasedKind, obj: &dyn DynObject) -> Result<Scale, ApiError> {
+    let view: ScaleView = kind.scale(obj).ok_or(ApiError::NoSuchResource)?;
+    let meta = obj.meta();
+    Ok(Scale {
+        metadata: ObjectMeta {
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            creation_timestamp: meta.creation_timestamp.clone(),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ScaleSpec { replicas: Some(view.spec_replicas) }),
+        status: Some(ScaleStatus {
+            replicas: view.status_replicas,
+            selector: (!view.selector.is_empty()).then_some(view.selector),
+        }),
+    })
+}
