@@ -1,3 +1,4 @@
 //! Level 3: controllers bring objects to what other objects want. May use `api` and `registry`; never `engine`, `node`, `net`, `server`.
 
+pub mod deployment;
 pub mod runtime;

@@ -114,6 +114,14 @@ impl Action {
         }
     }
 
+    /// The name that the object has, or is to have; empty when it is still to be generated.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Create { object, .. } | Self::Update { object, .. } => object.meta().name.clone().unwrap_or_default(),
+            Self::Delete { key, .. } | Self::Adopt { key, .. } | Self::Release { key, .. } => key.name.clone(),
+        }
+    }
+
     /// The object to write, when it is given and of this kind. For tests of decisions.
     pub fn object<K: Kind>(&self) -> Option<&K::Object> {
         match self {
@@ -241,6 +249,23 @@ pub struct Decision {
     pub events: Vec<EventDraft>,
     /// When to look again if nothing changes.
     pub requeue_after: Option<Duration>,
+}
+
+#[cfg(test)]
+impl Decision {
+    /// The actions, one a line, with the events that they become: for snapshots.
+    pub fn to_text(&self) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        for planned in self.planned() {
+            lines.push(format!("{:?} ({})", planned.action, planned.why));
+            if let Report::OnSuccess(event) = &planned.report {
+                lines.push(format!("  {}: {}", event.reason, event.message));
+            }
+        }
+        lines.extend(self.events.iter().map(|e| format!("{:?} {}: {}", e.severity, e.reason, e.message)));
+        lines.extend(self.requeue_after.map(|d| format!("again after {d:?}")));
+        lines.join("\n")
+    }
 }
 
 impl Decision {

@@ -33,6 +33,8 @@ const SLOW_START_FIRST: usize = 1;
 pub struct StepResult {
     /// Why it was planned.
     pub why: &'static str,
+    /// The name that the object has, or was to have.
+    pub name: String,
     /// The object as written (`None` for a deletion), or why it failed.
     pub result: Result<Option<Arc<Entry>>, ApiError>,
 }
@@ -55,6 +57,11 @@ impl Done {
     /// Why an action of this reason failed, if one did: a real failure rather than a world that moved.
     pub fn error_of(&self, why: &'static str) -> Option<&ApiError> {
         worst(self.results.iter().filter(|r| r.why == why))
+    }
+
+    /// The name of the object of the first action of this reason.
+    pub fn name_of(&self, why: &'static str) -> Option<&str> {
+        self.results.iter().find(|r| r.why == why).map(|r| r.name.as_str())
     }
 
     /// The failure that matters most: a real one rather than a world that moved.
@@ -145,7 +152,7 @@ impl Executor {
             Err(err) => debug!(action = ?planned.action, why = planned.why, %err, "not done"),
         }
         self.report(planned, &result);
-        StepResult { why: planned.why, result }
+        StepResult { why: planned.why, name: planned.action.name(), result }
     }
 
     async fn write(&self, action: &Action) -> Result<Option<Arc<Entry>>, ApiError> {
