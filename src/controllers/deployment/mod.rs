@@ -142,7 +142,7 @@ fn wake_for_replica_set(registry: &Registry, moved: &Moved<ReplicaSet>, keys: &m
 
 /// A pod that ended or is gone may be what a Recreate waits for.
 fn wake_for_pod(registry: &Registry, moved: &Moved<Pod>, keys: &mut Vec<ObjectKey>) {
-    if moved.after.as_ref().is_some_and(|pod| !sets::is_terminal(pod)) {
+    if moved.after.as_ref().is_some_and(|pod| !super::pods::is_terminal(pod)) {
         return;
     }
     let Some(pod) = moved.last() else { return };

@@ -4,9 +4,9 @@
 
 use super::{
     decide::Plan,
-    sets::{actual, is_active, is_terminal},
+    sets::{actual, is_active},
 };
-use crate::api::meta::is_controlled_by;
+use crate::{api::meta::is_controlled_by, controllers::pods};
 
 /// One step of the rollout.
 pub(super) fn roll(plan: &mut Plan<'_>) {
@@ -33,6 +33,6 @@ fn old_pods_run(plan: &Plan<'_>) -> bool {
     let new_uid = plan.new.and_then(|i| plan.sets[i].set.metadata.uid.as_deref());
     plan.observed.pods.iter().any(|pod| {
         let is_new = new_uid.is_some_and(|uid| is_controlled_by(&pod.metadata, uid));
-        !is_new && !is_terminal(pod)
+        !is_new && !pods::is_terminal(pod)
     })
 }

@@ -6,7 +6,7 @@ use super::hash::{HASH_LABEL, normal_form};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, ReplicaSet},
-        core::v1::{Pod, PodTemplateSpec},
+        core::v1::PodTemplateSpec,
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -32,10 +32,6 @@ pub(super) fn is_paused(d: &Deployment) -> bool {
 /// The progress deadline in seconds, when there is one. Source: `HasProgressDeadline`: the largest number means none.
 pub(super) fn progress_deadline_secs(d: &Deployment) -> Option<i32> {
     spec(d).progress_deadline_seconds.filter(|secs| *secs != i32::MAX)
-}
-
-pub(super) fn is_terminal(pod: &Pod) -> bool {
-    matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
 /// How many pods a set should have.

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     api::{kinds::deployment::Deployments, status::ApiError},
-    controllers::runtime::{Action, Decision, Done, EventDraft},
+    controllers::{
+        pods,
+        runtime::{Action, Decision, Done, EventDraft, execute::is_moved},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -92,7 +95,7 @@ impl Pass<'_> {
     }
 
     fn condition(&self, type_: &str, status: &str, reason: &str, message: impl Into<String>) -> DeploymentCondition {
-        let now = Some(Time(whole_seconds(self.now)));
+        let now = Some(Time(pods::whole_seconds(self.now)));
         DeploymentCondition {
             last_transition_time: now.clone(),
             last_update_time: now,
@@ -134,7 +137,7 @@ impl Pass<'_> {
             (None, Some(ApiError::AlreadyExists { .. })) => {
                 status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
             }
-            (None, Some(err)) if !crate::controllers::runtime::execute::is_moved(err) => {
+            (None, Some(err)) if !is_moved(err) => {
                 let set_name = done.name_of(CREATE_NEW).unwrap_or_default();
                 let message = format!("Failed to create new replica set {set_name:?}: {err}");
                 if has_deadline {
@@ -247,10 +250,6 @@ impl Pass<'_> {
 fn deadline_at(condition: &DeploymentCondition, deadline_secs: i32) -> Option<Timestamp> {
     let from = condition.last_update_time.as_ref()?.0;
     from.checked_add(SignedDuration::from_secs(deadline_secs.into())).ok()
-}
-
-fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).expect("a timestamp's seconds are in range")
 }
 
 fn unless_zero(n: i32) -> Option<i32> {
