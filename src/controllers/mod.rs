@@ -1,6 +1,68 @@
 //! Level 3: controllers bring objects to what other objects want. May use `api` and `registry`; never `engine`, `node`, `net`, `server`.
+//!
+//! To add a controller: 1. its file or folder here, implementing [`runtime::Controller`]; 2. its `mod` line; 3. its line in
+//! [`CONTROLLERS`]; 4. tables for its `decide`; 5. a case in `tests.rs` that runs it on a registry.
 
 pub mod deployment;
 mod pods;
 pub mod replica_set;
 pub mod runtime;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    api::kinds::{replica_set::ReplicaSets, replication_controller::ReplicationControllers},
+    base::task::{self, Drain},
+    registry::Registry,
+};
+use futures::future::{BoxFuture, join_all};
+use runtime::{Controller, Metrics};
+
+/// What the controllers must know of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct ControllersConfig {
+    /// The name of the one node.
+    pub node_name: String,
+    /// The address by which the node is reached.
+    pub node_ip: String,
+    /// The certificate (PEM) by which pods check the API server.
+    pub root_ca: String,
+    /// Where the controllers count.
+    pub metrics: Metrics,
+}
+
+/// What a controller is started with.
+#[derive(Clone, Debug)]
+pub struct Start {
+    registry: Registry,
+    config: ControllersConfig,
+    drain: Drain,
+}
+
+impl Start {
+    /// The loop of a controller.
+    fn run<C: Controller>(&self, controller: C) -> BoxFuture<'static, ()> {
+        let (registry, metrics) = (self.registry.clone(), self.config.metrics.clone());
+        Box::pin(runtime::run(controller, registry, metrics, self.drain.clone()))
+    }
+}
+
+/// A controller's name and how it is started.
+pub type Row = (&'static str, fn(&Start) -> BoxFuture<'static, ()>);
+
+/// Every controller.
+pub static CONTROLLERS: &[Row] = &[
+    ("deployment", |s| s.run(deployment::DeploymentController)),
+    ("replicaset", |s| s.run(replica_set::PodSetController::<ReplicaSets>::NEW)),
+    ("replicationcontroller", |s| s.run(replica_set::PodSetController::<ReplicationControllers>::NEW)),
+];
+
+/// Runs every controller, each in a task of its own, until drained.
+pub async fn run_all(registry: Registry, config: ControllersConfig, drain: Drain) {
+    let start = Start { registry, config, drain };
+    let tasks = CONTROLLERS.iter().map(|(name, run)| task::spawn(name, run(&start)));
+    for ended in join_all(tasks).await {
+        // A task's panic is caught inside, so that only the runtime's own end is left.
+        drop(ended);
+    }
+}

@@ -119,7 +119,8 @@ fn pods_are_made_from_the_template() {
           containers:
           - image: v1
             name: c
-    "#]].assert_eq(&serde_yaml::to_string(pod).unwrap());
+    "#]]
+    .assert_eq(&serde_yaml::to_string(pod).unwrap());
 }
 
 #[test]
@@ -165,9 +166,12 @@ fn orphans_are_adopted_and_relabelled_pods_released_before_anything_else() {
     );
     let mut ended = pod("ended", "{status: {phase: Failed}}");
     ended.metadata.owner_references = None;
-    check(&observed::<ReplicaSets>(replica_set(5), vec![orphan, relabelled, other, ended]), expect![[r#"
+    check(
+        &observed::<ReplicaSets>(replica_set(5), vec![orphan, relabelled, other, ended]),
+        expect![[r#"
         adopt Pod default/orphan for ReplicaSet web (the selector selects an orphan)
-        release Pod default/relabelled (the selector no longer selects it)"#]]);
+        release Pod default/relabelled (the selector no longer selects it)"#]],
+    );
 }
 
 #[test]
@@ -198,9 +202,12 @@ fn the_pods_that_matter_least_go_first() {
     let backwards: Vec<&Pod> = in_order.iter().rev().collect();
     assert_eq!(names(rank::first_to_go(backwards, 100, now())), expected);
     let o = observed::<ReplicaSets>(replica_set(8), in_order.to_vec());
-    check(&o, expect![[r#"
+    check(
+        &o,
+        expect![[r#"
         delete Pod default/unassigned (there are too many pods)
-        delete Pod default/pending (there are too many pods)"#]]);
+        delete Pod default/pending (there are too many pods)"#]],
+    );
 }
 
 #[test]
@@ -247,7 +254,8 @@ fn the_status_counts_pods_and_waits_for_the_next_to_become_available() {
         readyReplicas: 3
         replicas: 4
         terminatingReplicas: 1
-    "#]].assert_eq(&serde_yaml::to_string(&status_of(&decision).status).unwrap());
+    "#]]
+    .assert_eq(&serde_yaml::to_string(&status_of(&decision).status).unwrap());
     assert_eq!(decision.requeue_after, Some(Duration::from_millis(1)));
     let mut later = observed::<ReplicaSets>(status_of(&decision), o.pods.iter().map(|p| Pod::clone(p)).collect());
     later.now = now() + SignedDuration::from_millis(1);
