@@ -4,8 +4,9 @@
 //! (Debian: `busybox-static`); the fake plays the few programs that the suite uses.
 
 use super::{
-    CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind, LogOptions, Mount,
-    MountSource, NetworkMode, NetworkSpec, Phase,
+    CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind,
+    EventKind::{Created, Died, Killed, Removed, Started},
+    LogOptions, Mount, MountSource, NetworkMode, NetworkSpec, Phase,
     docker::DockerEngine,
     fake::{Behaviour, FakeEngine, OnStop},
 };
@@ -56,12 +57,10 @@ fn busybox_tar() -> Bytes {
     let places = ["/bin/busybox", "/usr/bin/busybox"];
     let content = places.iter().find_map(|path| std::fs::read(path).ok()).expect("apt install busybox-static");
     let mut tar = tar::Builder::new(Vec::new());
-    for (path, content) in [("bin/busybox", content.as_slice())] {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o755);
-        tar.append_data(&mut header, path, content).unwrap();
-    }
+    let mut header = tar::Header::new_ustar();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o755);
+    tar.append_data(&mut header, "bin/busybox", content.as_slice()).unwrap();
     for name in ["sh", "sleep", "cat", "false"] {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Symlink);
@@ -151,7 +150,7 @@ impl Fixture {
     }
 
     async fn died(&self, events: &mut BoxStream<'static, EngineEvent>, container: &str) -> Vec<EventKind> {
-        self.until(events, container, |kind| matches!(kind, EventKind::Died(_))).await
+        self.until(events, container, |kind| matches!(kind, Died(_))).await
     }
 
     fn prefix_cluster(&self) -> String {
@@ -260,7 +259,6 @@ async fn a_signal_is_told_before_the_death_it_causes(f: Arc<Fixture>) {
     let mut log = f.engine.logs(&polite, &LogOptions { follow: true, ..LogOptions::default() }).await.unwrap();
     assert_eq!(soon(log.next()).await.unwrap().unwrap(), "ready\n");
     f.engine.kill(&polite, "SIGTERM").await.unwrap();
-    use EventKind::{Created, Died, Killed, Removed, Started};
     assert_eq!(f.died(&mut events, &polite).await, [Created, Started, Killed(15), Died(0)]);
     let stubborn = f.run(&f.spec("stubborn", &["sleep", "3600"])).await;
     f.engine.kill(&f.name("stubborn"), "SIGTERM").await.unwrap();
@@ -279,7 +277,7 @@ async fn a_crash_is_a_death_without_a_signal(f: Arc<Fixture>) {
     let mut events = f.events().await;
     let id = f.run(&f.spec("a", &["sh", "-c", PRINTS_AND_FAILS])).await;
     let seen = f.died(&mut events, &id).await;
-    assert_eq!(seen, [EventKind::Created, EventKind::Started, EventKind::Died(3)]);
+    assert_eq!(seen, [Created, Started, Died(3)]);
     let dead = f.get(&id).await;
     assert_eq!((dead.phase, dead.exit_code), (Phase::Exited, 3));
 }
@@ -328,7 +326,7 @@ async fn logs_hold_what_was_printed(f: Arc<Fixture>) {
     let (time, line) = stamped.split_once(' ').unwrap();
     assert_eq!(line, "two\n");
     assert_eq!(time.len(), "2026-01-01T00:00:00.000000000Z".len(), "{time}");
-    let later = f.get(&id).await.finished_at.unwrap() + Duration::from_secs(3600);
+    let later = f.get(&id).await.finished_at.unwrap() + Duration::from_hours(1);
     assert_eq!(read(LogOptions { since: Some(later), ..LogOptions::default() }).await, "");
     let missing = f.engine.logs(&f.name("none"), &LogOptions::default()).await;
     assert!(matches!(missing.err(), Some(EngineError::NotFound(_))));
@@ -429,13 +427,13 @@ async fn volumes_outlive_their_containers(f: Arc<Fixture>) {
     let path = f.engine.create_volume(&name, &BTreeMap::new()).await.unwrap();
     assert!(path.starts_with('/') && path.contains(&name), "{path}");
     assert_eq!(f.engine.create_volume(&name, &BTreeMap::new()).await.unwrap(), path);
-    assert_eq!(f.engine.volumes().await.unwrap(), [name.clone()]);
+    assert_eq!(f.engine.volumes().await.unwrap(), std::slice::from_ref(&name));
     let mount = Mount { source: MountSource::Volume(name.clone()), target: "/data".into(), read_only: false };
     let id = f.run(&ContainerSpec { mounts: vec![mount], ..f.spec("a", &["sleep", "3600"]) }).await;
     let err = f.engine.remove_volume(&name).await.unwrap_err();
     assert!(matches!(err, EngineError::Conflict(_)), "{err}");
     f.engine.remove(&id).await.unwrap();
-    assert_eq!(f.engine.volumes().await.unwrap(), [name.clone()]);
+    assert_eq!(f.engine.volumes().await.unwrap(), std::slice::from_ref(&name));
     f.engine.remove_volume(&name).await.unwrap();
     f.engine.remove_volume(&name).await.unwrap();
     assert_eq!(f.engine.volumes().await.unwrap(), Vec::<String>::new());
@@ -497,7 +495,7 @@ async fn every_stream_sees_what_comes_after_its_resync(f: Arc<Fixture>) {
     let (mut early, mut late) = (f.events().await, f.events().await);
     let id = f.engine.create(&f.spec("a", &["sleep", "3600"])).await.unwrap();
     for events in [&mut early, &mut late] {
-        assert_eq!(f.until(events, &id, |_| true).await, [EventKind::Created]);
+        assert_eq!(f.until(events, &id, |_| true).await, [Created]);
     }
 }
 

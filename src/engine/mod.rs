@@ -9,6 +9,7 @@
 mod contract;
 pub mod docker;
 pub mod fake;
+pub mod self_image;
 mod signal;
 
 pub use signal::signal_number;

@@ -1,1 +1,3 @@
-//! roles
+//! Level 6: the other lives of the binary, each small: what skiff runs inside containers of its own image.
+pub mod demo_server;
+pub mod pause;

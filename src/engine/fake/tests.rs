@@ -37,7 +37,7 @@ fn drain(stream: &mut BoxStream<'static, EngineEvent>) -> Vec<String> {
 }
 
 async fn wait() {
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,7 +253,7 @@ async fn an_exec_ends_with_its_time_or_its_container() {
     let engine = with_images();
     run(&engine, &spec("a1", "web")).await;
     let command = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     assert_eq!(engine.exec("a1", &command(&["false"]), minute).await.unwrap().exit_code, 1);
     let slow = engine.exec("a1", &command(&["sleep", "90"]), minute).await;
     assert!(matches!(slow, Err(EngineError::TimedOut(..))));
