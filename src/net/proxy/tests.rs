@@ -1,0 +1,485 @@
+//! The proxy over real sockets on loopback: clients on one side, endpoints that answer, refuse, hang or reset on the other.
+
+use super::*;
+use crate::{
+    base::task,
+    net::table::{IpRange, Rotation, Target},
+};
+use std::{collections::BTreeMap, net::Ipv4Addr};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+    time::timeout,
+};
+
+/// Longer than anything here takes, so that a test that hangs fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn port(name: &str, protocol: Protocol) -> Arc<PortRef> {
+    Arc::new(PortRef { namespace: "shop".into(), service: name.into(), port: String::new(), protocol })
+}
+
+fn key(address: &str, protocol: Protocol) -> ListenKey {
+    ListenKey { address: address.parse().unwrap(), protocol }
+}
+
+/// One Service with one listener.
+struct Scene {
+    proxy: Proxy,
+    table: ForwardTable,
+    key: ListenKey,
+}
+
+impl Scene {
+    fn new(listen: &str, protocol: Protocol, role: Role, endpoints: &[SocketAddr]) -> Self {
+        let (key, port) = (key(listen, protocol), port("web", protocol));
+        let mut table = ForwardTable::default();
+        let listener = Listener { port, service_uid: "uid".into(), role, sources: Vec::new() };
+        table.listeners.insert(key, listener);
+        let mut scene = Self { proxy: Proxy::with_workers(Clock::system(), 2).unwrap(), table, key };
+        scene.endpoints(endpoints);
+        scene
+    }
+
+    fn tcp(endpoints: &[SocketAddr]) -> Self {
+        Self::new("127.0.0.1:0", Protocol::Tcp, Role::NodePort, endpoints)
+    }
+
+    fn port(&self) -> Arc<PortRef> {
+        port("web", self.key.protocol)
+    }
+
+    fn endpoints(&mut self, endpoints: &[SocketAddr]) -> Applied {
+        let targets = endpoints.iter().map(|address| Target { address: *address, pod: None }).collect();
+        let rotation = Rotation { targets, sticky_for: self.sticky() };
+        self.table.rotations.insert(self.port(), rotation);
+        self.proxy.apply(&self.table)
+    }
+
+    fn sticky(&self) -> Option<Duration> {
+        self.table.rotations.get(&self.port()).and_then(|rotation| rotation.sticky_for)
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Listener)) -> Applied {
+        change(self.table.listeners.get_mut(&self.key).unwrap());
+        self.proxy.apply(&self.table)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.proxy.bound(self.key).unwrap()
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address()).await.unwrap()
+    }
+
+    /// Says something and returns the whole reply.
+    async fn exchange(&self, words: &str) -> String {
+        let mut client = self.connect().await;
+        client.write_all(words.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut reply = String::new();
+        timeout(PATIENCE, client.read_to_string(&mut reply)).await.unwrap().unwrap();
+        reply
+    }
+}
+
+/// An endpoint that answers each client with its name and what the client said, once the client has ended.
+async fn endpoint(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    task::spawn("endpoint", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            task::spawn("endpoint-client", async move {
+                let mut words = String::new();
+                if stream.read_to_string(&mut words).await.is_ok() {
+                    stream.write_all(format!("{name}:{words}").as_bytes()).await.ok();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// An endpoint whose clients the test serves itself.
+async fn manual_endpoint() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// An address where nobody listens.
+async fn nobody() -> SocketAddr {
+    manual_endpoint().await.1
+}
+
+/// An endpoint on which connects hang: its queue is full and nobody accepts.
+struct Hanging {
+    address: SocketAddr,
+    _listener: socket2::Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl Hanging {
+    async fn new() -> Self {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            queued.push(stream);
+        }
+        Self { address, _listener: listener, _queued: queued }
+    }
+}
+
+/// Waits until something is so.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    timeout(PATIENCE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+async fn assert_reset(mut client: TcpStream) {
+    let end = timeout(PATIENCE, client.read(&mut [0; 8])).await.unwrap();
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn six_connections_over_three_endpoints_are_two_each() {
+    let scene = Scene::tcp(&[endpoint("a").await, endpoint("b").await, endpoint("c").await]);
+    let mut served = BTreeMap::new();
+    for _ in 0..6 {
+        *served.entry(scene.exchange("").await).or_insert(0) += 1;
+    }
+    assert_eq!(served.into_values().collect::<Vec<_>>(), [2, 2, 2]);
+}
+
+#[tokio::test]
+async fn a_refused_connect_goes_to_the_next_endpoint_unseen() {
+    let scene = Scene::tcp(&[nobody().await, nobody().await, endpoint("c").await]);
+    for _ in 0..4 {
+        assert_eq!(scene.exchange("hello").await, "c:hello");
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_reset_when_every_endpoint_refuses() {
+    let scene = Scene::tcp(&[nobody().await, nobody().await]);
+    assert_reset(scene.connect().await).await;
+    until(|| scene.proxy.report().unserved == 1).await;
+    assert!(scene.proxy.report().endpoints.iter().all(|e| e.errors == 1));
+}
+
+#[tokio::test]
+async fn a_node_port_without_endpoints_keeps_its_port_and_resets() {
+    let mut scene = Scene::tcp(&[]);
+    let address = scene.address();
+    assert_reset(scene.connect().await).await;
+    scene.endpoints(&[endpoint("a").await]);
+    assert_eq!(scene.address(), address);
+    assert_eq!(scene.exchange("x").await, "a:x");
+}
+
+#[tokio::test]
+async fn a_cluster_ip_without_endpoints_refuses() {
+    let free = nobody().await;
+    let mut scene = Scene::new(&free.to_string(), Protocol::Tcp, Role::ClusterIp, &[]);
+    assert_eq!(TcpStream::connect(free).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    scene.endpoints(&[endpoint("a").await]);
+    assert_eq!(scene.exchange("x").await, "a:x");
+    scene.endpoints(&[]);
+    assert_eq!(TcpStream::connect(free).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_hanging_connect_is_overtaken_and_then_avoided() {
+    let hanging = Hanging::new().await;
+    let scene = Scene::tcp(&[hanging.address, endpoint("b").await]);
+    for _ in 0..3 {
+        assert_eq!(timeout(Duration::from_secs(2), scene.exchange("x")).await.unwrap(), "b:x");
+    }
+    let report = scene.proxy.report();
+    let dials = report.endpoints.iter().find(|e| e.address == hanging.address).unwrap().connections;
+    assert_eq!(dials, 1, "after the first it is tried last");
+}
+
+#[tokio::test]
+async fn a_connect_to_an_endpoint_that_leaves_is_redirected_at_once() {
+    let hanging = Hanging::new().await;
+    let mut scene = Scene::tcp(&[hanging.address]);
+    let good = endpoint("b").await;
+    let mut client = scene.connect().await;
+    client.write_all(b"x").await.unwrap();
+    client.shutdown().await.unwrap();
+    until(|| scene.proxy.report().endpoints[0].connections == 1).await;
+    scene.endpoints(&[good]);
+    let mut reply = String::new();
+    timeout(PATIENCE, client.read_to_string(&mut reply)).await.unwrap().unwrap();
+    assert_eq!(reply, "b:x");
+}
+
+#[tokio::test]
+async fn a_server_may_speak_first() {
+    let (listener, address) = manual_endpoint().await;
+    let scene = Scene::tcp(&[address]);
+    let mut client = scene.connect().await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    server.write_all(b"220 ready").await.unwrap();
+    let mut greeting = [0; 9];
+    timeout(PATIENCE, client.read_exact(&mut greeting)).await.unwrap().unwrap();
+    assert_eq!(&greeting, b"220 ready");
+}
+
+#[tokio::test]
+async fn an_end_is_passed_on_while_the_other_way_goes_on() {
+    let (listener, address) = manual_endpoint().await;
+    let scene = Scene::tcp(&[address]);
+    let mut client = scene.connect().await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    server.shutdown().await.unwrap();
+    assert_eq!(timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
+    for _ in 0..3 {
+        client.write_all(b"still here").await.unwrap();
+        let mut words = [0; 10];
+        timeout(PATIENCE, server.read_exact(&mut words)).await.unwrap().unwrap();
+    }
+    drop(client);
+    assert_eq!(timeout(PATIENCE, server.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
+    until(|| scene.proxy.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_reset_endpoint_resets_its_client() {
+    let (listener, address) = manual_endpoint().await;
+    let scene = Scene::tcp(&[address]);
+    let mut client = scene.connect().await;
+    client.write_all(b"x").await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    server.read_exact(&mut [0; 1]).await.unwrap();
+    socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(server);
+    assert_reset(client).await;
+}
+
+/// Bytes that show when they are lost, doubled or out of order.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect()
+}
+
+#[tokio::test]
+async fn long_transfers_arrive_whole_both_ways_at_once() {
+    let (listener, address) = manual_endpoint().await;
+    let scene = Scene::tcp(&[address]);
+    let bytes = pattern(24 * 1024 * 1024);
+    let client = scene.connect().await;
+    let (server, _) = listener.accept().await.unwrap();
+    let talk = |stream: TcpStream, bytes: Vec<u8>| async move {
+        let (mut from, mut into) = stream.into_split();
+        let writer = async {
+            into.write_all(&bytes).await.unwrap();
+            into.shutdown().await.unwrap();
+        };
+        let mut heard = Vec::new();
+        let ((), n) = futures::join!(writer, from.read_to_end(&mut heard));
+        n.unwrap();
+        heard
+    };
+    let both = async { futures::join!(talk(client, bytes.clone()), talk(server, bytes.clone())) };
+    let (at_client, at_server) = timeout(PATIENCE, both).await.unwrap();
+    assert!(at_client == bytes && at_server == bytes);
+    until(|| scene.proxy.connections() == 0).await;
+    let report = &scene.proxy.report().endpoints[0];
+    assert_eq!((report.bytes_to_client, report.bytes_to_endpoint), (bytes.len() as u64, bytes.len() as u64));
+}
+
+#[tokio::test]
+async fn a_reader_that_pauses_holds_back_the_writer_and_loses_nothing() {
+    let (listener, address) = manual_endpoint().await;
+    let scene = Scene::tcp(&[address]);
+    let mut client = scene.connect().await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    let bytes = pattern(1024 * 1024);
+    let mut written = 0;
+    while let Ok(Ok(n)) = timeout(Duration::from_millis(200), server.write(&bytes[written % bytes.len()..])).await {
+        written += n;
+    }
+    drop(server);
+    let mut heard = Vec::new();
+    timeout(PATIENCE, client.read_to_end(&mut heard)).await.unwrap().unwrap();
+    assert_eq!(heard.len(), written);
+    assert!(heard.iter().enumerate().all(|(at, byte)| *byte == bytes[at % bytes.len()]));
+}
+
+#[tokio::test]
+async fn connections_outlive_their_endpoints_place_and_their_listener() {
+    let (listener, address) = manual_endpoint().await;
+    let mut scene = Scene::tcp(&[address]);
+    let mut client = scene.connect().await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    scene.endpoints(&[endpoint("b").await]);
+    assert_eq!(scene.exchange("x").await, "b:x");
+    scene.proxy.apply(&ForwardTable::default());
+    client.write_all(b"ping").await.unwrap();
+    let mut words = [0; 4];
+    timeout(PATIENCE, server.read_exact(&mut words)).await.unwrap().unwrap();
+    let report = scene.proxy.report();
+    assert_eq!((report.endpoints.len(), report.endpoints[0].is_in_rotation), (1, false));
+}
+
+#[tokio::test]
+async fn a_changed_rotation_does_not_touch_the_listening_socket() {
+    let mut scene = Scene::tcp(&[endpoint("a").await]);
+    let inode = |scene: &Scene| {
+        let state = scene.proxy.state.lock().unwrap();
+        rustix::fs::fstat(&state.open[&scene.key].1.socket).unwrap().st_ino
+    };
+    let before = inode(&scene);
+    scene.endpoints(&[endpoint("b").await]);
+    assert_eq!(inode(&scene), before);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_reported_retried_and_disturbs_no_other() {
+    let squatter = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let taken = ListenKey { address: squatter.local_addr().unwrap(), protocol: Protocol::Tcp };
+    let mut scene = Scene::tcp(&[endpoint("a").await]);
+    let listener = scene.table.listeners[&scene.key].clone();
+    scene.table.listeners.insert(taken, listener);
+    let problems = scene.proxy.apply(&scene.table).problems;
+    assert_eq!(problems[0].error, ListenError::PortConflict(taken));
+    assert_eq!(scene.exchange("x").await, "a:x");
+    assert!(!scene.proxy.retry());
+    drop(squatter);
+    until(|| scene.proxy.retry()).await;
+    scene.key = taken;
+    assert_eq!(scene.exchange("x").await, "a:x");
+}
+
+#[tokio::test]
+async fn a_client_from_elsewhere_is_reset() {
+    let mut scene = Scene::tcp(&[endpoint("a").await]);
+    let range: IpRange = "192.0.2.0/24".parse().unwrap();
+    scene.change(|listener| listener.sources = vec![range]);
+    assert_reset(scene.connect().await).await;
+    scene.change(|listener| listener.sources.push("127.0.0.0/8".parse().unwrap()));
+    assert_eq!(scene.exchange("x").await, "a:x");
+}
+
+#[tokio::test]
+async fn a_sticky_client_keeps_its_endpoint() {
+    let mut scene = Scene::tcp(&[endpoint("a").await, endpoint("b").await]);
+    scene.table.rotations.get_mut(&scene.port()).unwrap().sticky_for = Some(Duration::from_secs(60));
+    scene.proxy.apply(&scene.table);
+    for _ in 0..4 {
+        assert_eq!(scene.exchange("x").await, "a:x");
+    }
+}
+
+#[tokio::test]
+async fn an_ipv6_client_reaches_an_ipv4_endpoint() {
+    let scene = Scene::new("[::1]:0", Protocol::Tcp, Role::NodePort, &[endpoint("a").await]);
+    if let [problem] = scene.proxy.apply(&scene.table).problems.as_slice() {
+        assert!(problem.error.is_missing_ipv6(), "{}", problem.error);
+        return;
+    }
+    assert_eq!(scene.exchange("x").await, "a:x");
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_the_reply_that_is_due_and_not_for_a_client_at_rest() {
+    let (listener, address) = manual_endpoint().await;
+    let mut scene = Scene::tcp(&[address]);
+    let mut client = scene.connect().await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    client.write_all(b"?").await.unwrap();
+    server.read_exact(&mut [0; 1]).await.unwrap();
+    let left = scene.endpoints(&[]).left;
+    let early = timeout(Duration::from_millis(150), scene.proxy.drain(&left, PATIENCE)).await;
+    assert!(early.is_err(), "a reply is due");
+    server.write_all(b"!").await.unwrap();
+    timeout(PATIENCE, scene.proxy.drain(&left, PATIENCE)).await.unwrap();
+    client.read_exact(&mut [0; 1]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_ends_after_its_patience() {
+    let (listener, address) = manual_endpoint().await;
+    let mut scene = Scene::tcp(&[address]);
+    let _client = scene.connect().await;
+    let _server = listener.accept().await.unwrap();
+    let left = scene.endpoints(&[]).left;
+    timeout(PATIENCE, scene.proxy.drain(&left, Duration::from_millis(100))).await.unwrap();
+}
+
+#[tokio::test]
+async fn shutting_down_waits_for_connections_and_stops_listening() {
+    let (listener, address) = manual_endpoint().await;
+    let scene = Scene::tcp(&[address]);
+    let front = scene.address();
+    let mut client = scene.connect().await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    let ending = task::spawn("shut-down", scene.proxy.shut_down(PATIENCE));
+    timeout(PATIENCE, async { while TcpStream::connect(front).await.is_ok() {} }).await.unwrap();
+    server.write_all(b"bye").await.unwrap();
+    drop(server);
+    let mut words = String::new();
+    client.read_to_string(&mut words).await.unwrap();
+    assert_eq!(words, "bye");
+    drop(client);
+    timeout(PATIENCE, ending).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn lasting_connections_spread_over_the_workers() {
+    let (listener, address) = manual_endpoint().await;
+    let scene = Scene::tcp(&[address]);
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        held.push((scene.connect().await, listener.accept().await.unwrap()));
+    }
+    let loads: Vec<usize> = scene.proxy.shared.posts.iter().map(Post::load).collect();
+    assert!(loads.iter().all(|load| *load >= 10), "{loads:?}");
+}
+
+#[tokio::test]
+async fn datagrams_find_an_endpoint_and_their_way_back() {
+    let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let scene = Scene::new("127.0.0.1:0", Protocol::Udp, Role::NodePort, &[server.local_addr().unwrap()]);
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    client.connect(scene.address()).await.unwrap();
+    for words in [b"one", b"two"] {
+        client.send(words).await.unwrap();
+        let mut heard = [0; 8];
+        let (n, from) = timeout(PATIENCE, server.recv_from(&mut heard)).await.unwrap().unwrap();
+        assert_eq!(&heard[..n], words);
+        server.send_to(b"reply", from).await.unwrap();
+        let n = timeout(PATIENCE, client.recv(&mut heard)).await.unwrap().unwrap();
+        assert_eq!(&heard[..n], b"reply");
+    }
+    assert_eq!(scene.proxy.report().endpoints[0].connections, 1, "one client is one flow");
+}
+
+#[tokio::test]
+async fn datagrams_follow_when_their_endpoint_leaves() {
+    let (a, b) = (
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(),
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(),
+    );
+    let mut scene = Scene::new("127.0.0.1:0", Protocol::Udp, Role::NodePort, &[a.local_addr().unwrap()]);
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    client.connect(scene.address()).await.unwrap();
+    client.send(b"x").await.unwrap();
+    timeout(PATIENCE, a.recv(&mut [0; 8])).await.unwrap().unwrap();
+    scene.endpoints(&[b.local_addr().unwrap()]);
+    until(|| scene.proxy.report().endpoints.iter().all(|e| e.is_in_rotation)).await;
+    client.send(b"y").await.unwrap();
+    let mut heard = [0; 8];
+    let n = timeout(PATIENCE, b.recv(&mut heard)).await.unwrap().unwrap();
+    assert_eq!(&heard[..n], b"y");
+}

@@ -1,0 +1,376 @@
+//! One thread of the proxy: waits for edges, accepts clients, drives its connections.
+//!
+//! Started by the proxy, one per core. All workers watch the same listening sockets, each wakes for a share of the clients
+//! (`EPOLLEXCLUSIVE`), and a worker that is well ahead of another hands new clients over, so that a burst of lasting
+//! connections does not stay on one core. A connection never moves once it has begun.
+//!
+//! **Invariants**: a worker blocks nowhere but in `epoll_wait`. A slot's generation grows with each connection, so an edge of a
+//! socket that is gone touches nobody. Running out of descriptors costs the newest clients a reset and never spins.
+
+use super::{
+    conn::{Conn, Context, Next, SIDE_BITS, reset},
+    listener::{Front, Listening},
+    relay::Tools,
+    rotation::Millis,
+    udp::UdpSide,
+};
+use crate::base::clock::Clock;
+use rustix::{
+    event::{
+        EventfdFlags, Timespec,
+        epoll::{self, CreateFlags, Event, EventData, EventFlags},
+        eventfd,
+    },
+    fd::OwnedFd,
+    fs::{Mode, OFlags, open},
+    io::{Errno, read, write},
+    net::{SocketFlags, accept_with, acceptfrom_with},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+use tracing::warn;
+
+/// After this a connect counts as hanging: the next endpoint is dialed beside it.
+const HEDGE_DELAY: Duration = Duration::from_millis(100);
+
+/// Events taken per wait.
+const EVENTS_MAX: usize = 256;
+
+/// Clients accepted per wake-up of a listener, so that connections at work are not starved.
+const ACCEPTS_MAX: usize = 64;
+
+/// How many more connections than the least busy worker one may have before it hands new ones over, and a quarter more.
+const LEAD_MAX: usize = 4;
+
+const KIND_SHIFT: u32 = 62;
+const KIND_CONN: u64 = 0;
+const KIND_LISTENER: u64 = 1;
+const KIND_WAKE: u64 = 2;
+pub(super) const KIND_UDP: u64 = 3;
+const SLOT_SHIFT: u32 = 32 + SIDE_BITS;
+const SLOT_MASK: u64 = (1 << (KIND_SHIFT - SLOT_SHIFT)) - 1;
+
+/// What all workers and the proxy share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) started: Instant,
+    pub(super) listening: RwLock<BTreeMap<u64, Arc<Listening>>>,
+    pub(super) posts: Vec<Post>,
+    /// Clients that were reset because nothing stood behind the listener or nothing answered.
+    pub(super) unserved: AtomicU64,
+    /// Clients that were reset because the process has no descriptor left.
+    pub(super) shed: AtomicU64,
+}
+
+/// How to reach a worker.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) epoll: OwnedFd,
+    wake: OwnedFd,
+    inbox: Mutex<Vec<Command>>,
+    load: AtomicUsize,
+    pub(super) stopped: AtomicBool,
+}
+
+/// What a worker is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A client that another worker accepted.
+    Adopt(OwnedFd, Arc<Front>, Option<IpAddr>),
+    /// Endpoints left: whoever dials one should try another now.
+    Redial,
+    /// Serve a datagram listener.
+    OpenUdp(Arc<Listening>),
+    /// Stop serving a datagram listener.
+    CloseUdp(u64),
+    /// Forget datagram flows whose endpoint left.
+    Reroute,
+    /// Drop everything and end.
+    Stop,
+}
+
+impl Post {
+    pub(super) fn new() -> Result<Self, Errno> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &wake, EventData::new_u64(KIND_WAKE << KIND_SHIFT), EventFlags::IN | EventFlags::ET)?;
+        let (inbox, load, stopped) = (Mutex::default(), AtomicUsize::new(0), AtomicBool::new(false));
+        Ok(Self { epoll, wake, inbox, load, stopped })
+    }
+
+    pub(super) fn send(&self, command: Command) {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        // A full counter means that the worker is being woken anyway.
+        write(&self.wake, &1u64.to_ne_bytes()).ok();
+    }
+
+    /// Connections that the worker has.
+    pub(super) fn load(&self) -> usize {
+        self.load.load(Relaxed)
+    }
+
+    /// Has the worker accept from a listener, sharing it with the others.
+    pub(super) fn watch(&self, listening: &Listening) -> Result<(), Errno> {
+        let data = EventData::new_u64(KIND_LISTENER << KIND_SHIFT | listening.id);
+        epoll::add(&self.epoll, &listening.socket, data, EventFlags::IN | EventFlags::EXCLUSIVE)
+    }
+}
+
+/// A worker's own state.
+pub(super) struct Worker {
+    id: usize,
+    shared: Arc<Shared>,
+    tools: Tools,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// When to look after connections that were dialed; the delay is constant, so they come in order.
+    checks: VecDeque<(Millis, u64)>,
+    /// Connections that used up their turn.
+    eager: VecDeque<u64>,
+    udp: UdpSide,
+    /// Given up for a moment to accept, and reset, a client when no descriptor is left.
+    reserve: Option<OwnedFd>,
+    now: Millis,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    conn: Option<Conn>,
+}
+
+impl Worker {
+    pub(super) fn new(id: usize, shared: Arc<Shared>) -> Self {
+        Self {
+            id,
+            shared,
+            tools: Tools::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            checks: VecDeque::new(),
+            eager: VecDeque::new(),
+            udp: UdpSide::default(),
+            reserve: spare_descriptor(),
+            now: 0,
+        }
+    }
+
+    /// Works until told to stop.
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let post = &shared.posts[self.id];
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        loop {
+            events.clear();
+            let waited = epoll::wait(&post.epoll, rustix::buffer::spare_capacity(&mut events), self.patience().as_ref());
+            if let Err(err) = waited && err != Errno::INTR {
+                warn!(component = "proxy", worker = self.id, err = %err, "cannot wait for events");
+                break;
+            }
+            self.now = self.read_clock();
+            for event in &events {
+                if !self.on_event(event) {
+                    post.stopped.store(true, Relaxed);
+                    return;
+                }
+            }
+            self.serve_eager();
+            self.run_checks();
+            self.udp.expire(self.now);
+        }
+        post.stopped.store(true, Relaxed);
+    }
+
+    fn read_clock(&self) -> Millis {
+        self.shared.clock.mono().duration_since(self.shared.started).as_millis() as Millis
+    }
+
+    /// How long to wait at most; nothing means until something happens.
+    fn patience(&self) -> Option<Timespec> {
+        if !self.eager.is_empty() {
+            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        }
+        let due = self.checks.front().map(|(due, _)| *due).into_iter().chain(self.udp.next_expiry()).min()?;
+        let wait = Duration::from_millis(due.saturating_sub(self.now));
+        Some(Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) })
+    }
+
+    /// False: it is time to end.
+    fn on_event(&mut self, event: &Event) -> bool {
+        let (token, flags) = (event.data.u64(), event.flags);
+        match token >> KIND_SHIFT {
+            KIND_CONN => self.with_conn(token, |conn, cx| conn.on_edge(token & ((1 << SIDE_BITS) - 1), flags, cx)),
+            KIND_LISTENER => self.accept(token & !(KIND_LISTENER << KIND_SHIFT)),
+            KIND_WAKE => return self.read_inbox(),
+            _ => {
+                let (epoll, scratch) = (&self.shared.posts[self.id].epoll, self.tools.scratch());
+                self.udp.on_event(token & !(KIND_UDP << KIND_SHIFT), epoll, scratch, self.now);
+            }
+        }
+        true
+    }
+
+    fn read_inbox(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let post = &shared.posts[self.id];
+        // Emptied for the next edge; a failure means that it is empty.
+        read(&post.wake, &mut [0u8; 8]).ok();
+        let commands = std::mem::take(&mut *post.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        for command in commands {
+            match command {
+                Command::Adopt(client, front, peer) => self.admit(client, front, peer),
+                Command::Redial => self.redial(),
+                Command::OpenUdp(listening) => self.udp.open(&post.epoll, listening),
+                Command::CloseUdp(id) => self.udp.close(id),
+                Command::Reroute => self.udp.drop_leavers(),
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Accepting.
+impl Worker {
+    fn accept(&mut self, id: u64) {
+        let found = self.shared.listening.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let Some(listening) = found else { return };
+        let asks_who = listening.front.asks_who();
+        for _ in 0..ACCEPTS_MAX {
+            match accept_one(&listening.socket, asks_who) {
+                Ok((client, peer)) => self.place(client, &listening.front, peer),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    self.shed(&listening);
+                    break;
+                }
+                // The client gave up while it waited, or its network failed: its own affair.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Keeps a client, or hands it to a worker that has much less to do.
+    fn place(&mut self, client: OwnedFd, front: &Arc<Front>, peer: Option<IpAddr>) {
+        let posts = &self.shared.posts;
+        let mine = posts[self.id].load();
+        let idlest = posts.iter().min_by_key(|post| post.load()).filter(|post| post.load() * 5 / 4 + LEAD_MAX < mine);
+        match idlest {
+            Some(post) => {
+                // Counted at once, or a burst would all go to one worker.
+                post.load.fetch_add(1, Relaxed);
+                post.send(Command::Adopt(client, Arc::clone(front), peer));
+            }
+            None => {
+                posts[self.id].load.fetch_add(1, Relaxed);
+                self.admit(client, Arc::clone(front), peer);
+            }
+        }
+    }
+
+    fn admit(&mut self, client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        });
+        let slot = &mut self.slots[at];
+        slot.generation = slot.generation.wrapping_add(1);
+        let token = (at as u64) << SLOT_SHIFT | u64::from(slot.generation) << SIDE_BITS;
+        slot.conn = Some(Conn::new(token, client, front, peer));
+        self.checks.push_back((self.now + HEDGE_DELAY.as_millis() as Millis, token));
+        self.with_conn(token, Conn::start);
+    }
+
+    /// Takes one waiting client and resets it. Without this the listener would stay ready, and the worker would spin.
+    fn shed(&mut self, listening: &Listening) {
+        if self.shared.shed.fetch_add(1, Relaxed) % 1000 == 0 {
+            warn!(component = "proxy", listener = %listening.front.key, "no file descriptor left: clients are reset");
+        }
+        self.reserve = None;
+        if let Ok((client, _)) = accept_one(&listening.socket, false) {
+            reset(&client);
+        }
+        self.reserve = spare_descriptor();
+    }
+}
+
+/// Driving connections.
+impl Worker {
+    fn with_conn(&mut self, token: u64, act: impl FnOnce(&mut Conn, &mut Context<'_>) -> Next) {
+        let at = (token >> SLOT_SHIFT & SLOT_MASK) as usize;
+        let generation = (token >> SIDE_BITS) as u32;
+        let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.generation == generation) else { return };
+        let Some(conn) = &mut slot.conn else { return };
+        let mut cx = Context { epoll: &self.shared.posts[self.id].epoll, tools: &mut self.tools, now: self.now };
+        match act(conn, &mut cx) {
+            Next::Wait => return,
+            Next::Again => {
+                self.eager.push_back(token);
+                return;
+            }
+            Next::Failed if !conn.was_served() => {
+                self.shared.unserved.fetch_add(1, Relaxed);
+            }
+            Next::Closed | Next::Failed => {}
+        }
+        slot.conn = None;
+        self.free.push(at);
+        self.shared.posts[self.id].load.fetch_sub(1, Relaxed);
+    }
+
+    fn serve_eager(&mut self) {
+        for _ in 0..self.eager.len() {
+            let Some(token) = self.eager.pop_front() else { return };
+            self.with_conn(token, Conn::drive);
+        }
+    }
+
+    fn run_checks(&mut self) {
+        while let Some((due, token)) = self.checks.front().copied() {
+            if due > self.now {
+                return;
+            }
+            self.checks.pop_front();
+            let mut again = false;
+            self.with_conn(token, |conn, cx| {
+                let (next, look_again) = conn.check(cx);
+                again = look_again && matches!(next, Next::Wait | Next::Again);
+                next
+            });
+            if again {
+                self.checks.push_back((self.now + HEDGE_DELAY.as_millis() as Millis, token));
+            }
+        }
+    }
+
+    /// Endpoints left: connections that dial one do not wait for the hedge delay.
+    fn redial(&mut self) {
+        let dialing: Vec<u64> = self.checks.iter().map(|(_, token)| *token).collect();
+        for token in dialing {
+            self.with_conn(token, |conn, cx| if conn.dials_a_leaver() { conn.check(cx).0 } else { Next::Wait });
+        }
+    }
+}
+
+fn accept_one(socket: &OwnedFd, asks_who: bool) -> Result<(OwnedFd, Option<IpAddr>), Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    if !asks_who {
+        return Ok((accept_with(socket, flags)?, None));
+    }
+    let (client, from) = acceptfrom_with(socket, flags)?;
+    let address = from.and_then(|from| SocketAddr::try_from(from).ok());
+    Ok((client, address.map(|address| address.ip().to_canonical())))
+}
+
+fn spare_descriptor() -> Option<OwnedFd> {
+    open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
