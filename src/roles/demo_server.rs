@@ -30,6 +30,8 @@ use tokio::{
 
 /// How long answers in flight may take once it is told to stop.
 const FINISH: Duration = Duration::from_secs(1);
+/// How long an idle connection stays open once it is told to stop.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// How the server behaves.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -162,10 +164,15 @@ async fn connection(stream: TcpStream, facts: Arc<Facts>, stop: Drain, _busy: mp
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut serving = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    // What a client sent before it could know of the end is still answered.
+    let lingering = async {
+        stop.drained().await;
+        tokio::time::sleep(LINGER).await;
+    };
     tokio::select! {
         biased;
         _ = serving.as_mut() => return,
-        () = stop.drained() => serving.as_mut().graceful_shutdown(),
+        () = lingering => serving.as_mut().graceful_shutdown(),
     }
     // A client that went away is its own affair.
     drop(serving.await);

@@ -85,3 +85,88 @@ async fn forward(docker: &Docker, cluster: &str, since: String, sender: &mpsc::S
     }
     "the engine closed the connection".into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{CLUSTER_LABEL, EventKind};
+    use bollard::API_DEFAULT_VERSION;
+    use std::path::Path;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{UnixListener, UnixStream},
+    };
+
+    /// Reads a request and returns its path and query.
+    async fn request(stream: &mut UnixStream) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap().split(' ').nth(1).unwrap().to_owned()
+    }
+
+    /// An engine whose event streams carry one event each and break, and whose clock moves by a second per question.
+    async fn breaking_engine(listener: UnixListener, asked: mpsc::Sender<String>) {
+        for n in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let path = request(&mut stream).await;
+            let body = if path.starts_with("/info") {
+                format!("{{\"SystemTime\":\"2026-01-01T00:00:{n:02}.5Z\"}}")
+            } else {
+                let labels = format!("\"name\":\"c{n}\",\"{CLUSTER_LABEL}\":\"skiff\"");
+                format!(
+                    "{{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{{\"ID\":\"x\",\"Attributes\":{{{labels}}}}}}}\n"
+                )
+            };
+            asked.send(path).await.unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        }
+    }
+
+    fn client(path: &Path) -> Docker {
+        Docker::connect_with_unix(path.to_str().unwrap(), 10, API_DEFAULT_VERSION).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_broken_stream_is_made_again_from_a_time_before_its_resync() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine.sock");
+        let (asked_tx, mut asked) = mpsc::channel(16);
+        drop(task::spawn("engine", breaking_engine(UnixListener::bind(&path).unwrap(), asked_tx)));
+        let events = follow(client(&path), "skiff".into(), "7.000000000".into());
+        let seen: Vec<EngineEvent> = events.take(4).collect().await;
+        assert!(
+            matches!(&seen[..], [
+            EngineEvent::Resync,
+            EngineEvent::Container { name: first, kind: EventKind::Started, .. },
+            EngineEvent::Resync,
+            EngineEvent::Container { name: second, .. },
+        ] if first == "c0" && second == "c2"),
+            "{seen:?}"
+        );
+        let first = asked.recv().await.unwrap();
+        assert!(first.starts_with("/events?since=7.000000000&"), "{first}");
+        assert_eq!(asked.recv().await.unwrap(), "/info");
+        let again = asked.recv().await.unwrap();
+        assert!(again.starts_with("/events?since=1767225601.500000000&"), "{again}");
+    }
+
+    #[tokio::test]
+    async fn the_stream_waits_for_an_engine_that_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine.sock");
+        let first = UnixListener::bind(&path).unwrap();
+        let mut events = follow(client(&path), "skiff".into(), "7.0".into());
+        let (mut stream, _) = first.accept().await.unwrap();
+        request(&mut stream).await;
+        drop((first, stream));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(events.next().await, Some(EngineEvent::Resync));
+        let (asked_tx, _asked) = mpsc::channel(16);
+        drop(task::spawn("engine", breaking_engine(UnixListener::bind(&path).unwrap(), asked_tx)));
+        assert_eq!(events.next().await, Some(EngineEvent::Resync));
+        assert!(matches!(events.next().await, Some(EngineEvent::Container { .. })));
+    }
+}
