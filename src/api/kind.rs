@@ -183,6 +183,10 @@ pub trait Kind: Send + Sync + 'static {
     fn warnings(_obj: &Self::Object) -> Vec<String> {
         Vec::new()
     }
+    /// Whether replacing an object that does not exist creates it. Source: `AllowCreateOnUpdate` of the kinds' strategies.
+    fn creates_on_update() -> bool {
+        false
+    }
     /// What is wrong with a name. A `generateName` prefix is checked by [`ErasedKind::validate_name_prefix`].
     fn validate_name(name: &str) -> Vec<String> {
         names::dns1123_subdomain(name)
@@ -254,6 +258,8 @@ pub trait ErasedKind: Send + Sync {
     fn on_marked(&self, obj: &mut dyn DynObject);
     /// See [`Kind::warnings`].
     fn warnings(&self, obj: &dyn DynObject) -> Vec<String>;
+    /// See [`Kind::creates_on_update`].
+    fn creates_on_update(&self) -> bool;
     /// See [`Kind::validate_name`].
     fn validate_name(&self, name: &str) -> Vec<String>;
     /// What is wrong with a `generateName` prefix: the rules of the name, but it may end in `-`.
@@ -346,6 +352,9 @@ impl<K: Kind> ErasedKind for Erased<K> {
     }
     fn warnings(&self, obj: &dyn DynObject) -> Vec<String> {
         K::warnings(cast::<K>(obj))
+    }
+    fn creates_on_update(&self) -> bool {
+        K::creates_on_update()
     }
     fn validate_name(&self, name: &str) -> Vec<String> {
         K::validate_name(name)

@@ -413,6 +413,7 @@ mod tests {
     #[test]
     fn unknown_field_labels_are_refused() {
         let read = |kind: &dyn ErasedKind, query: &str| selection(kind, &Query::parse(query), None).unwrap_err().to_string();
+        assert_eq!(read(&Erased::<Pods>::NEW, "fieldSelector=spec.x=1"), "field label not supported: spec.x");
         assert_eq!(
             read(&Erased::<ConfigMaps>::NEW, "fieldSelector=spec.x=1"),
             "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""

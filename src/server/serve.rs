@@ -32,8 +32,9 @@ use tracing::{debug, warn};
 
 /// How long a peer has for the TLS handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// How long a peer has to send the head of a request. Source: `ReadHeaderTimeout` of kube-apiserver.
-const HEAD_MAX: Duration = Duration::from_secs(32);
+/// How long an HTTP/1 peer has to send the head of a request, the pause since the last one included. Clients keep idle connections
+/// for up to 90 s (Go, hyper); a server that closes first lets them fail.
+const HEAD_MAX: Duration = Duration::from_secs(120);
 /// How often an HTTP/2 peer is asked whether it is still there, and how long it has to answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_MAX: Duration = Duration::from_secs(15);
@@ -90,7 +91,12 @@ async fn connection(stream: TcpStream, address: SocketAddr, acceptor: TlsAccepto
     if let Err(err) = stream.set_nodelay(true) {
         debug!(component = "server", peer = %address, err = chain(&err), "cannot set TCP_NODELAY");
     }
-    match timeout(HANDSHAKE_MAX, handshake(stream, acceptor)).await {
+    let shaken = tokio::select! {
+        biased;
+        () = drain.drained() => return,
+        shaken = timeout(HANDSHAKE_MAX, handshake(stream, acceptor)) => shaken,
+    };
+    match shaken {
         Ok(Ok(Some(stream))) => talk(stream, address, state, drain).await,
         Ok(Ok(None)) => {}
         Ok(Err(err)) => debug!(component = "server", peer = %address, err = chain(&err), "TLS handshake failed"),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{
-        kinds::{config_map::ConfigMaps, pod::Pods},
+        kinds::{config_map::ConfigMaps, event::Events, pod::Pods},
         meta::ObjectKey,
         status::ApiError,
     },
@@ -27,7 +27,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, Full};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
@@ -287,6 +287,23 @@ async fn a_list_takes_the_form_that_the_client_wants() {
     assert_eq!(none.refusal(), "406 only the following media types are accepted: application/json, application/yaml");
 }
 
+#[tokio::test]
+async fn a_view_shows_what_another_kind_stores() {
+    let desk = Desk::open().await;
+    let event: Event = serde_json::from_value(json!({
+        "metadata": { "name": "e", "namespace": "default" }, "message": "hello", "reason": "R", "type": "Normal",
+        "involvedObject": { "kind": "Pod", "name": "p", "namespace": "default" },
+    }))
+    .unwrap();
+    desk.registry.api::<Events>().create(event).await.unwrap();
+    let got = desk.get("/apis/events.k8s.io/v1/namespaces/default/events/e").await.json();
+    assert_eq!(got["apiVersion"], "events.k8s.io/v1");
+    let list = desk.get("/apis/events.k8s.io/v1/events").await.json();
+    assert_eq!(list["items"][0]["apiVersion"], "events.k8s.io/v1");
+    let core = desk.get("/api/v1/events").await.json();
+    assert_eq!(core["items"][0]["message"], "hello");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_begins_with_what_is_there_and_goes_on_with_what_comes() {
     let desk = Desk::open().await;
@@ -502,6 +519,222 @@ async fn protobuf_and_server_side_apply_say_what_to_do() {
     assert!(got.refusal().contains("--server-side"));
 }
 
+fn map_body(name: &str, data: Value) -> String {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data }).to_string()
+}
+
+fn warnings(answer: &Answer) -> Vec<&str> {
+    answer.headers.get_all("warning").iter().map(|w| w.to_str().unwrap()).collect()
+}
+
+const YAML: [(&str, &str); 1] = [("content-type", "application/yaml")];
+const MERGE: [(&str, &str); 1] = [("content-type", "application/merge-patch+json")];
+const STRATEGIC: [(&str, &str); 1] = [("content-type", "application/strategic-merge-patch+json")];
+const JSON_PATCH: [(&str, &str); 1] = [("content-type", "application/json-patch+json")];
+
+#[tokio::test]
+async fn objects_are_created_from_json_and_yaml() {
+    let desk = Desk::open().await;
+    let made = desk.ask("POST", MAPS, &[], &map_body("a", json!({ "k": "v" }))).await;
+    assert_eq!((made.code, &made.json()["data"]["k"]), (201, &json!("v")), "{made:?}");
+    let again = desk.ask("POST", MAPS, &[], &map_body("a", json!({}))).await;
+    assert_eq!(again.refusal(), "409 configmaps \"a\" already exists");
+    let made = desk.ask("POST", MAPS, &YAML, "metadata:\n  generateName: b-\ndata:\n  n: \"1\"\n").await;
+    assert!(made.json()["metadata"]["name"].as_str().unwrap().starts_with("b-"), "{made:?}");
+    let dry = desk.ask("POST", &format!("{MAPS}?dryRun=All"), &[], &map_body("c", json!({}))).await;
+    assert_eq!(dry.code, 201);
+    assert_eq!(desk.get(&format!("{MAPS}/c")).await.code, 404);
+}
+
+#[tokio::test]
+async fn unknown_and_doubled_fields_are_treated_as_the_client_wants() {
+    let desk = Desk::open().await;
+    let body = r#"{"metadata":{"name":"a","name":"a"},"dta":{"k":"v"}}"#;
+    let strict = desk.ask("POST", &format!("{MAPS}?fieldValidation=Strict"), &[], body).await;
+    assert_eq!(
+        strict.refusal(),
+        "400 ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: \
+         unknown field \"dta\", duplicate field \"metadata.name\""
+    );
+    let warned = desk.ask("POST", MAPS, &[], body).await;
+    assert_eq!(warned.code, 201);
+    assert_eq!(
+        warnings(&warned),
+        [r#"299 - "unknown field \"dta\"""#, r#"299 - "duplicate field \"metadata.name\"""#]
+    );
+    let ignored = desk.ask("PUT", &format!("{MAPS}/a?fieldValidation=Ignore"), &[], body).await;
+    assert_eq!((ignored.code, warnings(&ignored).len()), (200, 0));
+    let patched = desk.ask("PATCH", &format!("{MAPS}/a?fieldValidation=Strict"), &MERGE, r#"{"dta":{}}"#).await;
+    assert_eq!(patched.code, 422);
+    let text = patched.refusal();
+    assert!(text.contains(r#" "" is invalid: patch: Invalid value: "{\"apiVersion\":\"v1\""#), "{text}");
+    assert!(text.ends_with(r#"strict decoding error: unknown field "dta""#), "{text}");
+    let bad = desk.ask("POST", &format!("{MAPS}?fieldValidation=x"), &[], body).await;
+    assert_eq!(bad.code, 422);
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_fit_are_refused_in_kubernetes_words() {
+    let desk = Desk::open().await;
+    let of = async |body: &str| desk.ask("POST", MAPS, &[], body).await.refusal();
+    assert_eq!(
+        of(r#"{"apiVersion":"apps/v1","kind":"ConfigMap"}"#).await,
+        "400 the API version in the data (apps/v1) does not match the expected API version (v1)"
+    );
+    assert_eq!(
+        of(r#"{"metadata":{"name":"a","namespace":"other"}}"#).await,
+        "400 the namespace of the provided object does not match the namespace sent on the request"
+    );
+    assert_eq!(
+        of(r#"{"metadata":{"name":"a"},"data":{"k":1}}"#).await,
+        "400 ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field \
+         ConfigMap.data of type string"
+    );
+    assert!(of("{").await.starts_with("400 the object provided is unrecognized (must be of type ConfigMap): "));
+    assert!(of(r#"{"metadata":{}}"#).await.starts_with("422 ConfigMap \"\" is invalid: metadata.name: Required value"));
+}
+
+#[tokio::test]
+async fn an_object_is_replaced_only_by_itself() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    let one = format!("{MAPS}/a");
+    let replaced = desk.ask("PUT", &one, &[], &map_body("a", json!({ "k": "v" }))).await;
+    assert_eq!((replaced.code, &replaced.json()["data"]["k"]), (200, &json!("v")));
+    for (body, want) in [
+        (map_body("b", json!({})), "400 the name of the object (b) does not match the name on the URL (a)"),
+        ("{}".to_owned(), "400 the name of the object (a based on URL) was undeterminable: name must be provided"),
+        (
+            r#"{"metadata":{"name":"a","namespace":"x"}}"#.to_owned(),
+            "400 the namespace of the object (x) does not match the namespace on the request (default)",
+        ),
+        (
+            r#"{"metadata":{"name":"a","resourceVersion":"1"}}"#.to_owned(),
+            "409 Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to \
+             the latest version and try again",
+        ),
+    ] {
+        assert_eq!(desk.ask("PUT", &one, &[], &body).await.refusal(), want);
+    }
+    let missing = desk.ask("PUT", &format!("{MAPS}/z"), &[], &map_body("z", json!({}))).await;
+    assert_eq!(missing.refusal(), "404 configmaps \"z\" not found");
+    let lease = r#"{"metadata":{"name":"l"},"spec":{"holderIdentity":"me"}}"#;
+    let url = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
+    assert_eq!(desk.ask("PUT", url, &[], lease).await.code, 201);
+}
+
+#[tokio::test]
+async fn an_object_is_patched_in_three_ways() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({ "x": "1" })).await;
+    let one = format!("{MAPS}/a");
+    let merged = desk.ask("PATCH", &one, &MERGE, r#"{"data":{"k":"v"},"metadata":{"labels":{"x":null}}}"#).await;
+    assert_eq!((merged.code, &merged.json()["data"]), (200, &json!({ "k": "v" })), "{merged:?}");
+    assert_eq!(merged.json()["metadata"]["labels"].get("x"), None);
+    let same = desk.ask("PATCH", &one, &MERGE, r#"{"data":{"k":"v"}}"#).await;
+    assert_eq!(same.json()["metadata"]["resourceVersion"], merged.json()["metadata"]["resourceVersion"]);
+    let replaced = desk.ask("PATCH", &one, &JSON_PATCH, r#"[{"op":"replace","path":"/data/k","value":"w"}]"#).await;
+    assert_eq!(replaced.json()["data"]["k"], "w");
+    let failed = desk.ask("PATCH", &one, &JSON_PATCH, r#"[{"op":"test","path":"/data/k","value":"v"}]"#).await;
+    assert_eq!(failed.refusal(), "422 the server rejected our request due to an error in our request");
+    let strategic = desk.ask("PATCH", &one, &STRATEGIC, r#"{"metadata":{"labels":{"y":"2"}}}"#).await;
+    assert_eq!(strategic.json()["metadata"]["labels"]["y"], "2");
+    let stale = desk.ask("PATCH", &one, &MERGE, r#"{"metadata":{"resourceVersion":"3"},"data":{"k":"x"}}"#).await;
+    assert_eq!(stale.code, 409);
+    let renamed = desk.ask("PATCH", &one, &MERGE, r#"{"metadata":{"name":"b"}}"#).await;
+    assert_eq!(renamed.refusal(), "422 ConfigMap \"a\" is invalid: metadata.name: Invalid value: \"b\": field is immutable");
+    assert_eq!(desk.ask("PATCH", &format!("{MAPS}/z"), &MERGE, "{}").await.code, 404);
+    assert_eq!(desk.ask("PATCH", &one, &[], "{}").await.code, 415);
+    assert_eq!(desk.ask("PATCH", &one, &MERGE, "{").await.code, 400);
+}
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+async fn deployment(desk: &Desk) {
+    let body = "metadata: {name: web}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: web}}\n  template:\n    \
+                metadata: {labels: {app: web}}\n    spec: {containers: [{name: c, image: busybox}]}\n";
+    let made = desk.ask("POST", DEPLOYMENTS, &YAML, body).await;
+    assert_eq!(made.code, 201, "{made:?}");
+}
+
+#[tokio::test]
+async fn status_and_spec_are_written_apart() {
+    let desk = Desk::open().await;
+    deployment(&desk).await;
+    let both = r#"{"spec":{"replicas":5},"status":{"replicas":9}}"#;
+    let status = desk.ask("PATCH", &format!("{DEPLOYMENTS}/web/status"), &MERGE, both).await.json();
+    assert_eq!((&status["spec"]["replicas"], &status["status"]["replicas"]), (&json!(2), &json!(9)));
+    let spec = desk.ask("PATCH", &format!("{DEPLOYMENTS}/web"), &STRATEGIC, r#"{"spec":{"replicas":5},"status":{"replicas":1}}"#).await;
+    assert_eq!((&spec.json()["spec"]["replicas"], &spec.json()["status"]["replicas"]), (&json!(5), &json!(9)));
+    assert_eq!(spec.json()["metadata"]["generation"], 2);
+    let image = r#"{"spec":{"template":{"spec":{"$setElementOrder/containers":[{"name":"c"}],"containers":[{"name":"c","image":"x"}]}}}}"#;
+    let set = desk.ask("PATCH", &format!("{DEPLOYMENTS}/web"), &STRATEGIC, image).await.json();
+    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], "x");
+    assert_eq!(desk.get(&format!("{DEPLOYMENTS}/web/status")).await.json()["kind"], "Deployment");
+}
+
+#[tokio::test]
+async fn what_scales_is_scaled_through_its_scale() {
+    let desk = Desk::open().await;
+    deployment(&desk).await;
+    let url = format!("{DEPLOYMENTS}/web/scale");
+    let scale = desk.get(&url).await.json();
+    assert_eq!((&scale["kind"], &scale["apiVersion"]), (&json!("Scale"), &json!("autoscaling/v1")));
+    assert_eq!((&scale["spec"]["replicas"], &scale["status"]["selector"]), (&json!(2), &json!("app=web")));
+    let mut wanted = scale.clone();
+    wanted["spec"]["replicas"] = json!(4);
+    // kubectl sends this without a type.
+    let put = desk.ask("PUT", &url, &[], &wanted.to_string()).await;
+    assert_eq!((put.code, &put.json()["spec"]["replicas"]), (200, &json!(4)), "{put:?}");
+    assert_eq!(desk.ask("PUT", &url, &[], &wanted.to_string()).await.code, 409, "the revision is an old one");
+    let patched = desk.ask("PATCH", &url, &MERGE, r#"{"spec":{"replicas":7}}"#).await.json();
+    assert_eq!(patched["spec"]["replicas"], 7);
+    assert_eq!(desk.get(&format!("{DEPLOYMENTS}/web")).await.json()["spec"]["replicas"], 7);
+    assert_eq!(
+        desk.ask("PATCH", &url, &MERGE, r#"{"spec":{"replicas":-1}}"#).await.refusal(),
+        "422 Scale.autoscaling \"web\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"
+    );
+    assert_eq!(desk.get("/apis/apps/v1/namespaces/default/deployments/z/scale").await.code, 404);
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once_and_evicted() {
+    let desk = Desk::open().await;
+    desk.pod("p").await;
+    let pod = "/api/v1/namespaces/default/pods/p";
+    let binding = r#"{"apiVersion":"v1","kind":"Binding","metadata":{"name":"p"},"target":{"kind":"Node","name":"n"}}"#;
+    let bound = desk.ask("POST", &format!("{pod}/binding"), &[], binding).await;
+    assert_eq!((bound.code, &bound.json()["status"]), (201, &json!("Success")), "{bound:?}");
+    assert_eq!(desk.get(pod).await.json()["spec"]["nodeName"], "n");
+    assert_eq!(
+        desk.ask("POST", &format!("{pod}/binding"), &[], binding).await.refusal(),
+        "409 Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n\""
+    );
+    let eviction = r#"{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"p"},"deleteOptions":{"gracePeriodSeconds":7}}"#;
+    assert_eq!(desk.ask("POST", &format!("{pod}/eviction"), &[], eviction).await.code, 201);
+    assert_eq!(desk.get(pod).await.json()["metadata"]["deletionGracePeriodSeconds"], 7);
+    // A pod that waits for its end is the answer to a delete of it.
+    let again = desk.ask("DELETE", pod, &[], "").await.json();
+    assert_eq!(again["kind"], "Pod");
+}
+
+#[tokio::test]
+async fn a_collection_is_deleted_by_selector() {
+    let desk = Desk::open().await;
+    for (name, app) in [("a", "x"), ("b", "y"), ("c", "x")] {
+        desk.config_map(name, json!({ "app": app })).await;
+    }
+    let body = r#"{"kind":"DeleteOptions","apiVersion":"v1","propagationPolicy":"Background"}"#;
+    let gone = desk.ask("DELETE", &format!("{MAPS}?labelSelector=app%3Dx"), &[], body).await;
+    assert_eq!((gone.code, &gone.json()["kind"]), (200, &json!("ConfigMapList")));
+    assert_eq!(gone.json()["items"].as_array().unwrap().len(), 2);
+    assert_eq!(desk.get(MAPS).await.json()["items"].as_array().unwrap().len(), 1);
+    let bad = r#"{"propagationPolicy":"Sideways"}"#;
+    assert_eq!(desk.ask("DELETE", &format!("{MAPS}/b"), &[], bad).await.code, 422);
+    let other = r#"{"preconditions":{"uid":"other"}}"#;
+    assert_eq!(desk.ask("DELETE", &format!("{MAPS}/b"), &[], other).await.code, 409);
+}
+
 /// A real listener on this machine, its CA, and a client of the administrator.
 struct Live {
     desk: Desk,
@@ -555,6 +788,7 @@ async fn the_kube_client_lists_and_watches_over_tls() {
         kube::api::WatchEvent::Added(map) => assert_eq!(map.metadata.name.as_deref(), Some("b")),
         other => panic!("{other:?}"),
     }
+    assert_eq!(maps.delete("a", &Default::default()).await.unwrap().right().unwrap().status, Some(kube::core::response::StatusSummary::Success));
     live.desk.trigger.fire();
     assert!(tokio::time::timeout(Duration::from_secs(5), live.served).await.is_ok(), "the server drains");
 }

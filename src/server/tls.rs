@@ -210,7 +210,8 @@ impl Authority<'_> {
             return Ok(found);
         }
         let issued = self.issue(wanted)?;
-        write_pair(self.dir, file, &issued)?;
+        // What a power cut takes is issued again.
+        write_pair(self.dir, file, &issued, Durable::No)?;
         Ok(issued)
     }
 
@@ -275,7 +276,7 @@ fn create_ca(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static, KeyP
     set_validity(&mut params, now, CA_YEARS);
     let cert = params.self_signed(&key)?;
     let pair = Credential { cert_pem: cert.pem(), key_pem: key.serialize_pem() };
-    write_pair(dir, "ca", &pair)?;
+    write_pair(dir, "ca", &pair, Durable::Yes)?;
     // Reading the issuer back from the certificate keeps one road for new and stored CAs.
     Ok((pair.cert_pem, Issuer::from_ca_cert_der(cert.der(), key)?))
 }
@@ -353,12 +354,19 @@ fn read_pair(dir: &Path, file: &str) -> Result<Option<Credential>, PkiError> {
     Ok(read("crt")?.zip(read("key")?).map(|(cert_pem, key_pem)| Credential { cert_pem, key_pem }))
 }
 
-fn write_pair(dir: &Path, file: &str, pair: &Credential) -> Result<(), PkiError> {
-    write_file(dir, &format!("{file}.key"), &pair.key_pem)?;
-    write_file(dir, &format!("{file}.crt"), &pair.cert_pem)
+/// Whether a file must survive a power cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    No,
 }
 
-fn write_file(dir: &Path, name: &str, text: &str) -> Result<(), PkiError> {
+fn write_pair(dir: &Path, file: &str, pair: &Credential, durable: Durable) -> Result<(), PkiError> {
+    write_file(dir, &format!("{file}.key"), &pair.key_pem, durable)?;
+    write_file(dir, &format!("{file}.crt"), &pair.cert_pem, durable)
+}
+
+fn write_file(dir: &Path, name: &str, text: &str, durable: Durable) -> Result<(), PkiError> {
     let (path, temporary) = (dir.join(name), dir.join(format!("{name}.tmp")));
     match fs::remove_file(&temporary) {
         Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &temporary, err)),
@@ -367,7 +375,7 @@ fn write_file(dir: &Path, name: &str, text: &str) -> Result<(), PkiError> {
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
-        file.sync_data()
+        if durable == Durable::Yes { file.sync_data() } else { Ok(()) }
     };
     write().map_err(|e| io("write", &temporary, e))?;
     fs::rename(&temporary, &path).map_err(|e| io("write", &path, e))

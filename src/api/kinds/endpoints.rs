@@ -50,6 +50,10 @@ impl Kind for EndpointsKind {
         errs
     }
 
+    fn creates_on_update() -> bool {
+        true
+    }
+
     fn row(obj: &Endpoints, now: Timestamp) -> Vec<Value> {
         let all: Vec<String> = obj.subsets.iter().flatten().flat_map(endpoints).collect();
         vec![table::name(&obj.metadata), table::up_to_three(&all, table::NONE), table::age(&obj.metadata, now)]

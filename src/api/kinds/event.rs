@@ -101,6 +101,10 @@ impl Kind for Events {
         ])
     }
 
+    fn creates_on_update() -> bool {
+        true
+    }
+
     fn row(obj: &Event, now: Timestamp) -> Vec<Value> {
         let micro = |t: &MicroTime| table::since(t.0, now);
         let first = match (&obj.first_timestamp, &obj.event_time) {

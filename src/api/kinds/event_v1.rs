@@ -130,6 +130,10 @@ impl Kind for EventsV1 {
         Events::selectable_fields(&core(obj))
     }
 
+    fn creates_on_update() -> bool {
+        true
+    }
+
     fn row(obj: &Event, now: Timestamp) -> Vec<Value> {
         Events::row(&core(obj), now)
     }

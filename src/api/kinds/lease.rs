@@ -62,6 +62,10 @@ impl Kind for Leases {
         errs
     }
 
+    fn creates_on_update() -> bool {
+        true
+    }
+
     fn row(obj: &Lease, now: Timestamp) -> Vec<Value> {
         let holder = obj.spec.as_ref().and_then(|s| s.holder_identity.as_deref()).unwrap_or_default();
         vec![table::name(&obj.metadata), json!(holder), table::age(&obj.metadata, now)]

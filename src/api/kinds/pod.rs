@@ -32,6 +32,9 @@ pub struct Pods;
 
 const ATTACH: Subresource =
     Subresource { name: "attach", body: Some(("", "v1", "PodAttachOptions")), verbs: &["create", "get"] };
+const BINDING: Subresource = Subresource { name: "binding", body: Some(("", "v1", "Binding")), verbs: &["create"] };
+const EVICTION: Subresource =
+    Subresource { name: "eviction", body: Some(("policy", "v1", "Eviction")), verbs: &["create"] };
 const EXEC: Subresource =
     Subresource { name: "exec", body: Some(("", "v1", "PodExecOptions")), verbs: &["create", "get"] };
 const LOG: Subresource = Subresource { name: "log", body: None, verbs: &["get"] };
@@ -53,7 +56,7 @@ impl Kind for Pods {
         categories: &["all"],
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
-        subresources: &[ATTACH, EXEC, LOG, PORT_FORWARD, STATUS],
+        subresources: &[ATTACH, BINDING, EVICTION, EXEC, LOG, PORT_FORWARD, STATUS],
         columns: &[
             Column::name(),
             Column::text("Ready", "How many containers are ready, of how many."),

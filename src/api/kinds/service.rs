@@ -147,6 +147,10 @@ impl Kind for Services {
         Fields::from([("spec.clusterIP", text(&spec.cluster_ip)), ("spec.type", text(&spec.type_))])
     }
 
+    fn creates_on_update() -> bool {
+        true
+    }
+
     fn row(obj: &Service, now: Timestamp) -> Vec<Value> {
         let spec = part(&obj.spec);
         let ip = spec.cluster_ips.iter().flatten().next().map_or(table::NONE, String::as_str);

@@ -61,7 +61,12 @@ impl Patch {
         };
         let document =
             read::parse_json(body).map_err(|err| ApiError::BadRequest(format!("error decoding patch: {err}")))?;
-        Ok(Self { form, body: document.value, duplicates: document.duplicates })
+        let mut duplicates = document.duplicates;
+        if form == Form::Json {
+            // These are fields of operations, not of the object.
+            duplicates.clear();
+        }
+        Ok(Self { form, body: document.value, duplicates })
     }
 
     /// The object after the patch.

@@ -35,8 +35,13 @@ pub(super) async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
     check_name(obj.meta(), &key)?;
     call.warnings.extend(call.kind.warnings(&*obj));
     let mut change = |_: &_| Ok(obj.clone_dyn());
-    let entry = call.registry().update(call.kind, &key, call.part(), &mut change, &writing.write).await?;
-    call.object(200, &entry)
+    match call.registry().update(call.kind, &key, call.part(), &mut change, &writing.write).await {
+        Err(ApiError::NotFound { .. }) if call.info.subresource.is_empty() && call.kind.creates_on_update() => {
+            let entry = call.registry().create(call.kind, &key.namespace, obj, &writing.write).await?;
+            call.object(201, &entry)
+        }
+        replaced => call.object(200, &*replaced?),
+    }
 }
 
 /// Refuses an object that is not the one that the path names. Source: `checkName` in rest.go.
