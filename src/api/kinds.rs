@@ -60,11 +60,13 @@ pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static dyn Er
 }
 
 /// A part of an object, or its default when the object has none.
+#[allow(clippy::ref_option, reason = "callers hold the field")]
 fn part<T: Clone + Default>(field: &Option<T>) -> Cow<'_, T> {
     field.as_ref().map_or_else(|| Cow::Owned(T::default()), Cow::Borrowed)
 }
 
 /// A text of an object; empty when the object has none.
+#[allow(clippy::ref_option, reason = "callers hold the field")]
 fn text(field: &Option<String>) -> String {
     field.clone().unwrap_or_default()
 }

@@ -54,6 +54,7 @@ impl Column {
         Self { name, kind: "integer", format: "", description, priority: 0 }
     }
     /// The same column, shown only with `-o wide`.
+    #[must_use]
     pub const fn wide(self) -> Self {
         Self { priority: 1, ..self }
     }

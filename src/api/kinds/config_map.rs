@@ -82,3 +82,42 @@ impl Kind for ConfigMaps {
         vec![table::name(&obj.metadata), json!(n), table::age(&obj.metadata, now)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, row, update_causes};
+    use expect_test::expect;
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        expect![[r#"
+            data[..]: Invalid value: "..": must not be '..'
+            data[a b]: Invalid value: "a b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+            data[ok]: Invalid value: "ok": duplicate of key present in binaryData
+            binaryData[]: Invalid value: "": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+        "#]].assert_eq(&causes::<ConfigMaps>("data: {'a b': x, ok: y, ..: z}\nbinaryData: {ok: AAAA, '': AAAA}"));
+        let big = format!("data: {{a: {}}}", "x".repeat(DATA_BYTES_MAX + 1));
+        expect![[r#"
+            : Too long: may not be more than 1048576 bytes
+        "#]]
+        .assert_eq(&causes::<ConfigMaps>(&big));
+    }
+
+    #[test]
+    fn what_is_sealed_stays() {
+        let old = "data: {a: b}\nimmutable: true";
+        assert_eq!(update_causes::<ConfigMaps>(old, old), "");
+        expect![[r#"
+            immutable: Forbidden: field is immutable when `immutable` is set
+            data: Forbidden: field is immutable when `immutable` is set
+            binaryData: Forbidden: field is immutable when `immutable` is set
+        "#]]
+        .assert_eq(&update_causes::<ConfigMaps>(old, "data: {a: c}\nbinaryData: {b: AAAA}"));
+    }
+
+    #[test]
+    fn a_row_reads_as_in_kubernetes() {
+        assert_eq!(row::<ConfigMaps>("metadata: {name: c}\ndata: {a: b}\nbinaryData: {c: AAAA}"), "c | 2 | <unknown>");
+    }
+}

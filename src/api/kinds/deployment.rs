@@ -238,3 +238,181 @@ fn number_or_percent(errs: &mut Errors, value: &IntOrString, path: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created, created_yaml, row, update_causes};
+    use expect_test::expect;
+
+    const WEB: &str = "
+metadata: {name: web, namespace: default}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: 'nginx:1.27', ports: [{containerPort: 80}]}]}
+";
+
+    #[test]
+    fn a_small_deployment_is_filled_in() {
+        expect![[r#"
+            apiVersion: apps/v1
+            kind: Deployment
+            metadata:
+              name: web
+              namespace: default
+            spec:
+              progressDeadlineSeconds: 600
+              replicas: 1
+              revisionHistoryLimit: 10
+              selector:
+                matchLabels:
+                  app: web
+              strategy:
+                rollingUpdate:
+                  maxSurge: 25%
+                  maxUnavailable: 25%
+                type: RollingUpdate
+              template:
+                metadata:
+                  labels:
+                    app: web
+                spec:
+                  containers:
+                  - image: nginx:1.27
+                    imagePullPolicy: IfNotPresent
+                    name: web
+                    ports:
+                    - containerPort: 80
+                      protocol: TCP
+                    resources: {}
+                    terminationMessagePath: /dev/termination-log
+                    terminationMessagePolicy: File
+                  dnsPolicy: ClusterFirst
+                  restartPolicy: Always
+                  schedulerName: default-scheduler
+                  securityContext: {}
+                  terminationGracePeriodSeconds: 30
+            status: {}
+        "#]]
+        .assert_eq(&created_yaml::<Deployments>(WEB));
+    }
+
+    #[test]
+    fn a_right_deployment_has_no_causes() {
+        assert_eq!(causes::<Deployments>(WEB), "");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_named_at_once() {
+        let wrong = "
+metadata: {name: web}
+spec:
+  replicas: -1
+  minReadySeconds: 700
+  revisionHistoryLimit: -2
+  selector: {matchLabels: {app: web, 'bad key!': x}}
+  strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}
+  template:
+    metadata: {labels: {app: other}}
+    spec: {restartPolicy: Never, activeDeadlineSeconds: 3, containers: []}
+";
+        expect![[r#"
+            spec.replicas: Invalid value: -1: must be greater than or equal to 0
+            spec.selector.matchLabels: Invalid value: "bad key!": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.selector: Invalid value: {"matchLabels":{"app":"web","bad key!":"x"}}: invalid label selector
+            spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0
+            spec.revisionHistoryLimit: Invalid value: -2: must be greater than or equal to 0
+            spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds
+        "#]].assert_eq(&causes::<Deployments>(wrong));
+        expect![[r#"
+            spec.selector: Required value
+            spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`
+            spec.template.spec.containers: Required value
+        "#]]
+        .assert_eq(&causes::<Deployments>("metadata: {name: web}"));
+    }
+
+    #[test]
+    fn a_strategy_is_checked() {
+        let with = |strategy: &str| causes::<Deployments>(&format!("{WEB}  strategy: {strategy}\n"));
+        assert_eq!(with("{type: Recreate}"), "");
+        assert_eq!(with("{rollingUpdate: {maxSurge: 1, maxUnavailable: '0%'}}"), "");
+        expect![[r#"
+            spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'
+        "#]]
+        .assert_eq(&with("{type: Recreate, rollingUpdate: {maxSurge: 1}}"));
+        expect![[r#"
+            spec.strategy.rollingUpdate.maxSurge: Invalid value: "a lot": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')
+            spec.strategy.rollingUpdate.maxUnavailable: Invalid value: "101%": must not be greater than 100%
+        "#]].assert_eq(&with("{rollingUpdate: {maxSurge: a lot, maxUnavailable: '101%'}}"));
+        expect![[r#"
+            spec.strategy.rollingUpdate.maxUnavailable: Invalid value: "5.5%": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')
+            spec.strategy.rollingUpdate.maxSurge: Invalid value: -1: must be greater than or equal to 0
+        "#]].assert_eq(&with("{rollingUpdate: {maxSurge: -1, maxUnavailable: 5.5%}}"));
+        expect![[r#"
+            spec.strategy.type: Unsupported value: "Sideways": supported values: "Recreate", "RollingUpdate"
+        "#]]
+        .assert_eq(&with("{type: Sideways}"));
+    }
+
+    #[test]
+    fn the_selector_stays() {
+        let other = WEB.replace("app: web", "app: shop");
+        expect![[r#"
+            spec.selector: Invalid value: {"matchLabels":{"app":"shop"}}: field is immutable
+        "#]]
+        .assert_eq(&update_causes::<Deployments>(WEB, &other));
+        assert_eq!(update_causes::<Deployments>(WEB, &WEB.replace("nginx:1.27", "nginx:1.28")), "");
+    }
+
+    #[test]
+    fn the_generation_follows_spec_and_foreign_annotations() {
+        let old = created::<Deployments>(WEB);
+        let annotated = |key: &str| {
+            let mut new = old.clone();
+            new.metadata.annotations = Some([(key.to_owned(), "2".to_owned())].into());
+            new
+        };
+        assert!(Deployments::same_spec(&annotated(REVISION_ANNOTATION), &old));
+        assert!(!Deployments::same_spec(&annotated("a"), &old));
+        let mut scaled = old.clone();
+        Deployments::set_scale(&mut scaled, 3);
+        assert!(!Deployments::same_spec(&scaled, &old));
+    }
+
+    #[test]
+    fn it_scales() {
+        let mut web = created::<Deployments>(WEB);
+        Deployments::set_scale(&mut web, 3);
+        let view = ScaleView { spec_replicas: 3, status_replicas: 0, selector: "app=web".into() };
+        assert_eq!(Deployments::scale(&web), Some(view));
+    }
+
+    #[test]
+    fn a_status_write_keeps_the_spec_and_counts_add_up() {
+        let old = created::<Deployments>(WEB);
+        let mut new = old.clone();
+        new.spec.replicas = Some(9);
+        let status = "{replicas: 1, updatedReplicas: 2, readyReplicas: -1, availableReplicas: 1}";
+        new.status = Some(serde_yaml::from_str(status).unwrap());
+        Deployments::prepare_status(&mut new, &old);
+        assert_eq!(new.spec, old.spec);
+        let wrong: Vec<String> = Deployments::validate_status(&new, &old).iter().map(ToString::to_string).collect();
+        expect![[r#"
+            status.readyReplicas: Invalid value: -1: must be greater than or equal to 0
+            status.updatedReplicas: Invalid value: 2: cannot be greater than status.replicas
+            status.availableReplicas: Invalid value: 1: cannot be greater than readyReplicas"#]]
+        .assert_eq(&wrong.join("\n"));
+    }
+
+    #[test]
+    fn a_row_reads_as_in_kubernetes() {
+        let status = "status: {replicas: 3, readyReplicas: 2, updatedReplicas: 3, availableReplicas: 1}";
+        let web = WEB.replace("default}", "default, creationTimestamp: '2026-03-01T11:55:00Z'}");
+        let web = web.replace("spec:\n  selector", "spec:\n  replicas: 3\n  selector");
+        expect!["web | 2/3 | 3 | 1 | 5m | web | nginx:1.27 | app=web"]
+            .assert_eq(&row::<Deployments>(&format!("{web}{status}")));
+    }
+}

@@ -175,3 +175,86 @@ fn validate_ports(errs: &mut Errors, ports: &[EndpointPort]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created_yaml, row, update_causes};
+    use expect_test::expect;
+
+    const WEB: &str = "
+metadata: {name: web-1}
+addressType: IPv4
+endpoints: [{addresses: [10.244.0.2], conditions: {ready: true}}]
+ports: [{port: 80}]
+";
+
+    #[test]
+    fn ports_are_filled_in() {
+        expect![[r#"
+            apiVersion: discovery.k8s.io/v1
+            kind: EndpointSlice
+            addressType: IPv4
+            endpoints:
+            - addresses:
+              - 10.244.0.2
+              conditions:
+                ready: true
+            metadata:
+              name: web-1
+            ports:
+            - name: ''
+              port: 80
+              protocol: TCP
+        "#]]
+        .assert_eq(&created_yaml::<EndpointSlices>(WEB));
+        assert_eq!(causes::<EndpointSlices>(WEB), "");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let wrong = "
+addressType: IPv4
+endpoints: [{addresses: []}, {addresses: ['::1', 127.0.0.1], hostname: A, nodeName: B}]
+ports: [{port: 99999, name: A}, {name: b, protocol: X}, {name: b, appProtocol: 'a b'}]
+";
+        expect![[r#"
+            endpoints[0].addresses: Required value: must contain at least 1 address
+            endpoints[1].addresses[0]: Invalid value: "::1": must be a valid IPv4 address
+            endpoints[1].addresses[1]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)
+            endpoints[1].nodeName: Invalid value: "B": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            endpoints[1].hostname: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            ports[0].name: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            ports[0].port: Invalid value: 99999: must be between 1 and 65535, inclusive
+            ports[1].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP"
+            ports[2].name: Duplicate value: "b"
+            ports[2].appProtocol: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+        "#]].assert_eq(&causes::<EndpointSlices>(wrong));
+        expect![[r#"
+            endpoints[0].addresses[0]: Invalid value: "host": should be a domain with at least two segments separated by dots
+        "#]].assert_eq(&causes::<EndpointSlices>("addressType: FQDN\nendpoints: [{addresses: [host]}]"));
+        expect![[r#"
+            addressType: Required value
+        "#]]
+        .assert_eq(&causes::<EndpointSlices>("metadata: {name: a}"));
+        expect![[r#"
+            addressType: Invalid value: "IPv6": field is immutable
+        "#]]
+        .assert_eq(&update_causes::<EndpointSlices>(WEB, "addressType: IPv6\nendpoints: []"));
+    }
+
+    #[test]
+    fn rows_read_as_in_kubernetes() {
+        expect!["web-1 | IPv4 | 80 | 10.244.0.2 | <unknown>"].assert_eq(&row::<EndpointSlices>(WEB));
+        let many = "
+metadata: {name: many}
+addressType: IPv4
+endpoints: [{addresses: [a, b]}, {addresses: [c]}, {addresses: [d]}]
+ports: [{port: 1}, {name: n}, {}, {port: 4}, {port: 5}]
+";
+        expect!["many | IPv4 | 1,n,* + 2 more... | a,b,c + 1 more... | <unknown>"]
+            .assert_eq(&row::<EndpointSlices>(many));
+        expect!["none | IPv4 | <unset> | <unset> | <unknown>"]
+            .assert_eq(&row::<EndpointSlices>("metadata: {name: none}\naddressType: IPv4"));
+    }
+}

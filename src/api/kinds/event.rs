@@ -111,15 +111,12 @@ impl Kind for Events {
             (Some(time), _) => table::since(time.0, now),
             (None, time) => time.as_ref().map_or_else(|| table::UNKNOWN.to_owned(), micro),
         };
-        let (last, count) = match &obj.series {
-            Some(series) => {
-                let last = series.last_observed_time.as_ref().map_or_else(|| table::UNKNOWN.to_owned(), micro);
-                (last, series.count.unwrap_or(0))
-            }
-            None => {
-                let last = obj.last_timestamp.as_ref().map_or_else(|| first.clone(), |t| table::since(t.0, now));
-                (last, obj.count.filter(|n| *n != 0).unwrap_or(1))
-            }
+        let (last, count) = if let Some(series) = &obj.series {
+            let last = series.last_observed_time.as_ref().map_or_else(|| table::UNKNOWN.to_owned(), micro);
+            (last, series.count.unwrap_or(0))
+        } else {
+            let last = obj.last_timestamp.as_ref().map_or_else(|| first.clone(), |t| table::since(t.0, now));
+            (last, obj.count.filter(|n| *n != 0).unwrap_or(1))
         };
         vec![
             json!(last),
@@ -200,4 +197,91 @@ fn validate_new_style(errs: &mut Errors, obj: &Event) {
 
 fn too_long(field: &str, max: usize) -> FieldError {
     FieldError::invalid(field, "", format!("can have at most {max} characters"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created, row};
+    use expect_test::expect;
+
+    #[test]
+    fn an_event_is_where_its_object_is() {
+        let event = |namespace: &str, of: &str| {
+            causes::<Events>(&format!("metadata: {{namespace: '{namespace}'}}\ninvolvedObject: {{namespace: '{of}'}}"))
+        };
+        assert_eq!(event("team", "team"), "");
+        assert_eq!(event("default", ""), "");
+        expect![[r#"
+            involvedObject.namespace: Invalid value: "other": does not match event.namespace
+        "#]]
+        .assert_eq(&event("team", "other"));
+        expect![[r#"
+            involvedObject.namespace: Invalid value: "": does not match event.namespace
+        "#]]
+        .assert_eq(&event("team", ""));
+    }
+
+    #[test]
+    fn a_newer_event_says_more() {
+        let event = "metadata: {namespace: team}\neventTime: '2026-03-01T11:59:00.000000Z'\n";
+        expect![[r#"
+            involvedObject.namespace: Invalid value: "": does not match event.namespace
+            reportingController: Required value
+            reportingController: Invalid value: "": name part must be non-empty
+            reportingController: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            reportingInstance: Required value
+            action: Required value
+            reason: Required value
+        "#]].assert_eq(&causes::<Events>(event));
+        let long = format!(
+            "{event}action: {a}\nreason: {a}\nreportingInstance: {a}\nmessage: {m}\nreportingComponent: a.b/c\ninvolvedObject: {{namespace: team}}",
+            a = "a".repeat(129),
+            m = "m".repeat(1025)
+        );
+        expect![[r#"
+            reportingInstance: Invalid value: "": can have at most 128 characters
+            action: Invalid value: "": can have at most 128 characters
+            reason: Invalid value: "": can have at most 128 characters
+            message: Invalid value: "": can have at most 1024 characters
+        "#]]
+        .assert_eq(&causes::<Events>(&long));
+    }
+
+    #[test]
+    fn the_source_is_selectable_by_either_name() {
+        let fields = |yaml: &str| Events::selectable_fields(&created::<Events>(yaml));
+        assert_eq!(fields("source: {component: kubelet}")["source"], "kubelet");
+        assert_eq!(fields("reportingComponent: kubelet")["source"], "kubelet");
+    }
+
+    #[test]
+    fn rows_read_as_in_kubernetes() {
+        let event = "
+metadata: {name: web.1}
+involvedObject: {kind: Pod, name: web, fieldPath: 'spec.containers{c}'}
+type: Normal
+reason: Started
+message: ' started it '
+source: {component: kubelet, host: skiff}
+firstTimestamp: '2026-03-01T11:00:00Z'
+lastTimestamp: '2026-03-01T11:59:30Z'
+count: 3
+";
+        expect![
+            "30s | Normal | Started | pod/web | spec.containers{c} | kubelet, skiff | started it | 60m | 3 | web.1"
+        ]
+        .assert_eq(&row::<Events>(event));
+        let newer = "
+metadata: {name: web.2}
+involvedObject: {kind: Node}
+reportingComponent: a.b/c
+reportingInstance: c-1
+eventTime: '2026-03-01T11:00:00.000000Z'
+series: {count: 7, lastObservedTime: '2026-03-01T11:59:59.000000Z'}
+";
+        expect!["1s |  |  | node |  | a.b/c, c-1 |  | 60m | 7 | web.2"].assert_eq(&row::<Events>(newer));
+        expect!["<unknown> |  |  |  |  |  |  | <unknown> | 1 | bare"]
+            .assert_eq(&row::<Events>("metadata: {name: bare}"));
+    }
 }

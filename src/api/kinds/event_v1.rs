@@ -165,3 +165,73 @@ fn validate_series(errs: &mut Errors, obj: &Event) {
         errs.push(FieldError::invalid("series.count", "", "should be at least 2"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{
+        kind::{Erased, ErasedKind as _, read_stored},
+        kinds::testing::{causes, created, read, row},
+    };
+    use expect_test::expect;
+
+    const EVENT: &str = "
+apiVersion: events.k8s.io/v1
+kind: Event
+metadata: {name: web.1, namespace: team}
+eventTime: '2026-03-01T11:59:00.000000Z'
+reportingController: a.b/c
+reportingInstance: c-1
+action: Starting
+reason: Started
+type: Normal
+note: it started
+regarding: {kind: Pod, name: web, namespace: team}
+";
+
+    #[test]
+    fn both_kinds_show_the_same_stored_event() {
+        let event = read::<EventsV1>(EVENT);
+        let stored = Erased::<EventsV1>::NEW.stored_bytes(&event);
+        let core = read_stored::<Events>(&stored).unwrap();
+        expect![[r#"
+            apiVersion: v1
+            kind: Event
+            action: Starting
+            eventTime: 2026-03-01T11:59:00.000000Z
+            involvedObject:
+              kind: Pod
+              name: web
+              namespace: team
+            message: it started
+            metadata:
+              name: web.1
+              namespace: team
+            reason: Started
+            reportingComponent: a.b/c
+            reportingInstance: c-1
+            type: Normal
+        "#]]
+        .assert_eq(&serde_yaml::to_string(&core).unwrap());
+        assert_eq!(read_stored::<EventsV1>(&stored).unwrap(), event);
+        assert_eq!(EventsV1::selectable_fields(&event), Events::selectable_fields(&core));
+        assert_eq!(row::<EventsV1>(EVENT), row::<Events>(&serde_yaml::to_string(&core).unwrap()));
+    }
+
+    #[test]
+    fn the_newer_kind_is_stricter() {
+        assert_eq!(causes::<EventsV1>(EVENT), "");
+        let wrong = "metadata: {namespace: team}\ntype: Odd\ndeprecatedCount: 2\nregarding: {namespace: team}\nseries: {count: 1, lastObservedTime: '2026-03-01T11:59:00.000000Z'}";
+        expect![[r#"
+            series.count: Invalid value: "": should be at least 2
+            eventTime: Required value
+            type: Invalid value: "": has invalid value: Odd
+            count: Invalid value: "": needs to be unset
+        "#]]
+        .assert_eq(&causes::<EventsV1>(wrong));
+        let (old, mut new) = (created::<EventsV1>(EVENT), created::<EventsV1>(EVENT));
+        new.note = Some("another".into());
+        expect![[r#"message: Invalid value: "another": field is immutable"#]]
+            .assert_eq(&EventsV1::validate_update(&new, &old)[0].to_string());
+    }
+}

@@ -71,3 +71,31 @@ impl Kind for Leases {
         vec![table::name(&obj.metadata), json!(holder), table::age(&obj.metadata, now)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, row};
+    use expect_test::expect;
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let wrong = "spec: {leaseDurationSeconds: 0, leaseTransitions: -1, strategy: Mine, preferredHolder: me}";
+        expect![[r#"
+            spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0
+            spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0
+            spec.strategy.strategy: Unsupported value: "Mine": supported values: "OldestEmulationVersion"
+        "#]]
+        .assert_eq(&causes::<Leases>(wrong));
+        expect![[r#"
+            spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined
+        "#]]
+        .assert_eq(&causes::<Leases>("spec: {preferredHolder: me}"));
+        assert_eq!(causes::<Leases>("spec: {leaseDurationSeconds: 40}"), "");
+    }
+
+    #[test]
+    fn a_row_reads_as_in_kubernetes() {
+        assert_eq!(row::<Leases>("metadata: {name: l}\nspec: {holderIdentity: me}"), "l | me | <unknown>");
+    }
+}

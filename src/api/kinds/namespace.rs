@@ -86,10 +86,10 @@ impl Kind for Namespaces {
     }
 
     fn validate_status(new: &Namespace, _old: &Namespace) -> Errors {
-        let is_marked = new.metadata.deletion_timestamp.is_some();
-        let (wanted, why) = match is_marked {
-            false => ("Active", "may only be 'Active' if `deletionTimestamp` is empty"),
-            true => ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+        let (wanted, why) = if new.metadata.deletion_timestamp.is_some() {
+            ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty")
+        } else {
+            ("Active", "may only be 'Active' if `deletionTimestamp` is empty")
         };
         let given = phase(new);
         if given == wanted { Errors::new() } else { vec![FieldError::invalid("status.Phase", given, why)] }
@@ -141,4 +141,64 @@ fn finalizers(obj: &Namespace) -> &[String] {
 
 fn phase(obj: &Namespace) -> &str {
     obj.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created, created_yaml, row};
+    use expect_test::expect;
+
+    #[test]
+    fn a_namespace_gets_its_label_and_finalizer() {
+        expect![[r#"
+            apiVersion: v1
+            kind: Namespace
+            metadata:
+              labels:
+                kubernetes.io/metadata.name: team
+              name: team
+            spec:
+              finalizers:
+              - a.b/c
+              - kubernetes
+            status:
+              phase: Active
+        "#]]
+        .assert_eq(&created_yaml::<Namespaces>("metadata: {name: team}\nspec: {finalizers: [a.b/c]}"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        expect![[r#"
+            spec.finalizers: Invalid value: "other": name is neither a standard finalizer name nor is it fully qualified
+        "#]]
+        .assert_eq(&causes::<Namespaces>("metadata: {name: team}\nspec: {finalizers: [other]}"));
+        assert_eq!(Namespaces::validate_name("a.b"), ["must not contain dots"]);
+    }
+
+    #[test]
+    fn finalizers_stay_until_the_namespace_is_marked() {
+        let mut old = created::<Namespaces>("metadata: {name: team}");
+        let mut new = old.clone();
+        new.spec = None;
+        Namespaces::prepare_update(&mut new, &old);
+        assert!(Namespaces::blocks_removal(&new));
+        old.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        Namespaces::on_marked(&mut old);
+        let mut new = old.clone();
+        new.spec = None;
+        Namespaces::prepare_update(&mut new, &old);
+        assert!(!Namespaces::blocks_removal(&new));
+        assert_eq!(Namespaces::validate_status(&old, &old), []);
+        new.status = None;
+        assert_eq!(Namespaces::validate_status(&new, &old).len(), 1);
+    }
+
+    #[test]
+    fn a_row_reads_as_in_kubernetes() {
+        let team = "metadata: {name: team, creationTimestamp: '2026-02-28T12:00:00Z'}\nstatus: {phase: Active}";
+        expect!["team | Active | 24h"].assert_eq(&row::<Namespaces>(team));
+    }
 }

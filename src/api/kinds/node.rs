@@ -200,3 +200,67 @@ fn check_set_once(errs: &mut Errors, new: &NodeSpec, old: &NodeSpec) {
         errs.push(FieldError::forbidden("spec.providerID", why));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created, row, update_causes};
+    use expect_test::expect;
+
+    #[test]
+    fn all_that_is_there_may_be_used_unless_said() {
+        let node = created::<Nodes>("metadata: {name: n}\nstatus: {capacity: {cpu: 2000m, memory: 1024Mi}}");
+        let allocatable = node.status.unwrap().allocatable.unwrap();
+        assert_eq!((allocatable["cpu"].0.as_str(), allocatable["memory"].0.as_str()), ("2", "1Gi"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let wrong = "
+metadata: {name: n}
+spec:
+  podCIDRs: [10.0.0.0/99]
+  taints: [{key: '', effect: NoSchedule}, {key: a, effect: Never, value: 'x y'}, {key: a, effect: Never}]
+status: {capacity: {cpu: -1, memory: much}}
+";
+        expect![[r#"
+            metadata.taints[0].key: Invalid value: "": name part must be non-empty
+            metadata.taints[0].key: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            metadata.taints[1].value: Invalid value: "x y": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
+            metadata.taints[1].effect: Unsupported value: "Never": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"
+            metadata.taints[2].effect: Unsupported value: "Never": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"
+            metadata.taints[2]: Duplicate value: {"effect":"Never","key":"a"}: taints must be unique by key and effect pair
+            status.capacity.cpu: Invalid value: "-1": must be greater than or equal to 0
+            status.capacity.memory: Invalid value: "much": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
+            status.allocatable.cpu: Invalid value: "-1": must be greater than or equal to 0
+            status.allocatable.memory: Invalid value: "much": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
+            spec.podCIDRs[0]: Invalid value: "10.0.0.0/99": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)
+        "#]].assert_eq(&causes::<Nodes>(wrong));
+        let old = "metadata: {name: n}\nspec: {podCIDRs: [10.0.0.0/24], providerID: a}";
+        expect![[r#"
+            spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid
+            spec.providerID: Forbidden: node updates may not change providerID except from "" to valid
+        "#]]
+        .assert_eq(&update_causes::<Nodes>(old, "metadata: {name: n}"));
+    }
+
+    #[test]
+    fn a_row_reads_as_in_kubernetes() {
+        let node = "
+metadata:
+  name: skiff
+  creationTimestamp: '2026-03-01T09:00:00Z'
+  labels: {node-role.kubernetes.io/worker: '', node-role.kubernetes.io/control-plane: '', kubernetes.io/role: edge}
+spec: {unschedulable: true}
+status:
+  conditions: [{type: MemoryPressure, status: 'False'}, {type: Ready, status: 'True'}]
+  addresses: [{type: Hostname, address: h}, {type: InternalIP, address: 10.0.0.1}]
+  nodeInfo: {kubeletVersion: v1.37.0, osImage: Debian, kernelVersion: 6.1, containerRuntimeVersion: 'docker://20.10.24'}
+";
+        expect!["skiff | Ready,SchedulingDisabled | control-plane,edge,worker | 3h | v1.37.0 | 10.0.0.1 | <none> | Debian | 6.1 | docker://20.10.24"].assert_eq(&row::<Nodes>(node));
+        expect!["bare | Unknown | <none> | <unknown> |  | <none> | <none> | <unknown> | <unknown> | <unknown>"]
+            .assert_eq(&row::<Nodes>("metadata: {name: bare}"));
+        let lost = "metadata: {name: lost}\nstatus: {conditions: [{type: Ready, status: Unknown}]}";
+        assert!(row::<Nodes>(lost).starts_with("lost | NotReady | <none>"));
+    }
+}

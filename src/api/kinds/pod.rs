@@ -41,6 +41,8 @@ const LOG: Subresource = Subresource { name: "log", body: None, verbs: &["get"] 
 const PORT_FORWARD: Subresource =
     Subresource { name: "portforward", body: Some(("", "v1", "PodPortForwardOptions")), verbs: &["create", "get"] };
 
+/// The annotation that says how dear a pod is to its ReplicaSet: those with the lower cost go first.
+pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// How long a pod stays on a node that is not ready or not reachable, unless it says otherwise.
 const TOLERATION_SECS: i64 = 300;
 
@@ -102,6 +104,7 @@ impl Kind for Pods {
             );
             errs.push(FieldError::forbidden("spec.priority", why));
         }
+        validate_deletion_cost(&mut errs, obj);
         errs
     }
 
@@ -224,6 +227,15 @@ fn priority_of(class: Option<&str>) -> i32 {
     }
 }
 
+/// The order in which a ReplicaSet gives pods up is a number. Source: `ValidatePodSpecificAnnotations`.
+fn validate_deletion_cost(errs: &mut Errors, obj: &Pod) {
+    let cost = obj.metadata.annotations.as_ref().and_then(|a| a.get(DELETION_COST_ANNOTATION));
+    if let Some(cost) = cost.filter(|c| c.parse::<i32>().is_err()) {
+        let at = format!("metadata.annotations[{DELETION_COST_ANNOTATION}]");
+        errs.push(FieldError::invalid(at, cost, "must be a 32bit integer"));
+    }
+}
+
 /// Source: `ValidatePodStatusUpdate`.
 fn validate_status(errs: &mut Errors, new: &PodStatus, old: &PodStatus, spec: &PodSpec) {
     for (i, condition) in new.conditions.iter().flatten().enumerate() {
@@ -252,10 +264,9 @@ fn validate_status(errs: &mut Errors, new: &PodStatus, old: &PodStatus, spec: &P
     for (i, ip) in new.host_ips.iter().flatten().enumerate() {
         check::ip(errs, &format!("status.hostIPs[{i}]"), &ip.ip);
     }
-    if let Some(first) = new.host_ips.iter().flatten().next() {
-        if new.host_ip.as_ref() != Some(&first.ip) {
-            errs.push(FieldError::invalid("status.hostIPs[0].ip", &first.ip, "must be equal to `hostIP`"));
-        }
+    let first = new.host_ips.iter().flatten().next().map(|ip| &ip.ip);
+    if let Some(first) = first.filter(|ip| new.host_ip.as_ref() != Some(*ip)) {
+        errs.push(FieldError::invalid("status.hostIPs[0].ip", first, "must be equal to `hostIP`"));
     }
 }
 
@@ -272,5 +283,296 @@ fn validate_transitions(errs: &mut Errors, path: &str, new: &[ContainerStatus], 
             let why = "may not be transitioned to non-terminated state";
             errs.push(FieldError::forbidden(format!("{path}[{i}].state"), why));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created, created_yaml, lines, update_causes};
+    use expect_test::expect;
+
+    const WEB: &str = "
+metadata: {name: web, namespace: default}
+spec: {containers: [{name: web, image: nginx}]}
+";
+
+    #[test]
+    fn a_small_pod_is_filled_in() {
+        expect![[r#"
+            apiVersion: v1
+            kind: Pod
+            metadata:
+              name: web
+              namespace: default
+            spec:
+              containers:
+              - image: nginx
+                imagePullPolicy: Always
+                name: web
+                resources: {}
+                terminationMessagePath: /dev/termination-log
+                terminationMessagePolicy: File
+              dnsPolicy: ClusterFirst
+              enableServiceLinks: true
+              preemptionPolicy: PreemptLowerPriority
+              priority: 0
+              restartPolicy: Always
+              schedulerName: default-scheduler
+              securityContext: {}
+              terminationGracePeriodSeconds: 30
+              tolerations:
+              - effect: NoExecute
+                key: node.kubernetes.io/not-ready
+                operator: Exists
+                tolerationSeconds: 300
+              - effect: NoExecute
+                key: node.kubernetes.io/unreachable
+                operator: Exists
+                tolerationSeconds: 300
+            status:
+              phase: Pending
+              qosClass: BestEffort
+        "#]]
+        .assert_eq(&created_yaml::<Pods>(WEB));
+        assert_eq!(causes::<Pods>(WEB), "");
+    }
+
+    #[test]
+    fn a_pod_is_filled_in_down_to_its_handlers() {
+        let pod = "
+spec:
+  hostNetwork: true
+  serviceAccount: robot
+  tolerations: [{key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute}]
+  volumes: [{name: a}, {name: b, emptyDir: {medium: Memory, sizeLimit: 1024Ki}}]
+  initContainers: [{name: i, image: 'busybox:1', resources: {limits: {memory: 0.5Gi}}}]
+  containers:
+  - name: web
+    image: 'nginx:latest'
+    ports: [{containerPort: 80}]
+    env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: B, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}]
+    resources: {limits: {cpu: 1500m, memory: 128Mi}, requests: {cpu: 0.0001}}
+    livenessProbe: {httpGet: {port: 80}}
+    readinessProbe: {exec: {command: [true]}, periodSeconds: 3, successThreshold: 2}
+    lifecycle: {preStop: {httpGet: {port: 80, path: /bye}}}
+";
+        expect![[r#"
+            apiVersion: v1
+            kind: Pod
+            metadata: {}
+            spec:
+              containers:
+              - env:
+                - name: A
+                  valueFrom:
+                    fieldRef:
+                      apiVersion: v1
+                      fieldPath: metadata.name
+                - name: B
+                  valueFrom:
+                    resourceFieldRef:
+                      divisor: '0'
+                      resource: limits.cpu
+                image: nginx:latest
+                imagePullPolicy: Always
+                lifecycle:
+                  preStop:
+                    httpGet:
+                      path: /bye
+                      port: 80
+                      scheme: HTTP
+                livenessProbe:
+                  failureThreshold: 3
+                  httpGet:
+                    path: /
+                    port: 80
+                    scheme: HTTP
+                  periodSeconds: 10
+                  successThreshold: 1
+                  timeoutSeconds: 1
+                name: web
+                ports:
+                - containerPort: 80
+                  hostPort: 80
+                  protocol: TCP
+                readinessProbe:
+                  exec:
+                    command:
+                    - 'true'
+                  failureThreshold: 3
+                  periodSeconds: 3
+                  successThreshold: 2
+                  timeoutSeconds: 1
+                resources:
+                  limits:
+                    cpu: 1500m
+                    memory: 128Mi
+                  requests:
+                    cpu: 1m
+                    memory: 128Mi
+                terminationMessagePath: /dev/termination-log
+                terminationMessagePolicy: File
+              dnsPolicy: ClusterFirst
+              enableServiceLinks: true
+              hostNetwork: true
+              initContainers:
+              - image: busybox:1
+                imagePullPolicy: IfNotPresent
+                name: i
+                resources:
+                  limits:
+                    memory: 512Mi
+                  requests:
+                    memory: 512Mi
+                terminationMessagePath: /dev/termination-log
+                terminationMessagePolicy: File
+              preemptionPolicy: PreemptLowerPriority
+              priority: 0
+              restartPolicy: Always
+              schedulerName: default-scheduler
+              securityContext: {}
+              serviceAccount: robot
+              serviceAccountName: robot
+              terminationGracePeriodSeconds: 30
+              tolerations:
+              - effect: NoExecute
+                key: node.kubernetes.io/not-ready
+                operator: Exists
+              - effect: NoExecute
+                key: node.kubernetes.io/unreachable
+                operator: Exists
+                tolerationSeconds: 300
+              volumes:
+              - emptyDir: {}
+                name: a
+              - emptyDir:
+                  medium: Memory
+                  sizeLimit: 1Mi
+                name: b
+            status:
+              phase: Pending
+              qosClass: Burstable
+        "#]]
+        .assert_eq(&created_yaml::<Pods>(pod));
+        assert_eq!(causes::<Pods>(pod), "");
+    }
+
+    #[test]
+    fn only_some_of_a_spec_may_change() {
+        let change = |from: &str, to: &str| update_causes::<Pods>(WEB, &WEB.replace(from, to));
+        assert_eq!(change("nginx", "'nginx:latest'"), "");
+        assert_eq!(change("{containers", "{nodeName: skiff, containers"), "", "the scheduler may set the node");
+        assert_eq!(change("{containers", "{activeDeadlineSeconds: 5, containers"), "");
+        let more = "{tolerations: [{operator: Exists}, {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, \
+             tolerationSeconds: 5}, {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute}], containers";
+        assert_eq!(change("{containers", more), "");
+        expect![[r#"
+            spec.containers[0].image: Invalid value: " nginx": must not have leading or trailing whitespace
+        "#]]
+        .assert_eq(&change("nginx", "' nginx'"));
+        expect![[r#"
+            spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+            - spec.containers[0].name: "web"
+            + spec.containers[0].name: "other"
+        "#]].assert_eq(&change("name: web, image", "name: other, image"));
+        expect![[r#"
+            spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+            + spec.hostIPC: true
+            - spec.terminationGracePeriodSeconds: 30
+            + spec.terminationGracePeriodSeconds: 1
+        "#]].assert_eq(&change("{containers", "{terminationGracePeriodSeconds: 1, hostIPC: true, containers"));
+        expect![[r#"
+            spec.containers: Forbidden: pod updates may not add or remove containers
+        "#]]
+        .assert_eq(&change("image: nginx}", "image: nginx}, {name: more, image: x}"));
+    }
+
+    #[test]
+    fn what_was_set_once_stays() {
+        let old = WEB.replace("{containers", "{nodeName: skiff, activeDeadlineSeconds: 5, containers");
+        let change = |from: &str, to: &str| update_causes::<Pods>(&old, &old.replace(from, to));
+        assert_eq!(change("Seconds: 5", "Seconds: 4"), "");
+        expect![[r#"
+            spec.activeDeadlineSeconds: Invalid value: 6: must be less than or equal to previous value
+        "#]]
+        .assert_eq(&change("Seconds: 5", "Seconds: 6"));
+        expect![[r#"
+            spec.activeDeadlineSeconds: Invalid value: null: must not update from a positive integer to nil value
+        "#]]
+        .assert_eq(&change("activeDeadlineSeconds: 5, ", ""));
+        expect![[r#"
+            spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+            - spec.nodeName: "skiff"
+            + spec.nodeName: "other"
+        "#]].assert_eq(&change("skiff", "other"));
+        let strict = WEB.replace("{containers", "{tolerations: [{key: a, operator: Exists}], containers");
+        expect![[r#"
+            spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
+        "#]]
+        .assert_eq(&update_causes::<Pods>(&strict, WEB));
+    }
+
+    #[test]
+    fn a_pod_goes_at_once_when_nothing_runs() {
+        let mut pod = created::<Pods>(WEB);
+        assert_eq!(Pods::grace_period_secs(&pod), Some(0));
+        pod.spec.as_mut().unwrap().node_name = Some("skiff".into());
+        assert_eq!(Pods::grace_period_secs(&pod), Some(30));
+        pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(-3);
+        assert_eq!(Pods::grace_period_secs(&pod), Some(1));
+        pod.status.as_mut().unwrap().phase = Some("Failed".into());
+        assert_eq!(Pods::grace_period_secs(&pod), Some(0));
+    }
+
+    #[test]
+    fn a_status_keeps_spec_and_class_and_the_dead_stay_dead() {
+        let old_yaml = format!(
+            "{}status: {{qosClass: BestEffort, containerStatuses: [{{name: web, state: {{terminated: {{exitCode: 1}}}}}}]}}",
+            WEB.replace("{containers", "{restartPolicy: Never, containers")
+        );
+        let mut old: Pod = serde_yaml::from_str(&old_yaml).unwrap();
+        Pods::set_defaults(&mut old);
+        let mut new = old.clone();
+        new.spec = None;
+        let status = "
+conditions: [{type: Ready, status: 'True'}, {type: bad type, status: 'True'}]
+containerStatuses: [{name: web, state: {running: {}}}]
+hostIP: 10.0.0.1
+hostIPs: [{ip: 10.0.0.2}]
+podIPs: [{ip: nowhere}]
+";
+        new.status = serde_yaml::from_str(status).unwrap();
+        Pods::prepare_status(&mut new, &old);
+        assert_eq!(new.spec, old.spec);
+        let wrong = lines(&Pods::validate_status(&new, &old));
+        expect![[r#"
+            status.conditions[1].Type: Invalid value: "bad type": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state
+            status.podIPs[0]: Invalid value: "nowhere": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            status.hostIPs[0].ip: Invalid value: "10.0.0.2": must be equal to `hostIP`
+        "#]].assert_eq(&wrong);
+        new.status.as_mut().unwrap().qos_class = Some("Guaranteed".into());
+        assert!(Pods::validate_status(&new, &old).iter().any(|e| e.path == "status.qosClass"));
+    }
+
+    #[test]
+    fn a_deletion_cost_is_a_number() {
+        let with = |cost: &str| {
+            WEB.replace("default}", &format!("default, annotations: {{{DELETION_COST_ANNOTATION}: '{cost}'}}}}"))
+        };
+        assert_eq!(causes::<Pods>(&with("-5")), "");
+        expect![[r#"
+            metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "low": must be a 32bit integer
+        "#]].assert_eq(&causes::<Pods>(&with("low")));
+    }
+
+    #[test]
+    fn a_priority_comes_from_its_class() {
+        let pod = created::<Pods>(&WEB.replace("{containers", "{priorityClassName: system-node-critical, containers"));
+        assert_eq!(pod.spec.unwrap().priority, Some(2_000_001_000));
+        expect![[r#"
+            spec.priority: Forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name
+        "#]].assert_eq(&causes::<Pods>(&WEB.replace("{containers", "{priority: 5, containers")));
     }
 }

@@ -14,12 +14,14 @@ mod handlers;
 mod resources;
 mod scheduling;
 mod security;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod volumes;
 mod warnings;
 
 pub(super) use handlers::port as port_or_name;
-pub(super) use scheduling::{check_taints, check_tolerations};
+pub(super) use scheduling::check_taints;
 pub(super) use validate::validate;
 pub(super) use warnings::warnings;
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::api::{field::FieldError, names, selector::LabelSelector, table::Column};
 use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector};
+use std::collections::BTreeMap;
 
 /// The columns of ReplicaSets and ReplicationControllers.
 pub(super) const COLUMNS: &[Column] = &[
@@ -26,7 +27,7 @@ pub(super) const COLUMNS: &[Column] = &[
 
 /// Checks a selector that must pick something, and a template that it must pick.
 pub(super) fn check_selected(errs: &mut Errors, selector: &ApiSelector, template: &PodTemplateSpec, owner: &str) {
-    let is_empty = selector.match_labels.as_ref().is_none_or(|l| l.is_empty())
+    let is_empty = selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
         && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
     if is_empty {
         errs.push(FieldError::required("spec.selector", ""));
@@ -46,7 +47,7 @@ pub(super) fn check_template(errs: &mut Errors, selector: &LabelSelector, templa
     if !selector.is_empty() && !selector.matches(&labels) {
         errs.push(FieldError::invalid(
             "spec.template.metadata.labels",
-            &*labels,
+            &meta.labels,
             "`selector` does not match template `labels`",
         ));
     }

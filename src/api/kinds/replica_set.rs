@@ -134,3 +134,48 @@ impl Kind for ReplicaSets {
         pod_template::warnings(obj.spec.template.as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created_yaml, row, update_causes};
+    use expect_test::expect;
+
+    const WEB: &str = "
+metadata: {name: web, namespace: default, creationTimestamp: '2026-03-01T11:59:00Z'}
+spec:
+  selector: {matchExpressions: [{key: app, operator: In, values: [web, shop]}]}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: a, image: one}, {name: b, image: 'two:2'}]}
+";
+
+    #[test]
+    fn one_replica_is_wanted_unless_said() {
+        assert!(created_yaml::<ReplicaSets>(WEB).contains("replicas: 1\n"));
+        assert_eq!(causes::<ReplicaSets>(WEB), "");
+    }
+
+    #[test]
+    fn the_template_must_be_picked_and_the_selector_stays() {
+        let other = WEB.replace("[web, shop]", "[shop]");
+        expect![[r#"
+            spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`
+            spec.selector: Invalid value: {"matchExpressions":[{"key":"app","operator":"In","values":["shop"]}]}: field is immutable
+        "#]].assert_eq(&update_causes::<ReplicaSets>(WEB, &other));
+        expect![[r#"
+            spec.minReadySeconds: Invalid value: -1: must be greater than or equal to 0
+            spec.selector: Required value
+            spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`
+            spec.template.spec.containers: Required value
+        "#]]
+        .assert_eq(&causes::<ReplicaSets>("spec: {minReadySeconds: -1}"));
+    }
+
+    #[test]
+    fn a_row_reads_as_in_kubernetes() {
+        let status = "status: {replicas: 2, readyReplicas: 1}";
+        expect!["web | 0 | 2 | 1 | 60s | a,b | one,two:2 | app in (shop,web)"]
+            .assert_eq(&row::<ReplicaSets>(&format!("{WEB}{status}")));
+    }
+}

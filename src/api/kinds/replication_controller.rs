@@ -148,3 +148,51 @@ impl Kind for ReplicationControllers {
         pod_template::warnings(obj.spec.as_ref().and_then(|s| s.template.as_ref()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created, row};
+    use expect_test::expect;
+
+    const WEB: &str = "
+metadata: {name: web, namespace: default, creationTimestamp: '2026-03-01T11:59:00Z'}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: web, tier: front}}
+    spec: {containers: [{name: a, image: one}]}
+";
+
+    #[test]
+    fn selector_and_labels_come_from_the_template() {
+        let web = created::<ReplicationControllers>(WEB);
+        let labels = Some(BTreeMap::from([("app".into(), "web".into()), ("tier".into(), "front".into())]));
+        assert_eq!((web.spec.unwrap().selector, web.metadata.labels), (labels.clone(), labels));
+        assert_eq!(causes::<ReplicationControllers>(WEB), "");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        expect![[r#"
+            spec.selector: Required value
+            spec.replicas: Invalid value: -1: must be greater than or equal to 0
+            spec.template: Required value
+        "#]]
+        .assert_eq(&causes::<ReplicationControllers>("spec: {replicas: -1}"));
+        let other = WEB
+            .replace("  replicas: 2", "  selector: {app: shop}")
+            .replace("spec: {c", "spec: {activeDeadlineSeconds: 9, c");
+        expect![[r#"
+            spec.template.metadata.labels: Invalid value: {"app":"web","tier":"front"}: `selector` does not match template `labels`
+            spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicationController is not Supported
+        "#]].assert_eq(&causes::<ReplicationControllers>(&other));
+    }
+
+    #[test]
+    fn a_row_reads_as_in_kubernetes() {
+        let defaulted = serde_yaml::to_string(&created::<ReplicationControllers>(WEB)).unwrap();
+        expect!["web | 2 | 0 | 0 | 60s | a | one | app=web,tier=front"]
+            .assert_eq(&row::<ReplicationControllers>(&defaulted));
+    }
+}

@@ -140,3 +140,105 @@ fn validate_json(errs: &mut Errors, data: &BTreeMap<String, ByteString>, key: &s
         errs.push(FieldError::invalid(at, "<secret contents redacted>", err.to_string()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created_yaml, row, update_causes};
+    use expect_test::expect;
+
+    #[test]
+    fn strings_become_data() {
+        let secret = "metadata: {name: s}\ndata: {a: b2xk, b: a2VwdA==}\nstringData: {a: new}";
+        expect![[r#"
+            apiVersion: v1
+            kind: Secret
+            data:
+              a: bmV3
+              b: a2VwdA==
+            metadata:
+              name: s
+            type: Opaque
+        "#]]
+        .assert_eq(&created_yaml::<Secrets>(secret));
+    }
+
+    #[test]
+    fn types_want_their_keys() {
+        let of = |kind: &str| causes::<Secrets>(&format!("type: kubernetes.io/{kind}\nstringData: {{a b: c}}"));
+        for (kind, expected) in [
+            (
+                "service-account-token",
+                expect![[r#"
+                data[a b]: Invalid value: "a b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+                metadata.annotations[kubernetes.io/service-account.name]: Required value
+            "#]],
+            ),
+            (
+                "dockercfg",
+                expect![[r#"
+                data[a b]: Invalid value: "a b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+                data[.dockercfg]: Required value
+            "#]],
+            ),
+            (
+                "dockerconfigjson",
+                expect![[r#"
+                data[a b]: Invalid value: "a b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+                data[.dockerconfigjson]: Required value
+            "#]],
+            ),
+            (
+                "basic-auth",
+                expect![[r#"
+                data[a b]: Invalid value: "a b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+                data[username]: Required value
+                data[password]: Required value
+            "#]],
+            ),
+            (
+                "ssh-auth",
+                expect![[r#"
+                data[a b]: Invalid value: "a b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+                data[ssh-privatekey]: Required value
+            "#]],
+            ),
+            (
+                "tls",
+                expect![[r#"
+                data[a b]: Invalid value: "a b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+                data[tls.crt]: Required value
+                data[tls.key]: Required value
+            "#]],
+            ),
+        ] {
+            expected.assert_eq(&of(kind));
+        }
+        let json = |text: &str| {
+            causes::<Secrets>(&format!(
+                "type: kubernetes.io/dockerconfigjson\nstringData: {{.dockerconfigjson: '{text}'}}"
+            ))
+        };
+        assert_eq!(json("{}"), "");
+        expect![[r#"
+            data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": expected ident at line 1 column 2
+        "#]]
+        .assert_eq(&json("no"));
+    }
+
+    #[test]
+    fn the_type_stays_and_what_is_sealed_stays() {
+        let old = "type: a.b/c\nimmutable: true";
+        expect![[r#"
+            type: Invalid value: "Opaque": field is immutable
+            immutable: Forbidden: field is immutable when `immutable` is set
+            data: Forbidden: field is immutable when `immutable` is set
+        "#]]
+        .assert_eq(&update_causes::<Secrets>(old, "type: Opaque\nstringData: {a: b}"));
+    }
+
+    #[test]
+    fn a_row_reads_as_in_kubernetes() {
+        assert_eq!(row::<Secrets>("metadata: {name: s}\ntype: Opaque\ndata: {a: ''}"), "s | Opaque | 1 | <unknown>");
+    }
+}

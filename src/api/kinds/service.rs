@@ -171,6 +171,7 @@ impl Kind for Services {
     }
 }
 
+#[allow(clippy::ref_option, reason = "callers hold the field")]
 fn has_text(text: &Option<String>) -> bool {
     text.as_deref().is_some_and(|t| !t.is_empty())
 }
@@ -374,9 +375,27 @@ fn validate_unique_ports(errs: &mut Errors, spec: &ServiceSpec, ports: &[Service
     }
     for (i, port) in ports.iter().enumerate() {
         if ports[..i].iter().any(|p| p.protocol == port.protocol && p.port == port.port) {
-            let key = json!({ "port": port.port, "protocol": port.protocol });
-            errs.push(FieldError::duplicate(format!("spec.ports[{i}]"), key));
+            errs.push(FieldError::duplicate(format!("spec.ports[{i}]"), PortKey::of(port)));
         }
+    }
+}
+
+/// What Kubernetes shows of a port that is there twice: its inner form with all but the key cleared.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct PortKey<'a> {
+    name: &'a str,
+    protocol: &'a str,
+    app_protocol: Option<&'a str>,
+    port: i32,
+    target_port: i32,
+    node_port: i32,
+}
+
+impl<'a> PortKey<'a> {
+    fn of(port: &'a ServicePort) -> Self {
+        let protocol = port.protocol.as_deref().unwrap_or_default();
+        Self { name: "", protocol, app_protocol: None, port: port.port, target_port: 0, node_port: 0 }
     }
 }
 
@@ -438,11 +457,14 @@ fn validate_addresses(errs: &mut Errors, spec: &ServiceSpec) {
 }
 
 fn validate_families(errs: &mut Errors, spec: &ServiceSpec) {
-    for (i, family) in spec.ip_families.iter().flatten().enumerate() {
+    let families = spec.ip_families.as_deref().unwrap_or_default();
+    for (i, family) in families.iter().enumerate() {
         let at = format!("spec.ipFamilies[{i}]");
+        if families[..i].contains(family) {
+            errs.push(FieldError::duplicate(&at, family));
+        }
         match family.as_str() {
-            "IPv4" if i == 0 => {}
-            "IPv4" => errs.push(FieldError::duplicate(at, family)),
+            "IPv4" => {}
             "IPv6" => errs.push(FieldError::invalid(at, family, "not configured on this cluster")),
             other => errs.push(FieldError::not_supported(at, other, &["IPv4", "IPv6"])),
         }
@@ -473,9 +495,10 @@ fn validate_balancer_fields(errs: &mut Errors, spec: &ServiceSpec) {
     }
     if let Some(class) = &spec.load_balancer_class {
         let at = "spec.loadBalancerClass";
-        match is_balancer {
-            true => check::qualified_name(errs, at, class),
-            false => errs.push(FieldError::forbidden(at, why)),
+        if is_balancer {
+            check::qualified_name(errs, at, class);
+        } else {
+            errs.push(FieldError::forbidden(at, why));
         }
     }
 }
@@ -491,20 +514,17 @@ fn validate_traffic(errs: &mut Errors, spec: &ServiceSpec) {
     }
     if let Some(port) = spec.health_check_node_port.filter(|p| *p != 0) {
         let at = "spec.healthCheckNodePort";
-        match needs_health_check(spec) {
-            true => check::port_number(errs, at, port),
-            false => errs.push(FieldError::invalid(
-                at,
-                port,
-                "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
-            )),
+        if needs_health_check(spec) {
+            check::port_number(errs, at, port);
+        } else {
+            let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            errs.push(FieldError::invalid(at, port, why));
         }
     }
     let internal = spec.internal_traffic_policy.as_deref();
     let at = "spec.internalTrafficPolicy";
-    match is_type(spec, "ExternalName") {
-        true => check::maybe_one_of(errs, at, internal, &policies),
-        false => check::one_of(errs, at, internal, &policies),
+    if internal.is_some() || !is_type(spec, "ExternalName") {
+        check::one_of(errs, at, internal, &policies);
     }
     let distributions = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     let at = "spec.trafficDistribution";
@@ -524,7 +544,7 @@ fn validate_addresses_update(errs: &mut Errors, new: &ServiceSpec, old: &Service
         Some(ip) if ip != had => "may not change once set",
         Some(_) => return,
     };
-    errs.push(FieldError::invalid("spec.clusterIPs[0]", &part(&new.cluster_ips), why));
+    errs.push(FieldError::invalid("spec.clusterIPs[0]", part(&new.cluster_ips), why));
 }
 
 fn validate_class_update(errs: &mut Errors, new: &ServiceSpec, old: &ServiceSpec) {
@@ -614,4 +634,252 @@ fn warnings(spec: &ServiceSpec) -> Vec<String> {
         say("healthCheckNodePort", "has no effect: nothing answers at this port");
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{causes, created, created_yaml, lines, read, row, update_causes};
+    use expect_test::expect;
+
+    const WEB: &str = "
+metadata: {name: web, namespace: default, creationTimestamp: '2026-03-01T11:00:00Z'}
+spec: {type: NodePort, clusterIP: 10.245.1.2, selector: {app: web}, ports: [{port: 8080, nodePort: 30000}]}
+";
+
+    #[test]
+    fn a_small_service_is_filled_in() {
+        expect![[r#"
+            apiVersion: v1
+            kind: Service
+            metadata: {}
+            spec:
+              internalTrafficPolicy: Cluster
+              ipFamilies:
+              - IPv4
+              ipFamilyPolicy: SingleStack
+              ports:
+              - port: 80
+                protocol: TCP
+                targetPort: 80
+              sessionAffinity: None
+              type: ClusterIP
+            status:
+              loadBalancer: {}
+        "#]]
+        .assert_eq(&created_yaml::<Services>("spec: {ports: [{port: 80}]}"));
+        expect![[r#"
+            apiVersion: v1
+            kind: Service
+            metadata: {}
+            spec:
+              allocateLoadBalancerNodePorts: true
+              externalTrafficPolicy: Cluster
+              internalTrafficPolicy: Cluster
+              ipFamilies:
+              - IPv4
+              ipFamilyPolicy: SingleStack
+              ports:
+              - port: 80
+                protocol: TCP
+                targetPort: http
+              sessionAffinity: ClientIP
+              sessionAffinityConfig:
+                clientIP:
+                  timeoutSeconds: 10800
+              type: LoadBalancer
+            status:
+              loadBalancer: {}
+        "#]]
+        .assert_eq(&created_yaml::<Services>(
+            "spec: {type: LoadBalancer, sessionAffinity: ClientIP, ports: [{port: 80, targetPort: http}]}",
+        ));
+        expect![[r#"
+            apiVersion: v1
+            kind: Service
+            metadata: {}
+            spec:
+              externalName: a.b
+              sessionAffinity: None
+              type: ExternalName
+            status:
+              loadBalancer: {}
+        "#]]
+        .assert_eq(&created_yaml::<Services>("spec: {type: ExternalName, externalName: a.b}"));
+        assert_eq!(causes::<Services>(WEB), "");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_named_at_once() {
+        let wrong = "
+spec:
+  type: ClusterIP
+  clusterIP: here
+  externalIPs: [127.0.0.1, nowhere]
+  externalTrafficPolicy: Local
+  internalTrafficPolicy: Sometimes
+  sessionAffinity: Sticky
+  selector: {'a b': c}
+  ipFamilies: [IPv6, IPv4, IPv9]
+  ipFamilyPolicy: RequireDualStack
+  allocateLoadBalancerNodePorts: true
+  loadBalancerSourceRanges: [all]
+  healthCheckNodePort: 3
+  trafficDistribution: Anywhere
+  ports:
+  - {port: 0, targetPort: UPPER}
+  - {name: a.b, port: 80, protocol: tcp, nodePort: 30000}
+  - {name: a.b, port: 80, protocol: tcp, nodePort: 30000, appProtocol: 'a b'}
+";
+        expect![[r#"
+            spec.ports[0].name: Required value
+            spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive
+            spec.ports[0].targetPort: Invalid value: "UPPER": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)
+            spec.ports[0].targetPort: Invalid value: "UPPER": must contain at least one letter (a-z)
+            spec.ports[1].name: Invalid value: "a.b": must not contain dots
+            spec.ports[1].protocol: Unsupported value: "tcp": supported values: "SCTP", "TCP", "UDP"
+            spec.ports[2].name: Invalid value: "a.b": must not contain dots
+            spec.ports[2].name: Duplicate value: "a.b"
+            spec.ports[2].protocol: Unsupported value: "tcp": supported values: "SCTP", "TCP", "UDP"
+            spec.ports[2].appProtocol: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.selector: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.sessionAffinity: Unsupported value: "Sticky": supported values: "ClientIP", "None"
+            spec.clusterIPs[0]: Invalid value: "here": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster
+            spec.ipFamilies[2]: Unsupported value: "IPv9": supported values: "IPv4", "IPv6"
+            spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services
+            spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)
+            spec.externalIPs[1]: Invalid value: "nowhere": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            spec.ports[1].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'
+            spec.ports[2].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'
+            spec.ports[2].nodePort: Duplicate value: 30000
+            spec.ports[2]: Duplicate value: {"Name":"","Protocol":"tcp","AppProtocol":null,"Port":80,"TargetPort":0,"NodePort":0}
+            spec.LoadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'
+            spec.LoadBalancerSourceRanges[0]: Invalid value: "all": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)
+            spec.allocateLoadBalancerNodePorts: Forbidden: may only be used when `type` is 'LoadBalancer'
+            spec.healthCheckNodePort: Invalid value: 3: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'
+            spec.internalTrafficPolicy: Unsupported value: "Sometimes": supported values: "Cluster", "Local"
+            spec.trafficDistribution: Unsupported value: "Anywhere": supported values: "PreferClose", "PreferSameZone", "PreferSameNode"
+        "#]].assert_eq(&causes::<Services>(wrong));
+        expect![[r#"
+            spec.ports: Required value
+        "#]]
+        .assert_eq(&causes::<Services>("metadata: {name: a}"));
+        expect![[r#"
+            spec.clusterIPs: Forbidden: may not be set for ExternalName services
+            spec.externalName: Required value
+        "#]]
+        .assert_eq(&causes::<Services>("spec: {type: ExternalName, clusterIP: 1.2.3.4}"));
+        expect![[r#"
+            spec.clusterIPs[0]: Invalid value: "None": may not be set to 'None' for NodePort services
+        "#]]
+        .assert_eq(&causes::<Services>("spec: {type: NodePort, clusterIP: None}"));
+        expect![[r#"
+            spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and less than 86400
+            spec.type: Unsupported value: "Magic": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"
+        "#]].assert_eq(&causes::<Services>("spec: {type: Magic, sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}, ports: [{port: 80}]}"));
+        assert_eq!(causes::<Services>("spec: {clusterIP: None}"), "", "a headless service needs no ports");
+        assert_eq!(Services::validate_name("1st").len(), 1);
+    }
+
+    #[test]
+    fn an_address_stays() {
+        let other = WEB.replace("10.245.1.2", "10.245.1.3");
+        expect![[r#"
+            spec.clusterIPs: Required value
+            spec.clusterIPs[0]: Invalid value: []: primary clusterIP can not be unset
+        "#]]
+        .assert_eq(&update_causes::<Services>(WEB, &other));
+        let ips = |text: &str| text.replace("clusterIP: 10.245.1.2", "clusterIP: 10.245.1.2, clusterIPs: [10.245.1.2]");
+        let patched = ips(WEB).replace("clusterIP: 10.245.1.2", "clusterIP: 10.245.1.3");
+        expect![[r#"
+            spec.clusterIPs[0]: Invalid value: ["10.245.1.3"]: may not change once set
+        "#]]
+        .assert_eq(&update_causes::<Services>(&ips(WEB), &patched));
+        let none = WEB.replace("NodePort", "ClusterIP").replace(", nodePort: 30000", "").replace("10.245.1.2", "None");
+        expect![[r#"
+            spec.clusterIPs: Required value
+            spec.clusterIPs[0]: Invalid value: []: primary clusterIP can not be unset
+        "#]]
+        .assert_eq(&update_causes::<Services>(WEB, &none));
+    }
+
+    #[test]
+    fn a_change_of_type_drops_what_the_new_type_has_not() {
+        let old = created::<Services>("spec: {type: LoadBalancer, clusterIP: 10.245.1.2, ports: [{port: 80}]}");
+        let mut new = old.clone();
+        new.spec.as_mut().unwrap().type_ = Some("ClusterIP".into());
+        Services::prepare_update(&mut new, &old);
+        assert_eq!(Services::validate(&new), []);
+        let mut new = old.clone();
+        let spec = new.spec.as_mut().unwrap();
+        (spec.type_, spec.external_name) = (Some("ExternalName".into()), Some("a.b".into()));
+        (spec.external_traffic_policy, spec.allocate_load_balancer_node_ports) = (Some("Cluster".into()), Some(true));
+        Services::prepare_update(&mut new, &old);
+        assert_eq!(Services::validate(&new), []);
+        assert_eq!(new.spec.unwrap().cluster_ip, None);
+    }
+
+    #[test]
+    fn old_clients_may_know_only_one_address() {
+        let old = created::<Services>(WEB);
+        let mut new = read::<Services>(WEB);
+        Services::set_defaults(&mut new);
+        Services::prepare_update(&mut new, &old);
+        assert_eq!(new.spec.unwrap().cluster_ips, Some(vec!["10.245.1.2".to_owned()]));
+    }
+
+    #[test]
+    fn a_balancer_status_is_for_balancers() {
+        let mut web = created::<Services>(WEB);
+        web.status = serde_yaml::from_str("{loadBalancer: {ingress: [{ip: x, hostname: 1.2.3.4}]}}").unwrap();
+        let lines = |s: &Service| lines(&Services::validate_status(s, s));
+        expect![[r#"
+            status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is "LoadBalancer"
+        "#]]
+        .assert_eq(&lines(&web));
+        web.spec.as_mut().unwrap().type_ = Some("LoadBalancer".into());
+        expect![[r#"
+            status.loadBalancer.ingress[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            status.loadBalancer.ingress[0].hostname: Invalid value: "1.2.3.4": must be a DNS name, not an IP address
+        "#]].assert_eq(&lines(&web));
+    }
+
+    #[test]
+    fn rows_read_as_in_kubernetes() {
+        let web = WEB
+            .replace("10.245.1.2,", "10.245.1.2, clusterIPs: [10.245.1.2],")
+            .replace("nodePort: 30000", "nodePort: 30000, protocol: TCP");
+        expect!["web | NodePort | 10.245.1.2 | <none> | 8080:30000/TCP | 60m | app=web"]
+            .assert_eq(&row::<Services>(&web));
+        let pending = "metadata: {name: lb}\nspec: {type: LoadBalancer, ports: [{port: 80, protocol: TCP}, {port: 53, protocol: UDP}]}";
+        expect!["lb | LoadBalancer | <none> | <pending> | 80/TCP,53/UDP | <unknown> | <none>"].assert_eq(&row::<
+            Services,
+        >(
+            pending
+        ));
+        let served = format!("{pending}\nstatus: {{loadBalancer: {{ingress: [{{ip: 127.0.0.1}}, {{hostname: h}}]}}}}");
+        expect!["lb | LoadBalancer | <none> | 127.0.0.1,h | 80/TCP,53/UDP | <unknown> | <none>"].assert_eq(&row::<
+            Services,
+        >(
+            &served
+        ));
+        expect!["e | ExternalName | <none> | a.b | <none> | <unknown> | <none>"]
+            .assert_eq(&row::<Services>("metadata: {name: e}\nspec: {type: ExternalName, externalName: a.b}"));
+        expect!["h | ClusterIP | None | 1.2.3.4 | <none> | <unknown> | <none>"].assert_eq(&row::<Services>(
+            "metadata: {name: h}\nspec: {type: ClusterIP, clusterIPs: [None], externalIPs: [1.2.3.4]}",
+        ));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_warned_of() {
+        let service =
+            "spec: {sessionAffinity: ClientIP, externalIPs: [1.2.3.4], ports: [{port: 80}, {port: 53, protocol: UDP}]}";
+        expect![[r#"
+            spec.ports[1].protocol: only TCP ports are proxied so far
+            spec.sessionAffinity: has no effect yet
+            spec.externalIPs: has no effect: the service does not answer at these addresses"#]]
+        .assert_eq(&Services::warnings(&created::<Services>(service)).join("\n"));
+        assert_eq!(Services::warnings(&created::<Services>(WEB)), Vec::<String>::new());
+    }
 }

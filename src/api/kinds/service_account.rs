@@ -52,3 +52,17 @@ fn keep_secret_names(obj: &mut ServiceAccount) {
         *secret = ObjectReference { name: secret.name.take(), ..ObjectReference::default() };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::{created, row};
+
+    #[test]
+    fn secrets_are_named_and_counted() {
+        let account = "metadata: {name: a}\nsecrets: [{name: s, namespace: elsewhere}]";
+        let secrets = created::<ServiceAccounts>(account).secrets.unwrap();
+        assert_eq!(secrets, [ObjectReference { name: Some("s".into()), ..ObjectReference::default() }]);
+        assert_eq!(row::<ServiceAccounts>(account), "a | 1 | <unknown>");
+    }
+}

@@ -47,8 +47,9 @@ pub(super) fn update_causes<K: Kind>(old: &str, new: &str) -> String {
     lines(&errs)
 }
 
-fn lines(errs: &[FieldError]) -> String {
-    errs.iter().map(|e| format!("{e}\n")).collect()
+/// One line for each cause.
+pub(super) fn lines(errs: &[FieldError]) -> String {
+    errs.iter().flat_map(|e| [e.to_string(), "\n".to_owned()]).collect()
 }
 
 /// The printed row, cell by cell.

@@ -164,3 +164,157 @@ fn readiness_gates(pod: &Pod, spec: &PodSpec) -> String {
     let open = gates.iter().filter(|g| pod_state::is_condition_true(pod, &g.condition_type)).count();
     format!("{open}/{}", gates.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::api::kinds::{pod::Pods, testing::row};
+    use expect_test::{Expect, expect};
+
+    #[track_caller]
+    fn check(yaml: &str, expected: &Expect) {
+        expected.assert_eq(&row::<Pods>(&format!("metadata: {{name: p}}\n{yaml}")));
+    }
+
+    const TWO: &str = "spec: {containers: [{name: a}, {name: b}]}";
+
+    #[test]
+    fn a_pod_on_its_way() {
+        check(
+            &format!("{TWO}\nstatus: {{phase: Pending}}"),
+            &expect!["p | 0/2 | Pending | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        let gated = "{phase: Pending, conditions: [{type: PodScheduled, status: 'False', reason: SchedulingGated}]}";
+        check(
+            &format!("{TWO}\nstatus: {gated}"),
+            &expect!["p | 0/2 | SchedulingGated | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        let creating =
+            "{phase: Pending, containerStatuses: [{name: a, state: {waiting: {reason: ContainerCreating}}}]}";
+        check(
+            &format!("{TWO}\nstatus: {creating}"),
+            &expect!["p | 0/2 | ContainerCreating | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+    }
+
+    #[test]
+    fn a_running_pod_shows_where_it_is() {
+        let pod = "
+spec: {nodeName: skiff, containers: [{name: a}, {name: b}], readinessGates: [{conditionType: g}, {conditionType: h}]}
+status:
+  phase: Running
+  podIPs: [{ip: 10.244.0.7}]
+  nominatedNodeName: other
+  conditions: [{type: Ready, status: 'True'}, {type: g, status: 'True'}]
+  containerStatuses:
+  - {name: a, ready: true, restartCount: 1, state: {running: {}}, lastState: {terminated: {exitCode: 1, finishedAt: '2026-03-01T11:59:55Z'}}}
+  - {name: b, ready: false, restartCount: 2, state: {running: {}}}
+";
+        check(pod, &expect!["p | 1/2 | Running | 3 (5s ago) | <unknown> | 10.244.0.7 | skiff | other | 1/2"]);
+    }
+
+    #[test]
+    fn a_pod_in_its_init_containers() {
+        let init = |statuses: &str| {
+            format!(
+                "spec: {{containers: [{{name: a}}], initContainers: [{{name: i}}, {{name: j}}]}}\nstatus: {{phase: Pending, initContainerStatuses: {statuses}}}"
+            )
+        };
+        let done = "{name: i, restartCount: 3, state: {terminated: {exitCode: 0}}, lastState: {terminated: {exitCode: 1, finishedAt: '2026-03-01T11:00:00Z'}}}";
+        check(
+            &init("[{name: i, state: {running: {}}}]"),
+            &expect!["p | 0/1 | Init:0/2 | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        check(
+            &init(&format!("[{done}, {{name: j, state: {{waiting: {{reason: PodInitializing}}}}}}]")),
+            &expect!["p | 0/1 | Init:1/2 | 3 (60m ago) | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        check(
+            &init(&format!("[{done}, {{name: j, state: {{waiting: {{reason: CrashLoopBackOff}}}}}}]")),
+            &expect!["p | 0/1 | Init:CrashLoopBackOff | 3 (60m ago) | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        check(
+            &init("[{name: i, state: {terminated: {exitCode: 3}}}]"),
+            &expect!["p | 0/1 | Init:ExitCode:3 | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        check(
+            &init("[{name: i, state: {terminated: {exitCode: 3, signal: 9}}}]"),
+            &expect!["p | 0/1 | Init:Signal:9 | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        check(
+            &init("[{name: i, state: {terminated: {exitCode: 3, reason: Error}}}]"),
+            &expect!["p | 0/1 | Init:Error | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+    }
+
+    #[test]
+    fn a_sidecar_counts_as_a_container() {
+        let pod = "
+spec: {containers: [{name: a}], initContainers: [{name: s, restartPolicy: Always}]}
+status:
+  phase: Running
+  initContainerStatuses: [{name: s, started: true, ready: true, restartCount: 2, state: {running: {}}}]
+  containerStatuses: [{name: a, ready: true, state: {running: {}}}]
+";
+        check(pod, &expect!["p | 2/2 | Running | 2 | <unknown> | <none> | <none> | <none> | <none>"]);
+    }
+
+    #[test]
+    fn containers_that_ended_say_how() {
+        let ended = |end: &str| {
+            format!(
+                "spec: {{containers: [{{name: a}}]}}\nstatus: {{phase: Failed, containerStatuses: [{{name: a, state: {{terminated: {end}}}}}]}}"
+            )
+        };
+        check(
+            &ended("{exitCode: 0, reason: Completed}"),
+            &expect!["p | 0/1 | Completed | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        check(
+            &ended("{exitCode: 137, reason: OOMKilled}"),
+            &expect!["p | 0/1 | OOMKilled | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        check(
+            &ended("{exitCode: 3}"),
+            &expect!["p | 0/1 | ExitCode:3 | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        check(
+            &ended("{exitCode: 137, signal: 9}"),
+            &expect!["p | 0/1 | Signal:9 | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+        let loops = "spec: {containers: [{name: a}]}\nstatus: {phase: Running, containerStatuses: [{name: a, restartCount: 4, state: {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 1, finishedAt: '2026-03-01T11:58:00Z'}}}]}";
+        check(
+            loops,
+            &expect!["p | 0/1 | CrashLoopBackOff | 4 (2m ago) | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+    }
+
+    #[test]
+    fn a_pod_of_which_one_container_is_done() {
+        let pod = |ready: &str| {
+            format!(
+                "{TWO}\nstatus: {{phase: Running, conditions: [{{type: Ready, status: '{ready}'}}], containerStatuses: [{{name: a, state: {{terminated: {{exitCode: 0, reason: Completed}}}}}}, {{name: b, ready: true, state: {{running: {{}}}}}}]}}"
+            )
+        };
+        check(&pod("True"), &expect!["p | 1/2 | Running | 0 | <unknown> | <none> | <none> | <none> | <none>"]);
+        check(&pod("False"), &expect!["p | 1/2 | NotReady | 0 | <unknown> | <none> | <none> | <none> | <none>"]);
+    }
+
+    #[test]
+    fn a_pod_that_goes() {
+        let going = |status: &str| {
+            row::<Pods>(&format!(
+                "metadata: {{name: p, deletionTimestamp: '2026-03-01T12:00:00Z'}}\nspec: {{containers: [{{name: a}}]}}\nstatus: {status}"
+            ))
+        };
+        expect!["p | 0/1 | Terminating | 0 | <unknown> | <none> | <none> | <none> | <none>"]
+            .assert_eq(&going("{phase: Running}"));
+        expect!["p | 0/1 | Succeeded | 0 | <unknown> | <none> | <none> | <none> | <none>"]
+            .assert_eq(&going("{phase: Succeeded}"));
+        expect!["p | 0/1 | Unknown | 0 | <unknown> | <none> | <none> | <none> | <none>"]
+            .assert_eq(&going("{phase: Running, reason: NodeLost}"));
+        check(
+            "status: {phase: Failed, reason: Evicted}",
+            &expect!["p | 0/0 | Evicted | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+        );
+    }
+}

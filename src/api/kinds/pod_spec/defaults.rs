@@ -3,8 +3,8 @@
 use crate::api::quantity::Quantity;
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerResizePolicy, EmptyDirVolumeSource, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler,
-        PodSpec, PodTemplateSpec, Probe, ResourceRequirements, Volume,
+        Container, EmptyDirVolumeSource, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, PodSpec, PodTemplateSpec,
+        Probe, ResourceRequirements, Volume,
     },
     apimachinery::pkg::api::resource::Quantity as Text,
 };
@@ -49,11 +49,8 @@ pub(in crate::api::kinds) fn pod_spec(spec: &mut PodSpec) {
 pub(in crate::api::kinds) fn pod_only(spec: &mut PodSpec) {
     spec.enable_service_links.get_or_insert(true);
     let host_network = spec.host_network == Some(true);
-    for container in &mut spec.containers {
-        requests_from_limits(container);
-        resize_policy(container);
-    }
-    spec.init_containers.iter_mut().flatten().for_each(requests_from_limits);
+    let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+    containers.for_each(requests_from_limits);
     if host_network {
         let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
         for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
@@ -186,19 +183,6 @@ fn requests_from_limits(container: &mut Container) {
     let requests = resources.requests.get_or_insert_default();
     for (name, limit) in limits {
         requests.entry(name.clone()).or_insert_with(|| limit.clone());
-    }
-}
-
-fn resize_policy(container: &mut Container) {
-    let Some(requests) = container.resources.as_ref().and_then(|r| r.requests.as_ref()) else { return };
-    for name in ["cpu", "memory"].into_iter().filter(|n| requests.contains_key(*n)) {
-        let policies = container.resize_policy.get_or_insert_default();
-        if !policies.iter().any(|p| p.resource_name == name) {
-            policies.push(ContainerResizePolicy {
-                resource_name: name.to_owned(),
-                restart_policy: "NotRequired".to_owned(),
-            });
-        }
     }
 }
 

@@ -18,7 +18,9 @@ pub(super) fn validate(errs: &mut Errors, container: &Container, spec: &PodSpec,
     let grace = spec.termination_grace_period_seconds;
     if let Some(lifecycle) = &container.lifecycle {
         for (field, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
-            hook.iter().for_each(|h| Handler::of_hook(h).check(errs, grace, &format!("{path}.lifecycle.{field}")));
+            if let Some(hook) = hook {
+                Handler::of_hook(hook).check(errs, grace, &format!("{path}.lifecycle.{field}"));
+            }
         }
         if let Some(signal) = lifecycle.stop_signal.as_deref() {
             stop_signal(errs, signal, spec, &format!("{path}.lifecycle.stopSignal"));
@@ -30,7 +32,9 @@ pub(super) fn validate(errs: &mut Errors, container: &Container, spec: &PodSpec,
         ("startupProbe", &container.startup_probe),
     ];
     for (field, probe) in probes {
-        probe.iter().for_each(|p| check_probe(errs, p, grace, field, &format!("{path}.{field}")));
+        if let Some(probe) = probe {
+            check_probe(errs, probe, grace, field, &format!("{path}.{field}"));
+        }
     }
 }
 
@@ -104,24 +108,25 @@ impl<'a> Handler<'a> {
             errs.push(FieldError::required(path, "must specify a handler type"));
             return;
         };
-        self.check_first(errs, first, grace, &format!("{path}.{first}"));
+        self.check_first(errs, grace, &format!("{path}.{first}"));
         for more in fields {
             errs.push(FieldError::forbidden(format!("{path}.{more}"), "may not specify more than 1 handler type"));
         }
     }
 
-    fn check_first(&self, errs: &mut Errors, first: &str, grace: Option<i64>, path: &str) {
-        match (first, self) {
-            (_, Self { exec: Some(exec), .. }) => {
-                if exec.command.as_ref().is_none_or(Vec::is_empty) {
-                    errs.push(FieldError::required(format!("{path}.command"), ""));
-                }
+    fn check_first(&self, errs: &mut Errors, grace: Option<i64>, path: &str) {
+        if let Some(exec) = self.exec {
+            if exec.command.as_ref().is_none_or(Vec::is_empty) {
+                errs.push(FieldError::required(format!("{path}.command"), ""));
             }
-            (_, Self { http_get: Some(get), .. }) => check_http_get(errs, get, path),
-            (_, Self { tcp_socket: Some(tcp), .. }) => port(errs, &tcp.port, &format!("{path}.port")),
-            ("grpc", _) => errs.push(FieldError::forbidden(path, not_yet("gRPC probes"))),
-            (_, Self { sleep: Some(sleep), .. }) => check_sleep(errs, sleep, grace, path),
-            _ => {}
+        } else if let Some(get) = self.http_get {
+            check_http_get(errs, get, path);
+        } else if let Some(tcp) = self.tcp_socket {
+            port(errs, &tcp.port, &format!("{path}.port"));
+        } else if self.has_grpc {
+            errs.push(FieldError::forbidden(path, not_yet("gRPC probes")));
+        } else if let Some(sleep) = self.sleep {
+            check_sleep(errs, sleep, grace, path);
         }
     }
 }

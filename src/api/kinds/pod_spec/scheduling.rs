@@ -46,8 +46,7 @@ pub(super) fn validate(errs: &mut Errors, spec: &PodSpec, path: &str) {
     check::maybe_one_of(errs, format!("{path}.preemptionPolicy"), spec.preemption_policy.as_deref(), &preemption);
 }
 
-/// Checks a list of tolerations.
-pub(in crate::api::kinds) fn check_tolerations(errs: &mut Errors, tolerations: &[Toleration], path: &str) {
+fn check_tolerations(errs: &mut Errors, tolerations: &[Toleration], path: &str) {
     for (i, toleration) in tolerations.iter().enumerate() {
         check_toleration(errs, toleration, &format!("{path}[{i}]"));
     }

@@ -22,7 +22,9 @@ pub(super) fn validate_pod(errs: &mut Errors, spec: &PodSpec, spec_path: &str) {
     }
     let Some(context) = &spec.security_context else { return };
     let ids = [("fsGroup", context.fs_group), ("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
-    ids.into_iter().for_each(|(field, id)| check_id(errs, &format!("{path}.{field}"), id));
+    for (field, id) in ids {
+        check_id(errs, &format!("{path}.{field}"), id);
+    }
     for (i, group) in context.supplemental_groups.iter().flatten().enumerate() {
         check_id(errs, &format!("{path}.supplementalGroups[{i}]"), Some(*group));
     }
@@ -74,7 +76,9 @@ pub(super) fn validate_container(errs: &mut Errors, container: &Container, path:
     let Some(context) = &container.security_context else { return };
     let path = format!("{path}.securityContext");
     let ids = [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
-    ids.into_iter().for_each(|(field, id)| check_id(errs, &format!("{path}.{field}"), id));
+    for (field, id) in ids {
+        check_id(errs, &format!("{path}.{field}"), id);
+    }
     proc_mount(errs, context, &path);
     seccomp(errs, context.seccomp_profile.as_ref(), &format!("{path}.seccompProfile"));
     app_armor(errs, context.app_armor_profile.as_ref(), &format!("{path}.appArmorProfile"));

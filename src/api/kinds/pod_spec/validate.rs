@@ -8,7 +8,7 @@ use crate::api::{
     kinds::check::{self, Errors},
     names,
 };
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 
 /// All that is wrong with the spec at `path`.
 pub(in crate::api::kinds) fn validate(spec: &PodSpec, path: &str, of: Of) -> Errors {
@@ -145,13 +145,14 @@ fn deadline(errs: &mut Errors, spec: &PodSpec, path: &str) {
 
 /// What would change how the pod runs, and cannot be done.
 fn unsupported(errs: &mut Errors, spec: &PodSpec, path: &str) {
+    let has_resources = spec.resources.as_ref().is_some_and(|r| *r != ResourceRequirements::default());
     let windows = spec.os.as_ref().is_some_and(|os| os.name != "linux");
     let given = [
         ("readinessGates", spec.readiness_gates.as_ref().is_some_and(|g| !g.is_empty()), "readiness gates"),
         ("schedulingGates", spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()), "scheduling gates"),
         ("schedulingGroup", spec.scheduling_group.is_some(), "scheduling groups"),
         ("resourceClaims", spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()), "resource claims"),
-        ("resources", spec.resources.is_some(), "resources of whole pods"),
+        ("resources", has_resources, "resources of whole pods"),
         ("runtimeClassName", spec.runtime_class_name.is_some(), "runtime classes"),
         ("overhead", spec.overhead.as_ref().is_some_and(|o| !o.is_empty()), "pod overhead"),
         ("os.name", windows, "operating systems other than linux"),
