@@ -14,6 +14,7 @@ mod handlers;
 mod resources;
 mod scheduling;
 mod security;
+mod support;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -1,6 +1,9 @@
 //! The containers of a pod: names, images, ports, mounts; environment, handlers, resources and rights have files of their own.
 
-use super::{env, handlers, not_yet, resources, security, volumes::Names};
+use super::{
+    env, handlers, not_yet, resources, security, support,
+    volumes::{Names, descending_path},
+};
 use crate::api::{
     field::FieldError,
     kinds::check::{self, Errors},
@@ -61,10 +64,12 @@ fn init<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_
             errs.push(FieldError::duplicate(format!("{at}.name"), &container.name));
         }
         host_port_conflicts(errs, std::slice::from_ref(container), path);
-        if pod_state::is_sidecar(container) {
-            errs.push(FieldError::forbidden(format!("{at}.restartPolicy"), not_yet("sidecar containers")));
-        } else {
+        if !pod_state::is_sidecar(container) {
             init_may_not(errs, container, &at);
+        } else if support::SIDECARS {
+            handlers::validate(errs, container, spec, &at);
+        } else {
+            errs.push(FieldError::forbidden(format!("{at}.restartPolicy"), not_yet("sidecar containers")));
         }
     }
 }
@@ -168,6 +173,10 @@ fn mounts(errs: &mut Errors, mounts: &[VolumeMount], path: &str, volumes: &Names
             errs.push(FieldError::invalid(format!("{at}.mountPath"), &mount.mount_path, "must be unique"));
         }
         mount_options(errs, mount, &at);
+        let parts = [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)];
+        for (field, part) in parts.into_iter().filter_map(|(f, p)| Some((f, p.as_deref()?))) {
+            descending_path(errs, part, &format!("{path}.{field}"));
+        }
     }
 }
 
@@ -183,8 +192,8 @@ fn mount_options(errs: &mut Errors, mount: &VolumeMount, path: &str) {
     let propagates = mount.mount_propagation.as_deref().is_some_and(|p| p != "None");
     let recursive = mount.recursive_read_only.as_deref() == Some("Enabled");
     let given = [
-        ("subPath", is_set(&mount.sub_path), "sub-paths of volumes"),
-        ("subPathExpr", is_set(&mount.sub_path_expr), "sub-paths of volumes"),
+        ("subPath", is_set(&mount.sub_path) && !support::SUB_PATHS, "sub-paths of volumes"),
+        ("subPathExpr", is_set(&mount.sub_path_expr) && !support::SUB_PATHS, "sub-paths of volumes"),
         ("mountPropagation", propagates, "mount propagation"),
         ("recursiveReadOnly", recursive, "recursive read-only mounts"),
         ("bindMountOptions", mount.bind_mount_options.as_ref().is_some_and(|o| !o.is_empty()), "bind mount options"),

@@ -3,8 +3,8 @@
 use crate::api::quantity::Quantity;
 use k8s_openapi::{
     api::core::v1::{
-        Container, EmptyDirVolumeSource, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, PodSpec, PodTemplateSpec,
-        Probe, ResourceRequirements, Volume,
+        Container, EmptyDirVolumeSource, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, ObjectFieldSelector,
+        PodSpec, PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements, Volume,
     },
     apimachinery::pkg::api::resource::Quantity as Text,
 };
@@ -98,10 +98,15 @@ fn pull_policy(image: &str) -> &'static str {
 
 fn env(var: &mut EnvVar) {
     let Some(from) = &mut var.value_from else { return };
-    if let Some(field) = &mut from.field_ref {
+    references(from.field_ref.as_mut(), from.resource_field_ref.as_mut());
+}
+
+/// Fills in references to fields of the pod and to resources of a container.
+fn references(field: Option<&mut ObjectFieldSelector>, resource: Option<&mut ResourceFieldSelector>) {
+    if let Some(field) = field {
         text(&mut field.api_version, "v1");
     }
-    if let Some(resource) = &mut from.resource_field_ref {
+    if let Some(resource) = resource {
         canonical(resource.divisor.get_or_insert_with(|| Text("0".to_owned())));
     }
 }
@@ -149,9 +154,16 @@ fn volume(volume: &mut Volume) {
     if let Some(host_path) = &mut volume.host_path {
         host_path.type_.get_or_insert_default();
     }
-    let sources = volume.projected.iter_mut().flat_map(|p| p.sources.iter_mut().flatten());
-    for token in sources.filter_map(|s| s.service_account_token.as_mut()) {
-        token.expiration_seconds.get_or_insert(3600);
+    for file in volume.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten()) {
+        references(file.field_ref.as_mut(), file.resource_field_ref.as_mut());
+    }
+    for source in volume.projected.iter_mut().flat_map(|p| p.sources.iter_mut().flatten()) {
+        if let Some(token) = &mut source.service_account_token {
+            token.expiration_seconds.get_or_insert(3600);
+        }
+        for file in source.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten()) {
+            references(file.field_ref.as_mut(), file.resource_field_ref.as_mut());
+        }
     }
 }
 

@@ -21,6 +21,9 @@ const FIELDS: &[&str] = &[
     "status.podIP",
     "status.podIPs",
 ];
+/// Fields of the pod that a file may show.
+pub(super) const VOLUME_FIELDS: &[&str] =
+    &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 /// Resources of a container that a variable may show.
 const RESOURCES: &[&str] = &[
     "limits.cpu",
@@ -53,7 +56,7 @@ fn value_from(errs: &mut Errors, var: &EnvVar, path: &str) {
     let mut n_sources = 0;
     if let Some(field) = &from.field_ref {
         n_sources += 1;
-        field_ref(errs, field, &format!("{path}.fieldRef"));
+        field_ref(errs, field, FIELDS, &format!("{path}.fieldRef"));
     }
     if let Some(resource) = &from.resource_field_ref {
         n_sources += 1;
@@ -83,7 +86,8 @@ fn value_from(errs: &mut Errors, var: &EnvVar, path: &str) {
     }
 }
 
-fn field_ref(errs: &mut Errors, field: &ObjectFieldSelector, path: &str) {
+/// Checks a reference to one of these fields of the pod.
+pub(super) fn field_ref(errs: &mut Errors, field: &ObjectFieldSelector, known: &[&str], path: &str) {
     if field.api_version.as_deref().unwrap_or_default().is_empty() {
         errs.push(FieldError::required(format!("{path}.apiVersion"), ""));
         return;
@@ -103,8 +107,8 @@ fn field_ref(errs: &mut Errors, field: &ObjectFieldSelector, path: &str) {
         Some(("metadata.annotations", key)) => check::qualified_name(errs, path, &key.to_lowercase()),
         Some(("metadata.labels", key)) => check::qualified_name(errs, path, key),
         Some((other, _)) => errs.push(FieldError::invalid(path, other, "does not support subscript")),
-        None if FIELDS.contains(&field.field_path.as_str()) => {}
-        None => errs.push(FieldError::not_supported(at, &field.field_path, FIELDS)),
+        None if known.contains(&field.field_path.as_str()) => {}
+        None => errs.push(FieldError::not_supported(at, &field.field_path, known)),
     }
 }
 
@@ -113,7 +117,8 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
     path.strip_suffix("']")?.split_once("['")
 }
 
-fn resource_ref(errs: &mut Errors, resource: &ResourceFieldSelector, path: &str) {
+/// Checks a reference to a resource of a container.
+pub(super) fn resource_ref(errs: &mut Errors, resource: &ResourceFieldSelector, path: &str) {
     let name = resource.resource.as_str();
     let is_huge = name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-");
     if name.is_empty() {

@@ -1,6 +1,6 @@
 //! Probes and lifecycle hooks of a container.
 
-use super::not_yet;
+use super::{not_yet, support};
 use crate::api::{
     field::FieldError,
     kinds::check::{self, Errors},
@@ -8,7 +8,8 @@ use crate::api::{
 };
 use k8s_openapi::{
     api::core::v1::{
-        Container, ExecAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe, SleepAction, TCPSocketAction,
+        Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe, SleepAction,
+        TCPSocketAction,
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -70,7 +71,7 @@ struct Handler<'a> {
     exec: Option<&'a ExecAction>,
     http_get: Option<&'a HTTPGetAction>,
     tcp_socket: Option<&'a TCPSocketAction>,
-    has_grpc: bool,
+    grpc: Option<&'a GRPCAction>,
     sleep: Option<&'a SleepAction>,
 }
 
@@ -80,7 +81,7 @@ impl<'a> Handler<'a> {
             exec: probe.exec.as_ref(),
             http_get: probe.http_get.as_ref(),
             tcp_socket: probe.tcp_socket.as_ref(),
-            has_grpc: probe.grpc.is_some(),
+            grpc: probe.grpc.as_ref(),
             sleep: None,
         }
     }
@@ -90,7 +91,7 @@ impl<'a> Handler<'a> {
             exec: hook.exec.as_ref(),
             http_get: hook.http_get.as_ref(),
             tcp_socket: hook.tcp_socket.as_ref(),
-            has_grpc: false,
+            grpc: None,
             sleep: hook.sleep.as_ref(),
         }
     }
@@ -100,7 +101,7 @@ impl<'a> Handler<'a> {
             ("exec", self.exec.is_some()),
             ("httpGet", self.http_get.is_some()),
             ("tcpSocket", self.tcp_socket.is_some()),
-            ("grpc", self.has_grpc),
+            ("grpc", self.grpc.is_some()),
             ("sleep", self.sleep.is_some()),
         ];
         let mut fields = given.into_iter().filter_map(|(field, is_given)| is_given.then_some(field));
@@ -123,8 +124,11 @@ impl<'a> Handler<'a> {
             check_http_get(errs, get, path);
         } else if let Some(tcp) = self.tcp_socket {
             port(errs, &tcp.port, &format!("{path}.port"));
-        } else if self.has_grpc {
-            errs.push(FieldError::forbidden(path, not_yet("gRPC probes")));
+        } else if let Some(grpc) = self.grpc {
+            check::port_number(errs, &format!("{path}.port"), grpc.port);
+            if !support::GRPC_PROBES {
+                errs.push(FieldError::forbidden(path, not_yet("gRPC probes")));
+            }
         } else if let Some(sleep) = self.sleep {
             check_sleep(errs, sleep, grace, path);
         }

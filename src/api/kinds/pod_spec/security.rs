@@ -1,6 +1,6 @@
 //! Security contexts of pods and containers: users, groups, profiles, privileges.
 
-use super::not_yet;
+use super::{not_yet, support, volumes::descending_path};
 use crate::api::{
     field::FieldError,
     kinds::check::{self, Errors},
@@ -48,7 +48,7 @@ fn pod_policies(errs: &mut Errors, context: &PodSecurityContext, path: &str) {
 fn pod_unsupported(errs: &mut Errors, context: &PodSecurityContext, path: &str) {
     let groups = context.supplemental_groups.as_ref().is_some_and(|g| !g.is_empty());
     let given = [
-        ("supplementalGroups", groups, "supplemental groups"),
+        ("supplementalGroups", groups && !support::GROUPS, "supplemental groups"),
         ("sysctls", context.sysctls.as_ref().is_some_and(|s| !s.is_empty()), "sysctls"),
     ];
     for (field, _, what) in given.into_iter().filter(|(_, is_given, _)| *is_given) {
@@ -117,15 +117,21 @@ fn seccomp(errs: &mut Errors, profile: Option<&SeccompProfile>, path: &str) {
     let Some(profile) = profile else { return };
     match profile.type_.as_str() {
         "" => errs.push(FieldError::required(format!("{path}.type"), "type is required when seccompProfile is set")),
-        "RuntimeDefault" => {}
-        "Localhost" | "Unconfined" => {
-            errs.push(FieldError::forbidden(format!("{path}.type"), not_yet("this seccomp profile")));
+        known if PROFILES.contains(&known) => {
+            if !support::PROFILES.contains(&known) {
+                errs.push(FieldError::forbidden(format!("{path}.type"), not_yet("this seccomp profile")));
+            }
         }
         other => errs.push(FieldError::not_supported(format!("{path}.type"), other, &PROFILES)),
     }
-    if profile.type_ != "Localhost" && profile.localhost_profile.is_some() {
-        let why = "can only be set when seccomp type is Localhost";
-        errs.push(FieldError::invalid(format!("{path}.localhostProfile"), profile, why));
+    let at = format!("{path}.localhostProfile");
+    match (profile.type_ == "Localhost", &profile.localhost_profile) {
+        (true, None) => errs.push(FieldError::required(at, "must be set when seccomp type is Localhost")),
+        (true, Some(file)) => descending_path(errs, file, &at),
+        (false, Some(_)) => {
+            errs.push(FieldError::invalid(at, profile, "can only be set when seccomp type is Localhost"));
+        }
+        (false, None) => {}
     }
 }
 
@@ -133,14 +139,22 @@ fn app_armor(errs: &mut Errors, profile: Option<&AppArmorProfile>, path: &str) {
     let Some(profile) = profile else { return };
     match profile.type_.as_str() {
         "" => errs.push(FieldError::required(format!("{path}.type"), "type is required when appArmorProfile is set")),
-        "RuntimeDefault" => {}
-        "Localhost" | "Unconfined" => {
-            errs.push(FieldError::forbidden(format!("{path}.type"), not_yet("this AppArmor profile")));
+        known if PROFILES.contains(&known) => {
+            if !support::PROFILES.contains(&known) {
+                errs.push(FieldError::forbidden(format!("{path}.type"), not_yet("this AppArmor profile")));
+            }
         }
         other => errs.push(FieldError::not_supported(format!("{path}.type"), other, &PROFILES)),
     }
-    if profile.type_ != "Localhost" && profile.localhost_profile.is_some() {
-        let why = "can only be set when AppArmor type is Localhost";
-        errs.push(FieldError::invalid(format!("{path}.localhostProfile"), &profile.localhost_profile, why));
+    let at = format!("{path}.localhostProfile");
+    match (profile.type_ == "Localhost", profile.localhost_profile.as_deref()) {
+        (true, None | Some("")) => errs.push(FieldError::required(at, "must be set when AppArmor type is Localhost")),
+        (true, Some(name)) if name.trim() != name => {
+            errs.push(FieldError::invalid(at, name, "must not be padded with whitespace"));
+        }
+        (false, Some(name)) => {
+            errs.push(FieldError::invalid(at, name, "can only be set when AppArmor type is Localhost"));
+        }
+        _ => {}
     }
 }

@@ -4,7 +4,7 @@ use crate::api::{
     kind::Kind as _,
     kinds::{
         pod::Pods,
-        testing::{causes, created},
+        testing::{causes, created, lines},
     },
 };
 use expect_test::{Expect, expect};
@@ -493,4 +493,78 @@ spec:
         spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply"#]]
     .assert_eq(&Pods::warnings(&created::<Pods>(pod)).join("\n"));
     assert_eq!(Pods::warnings(&created::<Pods>("spec: {containers: [{name: c, image: i}]}")), Vec::<String>::new());
+}
+
+/// Checks the causes of a volume with this source, whether the node supports it or not.
+#[track_caller]
+fn volume(source: &str, expected: &Expect) {
+    let pod = created::<Pods>(&format!("spec: {{volumes: [{{name: v, {source}}}]}}"));
+    let mut errs = Vec::new();
+    super::volumes::fields(&mut errs, &pod.spec.unwrap().volumes.unwrap()[0], "v");
+    expected.assert_eq(&lines(&errs));
+}
+
+#[test]
+fn the_rules_of_every_volume_source_are_in_place() {
+    volume(
+        "hostPath: {path: '', type: Odd}",
+        &expect![[r#"
+        v.hostPath.path: Required value
+        v.hostPath.type: Unsupported value: "Odd": supported values: "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"
+    "#]],
+    );
+    volume(
+        "hostPath: {path: /a/../b}",
+        &expect![[r#"
+        v.hostPath.path: Invalid value: "/a/../b": must not contain '..'
+    "#]],
+    );
+    volume(
+        "secret: {defaultMode: 999, items: [{}, {key: a, path: /b, mode: -1}, {key: a, path: ../b}, {key: a, path: ..b}]}",
+        &expect![[r#"
+            v.secret.secretName: Required value
+            v.secret.defaultMode: Invalid value: 999: must be a number between 0 and 0777 (octal), both inclusive
+            v.secret.items[0].key: Required value
+            v.secret.items[0].path: Required value
+            v.secret.items[1].path: Invalid value: "/b": must be a relative path
+            v.secret.items[1].mode: Invalid value: -1: must be a number between 0 and 0777 (octal), both inclusive
+            v.secret.items[2].path: Invalid value: "../b": must not contain '..'
+            v.secret.items[3].path: Invalid value: "..b": must not start with '..'
+        "#]],
+    );
+    volume(
+        "configMap: {items: [{key: a, path: b}]}",
+        &expect![[r#"
+        v.configMap.name: Required value
+    "#]],
+    );
+    volume(
+        "persistentVolumeClaim: {claimName: ''}",
+        &expect![[r#"
+        v.persistentVolumeClaim.claimName: Required value
+    "#]],
+    );
+    volume(
+        "downwardAPI: {items: [{path: a}, {path: '', fieldRef: {fieldPath: spec.nodeName}}, {path: b, resourceFieldRef: {resource: limits.cpu}}, {path: c, fieldRef: {fieldPath: metadata.labels}}]}",
+        &expect![[r#"
+            v.downwardAPI: Required value: one of fieldRef and resourceFieldRef is required
+            v.downwardAPI.path: Required value
+            v.downwardAPI.fieldRef.fieldPath: Unsupported value: "spec.nodeName": supported values: "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"
+            v.downwardAPI.resourceFieldRef.containerName: Required value
+        "#]],
+    );
+    volume(
+        "projected: {sources: [{secret: {name: ''}, configMap: {name: m}}, {serviceAccountToken: {path: t, expirationSeconds: 5}}, {configMap: {name: n, items: [{key: a, path: t}]}}, {clusterTrustBundle: {path: x}}]}",
+        &expect![[r#"
+            v.projected.sources[0].configMap: Forbidden: may not specify more than 1 volume type per source
+            v.projected.sources[0].name: Required value
+            v.projected.sources[1].serviceAccountToken.expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes
+            v.projected: Invalid value: "t": conflicting duplicate paths
+            v.projected.sources[3].clusterTrustBundle: Forbidden: skiff does not support this projection yet
+        "#]],
+    );
+    volume(
+        "projected: {sources: [{serviceAccountToken: {path: token}}, {downwardAPI: {items: [{path: n, fieldRef: {fieldPath: metadata.name}}]}}]}",
+        &expect![""],
+    );
 }

@@ -1,5 +1,6 @@
 //! What is accepted in a pod spec though it has no effect here.
 
+use super::support;
 use crate::api::kinds::part;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
@@ -35,7 +36,7 @@ fn pod(spec: &PodSpec, say: &mut impl FnMut(&str, &str)) {
         say("automountServiceAccountToken", "has no effect yet: service account tokens are not mounted");
     }
     let context = part(&spec.security_context);
-    if context.fs_group.is_some() {
+    if context.fs_group.is_some() && !support::GROUPS {
         say("securityContext.fsGroup", "has no effect yet: volumes are writable by every user");
     }
     if context.se_linux_options.is_some() {
