@@ -1,6 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod api;
+pub mod app;
 pub mod base;
 pub mod cli;
 pub mod controllers;

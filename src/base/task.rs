@@ -1,21 +1,66 @@
 //! Named tasks whose panics are caught, and the one signal that drains them. The only caller of `tokio::spawn`.
 
 use futures::FutureExt as _;
-use std::{future::Future, panic::AssertUnwindSafe};
-use tokio::{sync::watch, task::JoinHandle};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinHandle},
+};
 use tracing::error;
+
+tokio::task_local! {
+    /// The group that tasks of this task belong to.
+    static GROUP: Group;
+}
+
+/// Tasks that can be ended together, at whatever they are doing: how the simulator kills a control plane. Tasks that a member starts
+/// are members too.
+#[derive(Clone, Debug, Default)]
+pub struct Group(Arc<Mutex<Vec<AbortHandle>>>);
+
+impl Group {
+    /// Runs `work` so that every task it starts is a member.
+    pub async fn enter<T>(&self, work: impl Future<Output = T>) -> T {
+        GROUP.scope(self.clone(), work).await
+    }
+
+    /// Ends every member at once.
+    pub fn abort(&self) {
+        for task in self.0.lock().expect("no one panics while adding a task").drain(..) {
+            task.abort();
+        }
+    }
+}
 
 /// Starts `work` as a task. A panic inside is logged with the task's name and ends that task alone.
 ///
 /// # Cancel safety
 /// Dropping the handle leaves the task running.
 pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    #[allow(clippy::disallowed_methods, reason = "the one caller of tokio::spawn")]
-    tokio::spawn(async move {
+    let work = async move {
         if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
             error!(component = "task", name, err = panic_text(&*panic), "task panicked");
         }
-    })
+    };
+    match GROUP.try_with(Group::clone) {
+        Err(_) => start(work),
+        Ok(group) => {
+            let task = start(GROUP.scope(group.clone(), work));
+            let mut members = group.0.lock().expect("no one panics while adding a task");
+            members.retain(|t| !t.is_finished());
+            members.push(task.abort_handle());
+            task
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one caller of tokio::spawn")]
+fn start(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(work)
 }
 
 /// What a panic said.
@@ -72,6 +117,27 @@ mod tests {
     #[tokio::test]
     async fn a_panic_ends_its_own_task_only() {
         spawn("doomed", async { panic!("boom") }).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_group_ends_the_tasks_that_its_tasks_started() {
+        let group = Group::default();
+        let (alive, mut gone) = tokio::sync::mpsc::channel::<()>(1);
+        let outer = async move {
+            spawn("outer", async move {
+                spawn("inner", async move {
+                    let _alive = alive;
+                    std::future::pending::<()>().await;
+                })
+                .await
+                .unwrap();
+            })
+        };
+        let task = group.enter(outer).await;
+        tokio::task::yield_now().await;
+        group.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(gone.recv().await, None);
     }
 
     #[tokio::test]

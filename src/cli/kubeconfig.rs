@@ -4,8 +4,8 @@
 //! text is written beside the file and renamed over it, so a crash leaves the old or the new, never half.
 //! The names of the cluster, user and context are the cluster's own, as kind and minikube do it.
 
+use crate::app::access::Access;
 use anyhow::{Context as _, bail};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_yaml::{Mapping, Value};
 use std::{
     fs,
@@ -13,21 +13,6 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
-
-/// How a client reaches a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
-    /// The name of cluster, user and context.
-    pub name: String,
-    /// The API server's URL.
-    pub server: String,
-    /// The CA's certificate, PEM.
-    pub ca_pem: String,
-    /// The client's certificate, PEM.
-    pub cert_pem: String,
-    /// The client's key, PEM.
-    pub key_pem: String,
-}
 
 /// The kubeconfig that this user's clients read: the first file of `$KUBECONFIG`, else `~/.kube/config`.
 pub fn default_path() -> anyhow::Result<PathBuf> {
@@ -38,13 +23,6 @@ pub fn default_path() -> anyhow::Result<PathBuf> {
     }
     let home = std::env::var_os("HOME").context("$HOME is not set: say where the kubeconfig is with $KUBECONFIG")?;
     Ok(Path::new(&home).join(".kube").join("config"))
-}
-
-/// A kubeconfig with this cluster alone.
-pub fn standalone(access: &Access) -> String {
-    let mut root = empty();
-    merge(&mut root, access).expect("an empty kubeconfig takes every entry");
-    serde_yaml::to_string(&root).expect("a kubeconfig is plain YAML")
 }
 
 /// Puts the cluster into the file and makes it the current context.
@@ -105,19 +83,10 @@ fn read(path: &Path) -> anyhow::Result<Value> {
 }
 
 fn merge(root: &mut Value, access: &Access) -> anyhow::Result<()> {
-    let b64 = |pem: &str| Value::from(BASE64_STANDARD.encode(pem));
-    let map = |pairs: Vec<(&str, Value)>| Value::Mapping(pairs.into_iter().map(|(k, v)| (k.into(), v)).collect());
     let name = access.name.as_str();
-    let cluster =
-        map(vec![("certificate-authority-data", b64(&access.ca_pem)), ("server", access.server.as_str().into())]);
-    let user = map(vec![
-        ("client-certificate-data", b64(&access.cert_pem)),
-        ("client-key-data", b64(&access.key_pem)),
-    ]);
-    let context = map(vec![("cluster", name.into()), ("user", name.into())]);
-    set_entry(root, "clusters", "cluster", name, cluster)?;
-    set_entry(root, "users", "user", name, user)?;
-    set_entry(root, "contexts", "context", name, context)?;
+    set_entry(root, "clusters", "cluster", name, access.cluster())?;
+    set_entry(root, "users", "user", name, access.user())?;
+    set_entry(root, "contexts", "context", name, access.context())?;
     root.as_mapping_mut().context("not a kubeconfig")?.insert("current-context".into(), name.into());
     Ok(())
 }

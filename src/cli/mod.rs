@@ -1,1 +1,77 @@
-//! cli
+//! Level 6: the command line. One file per command: its arguments and what it does. Talks to the API over HTTP like any client.
+//!
+//! To add a command: 1. its file here; 2. its `mod` line; 3. its line in [`Command`]; 4. its arm in [`run`]; 5. a test of what it prints.
+
+mod apply;
+mod demo;
+mod doctor;
+mod down;
+mod kubeconfig;
+mod output;
+mod up;
+mod version;
+
+use crate::roles;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A local Kubernetes on the Docker engine you already have.
+#[derive(Debug, Parser)]
+#[command(name = "skiff", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the cluster, apply manifests, stay in the foreground
+    Up(up::Args),
+    /// Remove the cluster: containers, network, volumes, state, kubeconfig entry
+    Down(down::Args),
+    /// Check this machine, and with --fix install and start what is missing
+    Doctor(doctor::Args),
+    /// Print the cluster's kubeconfig, or merge it into yours
+    Kubeconfig(kubeconfig_command::Args),
+    /// Work with the demo images
+    Demo(demo::Args),
+    /// Print the version
+    Version,
+    /// The data plane (run by skiff, in a container)
+    #[command(hide = true)]
+    Proxy,
+    /// The sandbox's program (run by skiff, in a container)
+    #[command(hide = true)]
+    Pause,
+    /// A small web server for demos and tests
+    DemoServer(roles::demo_server::Args),
+}
+
+#[path = "kubeconfig_command.rs"]
+mod kubeconfig_command;
+
+/// Parses the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            output::error(&err);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(args) => up::run(args),
+        Command::Down(args) => down::run(args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Kubeconfig(args) => kubeconfig_command::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Version => version::run(),
+        Command::Proxy => todo!(),
+        Command::Pause => roles::pause::run(),
+        Command::DemoServer(args) => roles::demo_server::run(args),
+    }
+}

@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::sync::LazyLock;
 
+/// The version of Kubernetes whose API is served, and of skiff.
+pub const GIT_VERSION: &str = concat!("v1.37.0+skiff-", env!("CARGO_PKG_VERSION"));
+
 /// A document and the tag that changes when it does.
 #[derive(Clone, Debug)]
 pub struct Tagged {
@@ -206,7 +209,7 @@ pub fn version() -> Value {
     };
     json!({
         "major": "1", "minor": "37",
-        "gitVersion": concat!("v1.37.0+skiff-", env!("CARGO_PKG_VERSION")), "gitCommit": "", "gitTreeState": "clean",
+        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
         "platform": format!("{}/{arch}", std::env::consts::OS),
     })

@@ -1,0 +1,361 @@
+//! How fast and how small skiff is on real Docker, with the budget beside each figure.
+//!
+//! Times are medians; ratios are against the same containers made by bare Docker calls in the same run, turn by turn, so that a noisy
+//! machine hurts both. Run it with `cargo bench --bench cluster`; Docker must run (`skiff doctor --fix`).
+
+#[path = "../harness/stats.rs"]
+mod stats;
+
+use anyhow::{Context as _, bail};
+use futures::{StreamExt as _, future::try_join_all};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, Client, Config,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    config::Kubeconfig,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde_json::json;
+use skiff::engine::{ContainerSpec, Engine, EngineEvent, EventKind, NamespaceMode, NetworkMode, docker::DockerEngine};
+use stats::{median, percentile, row};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const SKIFF: &str = env!("CARGO_BIN_EXE_skiff");
+const NAME: &str = "bench";
+const IMAGE: &str = "kubernetes-spring:1.0";
+const ROUNDS: usize = 7;
+const KILLS: usize = 30;
+
+fn main() -> anyhow::Result<()> {
+    // `cargo bench` passes --bench; a filter picks one part.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|w| w == part);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let home = tempfile::tempdir()?;
+        let engine = DockerEngine::connect(NAME).await?;
+        engine.info().await?;
+        if wants("start") {
+            bench_start(home.path()).await?;
+        }
+        let skiff = Skiff::up(home).await?;
+        if wants("ready") {
+            bench_ready(&skiff, &engine).await?;
+        }
+        if wants("heal") {
+            bench_heal(&skiff, &engine).await?;
+        }
+        if wants("idle") {
+            bench_idle(&skiff, &engine).await?;
+        }
+        anyhow::Ok(())
+    })
+}
+
+/// A cluster that runs while the benchmark does.
+struct Skiff {
+    home: TempDir,
+    child: Child,
+    client: Client,
+}
+
+fn command(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(SKIFF);
+    command
+        .args(args)
+        .env("SKIFF_NAME", NAME)
+        .env("SKIFF_DATA_DIR", home.join("data"))
+        .env("KUBECONFIG", home.join("kubeconfig"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+fn spawn(home: &Path, port: u16) -> anyhow::Result<Child> {
+    Ok(command(home, &["up", "--api-address", &format!("127.0.0.1:{port}")]).spawn()?)
+}
+
+fn stop(child: &mut Child) -> anyhow::Result<()> {
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
+    child.wait()?;
+    Ok(())
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Skiff {
+    async fn up(home: TempDir) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let child = spawn(home.path(), port)?;
+        let client = ready_client(home.path(), port).await?;
+        let skiff = Self { home, child, client };
+        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(skiff.client.clone());
+        wait(&nodes, "the node is ready", |nodes| !nodes.is_empty()).await?;
+        Command::new(SKIFF).args(["demo", "load"]).stdout(Stdio::null()).status()?;
+        Ok(skiff)
+    }
+}
+
+impl Drop for Skiff {
+    fn drop(&mut self) {
+        drop(stop(&mut self.child));
+        drop(command(self.home.path(), &["down"]).status());
+    }
+}
+
+/// A client of the cluster, once `/readyz` says ok.
+async fn ready_client(home: &Path, port: u16) -> anyhow::Result<Client> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        if let Some(client) = client(home, port).await && ready(&client).await {
+            return Ok(client);
+        }
+        tokio::task::yield_now().await;
+    }
+    bail!("/readyz did not answer within 30 s")
+}
+
+async fn client(home: &Path, port: u16) -> Option<Client> {
+    let text = std::fs::read_to_string(home.join("data").join("kubeconfig")).ok()?;
+    if !text.contains(&port.to_string()) {
+        return None;
+    }
+    let config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&text).ok()?, &Default::default()).await.ok()?;
+    Client::try_from(config).ok()
+}
+
+async fn ready(client: &Client) -> bool {
+    let request = http::Request::get("/readyz").body(Vec::new()).expect("a constant request");
+    client.request_text(request).await.is_ok()
+}
+
+/// Returns once the objects are as wanted, woken by a watch.
+async fn wait<K>(api: &Api<K>, what: &str, holds: impl Fn(&[K]) -> bool) -> anyhow::Result<()>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let mut events = watcher(api.clone(), watcher::Config::default()).default_backoff().boxed();
+    let mut all: BTreeMap<String, K> = BTreeMap::new();
+    let seen = async {
+        while let Some(event) = events.next().await {
+            match event? {
+                watcher::Event::Apply(o) | watcher::Event::InitApply(o) => {
+                    all.insert(o.meta().name.clone().unwrap_or_default(), o);
+                }
+                watcher::Event::Delete(o) => {
+                    all.remove(o.meta().name.as_deref().unwrap_or_default());
+                }
+                watcher::Event::Init | watcher::Event::InitDone => {}
+            }
+            if holds(&all.values().cloned().collect::<Vec<_>>()) {
+                return Ok(());
+            }
+        }
+        bail!("the watch ended")
+    };
+    tokio::time::timeout(Duration::from_secs(60), seen).await.with_context(|| format!("not within 60 s: {what}"))?
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+async fn bench_start(home: &Path) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for round in 0..=ROUNDS {
+        let port = free_port()?;
+        let begun = Instant::now();
+        let mut child = spawn(home, port)?;
+        ready_client(home, port).await?;
+        // The first start makes the image, the keys and the network.
+        if round > 0 {
+            times.push(stats::millis(begun.elapsed()));
+        }
+        stop(&mut child)?;
+    }
+    let figure = median(&mut times);
+    row("process start to /readyz, warm image", figure, "ms", 100.0, figure <= 100.0);
+    Ok(())
+}
+
+fn deployment(name: &str, replicas: usize) -> Deployment {
+    serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {
+                    "terminationGracePeriodSeconds": 1,
+                    "containers": [{"name": "c", "image": IMAGE, "imagePullPolicy": "IfNotPresent"}],
+                },
+            },
+        },
+    }))
+    .expect("a constant manifest")
+}
+
+async fn bench_ready(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(skiff.client.clone());
+    let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        deployments.create(&PostParams::default(), &deployment("ready", 3)).await?;
+        wait(&pods, "3 pods are ready", |p| p.iter().filter(|p| is_ready(p)).count() == 3).await?;
+        ours.push(stats::millis(begun.elapsed()));
+        deployments.delete("ready", &DeleteParams::default()).await?;
+        wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+
+        let begun = Instant::now();
+        try_join_all((0..3).map(|n| bare_pod(engine, n))).await?;
+        bare.push(stats::millis(begun.elapsed()));
+        try_join_all((0..3).map(|n| remove_bare_pod(engine, n))).await?;
+    }
+    let (ours, bare) = (median(&mut ours), median(&mut bare));
+    row("3-replica Deployment created to all Ready", ours, "ms", bare * 1.15, ours <= bare * 1.15);
+    row("  … as a ratio to bare Docker calls", ours / bare, "x", 1.15, ours / bare <= 1.15);
+    Ok(())
+}
+
+fn bare_name(part: &str, n: usize) -> String {
+    format!("skiff-bench-{part}-{n}")
+}
+
+/// What a pod is to Docker: a sandbox on the network, and a container in it, created beside.
+async fn bare_pod(engine: &DockerEngine, n: usize) -> anyhow::Result<()> {
+    let images = engine.images().await?;
+    let own = images.iter().flat_map(|i| &i.tags).find(|t| t.starts_with("skiff:")).context("no sandbox image")?;
+    let sandbox = ContainerSpec {
+        name: bare_name("sandbox", n),
+        image: own.clone(),
+        command: vec!["pause".into()],
+        network: Some(NetworkMode::Bridge(skiff::app::cidr::network_name(NAME))),
+        ipc: NamespaceMode::Shareable,
+        ..Default::default()
+    };
+    engine.create(&sandbox).await?;
+    let (started, created) = tokio::join!(engine.start(&sandbox.name), engine.create(&bare_app(n)));
+    started?;
+    created?;
+    engine.start(&bare_name("app", n)).await?;
+    Ok(())
+}
+
+fn bare_app(n: usize) -> ContainerSpec {
+    ContainerSpec {
+        name: bare_name("app", n),
+        image: IMAGE.into(),
+        network: Some(NetworkMode::Container(bare_name("sandbox", n))),
+        ipc: NamespaceMode::Container(bare_name("sandbox", n)),
+        ..Default::default()
+    }
+}
+
+async fn remove_bare_pod(engine: &DockerEngine, n: usize) -> anyhow::Result<()> {
+    engine.remove(&bare_name("app", n)).await?;
+    engine.remove(&bare_name("sandbox", n)).await?;
+    Ok(())
+}
+
+async fn bench_heal(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(skiff.client.clone());
+    let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+    deployments.create(&PostParams::default(), &deployment("heal", 3)).await?;
+    wait(&pods, "3 pods are ready", |p| p.iter().filter(|p| is_ready(p)).count() == 3).await?;
+    bare_pod(engine, 0).await?;
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..KILLS {
+        ours.push(heal_once(engine).await?);
+        engine.remove(&bare_name("app", 0)).await?;
+        let begun = Instant::now();
+        engine.create(&bare_app(0)).await?;
+        engine.start(&bare_name("app", 0)).await?;
+        bare.push(stats::millis(begun.elapsed()));
+    }
+    remove_bare_pod(engine, 0).await?;
+    deployments.delete("heal", &DeleteParams::default()).await?;
+    wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+    let p99 = percentile(&mut ours, 99.0);
+    let (ours, bare) = (median(&mut ours), median(&mut bare));
+    row("kill to replacement running", ours, "ms", bare * 1.1, ours <= bare * 1.1);
+    row("  … as a ratio to bare create + start", ours / bare, "x", 1.1, ours / bare <= 1.1);
+    row("  … 99th percentile", p99, "ms", 500.0, p99 < 500.0);
+    Ok(())
+}
+
+/// Kills one container of the Deployment as a user does; the time from its death until its replacement has started.
+async fn heal_once(engine: &DockerEngine) -> anyhow::Result<f64> {
+    let mut events = engine.events();
+    events.next().await.context("no events")?;
+    let is_app = |l: &BTreeMap<String, String>| l.get("io.kubernetes.container.name").is_some_and(|n| n == "c");
+    let victim = engine.list().await?.into_iter().find(|c| is_app(&c.labels) && c.phase == skiff::engine::Phase::Running);
+    let victim = victim.context("nothing to kill")?;
+    let mut died = None;
+    engine.kill(&victim.id, "SIGKILL").await?;
+    let healed = async {
+        while let Some(event) = events.next().await {
+            let EngineEvent::Container { id, labels, kind, .. } = event else { continue };
+            match kind {
+                EventKind::Died(_) if id == victim.id => died = Some(Instant::now()),
+                EventKind::Started if is_app(&labels) => return died.map(|d| d.elapsed()),
+                _ => {}
+            }
+        }
+        None
+    };
+    let time = tokio::time::timeout(Duration::from_secs(10), healed).await?.context("no death was seen")?;
+    Ok(stats::millis(time))
+}
+
+async fn bench_idle(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(skiff.client.clone());
+    let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+    deployments.create(&PostParams::default(), &deployment("idle", 20)).await?;
+    wait(&pods, "20 pods are ready", |p| p.iter().filter(|p| is_ready(p)).count() == 20).await?;
+    let proxy = engine.list().await?.into_iter().find(|c| {
+        c.labels.get("io.kubernetes.container.name").is_some_and(|n| n == "proxy")
+    });
+    let proxy = proxy.context("no data plane")?.pid;
+    let own = i64::from(skiff.child.id());
+    let (span, before) = (Duration::from_secs(30), cpu_secs(own)? + cpu_secs(proxy)?);
+    tokio::time::sleep(span).await;
+    let busy = (cpu_secs(own)? + cpu_secs(proxy)? - before) / span.as_secs_f64() * 100.0;
+    let (control, plane) = (rss_mib(own)?, rss_mib(proxy)?);
+    row("idle with 20 pods: control plane RSS", control, "MiB", 30.0, control <= 30.0);
+    row("idle with 20 pods: data plane RSS", plane, "MiB", 15.0, plane <= 15.0);
+    row("idle with 20 pods: both, share of a core", busy, "%", 0.2, busy <= 0.2);
+    deployments.patch("idle", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 0}}))).await?;
+    wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+    pods.list(&ListParams::default()).await?;
+    Ok(())
+}
+
+/// Resident memory of a process.
+fn rss_mib(pid: i64) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Processor time of a process so far.
+fn cpu_secs(pid: i64) -> anyhow::Result<f64> {
+    // All threads: the sum over the tasks, in nanoseconds.
+    let mut nanos = 0.0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        nanos += text.split_whitespace().next().unwrap_or("0").parse::<f64>()?;
+    }
+    Ok(nanos / 1e9)
+}

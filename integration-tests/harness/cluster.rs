@@ -1,0 +1,268 @@
+//! A cluster of a test's own: `skiff up` as a user runs it, and `skiff down` at the end, whatever happened.
+
+use super::{
+    tools::{self, DOCKER, KUBECTL, SKIFF, docker, output, run, text},
+    wait::eventually,
+};
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// Tests take turns: node ports are the host's.
+static TURN: Mutex<()> = Mutex::new(());
+/// How long a start may take, image import included.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// A running cluster.
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    home: TempDir,
+    api_port: u16,
+    child: Option<Child>,
+    /// What `skiff up` has printed.
+    printed: mpsc::Receiver<String>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// Starts a cluster with nothing in it.
+    pub fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// Starts a cluster with more arguments to `skiff up`.
+    pub fn start_with(name: &str, args: &[&str]) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        LazyReady::all();
+        let name = format!("it-{name}");
+        let home = tempfile::tempdir().unwrap();
+        let api_port = free_port();
+        let (_, printed) = mpsc::channel();
+        let mut cluster = Self { name, home, api_port, child: None, printed, _turn: turn };
+        cluster.up(args);
+        cluster
+    }
+
+    /// Starts the control plane (again) and waits until it is ready.
+    pub fn up(&mut self, args: &[&str]) {
+        let mut child = self
+            .skiff(&["up"])
+            .args(["--api-address", &format!("127.0.0.1:{}", self.api_port)])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, printed) = mpsc::channel();
+        follow(child.stdout.take().unwrap(), sender.clone());
+        follow(child.stderr.take().unwrap(), sender);
+        self.child = Some(child);
+        self.printed = printed;
+        self.expect_line("Ctrl-C stops skiff");
+    }
+
+    /// Waits until `skiff up` prints a line that contains `part`, and gives all lines up to it.
+    #[track_caller]
+    pub fn expect_line(&self, part: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            match self.printed.recv_timeout(START_MAX) {
+                Ok(line) if line.contains(part) => {
+                    lines.push(line);
+                    return lines;
+                }
+                Ok(line) => lines.push(line),
+                Err(err) => panic!("`skiff up` did not print {part:?} ({err}); it printed:\n{}", lines.join("\n")),
+            }
+        }
+    }
+
+    /// The skiff command line, for this cluster.
+    pub fn skiff(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(SKIFF);
+        command
+            .args(args)
+            .env("SKIFF_NAME", &self.name)
+            .env("SKIFF_DATA_DIR", self.data_dir())
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", self.home.path());
+        command
+    }
+
+    /// Where its state is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// The kubeconfig that it is merged into.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.home.path().join("kubeconfig")
+    }
+
+    /// A kubectl command, not yet run.
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&*KUBECTL);
+        command.args(args).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.home.path()).current_dir(root());
+        command
+    }
+
+    /// Runs kubectl and gives what it printed.
+    #[track_caller]
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        run(&mut self.kubectl_command(args))
+    }
+
+    /// Runs kubectl, which must fail, and gives what it said on standard error.
+    #[track_caller]
+    pub fn kubectl_fails(&self, args: &[&str]) -> String {
+        let out = output(&mut self.kubectl_command(args));
+        assert!(!out.status.success(), "kubectl {args:?} did not fail: {}", text(&out.stdout));
+        text(&out.stderr)
+    }
+
+    /// Runs kubectl with a manifest on standard input.
+    #[track_caller]
+    pub fn kubectl_stdin(&self, args: &[&str], manifest: &str) -> Output {
+        let mut child = self
+            .kubectl_command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// Applies a manifest given as text.
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) -> String {
+        let out = self.kubectl_stdin(&["apply", "-f", "-"], manifest);
+        assert!(out.status.success(), "kubectl apply failed: {}", text(&out.stderr));
+        text(&out.stdout)
+    }
+
+    /// A jsonpath of one or more objects.
+    #[track_caller]
+    pub fn jsonpath(&self, what: &[&str], path: &str) -> String {
+        let path = format!("jsonpath={path}");
+        let mut args = vec!["get"];
+        args.extend(what);
+        args.extend(["-o", &path]);
+        self.kubectl(&args)
+    }
+
+    /// Waits until a Deployment's rollout is complete.
+    #[track_caller]
+    pub fn rolled_out(&self, deployment: &str) {
+        self.kubectl(&["rollout", "status", &format!("deployment/{deployment}"), "--timeout=60s"]);
+    }
+
+    /// The IDs of the running containers of this cluster that a filter picks, e.g. `io.kubernetes.container.name=web`.
+    pub fn containers(&self, label: &str) -> Vec<String> {
+        let mine = format!("label=dev.skiff.cluster={}", self.name);
+        let ids = docker(&["ps", "-q", "--no-trunc", "--filter", &mine, "--filter", &format!("label={label}")]);
+        ids.lines().map(str::to_owned).collect()
+    }
+
+    /// Ends the control plane with a signal and waits for its end. Containers run on.
+    pub fn stop(&mut self, signal: &str) {
+        let Some(mut child) = self.child.take() else { return };
+        run(Command::new("kill").args([format!("-{signal}"), child.id().to_string()]));
+        child.wait().unwrap();
+    }
+}
+
+/// Runs `skiff down`, so that a failed test leaves nothing behind either.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if std::thread::panicking() {
+                self.show_state();
+            }
+            drop(child.kill());
+            drop(child.wait());
+        }
+        let out = output(&mut self.skiff(&["down"]));
+        if !out.status.success() && !std::thread::panicking() {
+            panic!("skiff down failed: {}", text(&out.stderr));
+        }
+    }
+}
+
+impl Cluster {
+    /// Prints what a person would look at after a failure.
+    fn show_state(&self) {
+        for args in [&["get", "all", "-A", "-o", "wide"][..], &["get", "events", "-A"][..]] {
+            let out = output(&mut self.kubectl_command(args));
+            eprintln!("$ kubectl {}\n{}{}", args.join(" "), text(&out.stdout), text(&out.stderr));
+        }
+        for line in self.printed.try_iter() {
+            eprintln!("skiff: {line}");
+        }
+    }
+}
+
+/// Sends every line of a stream; ends with the stream.
+fn follow(stream: impl std::io::Read + Send + 'static, lines: mpsc::Sender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+struct LazyReady;
+
+impl LazyReady {
+    /// Makes the tools ready before the first cluster.
+    fn all() {
+        std::sync::LazyLock::force(&DOCKER);
+        std::sync::LazyLock::force(&KUBECTL);
+    }
+}
+
+/// The project's folder.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A port that nobody has.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// One HTTP request on a connection of its own; the body, or why there is none.
+pub fn http_get(port: u16) -> Result<String, String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| format!("connect: {e}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8\r\nAccept: */*\r\nConnection: close\r\n\r\n")
+        .map_err(|e| format!("write: {e}"))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(|e| format!("read: {e}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("not an answer: {answer:?}"))?;
+    if head.starts_with("HTTP/1.1 200") { Ok(body.to_owned()) } else { Err(head.to_owned()) }
+}
+
+/// Waits until a node port answers.
+#[track_caller]
+pub fn answers(port: u16) -> String {
+    eventually("the node port answers", Duration::from_secs(20), || http_get(port))
+}
+
+/// Whether Docker has this container, running.
+pub fn is_running(id: &str) -> bool {
+    let out = tools::output(Command::new("docker").args(["inspect", "-f", "{{.State.Running}}", id]));
+    text(&out.stdout).trim() == "true"
+}

@@ -1,0 +1,5 @@
+//! What tests share: tools, a cluster of their own, waiting for values.
+
+pub mod cluster;
+pub mod tools;
+pub mod wait;

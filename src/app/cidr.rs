@@ -1,0 +1,242 @@
+//! The address plan: one flat range, its lower half for pods and its upper half for Services, and the Docker network that carries it.
+//!
+//! The network itself remembers the choice: a cluster that has one keeps it. A new cluster takes the first /15 that overlaps no route
+//! of the host and no network of the engine.
+
+use crate::{
+    engine::{CLUSTER_LABEL, Engine, EngineError, Network, NetworkSpec},
+    registry,
+};
+use anyhow::{Context as _, bail};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
+
+/// A range of IPv4 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cidr {
+    first: u32,
+    prefix: u8,
+}
+
+impl Cidr {
+    /// The range of this prefix length that holds `address`.
+    pub fn new(address: Ipv4Addr, prefix: u8) -> Self {
+        Self { first: u32::from(address) & mask(prefix), prefix }
+    }
+
+    /// Whether two ranges share an address.
+    pub fn overlaps(self, other: Self) -> bool {
+        let shorter = mask(self.prefix.min(other.prefix));
+        self.first & shorter == other.first & shorter
+    }
+
+    /// The address at an offset from the first.
+    pub fn at(self, offset: u32) -> Ipv4Addr {
+        Ipv4Addr::from(self.first + offset)
+    }
+
+    /// The lower and the upper half.
+    pub fn halves(self) -> (Self, Self) {
+        let prefix = self.prefix + 1;
+        (Self { prefix, ..self }, Self { first: self.first + (1 << (32 - u32::from(prefix))), prefix })
+    }
+
+    /// The first address and the prefix length.
+    pub fn parts(self) -> (Ipv4Addr, u8) {
+        (Ipv4Addr::from(self.first), self.prefix)
+    }
+}
+
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from(self.first), self.prefix)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let wrong = || format!("{text:?} is not a range like 10.244.0.0/15");
+        let (address, prefix) = text.split_once('/').with_context(wrong)?;
+        let (address, prefix): (Ipv4Addr, u8) =
+            (address.parse().with_context(wrong)?, prefix.parse().with_context(wrong)?);
+        if prefix > 32 || u32::from(address) & !mask(prefix) != 0 {
+            bail!(wrong());
+        }
+        Ok(Self::new(address, prefix))
+    }
+}
+
+/// Who has which address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The Docker network's name.
+    pub network: String,
+    /// The bridge interface on the engine's host.
+    pub bridge: String,
+    /// Where pods get their addresses from.
+    pub pods: Cidr,
+    /// Where Services get theirs from.
+    pub services: Cidr,
+    /// The host's address on the network: the node's.
+    pub node_ip: Ipv4Addr,
+}
+
+impl Plan {
+    /// The plan that a network carries.
+    pub fn of(network: &Network) -> anyhow::Result<Self> {
+        let (pods, services) = network.subnet.parse::<Cidr>()?.halves();
+        let (name, bridge) = (network.name.clone(), network.bridge.clone());
+        Ok(Self { network: name, bridge, pods, services, node_ip: network.gateway })
+    }
+
+    /// The address of the `kubernetes` Service.
+    pub fn api_service_ip(&self) -> Ipv4Addr {
+        self.services.at(1)
+    }
+
+    /// The address of the cluster DNS.
+    pub fn dns_ip(&self) -> Ipv4Addr {
+        self.services.at(10)
+    }
+
+    /// What the registry allocates from.
+    pub fn registry_config(&self) -> registry::pipeline::Config {
+        registry::pipeline::Config {
+            service_cidr: self.services.parts(),
+            dns_ip: self.dns_ip(),
+            node_ports: (30000, 32767),
+        }
+    }
+}
+
+/// The name of a cluster's network.
+pub fn network_name(cluster: &str) -> String {
+    if cluster == "skiff" { cluster.to_owned() } else { format!("skiff-{cluster}") }
+}
+
+/// The bridge of a cluster's network: at most 15 characters, told apart by a hash when the name is longer.
+fn bridge_name(cluster: &str) -> String {
+    let name = network_name(cluster);
+    if name.len() <= 15 {
+        return name;
+    }
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    format!("skiff-{:09x}", hash & 0xf_ffff_ffff)
+}
+
+/// The cluster's network: the one it has, or a new one in the wanted range, or in the first that is free.
+///
+/// # Errors
+/// The wanted range overlaps a route of the host or another network; no range is free; the engine refuses.
+pub async fn ensure_network(engine: &dyn Engine, cluster: &str, wanted: Option<Cidr>) -> anyhow::Result<Network> {
+    let name = network_name(cluster);
+    if let Some(network) = engine.network(&name).await? {
+        return check_existing(network, cluster, wanted);
+    }
+    let routes = host_routes();
+    let candidates = match wanted {
+        Some(cidr) => vec![cidr],
+        None => free_ranges(&routes),
+    };
+    for cidr in &candidates {
+        if let Some(route) = routes.iter().find(|r| r.overlaps(*cidr)) {
+            bail!("the range {cidr} overlaps the host's route {route}: choose another with --cluster-cidr");
+        }
+        match engine.create_network(&spec(&name, cluster, *cidr)).await {
+            Ok(network) => return Ok(network),
+            // The range is another network's, or the name has been made meanwhile: the next try tells.
+            Err(EngineError::Conflict(_)) if wanted.is_none() => {}
+            Err(err) => return Err(anyhow::Error::new(err).context(format!("cannot make the network {name} ({cidr})"))),
+        }
+    }
+    bail!("no free /15 for the network {name}: choose a range with --cluster-cidr")
+}
+
+fn check_existing(network: Network, cluster: &str, wanted: Option<Cidr>) -> anyhow::Result<Network> {
+    if network.labels.get(CLUSTER_LABEL).map(String::as_str) != Some(cluster) {
+        bail!("the Docker network {} exists and is not skiff's: remove it, or choose another --name", network.name);
+    }
+    if let Some(wanted) = wanted.filter(|w| w.to_string() != network.subnet) {
+        bail!("the cluster {cluster} has the range {}, not {wanted}: run `skiff down` first", network.subnet);
+    }
+    Ok(network)
+}
+
+fn spec(name: &str, cluster: &str, cidr: Cidr) -> NetworkSpec {
+    NetworkSpec {
+        name: name.to_owned(),
+        labels: BTreeMap::from([(CLUSTER_LABEL.to_owned(), cluster.to_owned())]),
+        subnet: cidr.to_string(),
+        ip_range: cidr.halves().0.to_string(),
+        gateway: cidr.at(1),
+        bridge: bridge_name(cluster),
+    }
+}
+
+/// Every /15 of 10.0.0.0/8 that overlaps no route, 10.244.0.0/15 first.
+fn free_ranges(routes: &[Cidr]) -> Vec<Cidr> {
+    let second = std::iter::once(244).chain((0..=254).rev().step_by(2).filter(|n| *n != 244));
+    let all = second.map(|n| Cidr::new(Ipv4Addr::new(10, n, 0, 0), 15));
+    all.filter(|c| !routes.iter().any(|r| r.overlaps(*c))).collect()
+}
+
+/// The host's routes but the default one. A host without `/proc` has none that we know.
+fn host_routes() -> Vec<Cidr> {
+    parse_routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
+}
+
+/// Reads `/proc/net/route`: addresses are hexadecimal in the machine's byte order.
+fn parse_routes(text: &str) -> Vec<Cidr> {
+    let number =
+        |field: Option<&&str>| Some(u32::from_be_bytes(u32::from_str_radix(field?, 16).ok()?.to_ne_bytes()));
+    let lines = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let routes = lines.filter_map(|f| Some((number(f.get(1))?, number(f.get(7))?)));
+    let ranges = routes.filter(|(_, mask)| *mask != 0);
+    ranges.map(|(to, mask)| Cidr::new(Ipv4Addr::from(to), u8::try_from(mask.count_ones()).unwrap_or(32))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cidr(text: &str) -> Cidr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ranges_parse_print_and_halve() {
+        let whole = cidr("10.244.0.0/15");
+        let (pods, services) = whole.halves();
+        assert_eq!((pods.to_string(), services.to_string()), ("10.244.0.0/16".into(), "10.245.0.0/16".into()));
+        assert_eq!(services.at(10), Ipv4Addr::new(10, 245, 0, 10));
+        assert!("10.244.0.1/15".parse::<Cidr>().is_err());
+        assert!("10.244.0.0".parse::<Cidr>().is_err());
+    }
+
+    #[test]
+    fn a_range_that_a_route_overlaps_is_not_free() {
+        let route = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\n\
+            eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\n\
+            tun0\t0000F50A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\n";
+        let routes = parse_routes(route);
+        if cfg!(target_endian = "little") {
+            assert_eq!(routes, [cidr("10.245.0.0/16")]);
+        }
+        let free = free_ranges(&[cidr("10.245.0.0/16")]);
+        assert_eq!(free[0], cidr("10.254.0.0/15"));
+        assert_eq!(free_ranges(&[])[0], cidr("10.244.0.0/15"));
+        assert!(free_ranges(&[cidr("10.0.0.0/8")]).is_empty());
+    }
+
+    #[test]
+    fn bridge_names_fit_the_kernel() {
+        assert_eq!(bridge_name("skiff"), "skiff");
+        assert!(bridge_name("a-very-long-cluster-name").len() <= 15);
+        assert_ne!(bridge_name("a-very-long-cluster-name"), bridge_name("a-very-long-cluster-nama"));
+    }
+}

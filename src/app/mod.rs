@@ -1,0 +1,273 @@
+//! Composition: a [`Config`] becomes a running control plane. Nothing else wires things.
+//!
+//! Start order: engine, data folder, API port, keys, store, network → the objects that every cluster has → HTTP, events, controllers;
+//! then, while clients already work: own image → node agent → data plane.
+//! Stop order: the drain signal ends every loop; the store closes when the last of them is gone. Containers and data plane run on.
+
+pub mod access;
+pub mod bootstrap;
+pub mod cidr;
+pub mod data_dir;
+pub mod data_plane;
+
+use crate::{
+    api::{
+        kinds::{lease::Leases, node::Nodes},
+        meta::ObjectKey,
+    },
+    base::{
+        clock::Clock,
+        rng::Rng,
+        task::{self, Drain},
+    },
+    controllers,
+    engine::{Engine, docker::DockerEngine, self_image},
+    node,
+    registry::Registry,
+    server::{self, health::ReadyReport, tls},
+    store::{Store, disk::DiskBackend},
+};
+use anyhow::{Context as _, bail};
+use access::Access;
+use cidr::Plan;
+use data_dir::DataDir;
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tracing::warn;
+
+/// The domain of the cluster's names.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// What a user can choose about a cluster.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster's name: that of its node, its context and its label on containers.
+    pub name: String,
+    /// Where its state is kept.
+    pub data_dir: PathBuf,
+    /// Where the API is served.
+    pub api_address: SocketAddr,
+    /// More names and addresses that the API server's certificate is for.
+    pub api_names: Vec<String>,
+    /// The range that pods (lower half) and Services (upper half) share; `None`: the first /15 that is free.
+    pub cluster_cidr: Option<cidr::Cidr>,
+    /// Addresses that node ports listen on, beside the node's own.
+    pub node_port_addresses: Vec<IpAddr>,
+}
+
+/// A running control plane.
+pub struct App {
+    /// The API as functions.
+    pub registry: Registry,
+    /// The URL of the API.
+    pub server_url: String,
+    /// The administrator's way in.
+    pub access: Access,
+    /// The engine's name and version, for people.
+    pub engine_version: String,
+    engine: Arc<dyn Engine>,
+    node: String,
+    tasks: Vec<JoinHandle<()>>,
+    _pid: PidFile,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("server_url", &self.server_url).finish_non_exhaustive()
+    }
+}
+
+/// Starts a control plane. It runs until `drain` fires; then wait for [`App::stopped`].
+///
+/// # Errors
+/// Each names the cause and the remedy: the data folder cannot be used, another skiff runs this cluster, the port is taken, the engine
+/// cannot be reached or is too old, the network cannot be made. What was there before stays as it was.
+pub async fn start(config: Config, drain: Drain) -> anyhow::Result<App> {
+    let clock = Clock::system();
+    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&config.name).await?);
+    let engine_info = engine.info().await?;
+    let dir = DataDir::prepare(&config.data_dir)?;
+    let store = Store::open(DiskBackend::open(&dir.store())?, true).map_err(anyhow::Error::msg)?;
+    let pid = PidFile::write(dir.pid())?;
+    let listener = bind(config.api_address).await?;
+    let network = cidr::ensure_network(&*engine, &config.name, config.cluster_cidr).await?;
+    let plan = Plan::of(&network)?;
+    let pki = tls::load_or_create(&dir.pki(), &certificate_names(&config, &plan), &clock)?;
+    let api_address = listener.local_addr().context("cannot read the API's port")?;
+    let server_url = format!("https://{}", client_address(api_address));
+
+    let registry = Registry::new(store, clock, Rng::from_system(), plan.registry_config());
+    bootstrap::cluster_objects(&registry, &plan, api_address.port()).await?;
+    let (image_known, image) = watch::channel(None);
+    let agent = node::Agent::new(registry.clone(), Arc::clone(&engine), node_config(&config, &plan, image));
+    let state = server::ServerState::new(registry.clone(), agent.streams(), Arc::new(ReadyReport::default));
+    let tls_config = pki.server_config()?;
+    let mut tasks = vec![
+        task::spawn("api", server::serve::serve(listener, Arc::clone(&tls_config), state.clone(), drain.clone())),
+        task::spawn("events", registry.clone().run_events(drain.clone())),
+        task::spawn(
+            "controllers",
+            controllers::run_all(registry.clone(), controllers_config(&config, &plan, &pki), drain.clone()),
+        ),
+        task::spawn("node", agent.run(drain.clone())),
+    ];
+    if let Some(inside) = bind_for_pods(&plan, api_address).await {
+        tasks.push(task::spawn("api-for-pods", server::serve::serve(inside, tls_config, state, drain.clone())));
+    }
+    let image = self_image::ensure_self_image(&*engine).await?;
+    image_known.send_replace(Some(image.clone()));
+    let proxy = pki.proxy();
+    let access = Access {
+        name: config.name.clone(),
+        server: server_url.clone(),
+        ca_pem: pki.ca_pem().to_owned(),
+        cert_pem: proxy.cert_pem.clone(),
+        key_pem: proxy.key_pem.clone(),
+    };
+    let wanted = data_plane::DataPlane::new(&config, &plan, image, access.kubeconfig());
+    tasks.push(task::spawn("data-plane", data_plane::keep(registry.clone(), wanted, drain)));
+    let admin = pki.admin();
+    let access = Access { cert_pem: admin.cert_pem.clone(), key_pem: admin.key_pem.clone(), ..access };
+    access.save(&dir.access())?;
+    Ok(App {
+        registry,
+        access,
+        server_url,
+        engine_version: format!("Docker {}", engine_info.version),
+        engine,
+        node: config.name,
+        tasks,
+        _pid: pid,
+    })
+}
+
+fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Option<String>>) -> node::NodeConfig {
+    node::NodeConfig {
+        node_name: config.name.clone(),
+        cluster: config.name.clone(),
+        sandbox_image,
+        network: plan.network.clone(),
+        node_ip: plan.node_ip,
+        dns_ip: plan.dns_ip(),
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
+    }
+}
+
+fn controllers_config(config: &Config, plan: &Plan, pki: &tls::Pki) -> controllers::ControllersConfig {
+    controllers::ControllersConfig {
+        node_name: config.name.clone(),
+        node_ip: plan.node_ip.to_string(),
+        root_ca: pki.ca_pem().to_owned(),
+        ..Default::default()
+    }
+}
+
+/// Takes the API's port.
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(err) if err.kind() == io::ErrorKind::AddrInUse => bail!(
+            "{address} is taken by another program: end it, or choose another port with --api-address"
+        ),
+        Err(err) => Err(err).with_context(|| format!("cannot listen on {address}: choose another with --api-address")),
+    }
+}
+
+/// The API on the node's own address, so that pods reach it too. Where the bridge is not on this host, pods do without.
+async fn bind_for_pods(plan: &Plan, api: SocketAddr) -> Option<TcpListener> {
+    if api.ip().is_unspecified() {
+        return None;
+    }
+    let address = SocketAddr::new(plan.node_ip.into(), api.port());
+    match TcpListener::bind(address).await {
+        Ok(listener) => Some(listener),
+        Err(err) => {
+            warn!(component = "app", %address, %err, "pods cannot reach the API: its address for them cannot be used");
+            None
+        }
+    }
+}
+
+/// The address that clients on this machine use.
+fn client_address(api: SocketAddr) -> SocketAddr {
+    match api.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), api.port()),
+        _ => api,
+    }
+}
+
+fn certificate_names(config: &Config, plan: &Plan) -> Vec<String> {
+    let own = [plan.api_service_ip().to_string(), plan.node_ip.to_string(), config.api_address.ip().to_string()];
+    own.into_iter().chain(config.api_names.iter().cloned()).collect()
+}
+
+impl App {
+    /// Returns when the node is ready for pods.
+    pub async fn node_ready(&self) {
+        let key = ObjectKey::new("", &self.node);
+        let ready = || {
+            let node = self.registry.api::<Nodes>().get(&key);
+            let conditions = node.as_ref().and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
+            conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+        };
+        self.until(ready).await;
+    }
+
+    /// Returns when the data plane has applied the Services that there are.
+    pub async fn data_plane_ready(&self) {
+        let key = ObjectKey::new(data_plane::NAMESPACE, data_plane::NAME);
+        let seen = || self.registry.api::<Leases>().get(&key).is_some();
+        self.until(seen).await;
+    }
+
+    /// Returns once `holds` does, looking again at every change of the store.
+    async fn until(&self, holds: impl Fn() -> bool) {
+        loop {
+            let revision = self.registry.store().revision();
+            if holds() {
+                return;
+            }
+            let Ok(mut watch) = self.registry.store().watch("", revision) else { continue };
+            drop(watch.next().await);
+        }
+    }
+
+    /// Makes the demo images if one of these images is one and the engine lacks it.
+    pub async fn load_demo_images(&self, images: impl Iterator<Item = String>) -> anyhow::Result<()> {
+        if images.into_iter().any(|i| self_image::is_demo_image(&i)) {
+            self_image::ensure_demo_images(&*self.engine).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns when every loop has ended.
+    pub async fn stopped(self) {
+        for task in self.tasks {
+            // A task that panicked has said so; the others still end.
+            drop(task.await);
+        }
+    }
+}
+
+/// The file that names the process of a running control plane; gone with it.
+#[derive(Debug)]
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: PathBuf) -> anyhow::Result<Self> {
+        fs::write(&path, format!("{}\n", std::process::id()))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}

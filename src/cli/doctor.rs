@@ -1,0 +1,203 @@
+//! `skiff doctor`: looks at what skiff needs of this machine, says what is wrong and what to do; `--fix` does it.
+
+use super::output;
+use crate::engine::{Engine, EngineInfo, docker::DockerEngine};
+use anyhow::{Context as _, bail};
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// How long a started engine may take to answer.
+const ENGINE_START_MAX: Duration = Duration::from_secs(60);
+/// The oldest engine whose API skiff speaks.
+const ENGINE_VERSION_MIN: u64 = 20;
+/// Where an engine that skiff started writes its log.
+const ENGINE_LOG: &str = "/var/log/skiff-dockerd.log";
+
+/// Arguments of `skiff doctor`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Install and start Docker when it is missing (Debian and Ubuntu, as root)
+    #[arg(long)]
+    fix: bool,
+}
+
+/// What a check found.
+enum Finding {
+    Fine(String),
+    Note(String),
+    Wrong(String),
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.fix {
+        fix()?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let findings = [runtime.block_on(engine()), api_port(), firewall(), kubectl()];
+    let mut wrong = 0;
+    for finding in findings {
+        match finding {
+            Finding::Fine(text) => output::done(text),
+            Finding::Note(text) => output::warning(text),
+            Finding::Wrong(text) => {
+                wrong += 1;
+                output::failed(text);
+            }
+        }
+    }
+    match wrong {
+        0 => Ok(()),
+        n => bail!("{n} of the checks failed: see above for what to do"),
+    }
+}
+
+async fn engine() -> Finding {
+    match engine_info().await {
+        Ok(info) if major(&info.version) < ENGINE_VERSION_MIN => Finding::Wrong(format!(
+            "Docker {} is too old: skiff needs 20.10 or newer",
+            info.version
+        )),
+        Ok(info) => Finding::Fine(format!(
+            "Docker {} answers (API {}, {}, kernel {})",
+            info.version, info.api_version, info.os, info.kernel
+        )),
+        Err(err) => Finding::Wrong(format!("{err:#}")),
+    }
+}
+
+async fn engine_info() -> anyhow::Result<EngineInfo> {
+    Ok(DockerEngine::connect("skiff").await?.info().await?)
+}
+
+fn major(version: &str) -> u64 {
+    version.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(u64::MAX)
+}
+
+fn api_port() -> Finding {
+    match TcpListener::bind(("127.0.0.1", 6443)) {
+        Ok(_) => Finding::Fine("port 6443 is free for the API".into()),
+        Err(err) => Finding::Note(format!(
+            "port 6443 is not free ({err}): fine when skiff runs; else choose another with `skiff up --api-address`"
+        )),
+    }
+}
+
+/// Host firewalls may drop what pods send to the host, and so to Services.
+fn firewall() -> Finding {
+    let active = |name: &str| {
+        Command::new("systemctl").args(["is-active", "--quiet", name]).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    };
+    if active("ufw") {
+        return Finding::Note("ufw is active and may drop pods' traffic to Services: `ufw allow in on skiff`".into());
+    }
+    if active("firewalld") {
+        return Finding::Note(
+            "firewalld is active and may drop pods' traffic to Services: `firewall-cmd --zone=trusted --add-interface=skiff`"
+                .into(),
+        );
+    }
+    Finding::Fine("no host firewall is in the way".into())
+}
+
+fn kubectl() -> Finding {
+    match Command::new("kubectl").args(["version", "--client"]).stderr(Stdio::null()).output() {
+        Ok(found) if found.status.success() => {
+            let text = String::from_utf8_lossy(&found.stdout);
+            Finding::Fine(format!("kubectl is there ({})", text.lines().next().unwrap_or_default()))
+        }
+        _ => Finding::Note("kubectl is not on the PATH: install it to talk to the cluster".into()),
+    }
+}
+
+/// Installs Docker when it is missing and starts it when it does not run.
+pub(super) fn fix() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if runtime.block_on(engine_info()).is_ok() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("Docker does not answer, and only root can install and start it: run this with sudo, or start Docker yourself");
+    }
+    if !on_path("dockerd") {
+        install()?;
+    }
+    start()?;
+    runtime.block_on(wait_for_engine())
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).is_file())
+}
+
+fn install() -> anyhow::Result<()> {
+    if !on_path("apt-get") {
+        bail!("Docker is not installed and this is neither Debian nor Ubuntu: install Docker as its documentation says");
+    }
+    output::line("Docker is not installed; installing docker.io …");
+    apt(&["update", "-qq"])?;
+    apt(&["install", "-y", "-qq", "docker.io"])?;
+    output::done("installed docker.io");
+    Ok(())
+}
+
+fn apt(args: &[&str]) -> anyhow::Result<()> {
+    let out = Command::new("apt-get")
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run apt-get")?;
+    if !out.status.success() {
+        let text = String::from_utf8_lossy(&out.stderr);
+        bail!("`apt-get {}` failed: {}", args.join(" "), text.trim());
+    }
+    Ok(())
+}
+
+/// Starts the engine: through systemd where it runs, by hand elsewhere.
+fn start() -> anyhow::Result<()> {
+    output::line("starting Docker …");
+    if Path::new("/run/systemd/system").exists() {
+        let status = Command::new("systemctl").args(["start", "docker"]).status().context("cannot run systemctl")?;
+        if !status.success() {
+            bail!("`systemctl start docker` failed: `journalctl -u docker` tells why");
+        }
+        return Ok(());
+    }
+    use std::os::unix::process::CommandExt as _;
+    let log = fs::File::create(ENGINE_LOG).with_context(|| format!("cannot write {ENGINE_LOG}"))?;
+    // A process group of its own, so that Ctrl-C on skiff does not end the engine.
+    Command::new("dockerd")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .context("cannot start dockerd")?;
+    Ok(())
+}
+
+async fn wait_for_engine() -> anyhow::Result<()> {
+    let answers = async {
+        let mut every = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            every.tick().await;
+            if let Ok(info) = engine_info().await {
+                return info;
+            }
+        }
+    };
+    match tokio::time::timeout(ENGINE_START_MAX, answers).await {
+        Ok(info) => {
+            output::done(format!("Docker {} runs", info.version));
+            Ok(())
+        }
+        Err(_) => bail!("Docker was started and does not answer: its log is {ENGINE_LOG} (or `journalctl -u docker`)"),
+    }
+}

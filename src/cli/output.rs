@@ -1,0 +1,38 @@
+//! What the commands print: short lines for people on standard output, errors with their causes on standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that prints for people")]
+
+use std::io::IsTerminal as _;
+
+/// Prints a line.
+pub(super) fn line(text: impl AsRef<str>) {
+    println!("{}", text.as_ref());
+}
+
+/// Prints text as it is, without a line end of its own.
+pub(super) fn raw(text: &str) {
+    print!("{text}");
+}
+
+/// Prints that something is done.
+pub(super) fn done(text: impl AsRef<str>) {
+    println!(" {} {}", mark("✓", "ok", "32"), text.as_ref());
+}
+
+/// Prints that something needs attention.
+pub(super) fn warning(text: impl AsRef<str>) {
+    println!(" {} {}", mark("!", "warning:", "33"), text.as_ref());
+}
+
+/// Prints that something failed.
+pub(super) fn failed(text: impl AsRef<str>) {
+    println!(" {} {}", mark("✗", "failed:", "31"), text.as_ref());
+}
+
+/// Prints an error with all its causes.
+pub(super) fn error(err: &anyhow::Error) {
+    eprintln!("error: {err:#}");
+}
+
+fn mark(sign: &str, word: &str, colour: &str) -> String {
+    if std::io::stdout().is_terminal() { format!("\x1b[{colour}m{sign}\x1b[0m") } else { word.to_owned() }
+}

@@ -1,0 +1,10 @@
+//! `skiff version`.
+
+use super::output;
+use crate::server::discovery::GIT_VERSION;
+
+/// The Kubernetes API that is served, and skiff's own version.
+pub(super) fn run() -> anyhow::Result<()> {
+    output::line(format!("skiff {} (Kubernetes API {})", env!("CARGO_PKG_VERSION"), GIT_VERSION));
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! The simulated world: a disk, an engine, a clock, and a control plane over them that can be stopped, killed and started.
+
+use super::{backend::SimDisk, checkers::Checkers};
+use crate::{
+    api::{
+        kinds::{deployment::Deployments, pod::Pods},
+        pod_state,
+    },
+    app::{bootstrap, cidr::Plan},
+    base::{
+        clock::Clock,
+        rng::Rng,
+        task::{self, Drain, DrainTrigger, Group, drain_signal},
+    },
+    controllers,
+    engine::{
+        CLUSTER_LABEL, Engine, NetworkSpec, Phase,
+        fake::{FakeConfig, FakeEngine, Latencies, behaviour::Behaviour},
+    },
+    node,
+    registry::Registry,
+    store::Store,
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+const CLUSTER: &str = "skiff";
+const SANDBOX_IMAGE: &str = "skiff:sim";
+/// Simulated time within which everything must have converged: longer than the longest back-off.
+const CONVERGE_MAX: Duration = Duration::from_secs(900);
+const TICK: Duration = Duration::from_secs(1);
+
+/// The world of one run.
+pub(super) struct World {
+    pub(super) rng: Rng,
+    pub(super) engine: FakeEngine,
+    pub(super) disk: SimDisk,
+    clock: Clock,
+    plan: Plan,
+    running: Option<Running>,
+    checkers: Checkers,
+    trace: Vec<String>,
+}
+
+/// A control plane that runs.
+struct Running {
+    registry: Registry,
+    trigger: DrainTrigger,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    group: Group,
+}
+
+impl World {
+    /// A world with a control plane in it, everything in it drawn from the seed.
+    pub(super) async fn new(seed: u64) -> Self {
+        let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
+        let rng = Rng::seeded(seed);
+        let engine = engine(&clock, &rng);
+        let network = engine.create_network(&network()).await.unwrap();
+        let mut world = Self {
+            engine,
+            disk: SimDisk::default(),
+            plan: Plan::of(&network).unwrap(),
+            running: None,
+            checkers: Checkers::default(),
+            trace: Vec::new(),
+            clock,
+            rng,
+        };
+        world.start().await;
+        world
+    }
+
+    /// The API.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.running.as_ref().expect("the control plane runs").registry
+    }
+
+    /// Writes a line into the trace.
+    pub(super) fn note(&mut self, line: String) {
+        self.trace.push(format!("{} {line}", self.clock.now()));
+    }
+
+    /// The trace: what the user did, what was written, what the engine was asked.
+    pub(super) fn trace(mut self) -> Vec<String> {
+        self.collect();
+        self.trace
+    }
+
+    async fn start(&mut self) {
+        let group = Group::default();
+        let running = group.clone().enter(self.start_in(group)).await;
+        self.checkers.follow(running.registry.store());
+        self.running = Some(running);
+    }
+
+    async fn start_in(&self, group: Group) -> Running {
+        let store = Store::open(self.disk.clone(), false).unwrap();
+        let registry = Registry::new(store, self.clock.clone(), self.rng.clone(), self.plan.registry_config());
+        bootstrap::cluster_objects(&registry, &self.plan, 6443).await.unwrap();
+        let (trigger, drain) = drain_signal();
+        let tasks = self.run(&registry, &drain);
+        Running { registry, trigger, tasks, group }
+    }
+
+    fn run(&self, registry: &Registry, drain: &Drain) -> Vec<tokio::task::JoinHandle<()>> {
+        let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
+        let agent = node::Agent::new(registry.clone(), engine, self.node_config());
+        let config = controllers::ControllersConfig { node_name: CLUSTER.to_owned(), ..Default::default() };
+        vec![
+            task::spawn("events", registry.clone().run_events(drain.clone())),
+            task::spawn("controllers", controllers::run_all(registry.clone(), config, drain.clone())),
+            task::spawn("node", agent.run(drain.clone())),
+        ]
+    }
+
+    /// Ends the control plane as Ctrl-C does, and starts it again.
+    pub(super) async fn restart(&mut self) {
+        let running = self.running.take().expect("the control plane runs");
+        running.trigger.fire();
+        for task in running.tasks {
+            task.await.unwrap();
+        }
+        // What the drained loops left running ends with the process.
+        running.group.abort();
+        self.start().await;
+    }
+
+    /// Ends the control plane as `kill -9` does, wherever it is, and starts it again.
+    pub(super) async fn kill_and_start(&mut self) {
+        self.running.take().expect("the control plane runs").group.abort();
+        self.start().await;
+    }
+
+    /// Lets some time go by; the checkers look at every second of it.
+    pub(super) async fn pass_time(&mut self) {
+        let millis = self.rng.between(0, 8000);
+        let whole = millis / 1000;
+        for _ in 0..whole {
+            self.tick(TICK).await;
+        }
+        self.tick(Duration::from_millis(millis % 1000)).await;
+    }
+
+    async fn tick(&mut self, time: Duration) {
+        tokio::time::sleep(time).await;
+        self.collect();
+        let registry = self.running.as_ref().expect("the control plane runs").registry.clone();
+        self.checkers.look(&registry, &self.engine.containers());
+    }
+
+    /// Takes over what happened since the last look.
+    fn collect(&mut self) {
+        self.trace.extend(self.checkers.drain_history());
+        let calls = self.engine.take_calls();
+        self.trace.extend(calls.iter().map(|c| format!("{} engine: {:?} {} {:?}", c.at, c.kind, c.subject, c.outcome)));
+    }
+
+    /// Waits until everything is as wanted, and checks that it stays so.
+    pub(super) async fn converge(&mut self) {
+        let mut waited = Duration::ZERO;
+        while let Err(why) = self.settled() {
+            assert!(waited < CONVERGE_MAX, "not converged after {CONVERGE_MAX:?}: {why}\n{}", self.show());
+            self.tick(TICK).await;
+            waited += TICK;
+        }
+        // A minute for strays to be swept and owners' leftovers to be collected.
+        for _ in 0..60 {
+            self.tick(TICK).await;
+        }
+        let registry = self.registry().clone();
+        self.checkers.at_rest(&registry, &self.engine.containers());
+        if let Err(why) = self.settled() {
+            panic!("it did not stay converged: {why}\n{}", self.show());
+        }
+    }
+
+    /// Whether every Deployment is complete, and its pods are what runs.
+    fn settled(&self) -> Result<(), String> {
+        let registry = self.registry();
+        let mut wanted = 0;
+        for deployment in registry.api::<Deployments>().list("").items {
+            let name = deployment.metadata.name.clone().unwrap_or_default();
+            let replicas = deployment.spec.replicas.unwrap_or(1);
+            let status = deployment.status.clone().unwrap_or_default();
+            let seen = [status.updated_replicas, status.available_replicas, status.replicas].map(|n| n.unwrap_or(0));
+            if status.observed_generation != deployment.metadata.generation || seen != [replicas; 3] {
+                return Err(format!("{name} wants {replicas} and has {seen:?}"));
+            }
+            wanted += usize::try_from(replicas).unwrap();
+        }
+        let pods = registry.api::<Pods>().list("default").items;
+        let ready = pods.iter().filter(|p| pod_state::is_pod_ready(p)).count();
+        if pods.len() != wanted || ready != wanted {
+            return Err(format!("{wanted} pods are wanted, {} are there, {ready} are ready", pods.len()));
+        }
+        let running = self.engine.containers().iter().filter(|c| c.phase == Phase::Running).count();
+        if running != wanted * 2 {
+            return Err(format!("{} containers are wanted, {running} run", wanted * 2));
+        }
+        Ok(())
+    }
+
+    /// What a person would look at.
+    fn show(&self) -> String {
+        let pods = self.registry().api::<Pods>().list("").items;
+        let pods = pods.iter().map(|p| {
+            format!("pod {:?} {}", p.metadata.name, serde_json::to_string(&p.status).unwrap_or_default())
+        });
+        let containers = self.engine.containers();
+        let containers = containers.iter().map(|c| format!("container {} {:?}", c.name, c.phase));
+        let last = self.trace.iter().rev().take(60).rev().cloned();
+        last.chain(pods).chain(containers).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn engine(clock: &Clock, rng: &Rng) -> FakeEngine {
+    let config = FakeConfig {
+        cluster: CLUSTER.to_owned(),
+        latencies: Latencies::DOCKER,
+        call_bound: Duration::from_secs(30),
+    };
+    let engine = FakeEngine::new(clock.clone(), rng.clone(), config);
+    engine.add_image(SANDBOX_IMAGE, Behaviour::pause());
+    engine.add_image("app:1", Behaviour::server());
+    engine.add_image("app:2", Behaviour::server());
+    engine.add_image("app:slow", Behaviour::ready_after(Some(Duration::from_secs(7))));
+    engine.add_image("app:crash", Behaviour::exits(Duration::from_secs(1), 1));
+    engine
+}
+
+fn network() -> NetworkSpec {
+    NetworkSpec {
+        name: CLUSTER.to_owned(),
+        labels: BTreeMap::from([(CLUSTER_LABEL.to_owned(), CLUSTER.to_owned())]),
+        subnet: "10.244.0.0/15".to_owned(),
+        ip_range: "10.244.0.0/16".to_owned(),
+        gateway: "10.244.0.1".parse().unwrap(),
+        bridge: CLUSTER.to_owned(),
+    }
+}
