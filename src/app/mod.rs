@@ -43,6 +43,9 @@ use tracing::warn;
 /// The domain of the cluster's names.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
+/// Containers that are created, started or removed at the same time. Docker itself does about as many things at once on two cores.
+const ENGINE_CALLS: usize = 16;
+
 /// What a user can choose about a cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -155,6 +158,10 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
         node_ip: plan.node_ip,
         dns_ip: plan.dns_ip(),
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        host_port_address: Ipv4Addr::LOCALHOST.into(),
+        parallel_calls: ENGINE_CALLS,
+        net_probe: Arc::new(node::SystemNetProbe::default()),
+        tokens: None,
     }
 }
 
