@@ -1,5 +1,6 @@
 //! Level 3: the node agent.
-pub mod logs;
-pub mod node_object;
-pub mod probe_io;
+pub mod decide;
+pub mod identity;
+pub mod observe;
 pub mod streams;
+mod text;
