@@ -142,12 +142,19 @@ pub struct Memory {
     pub has_left_rotation: bool,
     /// Whether the pod's volumes have been removed.
     pub volumes_removed: bool,
+    /// What ended containers had to say, by container ID.
+    pub last_words: BTreeMap<String, String>,
 }
 
 impl Memory {
     /// Whether something is under way.
     pub fn is_busy(&self, slot: &Slot) -> bool {
         self.in_flight.contains(slot)
+    }
+
+    /// Whether a container is being created or started.
+    pub fn is_starting(&self) -> bool {
+        self.in_flight.iter().any(|slot| matches!(slot, Slot::Container(_)))
     }
 
     /// What the probes of a container say, and its `postStart` hook.
@@ -441,11 +448,17 @@ impl<'a> Planner<'a> {
     }
 
     fn create_sandbox(&mut self) {
-        if self.memory().is_busy(&Slot::Sandbox) || self.is_blocked(SANDBOX) {
+        if self.memory().is_busy(&Slot::Sandbox) || self.is_blocked(SANDBOX) || !self.may_run_again() {
             return;
         }
         let used = self.observed().all().map(|c| c.identity.sandbox + 1).max();
         self.push(Action::CreateSandbox { attempt: used.unwrap_or_default() });
+    }
+
+    /// A pod that never restarts gets no second sandbox once a container proper has run.
+    fn may_run_again(&self) -> bool {
+        let has_run = |spec: &Container| self.observed().latest(&spec.name).is_some_and(ObservedContainer::has_started);
+        self.spec().restart_policy.as_deref() != Some("Never") || !self.spec().containers.iter().any(has_run)
     }
 
     fn remove_old_sandboxes(&mut self) {
@@ -738,9 +751,8 @@ impl<'a> Planner<'a> {
         };
         let (sidecars, others): (Vec<_>, Vec<_>) =
             self.observed().apps().filter(|c| c.is_running()).partition(|c| is_sidecar(c));
-        let is_starting = self.memory().in_flight.iter().any(|slot| matches!(slot, Slot::Container(_)));
         if others.is_empty() && sidecars.is_empty() {
-            return !is_starting;
+            return !self.memory().is_starting();
         }
         let position = |c: &ObservedContainer| self.init_containers().iter().position(|s| s.name == c.identity.container);
         let last_sidecar = sidecars.into_iter().max_by_key(|c| position(c));

@@ -2,5 +2,7 @@
 pub mod decide;
 pub mod identity;
 pub mod observe;
+mod quantity;
+pub mod status;
 pub mod streams;
 mod text;

@@ -9,6 +9,10 @@
 use super::identity::{Identity, PodId, SANDBOX};
 use crate::engine::{Container, EventKind, Phase};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -341,12 +345,13 @@ impl ObservedPod {
         }
     }
 
-    /// Notes that skiff removed a container.
-    pub fn note_removed(&mut self, id: &str) {
-        for attempts in self.containers.values_mut() {
-            attempts.retain(|_, c| c.id != id);
-        }
-        self.containers.retain(|_, attempts| !attempts.is_empty());
+    /// Notes that skiff removed a container. The newest attempt stays as a tombstone, for the status.
+    pub fn note_removed(&mut self, id: &str, at: Timestamp) {
+        self.bury(id, |container| {
+            if container.is_running() {
+                container.end(KILLED, at);
+            }
+        });
     }
 
     /// Takes over an inspection.
@@ -377,18 +382,22 @@ impl ObservedPod {
         if container.state == before { Applied::Nothing } else { Applied::Changed }
     }
 
-    /// A container is gone from the engine. When skiff did not remove it, it becomes a tombstone.
+    /// Notes that a container is gone from the engine, removed by somebody else.
     pub fn note_vanished(&mut self, id: &str, at: Timestamp) -> Applied {
-        let Some(container) = self.by_id_mut(id) else {
+        self.bury(id, |container| {
+            if container.is_running() {
+                container.last_signal = Some((9, at));
+                container.end(KILLED, at);
+            }
+        })
+    }
+
+    /// The newest attempt, if it ever ran, becomes a tombstone; others are forgotten.
+    fn bury(&mut self, id: &str, end: impl FnOnce(&mut ObservedContainer)) -> Applied {
+        let Some(container) = self.by_id_mut(id).filter(|c| !c.is_gone) else {
             return Applied::Nothing;
         };
-        if container.is_gone {
-            return Applied::Nothing;
-        }
-        if container.is_running() {
-            container.last_signal = Some((9, at));
-            container.end(KILLED, at);
-        }
+        end(container);
         container.is_gone = true;
         let (name, attempt) = (container.identity.container.clone(), container.identity.attempt);
         let never_ran = !container.has_started();
@@ -396,9 +405,22 @@ impl ObservedPod {
         if never_ran || attempts.keys().next_back() != Some(&attempt) {
             attempts.remove(&attempt);
         }
+        self.containers.retain(|_, attempts| !attempts.is_empty());
         Applied::Changed
     }
 
+    /// Notes what the status of a pod tells of containers that the engine does not have any more, so that a restart of skiff
+    /// neither forgets restart counts nor runs again what may run only once.
+    pub fn restore(&mut self, pod: &Pod) {
+        let Some(status) = &pod.status else { return };
+        let sandbox = self.sandbox().map_or(0, |s| s.identity.attempt);
+        let statuses = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        for tombstone in statuses.filter_map(|status| tombstone(pod, status, sandbox)) {
+            if self.latest(&tombstone.identity.container).is_none() {
+                self.put(tombstone);
+            }
+        }
+    }
     /// The containers about which a list says something else than what is known: those to look at again.
     pub fn differences(&self, pod: &PodId, list: &[Container]) -> BTreeSet<String> {
         let listed: BTreeMap<String, ObservedContainer> = list
@@ -436,6 +458,38 @@ impl ObservedContainer {
             State::Running | State::Created | State::Exited(_) => {}
         }
     }
+}
+
+/// A container that only the pod's status still knows.
+fn tombstone(pod: &Pod, status: &ContainerStatus, sandbox: u32) -> Option<ObservedContainer> {
+    let id = status.container_id.as_deref()?.split_once("://")?.1.to_owned();
+    let identity = Identity {
+        pod: PodId::of(pod),
+        container: status.name.clone(),
+        attempt: u32::try_from(status.restart_count).ok()?,
+        sandbox,
+        failures: 0,
+        hash: String::new(),
+        volumes: String::new(),
+    };
+    let state = status.state.clone().unwrap_or_default();
+    let last = status.last_state.clone().unwrap_or_default();
+    let time = |t: Option<Time>| t.map(|t| t.0);
+    let terminated = state.terminated.or(last.terminated.filter(|_| state.waiting.is_some()));
+    let started_at = match (&terminated, state.running) {
+        (Some(t), _) => time(t.started_at.clone()),
+        (None, running) => time(running.and_then(|r| r.started_at)),
+    };
+    let at = terminated.as_ref().and_then(|t| time(t.finished_at.clone())).or(started_at)?;
+    let mut tombstone = ObservedContainer::created(identity, id, at);
+    tombstone.image.clone_from(&status.image);
+    tombstone.started_at = started_at;
+    tombstone.is_gone = true;
+    let code = terminated.as_ref().map_or(KILLED, |t| t.exit_code);
+    let cause = if terminated.is_some() { tombstone.cause_of(code, at, true) } else { Cause::Outside };
+    let oom_killed = terminated.is_some_and(|t| t.reason.as_deref() == Some("OOMKilled"));
+    tombstone.state = State::Exited(Exit { code, oom_killed, error: String::new(), cause, at });
+    Some(tombstone)
 }
 
 #[cfg(test)]
@@ -566,11 +620,35 @@ mod tests {
     }
 
     #[test]
-    fn what_skiff_removed_is_forgotten() {
+    fn of_what_skiff_removed_only_the_newest_attempt_is_remembered() {
         let mut pod = running();
-        pod.note_removed("c0");
-        assert_eq!(pod.all().count(), 0);
+        pod.note_created(ObservedContainer::created(identity(1), "c1".into(), at(2)));
+        pod.note_started("c1", at(3));
+        pod.note_removed("c0", at(4));
+        assert_eq!(pod.all().count(), 1);
         assert_eq!(pod.apply("c0", EventKind::Died(1), at(5)), Applied::Unknown);
+        pod.note_removed("c1", at(4));
+        assert!(pod.latest("app").is_some_and(|c| c.is_gone));
+        assert_eq!(pod.apps().count(), 0);
+    }
+
+    #[test]
+    fn the_status_remembers_what_was_removed_while_skiff_was_away() {
+        let pod: Pod = serde_yaml::from_str(
+            "
+metadata: {namespace: default, name: web, uid: u}
+status:
+  containerStatuses:
+  - {name: app, restartCount: 4, containerID: 'docker://c4', image: web, imageID: '', ready: true,
+     state: {running: {startedAt: '2026-01-01T00:00:00Z'}}}
+  - {name: new, restartCount: 0, image: web, imageID: '', ready: false, state: {waiting: {reason: ContainerCreating}}}",
+        )
+        .unwrap();
+        let mut observed = ObservedPod::default();
+        observed.restore(&pod);
+        let app = observed.latest("app").unwrap();
+        assert_eq!((app.identity.attempt, app.is_gone, exit(&observed).cause), (4, true, Cause::Outside));
+        assert!(observed.latest("new").is_none());
     }
 
     #[test]
