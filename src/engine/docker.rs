@@ -417,6 +417,24 @@ impl Engine for DockerEngine {
         found(self.call(|| format!("remove network {name}"), CHANGE_BOUND, removal).await).map(|_| ())
     }
 
+    async fn create_memory_volume(
+        &self,
+        name: &str,
+        bytes_max: Option<u64>,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<(), EngineError> {
+        let size = bytes_max.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+        let options = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", format!("mode=1777{size}"))];
+        let body = models::VolumeCreateRequest {
+            name: Some(name.into()),
+            labels: Some(self.labels(labels)),
+            driver_opts: Some(options.map(|(option, value)| (option.to_owned(), value)).into()),
+            ..Default::default()
+        };
+        let creation = self.docker().create_volume(body);
+        self.call(|| format!("create volume {name}"), CHANGE_BOUND, creation).await.map(drop)
+    }
+
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError> {
         let body = models::VolumeCreateRequest {
             name: Some(name.into()),

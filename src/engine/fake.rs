@@ -612,6 +612,16 @@ impl Engine for FakeEngine {
         self.call(CallKind::RemoveNetwork, name, |world| world.remove_network(name)).await
     }
 
+    async fn create_memory_volume(
+        &self,
+        name: &str,
+        _bytes_max: Option<u64>,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<(), EngineError> {
+        let create = |world: &mut World| Ok(drop(world.create_volume(name, labels)));
+        self.call(CallKind::CreateVolume, name, create).await
+    }
+
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError> {
         self.call(CallKind::CreateVolume, name, |world| Ok(world.create_volume(name, labels))).await
     }

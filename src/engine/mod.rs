@@ -113,6 +113,8 @@ pub struct ContainerSpec {
     pub working_dir: String,
     /// `UID[:GID]`; empty: the image's.
     pub user: String,
+    /// Further groups of its user, by number.
+    pub groups: Vec<i64>,
     /// Host name; only where the network is its own.
     pub hostname: String,
     /// Labels.
@@ -141,6 +143,10 @@ pub struct ContainerSpec {
     pub read_only_root: bool,
     /// `no-new-privileges`.
     pub no_new_privileges: bool,
+    /// Further security options, e.g. `seccomp=unconfined`.
+    pub security_options: Vec<String>,
+    /// Kernel parameters of its own namespaces.
+    pub sysctls: BTreeMap<String, String>,
     /// Keeps standard input open.
     pub stdin: bool,
     /// Gives a terminal.
@@ -405,6 +411,13 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Creates a volume; fine when it exists. Returns its path on the engine's host.
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError>;
+    /// Creates a volume in memory, of at most so many bytes; fine when it exists. It is empty again once nobody mounts it.
+    async fn create_memory_volume(
+        &self,
+        name: &str,
+        bytes_max: Option<u64>,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<(), EngineError>;
     /// The names of the cluster's volumes.
     async fn volumes(&self) -> Result<Vec<String>, EngineError>;
     /// Removes a volume; fine when it is gone.

@@ -49,6 +49,10 @@ pub enum Slot {
     Container(String),
     /// Looking at the container of this ID.
     Inspect(String),
+    /// Looking whether the image of the container of this name has appeared.
+    Image(String),
+    /// Writing the files of the pod's volumes again.
+    Files,
     /// Running a hook in the container of this ID.
     Hook(String),
     /// Sending a signal to the container of this ID.
@@ -74,8 +78,19 @@ pub struct Blocked {
     pub retry_at: Timestamp,
     /// How often it failed in a row.
     pub failures: u32,
-    /// Whether a change of the engine's images may help.
-    pub is_image: bool,
+    /// What may help.
+    pub kind: BlockKind,
+}
+
+/// What something blocked waits for, beside its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockKind {
+    /// An image that appears.
+    Image,
+    /// An object that appears or changes.
+    Config,
+    /// An engine that works again.
+    Engine,
 }
 
 /// How far the stop of a container is.
@@ -142,6 +157,8 @@ pub struct Memory {
     pub has_left_rotation: bool,
     /// Whether the pod's volumes have been removed.
     pub volumes_removed: bool,
+    /// Whether the pod's object has been deleted; finalizers may keep it.
+    pub object_deleted: bool,
     /// What ended containers had to say, by container ID.
     pub last_words: BTreeMap<String, String>,
 }
@@ -736,7 +753,7 @@ impl<'a> Planner<'a> {
             return;
         }
         if self.memory().volumes_removed {
-            if !self.memory().is_busy(&Slot::Delete) && !self.is_held(DELETE) {
+            if !self.memory().object_deleted && !self.memory().is_busy(&Slot::Delete) && !self.is_held(DELETE) {
                 self.push(Action::DeletePod);
             }
         } else if !self.memory().is_busy(&Slot::Volumes) && !self.is_held(VOLUMES) {

@@ -101,6 +101,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// A sandbox.
+    pub fn sandbox(pod: PodId, attempt: u32, volumes: String) -> Self {
+        let container = SANDBOX.to_owned();
+        Self { pod, container, attempt, sandbox: attempt, failures: 0, hash: String::new(), volumes }
+    }
+
     /// The container's name; the engine refuses a second of the same.
     pub fn name(&self) -> String {
         let PodId { namespace, name, uid } = &self.pod;

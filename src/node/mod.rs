@@ -1,8 +1,108 @@
-//! Level 3: the node agent.
+//! Level 3: the node agent. It brings containers to what Pods want.
+//!
+//! `app` makes an [`Agent`] and runs it; `server` asks it for byte streams through [`streams::PodStreams`]. It may use `api`,
+//! `registry` and `engine`; never `controllers`, `server` or `net`: it meets them in objects.
+//!
+//! ```text
+//!  store changes ─┐                        ┌─▶ decide ─▶ actions ─▶ execute ─▶ Engine
+//!  engine events ─┼─▶ agent ─▶ worker ─────┤            (pure)
+//!  probe results ─┤   (routes) (one per    └─▶ status ─▶ PodStatus, when it differs
+//!  timers ────────┘             pod UID)                (pure)
+//! ```
+//!
+//! **Invariants**: one worker per pod UID owns all that is known of the pod, so nothing is locked; a worker never polls;
+//! identity is in names and labels, so that a restart of skiff finds everything again; a status write never delays a container.
+
+pub mod agent;
+mod context;
 pub mod decide;
+mod execute;
+mod hooks;
 pub mod identity;
+mod images;
+pub mod net_probe;
+mod node_object;
 pub mod observe;
+mod probes;
 mod quantity;
+mod rotation;
 pub mod status;
 pub mod streams;
+mod sweep;
+#[cfg(test)]
+mod tests;
 mod text;
+pub mod translate;
+pub mod volumes;
+mod worker;
+
+pub use agent::Agent;
+pub use net_probe::{NetProbe, SystemNetProbe};
+
+use k8s_openapi::api::core::v1::{Pod, ServiceAccountTokenProjection};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+use tokio::sync::watch;
+
+/// Issues tokens of service accounts for projected volumes.
+pub trait TokenSource: Send + Sync + 'static {
+    /// A token of the pod's service account.
+    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> String;
+}
+
+/// What the agent is told about its node.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// The node's name: the cluster's.
+    pub node_name: String,
+    /// The cluster's name, in labels and volume names.
+    pub cluster: String,
+    /// The image that sandboxes are made from, once it is known: importing it runs beside the start.
+    pub sandbox_image: watch::Receiver<Option<String>>,
+    /// The engine's network that pods get their addresses from.
+    pub network: String,
+    /// The node's address, as pods see it.
+    pub node_ip: Ipv4Addr,
+    /// The address of the cluster DNS.
+    pub dns_ip: Ipv4Addr,
+    /// E.g. `cluster.local`.
+    pub cluster_domain: String,
+    /// Where host ports are bound when a pod names no address.
+    pub host_port_address: IpAddr,
+    /// How many containers are created, started or removed at the same time.
+    pub parallel_calls: usize,
+    /// How network probes are made.
+    pub net_probe: Arc<dyn NetProbe>,
+    /// Who issues tokens; `None`: nobody does.
+    pub tokens: Option<Arc<dyn TokenSource>>,
+}
+
+impl fmt::Debug for NodeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeConfig").field("node_name", &self.node_name).field("network", &self.network).finish_non_exhaustive()
+    }
+}
+
+impl NodeConfig {
+    /// A node for tests and the simulator: everything is named `skiff`, and network probes always succeed.
+    pub fn for_test() -> Self {
+        let (image, sandbox_image) = watch::channel(Some("skiff:test".to_owned()));
+        drop(image);
+        Self {
+            node_name: "skiff".into(),
+            cluster: "skiff".into(),
+            sandbox_image,
+            network: "skiff".into(),
+            node_ip: Ipv4Addr::new(10, 244, 0, 1),
+            dns_ip: Ipv4Addr::new(10, 245, 0, 10),
+            cluster_domain: "cluster.local".into(),
+            host_port_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            parallel_calls: 16,
+            net_probe: Arc::new(net_probe::AlwaysReachable),
+            tokens: None,
+        }
+    }
+}

@@ -73,6 +73,29 @@ pub fn pod_status(pod: &Pod, facts: Facts<'_>) -> PodStatus {
     status
 }
 
+/// Takes a status over into what is stored by now: fields and conditions that others own stay as they are.
+pub fn merge(stored: &mut Pod, wanted: &PodStatus) {
+    let own = wanted.conditions.iter().flatten().filter(|c| conditions::is_own(&c.type_)).cloned();
+    let current = stored.status.take().unwrap_or_default();
+    let others = current.conditions.iter().flatten().filter(|c| !conditions::is_own(&c.type_)).cloned();
+    stored.status = Some(PodStatus {
+        conditions: Some(others.chain(own).collect()),
+        container_statuses: wanted.container_statuses.clone(),
+        init_container_statuses: wanted.init_container_statuses.clone(),
+        host_ip: wanted.host_ip.clone(),
+        host_ips: wanted.host_ips.clone(),
+        message: wanted.message.clone(),
+        observed_generation: wanted.observed_generation,
+        phase: wanted.phase.clone(),
+        pod_ip: wanted.pod_ip.clone(),
+        pod_ips: wanted.pod_ips.clone(),
+        qos_class: wanted.qos_class.clone(),
+        reason: wanted.reason.clone(),
+        start_time: wanted.start_time.clone(),
+        ..current
+    });
+}
+
 /// The pod's address is its sandbox's. A pod that ended keeps its last.
 fn set_addresses(status: &mut PodStatus, pod: &Pod, facts: Facts<'_>) {
     let is_ending = facts.decision.over.is_some() || pod.metadata.deletion_timestamp.is_some();

@@ -1,10 +1,27 @@
-//! What the server may ask of the node agent: byte streams of containers, as a trait.
+//! What the server may ask of the node agent: byte streams of containers, as a trait, and the agent's own.
+//!
+//! **Source** of the errors: `pkg/registry/core/pod/strategy.go` `validateContainer`, `pkg/kubelet/kubelet_pods.go`
+//! `validateContainerLogStatus`, v1.37.
 
-use crate::api::{meta::ObjectKey, status::ApiError};
+use super::context::Context;
+use crate::{
+    api::{
+        kind::Kind as _,
+        kinds::pod::Pods,
+        meta::ObjectKey,
+        status::ApiError,
+    },
+    engine::{EngineError, LogOptions},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use jiff::Timestamp;
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
+use std::{io, sync::Arc};
 
 /// The query of a `log` request. Source: `PodLogOptions`, core/v1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,5 +52,208 @@ pub trait PodStreams: Send + Sync + 'static {
         &self,
         pod: &ObjectKey,
         query: &LogQuery,
-    ) -> Result<BoxStream<'static, Result<Bytes, std::io::Error>>, ApiError>;
+    ) -> Result<BoxStream<'static, Result<Bytes, io::Error>>, ApiError>;
+}
+
+/// The agent's streams.
+pub(super) struct Streams {
+    context: Arc<Context>,
+}
+
+impl Streams {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+#[async_trait]
+impl PodStreams for Streams {
+    async fn logs(
+        &self,
+        key: &ObjectKey,
+        query: &LogQuery,
+    ) -> Result<BoxStream<'static, Result<Bytes, io::Error>>, ApiError> {
+        let pod = self.context.pods.get(key).ok_or_else(|| ApiError::not_found(&Pods::INFO, &key.name))?;
+        let container = choose_container(&pod, &query.container)?;
+        if pod.spec.as_ref().is_none_or(|s| s.node_name.is_none()) {
+            return Ok(stream::empty().boxed());
+        }
+        let id = log_source(&pod, &container, query.previous)?;
+        let options = LogOptions {
+            follow: query.follow,
+            tail: query.tail_lines,
+            since: since(query, self.context.now()),
+            timestamps: query.timestamps,
+        };
+        let log = self.context.ask(self.context.engine.logs(&id, &options)).await.map_err(|e| log_error(&id, &e))?;
+        Ok(limited(log, query.limit_bytes))
+    }
+}
+
+fn since(query: &LogQuery, now: Timestamp) -> Option<Timestamp> {
+    query.since_seconds.map(|secs| now - SignedDuration::from_secs(secs)).or(query.since_time)
+}
+
+fn log_error(id: &str, error: &EngineError) -> ApiError {
+    match error {
+        EngineError::NotFound(_) => ApiError::BadRequest(format!("unable to retrieve container logs for docker://{id}")),
+        EngineError::Unreachable(_) => ApiError::Unavailable(error.to_string()),
+        _ => ApiError::Internal(error.to_string()),
+    }
+}
+
+/// The stream, cut after so many bytes.
+fn limited(
+    log: BoxStream<'static, Result<Bytes, EngineError>>,
+    limit: Option<u64>,
+) -> BoxStream<'static, Result<Bytes, io::Error>> {
+    let log = log.map(|chunk| chunk.map_err(|e| io::Error::other(e.to_string())));
+    let Some(limit) = limit else { return log.boxed() };
+    let cut = move |left: &mut u64, chunk: Result<Bytes, io::Error>| {
+        if *left == 0 {
+            return futures::future::ready(None);
+        }
+        let chunk = chunk.map(|bytes| {
+            let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+            *left -= n as u64;
+            bytes.slice(..n)
+        });
+        futures::future::ready(Some(chunk))
+    };
+    log.scan(limit, cut).boxed()
+}
+
+/// The container that a request means.
+pub(super) fn choose_container(pod: &Pod, name: &str) -> Result<String, ApiError> {
+    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    let spec = pod.spec.clone().unwrap_or_default();
+    let init = spec.init_containers.unwrap_or_default();
+    let names = |all: &[Container]| all.iter().map(|c| c.name.clone()).collect::<Vec<_>>().join(" ");
+    if !name.is_empty() {
+        let mut all = spec.containers.iter().chain(&init);
+        return match all.find(|c| c.name == name) {
+            Some(_) => Ok(name.to_owned()),
+            None => Err(ApiError::BadRequest(format!("container {name} is not valid for pod {pod_name}"))),
+        };
+    }
+    match &spec.containers[..] {
+        [only] => Ok(only.name.clone()),
+        [] => Err(ApiError::BadRequest(format!("a container name must be specified for pod {pod_name}"))),
+        many => {
+            let of_init = match &init[..] {
+                [] => String::new(),
+                init => format!(" or one of the init containers: [{}]", names(init)),
+            };
+            let choices = names(many);
+            Err(ApiError::BadRequest(format!(
+                "a container name must be specified for pod {pod_name}, choose one of: [{choices}]{of_init}"
+            )))
+        }
+    }
+}
+
+/// The ID of the container whose log is meant, from the pod's status.
+fn log_source(pod: &Pod, container: &str, previous: bool) -> Result<String, ApiError> {
+    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    let refuse = |why: String| Err(ApiError::BadRequest(why));
+    let statuses = pod.status.iter().flat_map(|s| {
+        s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten())
+    });
+    let Some(status) = statuses.into_iter().find(|s| s.name == container) else {
+        return refuse(format!("container {container:?} in pod {pod_name:?} is not available"));
+    };
+    let state = status.state.clone().unwrap_or_default();
+    let last = ended_id(&status.last_state.clone().unwrap_or_default());
+    if previous {
+        let missing = format!("previous terminated container {container:?} in pod {pod_name:?} not found");
+        return last.map_or_else(|| refuse(missing), Ok);
+    }
+    let current = if state.running.is_some() { own_id(status) } else { ended_id(&state) };
+    match (current.or(last), state.terminated, state.waiting.and_then(|w| w.reason)) {
+        (Some(id), _, _) => Ok(id),
+        (None, Some(_), _) => refuse(format!("container {container:?} in pod {pod_name:?} is terminated")),
+        (None, None, Some(reason)) => {
+            let why = match reason.as_str() {
+                "ErrImagePull" => "image can't be pulled",
+                "ImagePullBackOff" => "trying and failing to pull image",
+                other => other,
+            };
+            refuse(format!("container {container:?} in pod {pod_name:?} is waiting to start: {why}"))
+        }
+        (None, None, None) => {
+            refuse(format!("container {container:?} in pod {pod_name:?} is waiting to start - no logs yet"))
+        }
+    }
+}
+
+fn bare_id(id: &str) -> Option<String> {
+    id.split_once("://").map(|(_, id)| id.to_owned()).filter(|id| !id.is_empty())
+}
+
+fn own_id(status: &ContainerStatus) -> Option<String> {
+    status.container_id.as_deref().and_then(bare_id)
+}
+
+fn ended_id(state: &ContainerState) -> Option<String> {
+    state.terminated.as_ref()?.container_id.as_deref().and_then(bare_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(status: &str) -> Pod {
+        let text = format!(
+            "{{metadata: {{name: web}}, spec: {{nodeName: n, containers: [{{name: app}}], initContainers: [{{name: init}}]}}, \
+             status: {{containerStatuses: [{{name: app, image: '', imageID: '', ready: false, restartCount: 0, {status}}}]}}}}"
+        );
+        serde_yaml::from_str(&text).unwrap()
+    }
+
+    fn source(status: &str, previous: bool) -> Result<String, String> {
+        log_source(&pod(status), "app", previous).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_log_is_that_of_the_newest_that_ran() {
+        let ok = |id: &str| Ok(id.to_owned());
+        assert_eq!(source("containerID: 'docker://c1', state: {running: {}}", false), ok("c1"));
+        assert_eq!(source("state: {terminated: {exitCode: 0, containerID: 'docker://c1'}}", false), ok("c1"));
+        let waiting = "state: {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 1, containerID: 'docker://c0'}}";
+        assert_eq!(source(waiting, false), ok("c0"));
+        assert_eq!(source(waiting, true), ok("c0"));
+    }
+
+    #[test]
+    fn without_a_log_the_reason_is_the_kubelets() {
+        let error = |text: &str| Err(text.to_owned());
+        let wait = "container \"app\" in pod \"web\" is waiting to start: ";
+        assert_eq!(source("state: {waiting: {reason: ContainerCreating}}", false), error(&format!("{wait}ContainerCreating")));
+        assert_eq!(source("state: {waiting: {reason: ErrImagePull}}", false), error(&format!("{wait}image can't be pulled")));
+        let back_off = format!("{wait}trying and failing to pull image");
+        assert_eq!(source("state: {waiting: {reason: ImagePullBackOff}}", false), error(&back_off));
+        let none = "previous terminated container \"app\" in pod \"web\" not found";
+        assert_eq!(source("containerID: 'docker://c1', state: {running: {}}", true), error(none));
+    }
+
+    #[test]
+    fn the_container_must_be_named_when_there_are_several() {
+        let several: Pod = serde_yaml::from_str(
+            "{metadata: {name: web}, spec: {containers: [{name: a}, {name: b}], initContainers: [{name: i}]}}",
+        )
+        .unwrap();
+        let error = |name: &str| choose_container(&several, name).unwrap_err().to_string();
+        assert_eq!(error(""), "a container name must be specified for pod web, choose one of: [a b] or one of the init containers: [i]");
+        assert_eq!(error("z"), "container z is not valid for pod web");
+        assert_eq!(choose_container(&several, "i"), Ok("i".to_owned()));
+        assert_eq!(choose_container(&pod(""), ""), Ok("app".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_limit_cuts_the_stream() {
+        let chunks = ["abc", "def", "ghi"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
+        let cut: Vec<_> = limited(stream::iter(chunks).boxed(), Some(4)).collect().await;
+        let text: Vec<u8> = cut.into_iter().flat_map(|chunk| chunk.unwrap().to_vec()).collect();
+        assert_eq!(text, b"abcd");
+    }
 }

@@ -82,7 +82,9 @@ fn host_config(spec: &ContainerSpec, bounds_logs: bool) -> models::HostConfig {
         cap_drop: some_list(&spec.cap_drop),
         privileged: Some(spec.privileged),
         readonly_rootfs: Some(spec.read_only_root),
-        security_opt: spec.no_new_privileges.then(|| vec!["no-new-privileges".into()]),
+        security_opt: some_list(&security_options(spec)),
+        group_add: some_list(&spec.groups.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        sysctls: (!spec.sysctls.is_empty()).then(|| spec.sysctls.clone().into_iter().collect()),
         restart_policy: spec.restart_with_engine.then(|| models::RestartPolicy {
             name: Some(models::RestartPolicyNameEnum::UNLESS_STOPPED),
             ..Default::default()
@@ -95,6 +97,11 @@ fn host_config(spec: &ContainerSpec, bounds_logs: bool) -> models::HostConfig {
         init: Some(false),
         ..Default::default()
     }
+}
+
+fn security_options(spec: &ContainerSpec) -> Vec<String> {
+    let own = spec.no_new_privileges.then(|| "no-new-privileges".to_owned());
+    own.into_iter().chain(spec.security_options.iter().cloned()).collect()
 }
 
 fn network_mode(mode: &NetworkMode) -> String {
@@ -134,9 +141,13 @@ fn mount(mount: &Mount) -> models::Mount {
         MountSource::Path(path) => {
             models::Mount { typ: Some(models::MountType::BIND), source: Some(path.clone()), ..base }
         }
-        MountSource::Volume(name) => {
-            models::Mount { typ: Some(models::MountType::VOLUME), source: Some(name.clone()), ..base }
-        }
+        MountSource::Volume(name) => models::Mount {
+            typ: Some(models::MountType::VOLUME),
+            source: Some(name.clone()),
+            // A Kubernetes volume hides what the image has at its path; Docker would copy it in.
+            volume_options: Some(models::MountVolumeOptions { no_copy: Some(true), ..Default::default() }),
+            ..base
+        },
         MountSource::Tmpfs(size) => {
             let size_bytes = size.and_then(|size| i64::try_from(size).ok());
             let tmpfs_options = Some(models::MountTmpfsOptions { size_bytes, ..Default::default() });

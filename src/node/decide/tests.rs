@@ -573,7 +573,7 @@ fn blocked(retry_in: f64) -> Blocked {
         later: Some((at(1.0), "ImagePullBackOff".into(), "Back-off pulling image \"web:1\"".into())),
         retry_at: at(retry_in),
         failures: 1,
-        is_image: true,
+        kind: BlockKind::Image,
     }
 }
 

@@ -15,6 +15,11 @@ const CONTAINERS_READY: &str = "ContainersReady";
 const SCHEDULED: &str = "PodScheduled";
 const OWN: [&str; 5] = [READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED];
 
+/// Whether the kubelet owns a condition.
+pub(super) fn is_own(type_: &str) -> bool {
+    OWN.contains(&type_)
+}
+
 /// A condition's status, reason and message.
 struct Claim {
     holds: bool,
@@ -44,7 +49,7 @@ pub(super) fn conditions(pod: &Pod, status: &PodStatus, facts: Facts<'_>) -> Vec
         (CONTAINERS_READY, containers_ready),
         (SCHEDULED, Claim::holds()),
     ];
-    let mut all: Vec<PodCondition> = old.iter().filter(|c| !OWN.contains(&c.type_.as_str())).cloned().collect();
+    let mut all: Vec<PodCondition> = old.iter().filter(|c| !is_own(&c.type_)).cloned().collect();
     all.extend(claims.map(|(type_, claim)| condition(pod, &old, type_, claim, facts)));
     all
 }

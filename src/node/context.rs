@@ -1,0 +1,229 @@
+//! What every worker shares: the registry, the engine behind its gate, images, events.
+//!
+//! Made by `agent`, used by `worker`, `execute`, `probes`, `sweep` and `streams`.
+//!
+//! **Invariants**: at most `parallel_calls` calls that make or remove containers are under way, signals and looks never wait for
+//! them; that the engine is away is noted once, here, whoever finds it out.
+
+use super::{
+    NodeConfig,
+    images::Images,
+    translate::{Lookup, NodeFacts},
+    volumes::Source,
+};
+use crate::{
+    api::{
+        kinds::{config_map::ConfigMaps, pod::Pods, secret::Secrets, service::Services},
+        meta::ObjectKey,
+    },
+    base::clock::Clock,
+    engine::{Engine, EngineError},
+    registry::{
+        Registry,
+        client::Api,
+        events::{Recorder, Severity, reference},
+    },
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ObjectReference, Pod, Secret, Service, ServiceAccountTokenProjection,
+};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::{Semaphore, watch};
+use tracing::warn;
+
+/// What every worker shares.
+pub(super) struct Context {
+    pub(super) registry: Registry,
+    pub(super) pods: Api<Pods>,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) config: NodeConfig,
+    pub(super) images: Images,
+    recorder: Recorder,
+    changes: Semaphore,
+    /// Why the engine is away; `None`: it is there.
+    away: watch::Sender<Option<String>>,
+    /// Counts changes of the engine's images.
+    images_changed: watch::Sender<u64>,
+    facts: OnceLock<NodeFacts>,
+    /// The UIDs of the pods that wait until the data plane has taken them out of the rotation.
+    leaving: Mutex<BTreeSet<String>>,
+    relist_finds: AtomicU64,
+}
+
+impl Context {
+    pub(super) fn new(registry: Registry, engine: Arc<dyn Engine>, config: NodeConfig) -> Self {
+        Self {
+            pods: registry.api(),
+            recorder: Recorder::new(registry.clone(), "kubelet"),
+            images: Images::new(Arc::clone(&engine), registry.clock().clone()),
+            changes: Semaphore::new(config.parallel_calls.max(1)),
+            away: watch::Sender::new(None),
+            images_changed: watch::Sender::new(0),
+            facts: OnceLock::new(),
+            leaving: Mutex::default(),
+            relist_finds: AtomicU64::new(0),
+            registry,
+            engine,
+            config,
+        }
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        self.registry.clock()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock().now()
+    }
+
+    /// What containers may know of the node; zeroes until the engine has answered once.
+    pub(super) fn facts(&self) -> NodeFacts {
+        let unknown = NodeFacts { ip: self.config.node_ip, cpus: 0, memory_bytes: 0 };
+        self.facts.get().copied().unwrap_or(unknown)
+    }
+
+    /// Notes the node's size, once.
+    pub(super) fn set_facts(&self, facts: NodeFacts) {
+        self.facts.get_or_init(|| facts);
+    }
+
+    // The engine.
+
+    /// A call that makes or removes something: it waits for its turn.
+    pub(super) async fn change<T>(&self, call: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+        let _turn = self.changes.acquire().await.expect("the gate is never closed");
+        self.ask(call).await
+    }
+
+    /// A call that does not wait for others.
+    pub(super) async fn ask<T>(&self, call: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+        let result = call.await;
+        if let Err(EngineError::Unreachable(why)) = &result {
+            self.note_away(why);
+        }
+        result
+    }
+
+    /// Notes that the engine cannot be reached.
+    pub(super) fn note_away(&self, why: &str) {
+        self.away.send_if_modified(|away| {
+            let is_news = away.is_none();
+            if is_news {
+                warn!(component = "node", err = why, "the container engine is away");
+                *away = Some(why.to_owned());
+            }
+            is_news
+        });
+    }
+
+    /// Notes that the engine answers.
+    pub(super) fn note_back(&self) {
+        self.away.send_if_modified(|away| away.take().is_some());
+    }
+
+    /// Follows whether the engine is away.
+    pub(super) fn watch_away(&self) -> watch::Receiver<Option<String>> {
+        self.away.subscribe()
+    }
+
+    /// Notes that the engine's images changed.
+    pub(super) fn images_changed(&self) {
+        self.images_changed.send_modify(|n| *n += 1);
+    }
+
+    /// Follows the engine's images.
+    pub(super) fn watch_images(&self) -> watch::Receiver<u64> {
+        self.images_changed.subscribe()
+    }
+
+    // The rotation.
+
+    /// Notes that a pod waits to be taken out of the rotation, or does not any more.
+    pub(super) fn set_leaving(&self, uid: &str, is_leaving: bool) {
+        let mut leaving = self.leaving.lock().expect("no one panics while holding the lock");
+        if is_leaving {
+            leaving.insert(uid.to_owned());
+        } else {
+            leaving.remove(uid);
+        }
+    }
+
+    /// The pods that wait to be taken out of the rotation.
+    pub(super) fn leaving(&self) -> Vec<String> {
+        self.leaving.lock().expect("no one panics while holding the lock").iter().cloned().collect()
+    }
+
+    /// Counts a difference that only a relist found: an event was lost.
+    pub(super) fn count_relist_find(&self) {
+        let finds = self.relist_finds.fetch_add(1, Ordering::Relaxed) + 1;
+        warn!(component = "node", finds, "a relist found what no event had told");
+    }
+
+    /// How many differences only a relist found.
+    pub(super) fn relist_finds(&self) -> u64 {
+        self.relist_finds.load(Ordering::Relaxed)
+    }
+
+    // Events.
+
+    /// Tells users something about a pod.
+    pub(super) fn tell_pod(&self, pod: &Pod, severity: Severity, reason: &str, message: &str) {
+        self.recorder.record(&reference::<Pods>(pod), severity, reason, message);
+    }
+
+    /// Tells users something about a container of a pod.
+    pub(super) fn tell(&self, pod: &Pod, container: &str, severity: Severity, reason: &str, message: &str) {
+        let field_path = Some(field_path(pod, container));
+        let about = ObjectReference { field_path, ..reference::<Pods>(pod) };
+        self.recorder.record(&about, severity, reason, message);
+    }
+
+    /// Tells users something about the node.
+    pub(super) fn tell_node(&self, severity: Severity, reason: &str, message: &str) {
+        let name = Some(self.config.node_name.clone());
+        let about = ObjectReference { kind: Some("Node".into()), uid: name.clone(), name, ..ObjectReference::default() };
+        self.recorder.record(&about, severity, reason, message);
+    }
+}
+
+/// Where a container is in its pod, as events write it.
+fn field_path(pod: &Pod, container: &str) -> String {
+    let is_init = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).any(|c| c.name == container);
+    format!("spec.{}{{{container}}}", if is_init { "initContainers" } else { "containers" })
+}
+
+impl Lookup for Context {
+    fn config_map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>> {
+        self.registry.api::<ConfigMaps>().get(&ObjectKey::new(namespace, name))
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>> {
+        self.registry.api::<Secrets>().get(&ObjectKey::new(namespace, name))
+    }
+
+    fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
+        self.registry.api::<Services>().list(namespace).items
+    }
+}
+
+impl Source for Context {
+    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Option<String> {
+        self.config.tokens.as_ref().map(|tokens| tokens.token(pod, projection))
+    }
+
+    fn claim(&self, _namespace: &str, name: &str) -> Result<String, String> {
+        Err(format!("persistentvolumeclaim {name:?} not found"))
+    }
+}
+
+/// The pod of this key, if it is still the one with this UID.
+pub(super) fn stored_pod(pods: &Api<Pods>, key: &ObjectKey, uid: &str) -> Option<Arc<Pod>> {
+    pods.get(key).filter(|pod| pod.metadata.uid.as_deref() == Some(uid))
+}

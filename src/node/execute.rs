@@ -1,0 +1,388 @@
+//! Actions → engine calls and API writes: the thin half of the agent.
+//!
+//! Called by the worker, which runs the futures side by side and takes in what they return.
+//!
+//! **Invariants**: every call has an answer to "it worked but the reply was lost": what was made is looked up by its name, which
+//! only this pod can have; what was to be removed is looked for; a started container is looked at. Nothing here decides what to do.
+
+use super::{
+    context::{Context, stored_pod},
+    decide::Ending,
+    hooks,
+    identity::{Identity, PodId, pod_uid, spec_hash, volume_name},
+    images::ImageError,
+    observe::ObservedContainer,
+    status,
+    translate::{ConfigError, Ingredients, container_spec, environment, sandbox_name, sandbox_spec},
+    volumes::{self, INLINE_MAX, MOUNT_POINT, MountError, Plan},
+};
+use crate::{
+    api::{
+        meta::ObjectKey,
+        status::{ApiError, ErrorClass},
+    },
+    engine::{Container as EngineContainer, ContainerSpec, EngineError, LogOptions, Phase},
+    registry::{events::Severity, pipeline::DeleteOptions},
+};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+
+/// How long a sandbox may take to write the pod's files.
+const FILES_BOUND: Duration = Duration::from_secs(10);
+/// What a sandbox prints once the pod's files are there.
+const FILES_READY: &str = "ready";
+/// Source: `MaxContainerTerminationMessageLogLength` and `…LogLines`, `pkg/kubelet/container/runtime.go`, v1.37.
+const LAST_WORDS_BYTES: usize = 2048;
+const LAST_WORDS_LINES: u64 = 80;
+
+/// Why something could not be made.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// There is no image.
+    Image(ImageError),
+    /// The spec refers to something that is not there.
+    Config(ConfigError),
+    /// A volume cannot be mounted.
+    Mount(MountError),
+    /// The engine failed.
+    Engine(EngineError),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// A pod's volumes as they are mounted.
+#[derive(Clone, Debug)]
+pub(super) struct Mounted {
+    pub(super) plan: Plan,
+    /// The path of the pod's Docker volume on the engine's host; empty when it has none.
+    pub(super) root: String,
+}
+
+/// What became of a start.
+#[derive(Clone, Debug)]
+pub(super) enum Start {
+    /// It runs, or did.
+    Ran,
+    /// The program cannot be started, and why.
+    CannotRun(String),
+    /// It was removed before it was started.
+    Gone,
+}
+
+/// A pod and what its containers are made with.
+#[derive(Clone)]
+pub(super) struct Site {
+    pub(super) context: Arc<Context>,
+    pub(super) pod: Arc<Pod>,
+}
+
+impl Site {
+    fn id(&self) -> PodId {
+        PodId::of(&self.pod)
+    }
+
+    fn tell(&self, container: &str, severity: Severity, reason: &str, message: &str) {
+        self.context.tell(&self.pod, container, severity, reason, message);
+    }
+
+    // Volumes.
+
+    /// Plans the pod's volumes and makes what they need of the engine.
+    pub(super) async fn mount(&self, pod_ip: Option<Ipv4Addr>) -> Result<Mounted, Failure> {
+        let (context, id) = (&self.context, self.id());
+        let cluster = &context.config.cluster;
+        let plan =
+            volumes::plan(&self.pod, cluster, &**context, context.facts(), pod_ip).map_err(Failure::Mount)?;
+        let labels = BTreeMap::from([("io.kubernetes.pod.uid".to_owned(), id.uid.clone())]);
+        for (name, bytes_max) in &plan.memory {
+            context.ask(context.engine.create_memory_volume(name, *bytes_max, &labels)).await?;
+        }
+        let mut root = String::new();
+        if plan.needs_volume() {
+            root = context.ask(context.engine.create_volume(&volume_name(cluster, &id.uid), &labels)).await?;
+        }
+        Ok(Mounted { plan, root })
+    }
+
+    /// Writes the files of the pod's volumes into a running sandbox, and shows them all at once.
+    pub(super) async fn write_files(&self, sandbox: &str, plan: &Plan) -> Result<(), EngineError> {
+        let engine = &self.context.engine;
+        self.context.ask(engine.upload(sandbox, MOUNT_POINT, plan.archive().into())).await?;
+        let publish: Vec<String> = ["/skiff", "pause", "--publish", MOUNT_POINT].map(str::to_owned).to_vec();
+        let output = self.context.ask(engine.exec(sandbox, &publish, FILES_BOUND)).await?;
+        if output.exit_code == 0 {
+            return Ok(());
+        }
+        Err(EngineError::Failed(format!("publish files: {}", String::from_utf8_lossy(&output.output))))
+    }
+
+    /// Removes the pod's volumes.
+    pub(super) async fn remove_volumes(context: &Context, uid: &str) -> Result<(), EngineError> {
+        let cluster = &context.config.cluster;
+        for name in context.ask(context.engine.volumes()).await? {
+            if super::identity::volume_owner(cluster, &name) == Some(uid) {
+                context.ask(context.engine.remove_volume(&name)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    // The sandbox.
+
+    /// Creates the sandbox of this attempt.
+    pub(super) async fn create_sandbox(&self, attempt: u32) -> Result<(ObservedContainer, Mounted), Failure> {
+        let context = &self.context;
+        let image = self.sandbox_image().await?;
+        let mounted = self.mount(None).await?;
+        let plan = &mounted.plan;
+        let identity = Identity::sandbox(self.id(), attempt, plan.hash());
+        let archive = plan.needs_volume().then(|| plan.archive());
+        // The environment of a sandbox whose processes the containers see is theirs to read.
+        let is_shared = self.pod.spec.as_ref().is_some_and(|s| s.share_process_namespace == Some(true));
+        let inline = archive.as_deref().filter(|tar| tar.len() <= INLINE_MAX && !is_shared);
+        let mounts = plan.sandbox_mounts(&context.config.cluster, &identity.pod.uid);
+        let spec = sandbox_spec(&self.pod, &context.config, &identity, &image, inline, mounts)?;
+        let made = self.create(&spec, identity).await?;
+        if let Some(tar) = archive.as_ref().filter(|_| inline.is_none()) {
+            context.ask(context.engine.upload(&made.id, MOUNT_POINT, Bytes::from(tar.clone()))).await?;
+        }
+        Ok((made, mounted))
+    }
+
+    async fn sandbox_image(&self) -> Result<String, Failure> {
+        let mut image = self.context.config.sandbox_image.clone();
+        match image.wait_for(Option::is_some).await {
+            Ok(name) => Ok(name.clone().unwrap_or_default()),
+            Err(_) => Err(EngineError::Failed("the image of the sandbox could not be made".into()).into()),
+        }
+    }
+
+    /// Starts a sandbox and waits until its address and the pod's files are there.
+    pub(super) async fn start_sandbox(&self, id: &str, has_files: bool) -> Result<EngineContainer, Failure> {
+        let context = &self.context;
+        if let Err(e) = context.change(context.engine.start(id)).await
+            && !self.is_running(id).await
+        {
+            return Err(e.into());
+        }
+        let (container, files) =
+            futures::join!(context.ask(context.engine.inspect(id)), self.wait_for_files(id, has_files));
+        files?;
+        container?.ok_or_else(|| EngineError::NotFound(format!("start sandbox {id}: it was removed")).into())
+    }
+
+    async fn is_running(&self, id: &str) -> bool {
+        let found = self.context.ask(self.context.engine.inspect(id)).await;
+        matches!(found, Ok(Some(container)) if container.phase == Phase::Running)
+    }
+
+    /// The sandbox writes the files before it says so; a container that starts after that sees them.
+    async fn wait_for_files(&self, id: &str, has_files: bool) -> Result<(), EngineError> {
+        if !has_files {
+            return Ok(());
+        }
+        let late = || EngineError::TimedOut("write the pod's files".into(), FILES_BOUND);
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let read = async {
+            let mut log = self.context.ask(self.context.engine.logs(id, &options)).await?;
+            let mut text = String::new();
+            while let Some(chunk) = log.next().await {
+                text.push_str(&String::from_utf8_lossy(&chunk?));
+                if text.lines().any(|line| line.trim() == FILES_READY) {
+                    return Ok(());
+                }
+            }
+            Err(EngineError::Failed(format!("write the pod's files: {}", text.trim())))
+        };
+        tokio::time::timeout(FILES_BOUND, read).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    // Containers.
+
+    /// Creates a container, or finds the one that an earlier try created.
+    async fn create(&self, spec: &ContainerSpec, identity: Identity) -> Result<ObservedContainer, Failure> {
+        let context = &self.context;
+        match context.change(context.engine.create(spec)).await {
+            Ok(id) => Ok(ObservedContainer::created(identity, id, context.now())),
+            Err(error @ (EngineError::Invalid(_) | EngineError::NotFound(_))) => Err(error.into()),
+            Err(error) => match context.ask(context.engine.inspect(&spec.name)).await {
+                Ok(Some(found)) if pod_uid(&found.labels) == Some(&identity.pod.uid) => {
+                    ObservedContainer::from_engine(&found).ok_or(Failure::Engine(error))
+                }
+                Ok(_) | Err(_) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Creates a container of the pod.
+    pub(super) async fn create_container(
+        &self,
+        spec: &Container,
+        (attempt, sandbox, failures): (u32, u32, u32),
+        mounted: Option<Arc<Mounted>>,
+        pod_ip: Option<Ipv4Addr>,
+    ) -> Result<(ObservedContainer, Arc<Mounted>), Failure> {
+        let context = &self.context;
+        let name = spec.image.as_deref().unwrap_or_default();
+        let policy = spec.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
+        let tell = |severity: Severity, reason: &str, message: &str| self.tell(&spec.name, severity, reason, message);
+        let image = context.images.ensure(name, policy, &tell).await.map_err(Failure::Image)?;
+        let env = environment(&self.pod, spec, &**context, context.facts(), pod_ip)?;
+        let mounted = match mounted {
+            Some(mounted) => mounted,
+            None => Arc::new(self.mount(pod_ip).await?),
+        };
+        let mounts = mounted.plan.mounts(spec, &mounted.root, &env)?;
+        let identity = Identity {
+            pod: self.id(),
+            container: spec.name.clone(),
+            attempt,
+            sandbox,
+            failures,
+            hash: spec_hash(spec),
+            volumes: String::new(),
+        };
+        let from = Ingredients {
+            identity: &identity,
+            sandbox: &sandbox_name(&self.pod, sandbox),
+            image: &image,
+            image_reference: name,
+            env: &env,
+            mounts: &mounts,
+        };
+        let wanted = container_spec(&self.pod, spec, &context.config, from)?;
+        let mut made = self.create(&wanted, identity).await?;
+        name.clone_into(&mut made.image);
+        made.image_id.clone_from(&image.id);
+        self.tell(&spec.name, Severity::Normal, "Created", "Container created");
+        Ok((made, mounted))
+    }
+
+    /// Starts a container that was created.
+    pub(super) async fn start_container(&self, name: &str, id: &str) -> Result<Start, EngineError> {
+        let context = &self.context;
+        let error = match context.change(context.engine.start(id)).await {
+            Ok(()) => {
+                self.tell(name, Severity::Normal, "Started", "Container started");
+                return Ok(Start::Ran);
+            }
+            Err(EngineError::NotFound(_)) => return Ok(Start::Gone),
+            Err(error) => error,
+        };
+        match context.ask(context.engine.inspect(id)).await? {
+            None => Ok(Start::Gone),
+            Some(found) if found.phase != Phase::Created => Ok(Start::Ran),
+            Some(found) if !found.error.is_empty() && !matches!(error, EngineError::Conflict(_)) => {
+                self.tell(name, Severity::Warning, "Failed", &format!("Error: {}", found.error));
+                Ok(Start::CannotRun(found.error))
+            }
+            Some(_) => Err(error),
+        }
+    }
+
+    /// Runs a hook of a container.
+    pub(super) async fn run_hook(
+        &self,
+        spec: &Container,
+        id: &str,
+        is_post_start: bool,
+        pod_ip: Option<Ipv4Addr>,
+        bound: Duration,
+    ) -> Result<(), String> {
+        let lifecycle = spec.lifecycle.as_ref();
+        let handler = lifecycle.and_then(|l| if is_post_start { l.post_start.as_ref() } else { l.pre_stop.as_ref() });
+        let Some(handler) = handler else { return Ok(()) };
+        let ports = spec.ports.as_deref().unwrap_or_default();
+        let result = match tokio::time::timeout(bound, hooks::run(&self.context, id, handler, ports, pod_ip, bound)).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("it did not end within {bound:?}")),
+        };
+        if result.is_err() {
+            let (reason, message) = match is_post_start {
+                true => ("FailedPostStartHook", "PostStartHook failed"),
+                false => ("FailedPreStopHook", "PreStopHook failed"),
+            };
+            self.tell(&spec.name, Severity::Warning, reason, message);
+        }
+        result
+    }
+
+    /// What a container that failed had to say: the end of its log, where its spec asks for that.
+    pub(super) async fn last_words(&self, id: &str) -> String {
+        let options = LogOptions { tail: Some(LAST_WORDS_LINES), ..LogOptions::default() };
+        let Ok(mut log) = self.context.ask(self.context.engine.logs(id, &options)).await else { return String::new() };
+        let mut text = Vec::new();
+        while let Some(Ok(chunk)) = log.next().await {
+            text.extend_from_slice(&chunk);
+        }
+        let from = text.len().saturating_sub(LAST_WORDS_BYTES);
+        String::from_utf8_lossy(&text[from..]).into_owned()
+    }
+
+    // The pod's object.
+
+    /// Writes the pod's status.
+    pub(super) async fn write_status(&self, wanted: &PodStatus) -> Result<(), ApiError> {
+        let (key, uid) = (ObjectKey::of(&self.pod.metadata), self.pod.metadata.uid.clone());
+        let write = self.context.pods.modify_status(&key, |stored| {
+            if stored.metadata.uid == uid {
+                status::merge(stored, wanted);
+            }
+        });
+        match write.await {
+            Ok(_) => Ok(()),
+            Err(e) if e.class() == ErrorClass::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes the pod's last status and deletes its object.
+    pub(super) async fn delete_pod(&self, last: &PodStatus) -> Result<(), ApiError> {
+        let (key, id) = (ObjectKey::of(&self.pod.metadata), self.id());
+        if stored_pod(&self.context.pods, &key, &id.uid).is_some_and(|pod| pod.status.as_ref() != Some(last)) {
+            self.write_status(last).await?;
+        }
+        let options = DeleteOptions { grace_period_secs: Some(0), uid: Some(id.uid), ..DeleteOptions::default() };
+        match self.context.pods.delete(&key, &options).await {
+            Err(e) if !matches!(e.class(), ErrorClass::NotFound | ErrorClass::Conflict) => Err(e),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Ends a container's program.
+pub(super) async fn signal(context: &Context, container: &ObservedContainer, ending: Ending, own: Option<String>) -> Result<(), EngineError> {
+    let name = match (ending, own) {
+        (Ending::Kill, _) => "SIGKILL".to_owned(),
+        (Ending::Ask, Some(signal)) => signal,
+        (Ending::Ask, None) => context.images.stop_signal(&container.image_id).await,
+    };
+    context.ask(context.engine.kill(&container.id, &name)).await
+}
+
+/// Removes a container; fine when it is gone.
+pub(super) async fn remove(context: &Context, id: &str) -> Result<(), EngineError> {
+    let Err(error) = context.change(context.engine.remove(id)).await else { return Ok(()) };
+    match context.ask(context.engine.inspect(id)).await {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) | Err(_) => Err(error),
+    }
+}
+
+/// How long until a time.
+pub(super) fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}

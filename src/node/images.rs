@@ -1,0 +1,422 @@
+//! Images: is it there, may it be used, must it be pulled.
+//!
+//! Called by `execute`. I/O through the engine; the choices are in pure functions.
+//!
+//! **Invariants**: one pull in flight per image, shared by all who wait; a pull goes on when its waiters go.
+//! **Source** of reasons and messages: `pkg/kubelet/images/{image_manager,types}.go`, v1.37.
+//! Unlike the kubelet, an image that exists only here (no repository digest) is used under `Always` when the registry cannot
+//! give it, and an Event says so.
+
+use super::text::go_duration;
+use crate::{
+    base::{clock::Clock, task},
+    engine::{Engine, EngineError, Image, PullError},
+    registry::events::Severity,
+};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use jiff::{SignedDuration, Timestamp};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// How long a registry may take to give an image that is here already and came from nowhere else.
+const LOCAL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it is remembered that a registry could not give such an image.
+const LOCAL_MEMORY: SignedDuration = SignedDuration::from_mins(10);
+
+/// Why a container has no image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ImageError {
+    /// The name is no image's.
+    InvalidName(String),
+    /// The engine could not be asked.
+    Inspect(String),
+    /// It is not here and may not be pulled.
+    NeverPull(String),
+    /// It could not be pulled.
+    Pull(String),
+}
+
+impl ImageError {
+    /// The reason that users see.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidName(_) => "InvalidImageName",
+            Self::Inspect(_) => "ImageInspectError",
+            Self::NeverPull(_) => "ErrImageNeverPull",
+            Self::Pull(_) => "ErrImagePull",
+        }
+    }
+
+    /// The message that users see.
+    pub(super) fn message(&self) -> &str {
+        let (Self::InvalidName(text) | Self::Inspect(text) | Self::NeverPull(text) | Self::Pull(text)) = self;
+        text
+    }
+}
+
+/// Tells users: how much it matters, reason, message.
+pub(super) type Tell<'a> = &'a (dyn Fn(Severity, &str, &str) + Send + Sync);
+
+type Pull = Shared<BoxFuture<'static, Result<(), PullError>>>;
+
+/// The engine's images.
+pub(super) struct Images {
+    engine: Arc<dyn Engine>,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pulls: BTreeMap<String, Pull>,
+    digests: BTreeMap<String, String>,
+    /// The stop signal of each image that was looked at, by image ID.
+    stop_signals: BTreeMap<String, String>,
+    /// When a registry last could not give an image that is only here.
+    only_here: BTreeMap<String, Timestamp>,
+}
+
+impl Images {
+    pub(super) fn new(engine: Arc<dyn Engine>, clock: Clock) -> Self {
+        Self { engine, clock, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no one panics while holding the lock")
+    }
+
+    /// A repository digest of each image that has one, by image ID.
+    pub(super) fn digests(&self) -> BTreeMap<String, String> {
+        self.lock().digests.clone()
+    }
+
+    /// Takes over what a list of images shows.
+    pub(super) fn note_all(&self, images: &[Image]) {
+        let digests = images.iter().filter_map(|i| Some((i.id.clone(), i.digests.first()?.clone()))).collect();
+        self.lock().digests = digests;
+    }
+
+    /// The signal that asks a program of this image to stop.
+    pub(super) async fn stop_signal(&self, image_id: &str) -> String {
+        if let Some(signal) = self.lock().stop_signals.get(image_id) {
+            return signal.clone();
+        }
+        match self.engine.image(image_id).await {
+            Ok(Some(image)) => {
+                self.note(&image);
+                stop_signal_of(&image)
+            }
+            // Without its image, a container is asked as most are.
+            Ok(None) | Err(_) => SIGTERM.to_owned(),
+        }
+    }
+
+    fn note(&self, image: &Image) {
+        self.lock().stop_signals.insert(image.id.clone(), stop_signal_of(image));
+        if let Some(digest) = image.digests.first() {
+            self.lock().digests.insert(image.id.clone(), digest.clone());
+        }
+    }
+
+    /// Whether an image is here.
+    pub(super) async fn is_here(&self, reference: &str) -> Result<bool, EngineError> {
+        Ok(self.engine.image(&with_tag(reference)).await?.is_some())
+    }
+
+    /// Makes sure that a container's image is here, by its pull policy.
+    pub(super) async fn ensure(&self, name: &str, policy: &str, tell: Tell<'_>) -> Result<Image, ImageError> {
+        if !is_reference(name) {
+            let message = format!(
+                "Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: invalid reference format"
+            );
+            tell(Severity::Warning, "InspectFailed", &message);
+            return Err(ImageError::InvalidName(message));
+        }
+        let reference = with_tag(name);
+        let here = self.engine.image(&reference).await.map_err(|e| {
+            let message = format!("Failed to inspect image {name:?}: {e}");
+            tell(Severity::Warning, "InspectFailed", &message);
+            ImageError::Inspect(message)
+        })?;
+        let image = match (policy, here) {
+            ("Never", None) => {
+                let message = format!("Container image {name:?} is not present with pull policy of Never");
+                tell(Severity::Warning, "ErrImageNeverPull", &message);
+                return Err(ImageError::NeverPull(message));
+            }
+            ("Always", Some(image)) => self.refresh(name, &reference, image, tell).await?,
+            (_, Some(image)) => {
+                let message = format!("Container image {name:?} already present on machine and can be accessed by the pod");
+                tell(Severity::Normal, "Pulled", &message);
+                image
+            }
+            (_, None) => self.pull(name, &reference, tell).await?,
+        };
+        self.note(&image);
+        Ok(image)
+    }
+
+    /// Policy `Always` for an image that is here: the registry may have a newer one.
+    async fn refresh(&self, name: &str, reference: &str, here: Image, tell: Tell<'_>) -> Result<Image, ImageError> {
+        if !here.digests.is_empty() {
+            return self.pull(name, reference, tell).await;
+        }
+        if self.is_known_only_here(reference) {
+            tell_only_here(name, tell);
+            return Ok(here);
+        }
+        let pull = self.pull_shared(reference);
+        match tokio::time::timeout(LOCAL_PATIENCE, pull).await {
+            Ok(Ok(())) => {
+                let image = self.engine.image(reference).await.map_err(|e| ImageError::Inspect(e.to_string()))?;
+                tell(Severity::Normal, "Pulled", &format!("Successfully pulled image {name:?}"));
+                Ok(image.unwrap_or(here))
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.lock().only_here.insert(reference.to_owned(), self.clock.now());
+                tell_only_here(name, tell);
+                Ok(here)
+            }
+        }
+    }
+
+    fn is_known_only_here(&self, reference: &str) -> bool {
+        let tried = self.lock().only_here.get(reference).copied();
+        tried.is_some_and(|at| self.clock.now().duration_since(at) < LOCAL_MEMORY)
+    }
+
+    async fn pull(&self, name: &str, reference: &str, tell: Tell<'_>) -> Result<Image, ImageError> {
+        tell(Severity::Normal, "Pulling", &format!("Pulling image {name:?}"));
+        let begin = self.clock.mono();
+        let failed = |why: String| {
+            tell(Severity::Warning, "Failed", &format!("Failed to pull image {name:?}: {why}"));
+            ImageError::Pull(why)
+        };
+        self.pull_shared(reference).await.map_err(|e| failed(e.to_string()))?;
+        let image = self.engine.image(reference).await.map_err(|e| failed(e.to_string()))?;
+        let image = image.ok_or_else(|| failed("the image was removed right after it was pulled".into()))?;
+        tell(Severity::Normal, "Pulled", &pulled_text(name, self.clock.mono() - begin, image.size_bytes));
+        Ok(image)
+    }
+
+    /// Joins the pull of this image that is under way, or begins one.
+    fn pull_shared(&self, reference: &str) -> Pull {
+        let mut state = self.lock();
+        if let Some(pull) = state.pulls.get(reference).filter(|pull| pull.peek().is_none()) {
+            return pull.clone();
+        }
+        let (done, result) = oneshot::channel();
+        let (engine, name) = (Arc::clone(&self.engine), reference.to_owned());
+        task::spawn("image-pull", async move {
+            // An error here means that nobody waits any more; the image is there for the next.
+            drop(done.send(engine.pull(&name).await));
+        });
+        let lost = || PullError::Failed("the pull was interrupted".into());
+        let pull = result.map(move |sent| sent.unwrap_or_else(|_| Err(lost()))).boxed().shared();
+        state.pulls.retain(|_, pull| pull.peek().is_none());
+        state.pulls.insert(reference.to_owned(), pull.clone());
+        pull
+    }
+}
+
+/// The stop signal of most images.
+const SIGTERM: &str = "SIGTERM";
+
+fn stop_signal_of(image: &Image) -> String {
+    if image.stop_signal.is_empty() { SIGTERM.to_owned() } else { image.stop_signal.clone() }
+}
+
+fn tell_only_here(name: &str, tell: Tell<'_>) {
+    let message = format!(
+        "Container image {name:?} already present on machine; it was built here and no registry has it, so pull policy Always \
+         uses it as it is"
+    );
+    tell(Severity::Normal, "Pulled", &message);
+}
+
+fn pulled_text(name: &str, took: Duration, bytes: i64) -> String {
+    let millis = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    let took = go_duration(millis);
+    format!("Successfully pulled image {name:?} in {took} ({took} including waiting). Image size: {bytes} bytes.")
+}
+
+/// The reference with the tag `latest` when it has neither tag nor digest.
+pub(super) fn with_tag(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let is_id = name.starts_with("sha256:");
+    if is_id || name.contains('@') || last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
+}
+
+/// Whether a text may name an image. Source: `github.com/distribution/reference` (grammar of `reference`).
+pub(super) fn is_reference(name: &str) -> bool {
+    if let Some(id) = name.strip_prefix("sha256:") {
+        return id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    }
+    let (rest, digest) = name.split_once('@').map_or((name, None), |(rest, digest)| (rest, Some(digest)));
+    let last = rest.rfind('/').map_or(0, |slash| slash + 1);
+    let (path, tag) = match rest[last..].find(':') {
+        Some(colon) => (&rest[..last + colon], Some(&rest[last + colon + 1..])),
+        None => (rest, None),
+    };
+    digest.is_none_or(is_digest) && tag.is_none_or(is_tag) && is_path(path)
+}
+
+fn is_digest(digest: &str) -> bool {
+    let hex = |text: &str| text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    digest.split_once(':').is_some_and(|(algorithm, value)| !algorithm.is_empty() && hex(value))
+}
+
+fn is_tag(tag: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let mut bytes = tag.bytes();
+    bytes.next().is_some_and(is_word) && bytes.all(|b| is_word(b) || matches!(b, b'.' | b'-')) && tag.len() <= 128
+}
+
+fn is_path(path: &str) -> bool {
+    let mut parts = path.split('/').peekable();
+    let first = *parts.peek().unwrap_or(&"");
+    // A first part with a dot or a port is a host.
+    let is_host = path.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    if is_host {
+        parts.next();
+        if !first.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']')) {
+            return false;
+        }
+    }
+    path.len() <= 255 && parts.all(is_component)
+}
+
+fn is_component(part: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let (Some(first), Some(last)) = (part.bytes().next(), part.bytes().last()) else { return false };
+    is_word(first)
+        && is_word(last)
+        && part.bytes().all(|b| is_word(b) || matches!(b, b'.' | b'_' | b'-'))
+        && !part.contains("..")
+        && !part.contains("___")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::{Behaviour, FakeEngine};
+
+    #[test]
+    fn a_missing_tag_is_latest() {
+        let cases = [
+            ("web", "web:latest"),
+            ("web:1", "web:1"),
+            ("host:5000/web", "host:5000/web:latest"),
+            ("host:5000/web:1", "host:5000/web:1"),
+            ("web@sha256:00", "web@sha256:00"),
+        ];
+        for (name, want) in cases {
+            assert_eq!(with_tag(name), want);
+        }
+    }
+
+    #[test]
+    fn references_follow_the_grammar() {
+        let digest = "0".repeat(64);
+        let good = ["web", "web:1.0_a-b", "a/b/c", "host:5000/web", "localhost/x", "gcr.io/project-1", "a__b", "a.b-c"];
+        for name in good {
+            assert!(is_reference(name), "{name}");
+        }
+        assert!(is_reference(&format!("web@sha256:{digest}")));
+        assert!(is_reference(&format!("sha256:{digest}")));
+        for name in ["", "Web", "web:", "web: 1", "a//b", "/a", "a/", "-a", "a..b", "web@sha256:xyz", "we b", "a___b"] {
+            assert!(!is_reference(name), "{name}");
+        }
+    }
+
+    struct Told(Mutex<Vec<String>>);
+
+    impl Told {
+        fn new() -> Self {
+            Self(Mutex::default())
+        }
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    async fn ensure(images: &Images, name: &str, policy: &str, told: &Told) -> Result<Image, ImageError> {
+        let tell = |severity: Severity, reason: &str, message: &str| {
+            told.0.lock().unwrap().push(format!("{severity:?} {reason}: {message}"));
+        };
+        images.ensure(name, policy, &tell).await
+    }
+
+    fn images(engine: &FakeEngine) -> Images {
+        let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
+        Images::new(Arc::new(engine.clone()), clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_is_here_is_used() {
+        let engine = FakeEngine::for_test();
+        engine.add_image("web:1", Behaviour::server());
+        let (images, told) = (images(&engine), Told::new());
+        ensure(&images, "web:1", "IfNotPresent", &told).await.unwrap();
+        ensure(&images, "web:1", "Never", &told).await.unwrap();
+        let line = "Normal Pulled: Container image \"web:1\" already present on machine and can be accessed by the pod";
+        assert_eq!(told.take(), [line, line]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_is_not_here_is_pulled_or_missed() {
+        let engine = FakeEngine::for_test();
+        engine.add_remote_image("far:1", Behaviour::server(), 0);
+        let (images, told) = (images(&engine), Told::new());
+        let error = ensure(&images, "far:1", "Never", &told).await.unwrap_err();
+        assert_eq!(error.reason(), "ErrImageNeverPull");
+        told.take();
+        ensure(&images, "far:1", "IfNotPresent", &told).await.unwrap();
+        let told = told.take();
+        assert_eq!(told[0], "Normal Pulling: Pulling image \"far:1\"");
+        assert!(told[1].starts_with("Normal Pulled: Successfully pulled image \"far:1\" in "), "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_fails_says_why() {
+        let engine = FakeEngine::for_test();
+        let (images, told) = (images(&engine), Told::new());
+        let error = ensure(&images, "no:1", "Always", &told).await.unwrap_err();
+        assert_eq!(error.reason(), "ErrImagePull");
+        let told = told.take();
+        assert!(told[1].starts_with("Warning Failed: Failed to pull image \"no:1\": "), "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_is_only_here_is_used_under_always() {
+        let engine = FakeEngine::for_test();
+        engine.add_image("mine:latest", Behaviour::server());
+        let (images, told) = (images(&engine), Told::new());
+        ensure(&images, "mine", "Always", &told).await.unwrap();
+        ensure(&images, "mine", "Always", &told).await.unwrap();
+        assert!(told.take().iter().all(|line| line.contains("it was built here")));
+        let pulls = engine.calls().iter().filter(|c| c.kind == crate::engine::fake::CallKind::Pull).count();
+        assert_eq!(pulls, 1, "the registry is not asked again at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_want_one_image_share_its_pull() {
+        let engine = FakeEngine::for_test();
+        engine.add_remote_image("far:1", Behaviour::server(), 0);
+        let (images, told) = (images(&engine), Told::new());
+        let (a, b) = futures::join!(
+            ensure(&images, "far:1", "Always", &told),
+            ensure(&images, "far:1", "IfNotPresent", &told)
+        );
+        assert!(a.is_ok() && b.is_ok());
+        let pulls = engine.calls().iter().filter(|c| c.kind == crate::engine::fake::CallKind::Pull).count();
+        assert_eq!(pulls, 1);
+    }
+}

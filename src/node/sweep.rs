@@ -1,0 +1,150 @@
+//! Strays: containers and volumes of this cluster that belong to no pod.
+//!
+//! Called by `agent` after every full list. [`Strays`] is plain state; [`list`] and [`remove`] are the I/O.
+//!
+//! **Invariants**: nothing is removed that was not seen without a pod in two full lists, a grace period apart.
+//! **Not here**: what a worker removes because it saw its pod go.
+
+use super::{
+    context::Context,
+    execute,
+    identity::{pod_uid, volume_owner},
+};
+use crate::{
+    base::{backoff::Backoff, chain::chain},
+    engine::{Container, EngineError},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+/// How long a stray must have been seen.
+const GRACE: Duration = Duration::from_secs(30);
+/// Tries of a list that fails.
+const LIST_BACKOFF: Backoff = Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(5) };
+
+/// Everything of the cluster that the engine has.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listing {
+    pub(super) containers: Vec<Container>,
+    pub(super) volumes: Vec<String>,
+}
+
+/// Lists the engine, however long it takes until it answers.
+pub(super) async fn list(context: &Context) -> Listing {
+    let mut failures = 0;
+    loop {
+        match try_list(context).await {
+            Ok(listing) => return listing,
+            Err(error) => {
+                failures += 1;
+                debug!(component = "node", err = chain(&error), failures, "cannot list the engine");
+                tokio::time::sleep(LIST_BACKOFF.delay(failures)).await;
+            }
+        }
+    }
+}
+
+async fn try_list(context: &Context) -> Result<Listing, EngineError> {
+    let (containers, volumes, images) = futures::join!(
+        context.ask(context.engine.list()),
+        context.ask(context.engine.volumes()),
+        context.ask(context.engine.images())
+    );
+    context.images.note_all(&images?);
+    Ok(Listing { containers: containers?, volumes: volumes? })
+}
+
+/// What belongs to no pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stray {
+    /// A container, by ID.
+    Container(String),
+    /// A volume, by name.
+    Volume(String),
+}
+
+/// The strays seen so far, and when first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Strays(BTreeMap<Stray, Instant>);
+
+impl Strays {
+    /// Takes in a full list; returns what may be removed now.
+    pub(super) fn see(
+        &mut self,
+        cluster: &str,
+        containers: &[Container],
+        volumes: &[String],
+        stored: &BTreeSet<String>,
+        now: Instant,
+    ) -> Vec<Stray> {
+        let is_stray = |uid: &str| !stored.contains(uid);
+        let of_containers = containers
+            .iter()
+            .filter(|c| pod_uid(&c.labels).is_some_and(is_stray))
+            .map(|c| Stray::Container(c.id.clone()));
+        let of_volumes = volumes
+            .iter()
+            .filter(|name| volume_owner(cluster, name).is_some_and(is_stray))
+            .map(|name| Stray::Volume(name.clone()));
+        let seen: BTreeSet<Stray> = of_containers.chain(of_volumes).collect();
+        self.0.retain(|stray, _| seen.contains(stray));
+        for stray in seen {
+            self.0.entry(stray).or_insert(now);
+        }
+        let due: Vec<Stray> = self.0.iter().filter(|(_, since)| now >= **since + GRACE).map(|(s, _)| s.clone()).collect();
+        self.0.retain(|stray, _| !due.contains(stray));
+        due
+    }
+
+    /// When the next may be removed.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.0.values().min().map(|since| *since + GRACE)
+    }
+}
+
+/// Removes strays, containers first: a volume in use cannot go.
+pub(super) async fn remove(context: &Context, strays: Vec<Stray>) {
+    for stray in strays {
+        let result = match &stray {
+            Stray::Container(id) => execute::remove(context, id).await,
+            Stray::Volume(name) => context.ask(context.engine.remove_volume(name)).await,
+        };
+        match result {
+            Ok(()) => info!(component = "node", stray = ?stray, "removed what belongs to no pod"),
+            // The next list finds it again.
+            Err(error) => warn!(component = "node", stray = ?stray, err = chain(&error), "cannot remove what belongs to no pod"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::clock::Clock, node::identity::volume_name};
+
+    #[test]
+    fn a_stray_is_removed_when_it_is_seen_again_after_its_grace() {
+        let mut strays = Strays::default();
+        let start = Clock::system().mono();
+        let volumes = [volume_name("c", "gone"), volume_name("c", "here"), "pgdata".to_owned()];
+        let stored: BTreeSet<String> = ["here".to_owned()].into();
+        assert!(strays.see("c", &[], &volumes, &stored, start).is_empty());
+        assert_eq!(strays.next_at(), Some(start + GRACE));
+        assert!(strays.see("c", &[], &volumes, &stored, start + GRACE / 2).is_empty());
+        assert_eq!(strays.see("c", &[], &volumes, &stored, start + GRACE), [Stray::Volume(volume_name("c", "gone"))]);
+    }
+
+    #[test]
+    fn a_stray_whose_pod_shows_up_is_none() {
+        let mut strays = Strays::default();
+        let start = Clock::system().mono();
+        let volumes = [volume_name("c", "late")];
+        strays.see("c", &[], &volumes, &BTreeSet::new(), start);
+        assert!(strays.see("c", &[], &volumes, &["late".to_owned()].into(), start + GRACE).is_empty());
+        assert_eq!(strays.next_at(), None);
+    }
+}

@@ -1,0 +1,267 @@
+//! A pod → what the engine creates: the sandbox's and the containers' [`ContainerSpec`]s.
+//!
+//! Called by `execute`. Pure: what must be looked up (ConfigMaps, Secrets, Services) comes through [`Lookup`].
+//!
+//! **Invariants**: the same pod, cluster and surroundings give the same specification.
+//! **Source**: `pkg/kubelet/kubelet_pods.go` (environment, hosts, hostname), `pkg/kubelet/network/dns/dns.go`,
+//! `pkg/kubelet/kuberuntime/kuberuntime_container{,_linux}.go`, v1.37.
+
+pub mod env;
+mod expand;
+pub mod fields;
+pub mod network;
+mod security;
+#[cfg(test)]
+mod tests;
+
+pub use env::{Lookup, environment};
+
+use super::{
+    NodeConfig,
+    decide::grace_period,
+    identity::{Identity, PodId},
+    quantity,
+};
+use crate::engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use k8s_openapi::{
+    api::core::v1::{Container, ContainerPort, Pod, PodSpec},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Why a container cannot be made from its spec as things are. The text is the kubelet's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// An object that it names does not exist.
+    #[error("{kind} {name:?} not found")]
+    NotFound {
+        /// `configmap` or `secret`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// An object that it names lacks a key.
+    #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
+    NoKey {
+        /// `ConfigMap` or `Secret`.
+        kind: &'static str,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The variable by which the sandbox gets its `/etc/hosts`; `${POD_IP}` in it stands for its address.
+pub const ETC_HOSTS: &str = "SKIFF_ETC_HOSTS";
+/// The variable by which the sandbox gets its `/etc/resolv.conf`.
+pub const RESOLV_CONF: &str = "SKIFF_RESOLV_CONF";
+/// The variable by which the sandbox gets the files of the pod's volumes: a tar archive in base64.
+pub const FILES: &str = "SKIFF_FILES";
+
+/// What a sandbox needs to write the files of volumes, with their owners and modes.
+const FILE_RIGHTS: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];
+
+/// The sandbox's specification.
+///
+/// # Errors
+/// When the pod asks for what a container of this engine cannot have.
+pub fn sandbox_spec(
+    pod: &Pod,
+    config: &NodeConfig,
+    identity: &Identity,
+    image: &str,
+    files: Option<&[u8]>,
+    mounts: Vec<Mount>,
+) -> Result<ContainerSpec, ConfigError> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let on_host = spec.host_network == Some(true);
+    let hostname = network::hostname(pod, &config.cluster_domain)?;
+    let mut env: Vec<(String, String)> = Vec::new();
+    let mut put = |name: &str, text: Option<String>| env.extend(text.map(|text| (name.to_owned(), text)));
+    put(ETC_HOSTS, network::hosts_file(pod, &config.cluster_domain));
+    put(RESOLV_CONF, network::resolv_conf(pod, config.dns_ip, &config.cluster_domain));
+    put(FILES, files.map(|tar| BASE64_STANDARD.encode(tar)));
+    Ok(ContainerSpec {
+        name: identity.name(),
+        image: image.to_owned(),
+        command: vec!["pause".into()],
+        env,
+        hostname: if on_host { String::new() } else { hostname },
+        labels: identity.labels(&config.cluster, grace_period(pod)),
+        network: Some(if on_host { NetworkMode::Host } else { NetworkMode::Bridge(config.network.clone()) }),
+        ipc: if spec.host_ipc == Some(true) { NamespaceMode::Host } else { NamespaceMode::Shareable },
+        pid: if spec.host_pid == Some(true) { NamespaceMode::Host } else { NamespaceMode::Private },
+        cap_drop: vec!["ALL".into()],
+        cap_add: if mounts.is_empty() { Vec::new() } else { FILE_RIGHTS.map(str::to_owned).to_vec() },
+        mounts,
+        cpu_shares: Some(SHARES_MIN),
+        no_new_privileges: true,
+        sysctls: sysctls(&spec),
+        publish: if on_host { Vec::new() } else { published(&spec, config.host_port_address)? },
+        ..ContainerSpec::default()
+    })
+}
+
+fn sysctls(spec: &PodSpec) -> std::collections::BTreeMap<String, String> {
+    let all = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten());
+    all.map(|s| (s.name.clone(), s.value.clone())).collect()
+}
+
+/// The host ports of a pod. Where the pod names no address, they are bound to the one that skiff is told: loopback, unless asked.
+fn published(spec: &PodSpec, default: IpAddr) -> Result<Vec<(IpAddr, u16, u16)>, ConfigError> {
+    let init = spec.init_containers.iter().flatten();
+    let ports = spec.containers.iter().chain(init).flat_map(|c| c.ports.iter().flatten());
+    let with_host = ports.filter(|p| p.host_port.is_some_and(|port| port != 0));
+    with_host.map(|port| publish(port, default)).collect()
+}
+
+fn publish(port: &ContainerPort, default: IpAddr) -> Result<(IpAddr, u16, u16), ConfigError> {
+    if port.protocol.as_deref().unwrap_or("TCP") != "TCP" {
+        return Err(ConfigError::Other(format!(
+            "skiff does not support host ports with protocol {}",
+            port.protocol.as_deref().unwrap_or_default()
+        )));
+    }
+    let number = |n: i32| u16::try_from(n).map_err(|e| ConfigError::Other(format!("invalid port {n}: {e}")));
+    let address = match port.host_ip.as_deref() {
+        None | Some("") => default,
+        Some(text) => text.parse().map_err(|e| ConfigError::Other(format!("invalid hostIP {text:?}: {e}")))?,
+    };
+    Ok((address, number(port.host_port.unwrap_or_default())?, number(port.container_port)?))
+}
+
+/// What a container's specification is made from, beside its pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Ingredients<'a> {
+    /// Who it is.
+    pub identity: &'a Identity,
+    /// The sandbox that it joins, by name.
+    pub sandbox: &'a str,
+    /// Its image as the engine has it.
+    pub image: &'a Image,
+    /// The reference to create it from.
+    pub image_reference: &'a str,
+    /// Its environment.
+    pub env: &'a [(String, String)],
+    /// Its mounts.
+    pub mounts: &'a [Mount],
+}
+
+/// A container's specification.
+///
+/// # Errors
+/// When its security context forbids its image's user.
+pub fn container_spec(
+    pod: &Pod,
+    spec: &Container,
+    config: &NodeConfig,
+    from: Ingredients<'_>,
+) -> Result<ContainerSpec, ConfigError> {
+    let pod_spec = pod.spec.clone().unwrap_or_default();
+    security::check_user(pod, spec, from.image)?;
+    let expand = |texts: &Option<Vec<String>>| -> Vec<String> {
+        texts.iter().flatten().map(|text| expand::expand(text, &env::lookup_in(from.env))).collect()
+    };
+    let limits = Limits::of(spec);
+    let context = spec.security_context.clone().unwrap_or_default();
+    Ok(ContainerSpec {
+        name: from.identity.name(),
+        image: from.image_reference.to_owned(),
+        entrypoint: expand(&spec.command),
+        command: expand(&spec.args),
+        env: from.env.to_vec(),
+        working_dir: spec.working_dir.clone().unwrap_or_default(),
+        user: security::user(&pod_spec, spec, from.image),
+        groups: security::groups(&pod_spec),
+        labels: from.identity.labels(&config.cluster, grace_period(pod)),
+        network: Some(NetworkMode::Container(from.sandbox.to_owned())),
+        ipc: match pod_spec.host_ipc {
+            Some(true) => NamespaceMode::Host,
+            _ => NamespaceMode::Container(from.sandbox.to_owned()),
+        },
+        pid: match (pod_spec.host_pid, pod_spec.share_process_namespace) {
+            (Some(true), _) => NamespaceMode::Host,
+            (_, Some(true)) => NamespaceMode::Container(from.sandbox.to_owned()),
+            _ => NamespaceMode::Private,
+        },
+        mounts: from.mounts.to_vec(),
+        memory_bytes: limits.memory_bytes,
+        nano_cpus: limits.nano_cpus,
+        cpu_shares: Some(limits.cpu_shares),
+        cap_add: security::capabilities(&context, |c| c.add.as_ref()),
+        cap_drop: security::capabilities(&context, |c| c.drop.as_ref()),
+        privileged: context.privileged == Some(true),
+        read_only_root: context.read_only_root_filesystem == Some(true),
+        no_new_privileges: context.allow_privilege_escalation == Some(false) && context.privileged != Some(true),
+        security_options: security::options(&pod_spec, &context)?,
+        stdin: spec.stdin == Some(true),
+        tty: spec.tty == Some(true),
+        stop_signal: spec.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()).unwrap_or_default(),
+        ..ContainerSpec::default()
+    })
+}
+
+/// The least CPU weight. Source: `MinShares`, `pkg/kubelet/cm/helpers_linux.go`, v1.37.
+const SHARES_MIN: i64 = 2;
+/// The greatest CPU weight. Source: `MaxShares`, ibid.
+const SHARES_MAX: i64 = 262_144;
+
+struct Limits {
+    memory_bytes: Option<i64>,
+    nano_cpus: Option<i64>,
+    cpu_shares: i64,
+}
+
+impl Limits {
+    fn of(spec: &Container) -> Self {
+        let resources = spec.resources.clone().unwrap_or_default();
+        let (limits, requests) = (resources.limits.unwrap_or_default(), resources.requests.unwrap_or_default());
+        let positive = |quantity: Option<&Quantity>| quantity.and_then(quantity::milli).filter(|milli| *milli > 0);
+        let whole = |milli: i128| i64::try_from(milli).unwrap_or(i64::MAX);
+        let cpu_limit = positive(limits.get("cpu"));
+        let cpu_wanted = positive(requests.get("cpu")).or(if requests.contains_key("cpu") { None } else { cpu_limit });
+        Self {
+            memory_bytes: positive(limits.get("memory")).map(|milli| whole(milli.div_euclid(1000))),
+            nano_cpus: cpu_limit.map(|milli| whole(milli * 1_000_000)),
+            cpu_shares: cpu_wanted.map_or(SHARES_MIN, |milli| whole(milli * 1024 / 1000).clamp(SHARES_MIN, SHARES_MAX)),
+        }
+    }
+}
+
+/// Replaces the variables in a text.
+///
+/// # Errors
+/// When it names a variable that there is not.
+pub fn expand_all(text: &str, env: &[(String, String)]) -> Result<String, ConfigError> {
+    let missing = std::cell::Cell::new(false);
+    let lookup = |name: &str| {
+        let value = env::lookup_in(env)(name);
+        missing.set(missing.get() || value.is_none());
+        value
+    };
+    let expanded = expand::expand(text, &lookup);
+    if missing.get() { Err(ConfigError::Other(format!("missing value for {text:?}"))) } else { Ok(expanded) }
+}
+
+/// What of the node a container's environment and files may show.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeFacts {
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Its processors.
+    pub cpus: i64,
+    /// Its memory in bytes.
+    pub memory_bytes: i64,
+}
+
+/// The name of the sandbox of this attempt.
+pub fn sandbox_name(pod: &Pod, attempt: u32) -> String {
+    Identity::sandbox(PodId::of(pod), attempt, String::new()).name()
+}

@@ -1,0 +1,272 @@
+//! Tables: pods in YAML → specifications, environments and files.
+
+use super::*;
+use crate::{engine::CLUSTER_LABEL, node::identity::spec_hash};
+use expect_test::{Expect, expect};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use std::sync::Arc;
+
+#[derive(Default)]
+struct Objects {
+    services: Vec<(String, Arc<Service>)>,
+}
+
+impl Lookup for Objects {
+    fn config_map(&self, _: &str, name: &str) -> Option<Arc<ConfigMap>> {
+        (name == "cfg").then(|| Arc::new(serde_yaml::from_str("{data: {COLOR: blue, SIZE: big}}").unwrap()))
+    }
+    fn secret(&self, _: &str, name: &str) -> Option<Arc<Secret>> {
+        (name == "sec").then(|| Arc::new(serde_yaml::from_str("{data: {PASSWORD: czNjcjN0}}").unwrap()))
+    }
+    fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
+        self.services.iter().filter(|(n, _)| n == namespace).map(|(_, s)| Arc::clone(s)).collect()
+    }
+}
+
+const NODE: NodeFacts = NodeFacts { ip: Ipv4Addr::new(192, 168, 0, 1), cpus: 2, memory_bytes: 1 << 30 };
+
+fn config() -> NodeConfig {
+    NodeConfig::for_test()
+}
+
+fn pod(yaml: &str) -> Pod {
+    let meta = "metadata: {namespace: default, name: web-1, uid: u1, labels: {app: web}, annotations: {a/b: note}}\n";
+    serde_yaml::from_str(&format!("{meta}{yaml}")).unwrap()
+}
+
+fn env_of(yaml: &str, objects: &Objects) -> Result<String, ConfigError> {
+    let pod = pod(yaml);
+    let spec = &pod.spec.as_ref().unwrap().containers[0];
+    let env = environment(&pod, spec, objects, NODE, Some(Ipv4Addr::new(10, 244, 0, 7)))?;
+    Ok(env.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect())
+}
+
+fn check_env(yaml: &str, want: Expect) {
+    want.assert_eq(&env_of(yaml, &Objects::default()).unwrap());
+}
+
+#[test]
+fn variables_come_from_values_objects_and_fields() {
+    check_env(
+        "
+spec:
+  nodeName: node
+  serviceAccountName: robot
+  containers:
+  - name: app
+    resources: {limits: {memory: 64Mi}, requests: {cpu: 250m}}
+    envFrom: [{prefix: C_, configMapRef: {name: cfg}}, {secretRef: {name: no, optional: true}}]
+    env:
+    - {name: PLAIN, value: x}
+    - {name: BOTH, value: '$(PLAIN)-$(C_COLOR)-$(NOPE)-$$(PLAIN)'}
+    - {name: C_SIZE, value: small}
+    - {name: KEY, valueFrom: {configMapKeyRef: {name: cfg, key: COLOR}}}
+    - {name: SECRET, valueFrom: {secretKeyRef: {name: sec, key: PASSWORD}}}
+    - {name: MAYBE, valueFrom: {configMapKeyRef: {name: no, key: K, optional: true}}}
+    - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+    - {name: NOTE, valueFrom: {fieldRef: {fieldPath: \"metadata.annotations['a/b']\"}}}
+    - {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+    - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    - {name: SA, valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}}
+    - {name: MEMORY, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}
+    - {name: CPUS, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}
+    - {name: MILLI, valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: 1m}}}",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn what_a_variable_names_and_is_not_there_is_said_in_the_kubelets_words() {
+    let error = |source: &str| {
+        let yaml = format!("spec: {{containers: [{{name: app, env: [{{name: X, valueFrom: {{{source}}}}}]}}]}}");
+        env_of(&yaml, &Objects::default()).unwrap_err().to_string()
+    };
+    let cases = [
+        ("configMapKeyRef: {name: no, key: k}", "configmap \"no\" not found"),
+        ("secretKeyRef: {name: no, key: k}", "secret \"no\" not found"),
+        ("configMapKeyRef: {name: cfg, key: k}", "couldn't find key k in ConfigMap default/cfg"),
+        ("secretKeyRef: {name: sec, key: k}", "couldn't find key k in Secret default/sec"),
+        ("fieldRef: {fieldPath: spec.color}", "unsupported fieldPath: spec.color"),
+    ];
+    for (source, want) in cases {
+        assert_eq!(error(source), want);
+    }
+}
+
+fn services() -> Objects {
+    let service = |namespace: &str, yaml: &str| (namespace.to_owned(), Arc::new(serde_yaml::from_str(yaml).unwrap()));
+    Objects {
+        services: vec![
+            service("default", "{metadata: {name: kubernetes}, spec: {clusterIP: 10.245.0.1, ports: [{name: https, port: 443}]}}"),
+            service("default", "{metadata: {name: my-db}, spec: {clusterIP: 10.245.0.9, ports: [{port: 5432}]}}"),
+            service("default", "{metadata: {name: headless}, spec: {clusterIP: None, ports: [{port: 1}]}}"),
+            service("other", "{metadata: {name: kubernetes}, spec: {clusterIP: 10.245.0.66, ports: [{port: 1}]}}"),
+        ],
+    }
+}
+
+#[test]
+fn services_show_as_variables() {
+    expect![[""]].assert_eq(&env_of("spec: {containers: [{name: app}]}", &services()).unwrap());
+}
+
+#[test]
+fn without_service_links_only_the_api_shows() {
+    let text = env_of("spec: {enableServiceLinks: false, containers: [{name: app}]}", &services()).unwrap();
+    assert!(text.contains("KUBERNETES_SERVICE_HOST=10.245.0.1\n"), "{text}");
+    assert!(!text.contains("MY_DB"), "{text}");
+}
+
+fn spec_of(yaml: &str, image: &Image) -> Result<ContainerSpec, ConfigError> {
+    let pod = pod(yaml);
+    let spec = pod.spec.as_ref().unwrap().containers[0].clone();
+    let identity = Identity {
+        pod: PodId::of(&pod),
+        container: spec.name.clone(),
+        attempt: 2,
+        sandbox: 1,
+        failures: 0,
+        hash: spec_hash(&spec),
+        volumes: String::new(),
+    };
+    let env = [("WHO".to_owned(), "you".to_owned())];
+    let sandbox = sandbox_name(&pod, 1);
+    let from = Ingredients { identity: &identity, sandbox: &sandbox, image, image_reference: "web:1", env: &env, mounts: &[] };
+    container_spec(&pod, &spec, &config(), from)
+}
+
+#[test]
+fn a_container_joins_its_sandbox() {
+    let spec = spec_of("spec: {containers: [{name: app, image: 'web:1'}]}", &Image::default()).unwrap();
+    assert_eq!(spec.name, "k8s_app_web-1_default_u1_2");
+    assert_eq!(spec.network, Some(NetworkMode::Container("k8s_POD_web-1_default_u1_1".into())));
+    assert_eq!(spec.ipc, NamespaceMode::Container("k8s_POD_web-1_default_u1_1".into()));
+    assert_eq!(spec.pid, NamespaceMode::Private);
+    assert_eq!(spec.labels[CLUSTER_LABEL], "skiff");
+    assert_eq!((spec.memory_bytes, spec.nano_cpus, spec.cpu_shares), (None, None, Some(2)));
+}
+
+#[test]
+fn commands_and_arguments_expand_variables() {
+    let yaml = "spec: {containers: [{name: app, command: [echo], args: ['hi $(WHO)', '$(NOBODY)']}]}";
+    let spec = spec_of(yaml, &Image::default()).unwrap();
+    assert_eq!(spec.entrypoint, ["echo"]);
+    assert_eq!(spec.command, ["hi you", "$(NOBODY)"]);
+}
+
+#[test]
+fn limits_and_requests_become_the_engines() {
+    let resources = |text: &str| {
+        let yaml = format!("spec: {{containers: [{{name: app, resources: {text}}}]}}");
+        let spec = spec_of(&yaml, &Image::default()).unwrap();
+        (spec.memory_bytes, spec.nano_cpus, spec.cpu_shares)
+    };
+    assert_eq!(resources("{limits: {cpu: 1500m, memory: 64Mi}}"), (Some(64 << 20), Some(1_500_000_000), Some(1536)));
+    assert_eq!(resources("{limits: {cpu: 2}, requests: {cpu: 100m}}"), (None, Some(2_000_000_000), Some(102)));
+    assert_eq!(resources("{requests: {cpu: 1m}}"), (None, None, Some(2)));
+}
+
+#[test]
+fn a_security_context_says_who_and_with_what_rights() {
+    let yaml = "
+spec:
+  securityContext: {runAsUser: 5, fsGroup: 7, supplementalGroups: [8], seccompProfile: {type: Unconfined}}
+  shareProcessNamespace: true
+  containers:
+  - name: app
+    securityContext:
+      runAsGroup: 6
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      capabilities: {add: [NET_ADMIN], drop: [ALL]}";
+    let spec = spec_of(yaml, &Image::default()).unwrap();
+    assert_eq!((spec.user.as_str(), spec.groups.as_slice()), ("5:6", &[8, 7][..]));
+    assert!(spec.no_new_privileges && spec.read_only_root && !spec.privileged);
+    assert_eq!((spec.cap_add, spec.cap_drop), (vec!["NET_ADMIN".to_owned()], vec!["ALL".to_owned()]));
+    assert_eq!(spec.security_options, ["seccomp=unconfined"]);
+    assert_eq!(spec.pid, NamespaceMode::Container("k8s_POD_web-1_default_u1_1".into()));
+}
+
+#[test]
+fn a_container_that_must_not_be_root_is_refused_when_it_would_be() {
+    let refused = |context: &str, user: &str| {
+        let yaml = format!("spec: {{containers: [{{name: app, securityContext: {context}}}]}}");
+        let image = Image { user: user.into(), ..Image::default() };
+        spec_of(&yaml, &image).err().map(|e| e.to_string())
+    };
+    let who = "(pod: \"web-1_default(u1)\", container: app)";
+    let root = Some(format!("container has runAsNonRoot and image will run as root {who}"));
+    assert_eq!(refused("{runAsNonRoot: true}", ""), root);
+    assert_eq!(refused("{runAsNonRoot: true}", "0:0"), root);
+    assert_eq!(refused("{runAsNonRoot: true}", "1000"), None);
+    assert_eq!(refused("{runAsNonRoot: true, runAsUser: 5}", ""), None);
+    let breaks = Some(format!("container's runAsUser breaks non-root policy {who}"));
+    assert_eq!(refused("{runAsNonRoot: true, runAsUser: 0}", ""), breaks);
+    let name = format!("container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root {who}");
+    assert_eq!(refused("{runAsNonRoot: true}", "www"), Some(name));
+}
+
+fn sandbox_of(yaml: &str) -> Result<ContainerSpec, ConfigError> {
+    let pod = pod(yaml);
+    let identity = Identity::sandbox(PodId::of(&pod), 0, String::new());
+    sandbox_spec(&pod, &config(), &identity, "skiff:1", None, Vec::new())
+}
+
+fn file(spec: &ContainerSpec, name: &str) -> String {
+    spec.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()
+}
+
+#[test]
+fn a_sandbox_owns_the_pods_network_and_names() {
+    let spec = sandbox_of("spec: {containers: []}").unwrap();
+    assert_eq!(spec.network, Some(NetworkMode::Bridge("skiff".into())));
+    assert_eq!((spec.hostname.as_str(), &spec.ipc), ("web-1", &NamespaceMode::Shareable));
+    expect![[""]].assert_eq(&file(&spec, RESOLV_CONF));
+    expect![[""]].assert_eq(&file(&spec, ETC_HOSTS));
+}
+
+#[test]
+fn names_and_aliases_show_in_the_hosts_file() {
+    let yaml = "
+spec: {hostname: db, subdomain: sql, containers: [], hostAliases: [{ip: 1.2.3.4, hostnames: [a, b]}]}";
+    let spec = sandbox_of(yaml).unwrap();
+    assert_eq!(spec.hostname, "db");
+    expect![[""]].assert_eq(&file(&spec, ETC_HOSTS));
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_sees_the_hosts_names() {
+    let spec = sandbox_of("spec: {hostNetwork: true, containers: []}").unwrap();
+    assert_eq!((spec.network, spec.hostname.as_str()), (Some(NetworkMode::Host), ""));
+    assert!(spec.env.is_empty(), "{:?}", spec.env);
+}
+
+#[test]
+fn dns_policies_choose_servers_and_searches() {
+    let resolv = |spec: &str| file(&sandbox_of(&format!("spec: {spec}")).unwrap(), RESOLV_CONF);
+    assert_eq!(resolv("{containers: [], dnsPolicy: Default}"), "");
+    let host = resolv("{containers: [], hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet}");
+    assert!(host.contains("nameserver 10.245.0.10\n"), "{host}");
+    let config = "dnsConfig: {nameservers: [9.9.9.9], searches: [corp], options: [{name: ndots, value: '2'}, {name: rotate}]}";
+    expect![[""]].assert_eq(&resolv(&format!("{{containers: [], dnsPolicy: None, {config}}}")));
+    expect![[""]].assert_eq(&resolv(&format!("{{containers: [], {config}}}")));
+}
+
+#[test]
+fn long_host_names_are_cut_and_too_long_full_names_refused() {
+    let long = "a".repeat(70);
+    let spec = sandbox_of(&format!("spec: {{hostname: {long}, containers: []}}")).unwrap();
+    assert_eq!(spec.hostname.len(), 63);
+    let yaml = format!("spec: {{hostname: {long}, subdomain: s, setHostnameAsFQDN: true, containers: []}}");
+    assert!(sandbox_of(&yaml).unwrap_err().to_string().contains("is too long"));
+}
+
+#[test]
+fn host_ports_are_published_on_loopback_unless_the_pod_says_otherwise() {
+    let ports = |text: &str| sandbox_of(&format!("spec: {{containers: [{{name: app, ports: [{text}]}}]}}")).map(|s| s.publish);
+    let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+    assert_eq!(ports("{containerPort: 80, hostPort: 8080}").unwrap(), [(loopback, 8080, 80)]);
+    assert_eq!(ports("{containerPort: 80}").unwrap(), []);
+    assert_eq!(ports("{containerPort: 80, hostPort: 80, hostIP: 10.0.0.3}").unwrap(), [("10.0.0.3".parse().unwrap(), 80, 80)]);
+    assert!(ports("{containerPort: 80, hostPort: 80, protocol: UDP}").is_err());
+}

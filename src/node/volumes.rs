@@ -1,0 +1,353 @@
+//! A pod's volumes: what they hold, and what containers mount.
+//!
+//! Called by `execute`. Pure: what must be looked up comes through [`Source`].
+//!
+//! ```text
+//!  Docker volume skiff_<cluster>_pod_<uid>, mounted into the sandbox
+//!  └── <volume>/                    emptyDir: a plain directory; containers bind <Mountpoint>/<volume>
+//!      ├── ..<hash>/<path>          files of ConfigMaps, Secrets, projections
+//!      ├── ..data -> ..<hash>       replaced in one step, so that readers see all old files or all new ones
+//!      └── <path> -> ..data/<path>
+//! ```
+//!
+//! **Invariants**: the same objects give the same archive, byte for byte, so its hash tells whether files must be written again.
+//! **Not here**: writing the files (the sandbox does, see `roles/pause`), claims' own life (`controllers`).
+//! **Source**: `pkg/volume/util/atomic_writer.go`, `pkg/volume/{configmap,secret,projected,downwardapi,emptydir}`, v1.37.
+
+mod archive;
+#[cfg(test)]
+mod tests;
+
+use super::{
+    identity::{memory_volume_name, short_hash, volume_name},
+    quantity,
+    translate::{ConfigError, Lookup, NodeFacts, fields},
+};
+use crate::engine::{Mount, MountSource};
+use archive::Tree;
+pub use archive::publish_order;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{
+        ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, Pod,
+        ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    },
+};
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+/// Where the pod's Docker volume is in the sandbox.
+pub const MOUNT_POINT: &str = "/volumes";
+/// Files of more bytes than this do not fit into the sandbox's environment (one variable holds 128 KiB) and are uploaded.
+pub const INLINE_MAX: usize = 72 * 1024;
+/// The mode of files whose volume names none.
+const FILE_MODE: u32 = 0o644;
+
+/// Looks up what volumes refer to, tokens included.
+pub trait Source: Lookup {
+    /// A token of the pod's service account; `None` where the cluster issues none.
+    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Option<String>;
+    /// The Docker volume of a claim.
+    ///
+    /// # Errors
+    /// When the claim does not exist or has none (yet); the text says which.
+    fn claim(&self, namespace: &str, name: &str) -> Result<String, String>;
+}
+
+/// Why a volume cannot be mounted; the text is that of the Event `FailedMount`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume \"{volume}\" : {why}")]
+pub struct MountError {
+    /// The volume's name in the pod.
+    pub volume: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What a volume's mounts show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shown {
+    /// This directory of the pod's Docker volume.
+    Directory,
+    /// A host path.
+    Host(String),
+    /// A Docker volume.
+    Docker(String),
+}
+
+/// A pod's volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    shown: BTreeMap<String, Shown>,
+    tree: Tree,
+    /// Memory-backed Docker volumes to make: name and bytes at most.
+    pub memory: Vec<(String, Option<u64>)>,
+}
+
+impl Plan {
+    /// Whether the pod needs a Docker volume of its own.
+    pub fn needs_volume(&self) -> bool {
+        !self.tree.is_empty()
+    }
+
+    /// The directories and files as a tar archive, to be unpacked at [`MOUNT_POINT`].
+    pub fn archive(&self) -> Vec<u8> {
+        self.tree.to_tar()
+    }
+
+    /// Whether files come from objects that may change.
+    pub fn follows_objects(&self) -> bool {
+        self.tree.has_files()
+    }
+
+    /// A hash of everything that is written.
+    pub fn hash(&self) -> String {
+        if self.needs_volume() { short_hash(&[&self.tree.fingerprint()]) } else { String::new() }
+    }
+
+    /// What the sandbox mounts: the pod's volume, and every memory-backed one, which lives as long as somebody mounts it.
+    pub fn sandbox_mounts(&self, cluster: &str, uid: &str) -> Vec<Mount> {
+        let volume = |name: String, target: String| Mount { source: MountSource::Volume(name), target, read_only: false };
+        let own = self.needs_volume().then(|| volume(volume_name(cluster, uid), MOUNT_POINT.to_owned()));
+        let memory = self.memory.iter().map(|(name, _)| volume(name.clone(), format!("/memory/{name}")));
+        own.into_iter().chain(memory).collect()
+    }
+
+    /// What a container mounts. `root` is the path of the pod's volume on the engine's host.
+    pub fn mounts(&self, spec: &Container, root: &str, env: &[(String, String)]) -> Result<Vec<Mount>, ConfigError> {
+        spec.volume_mounts.iter().flatten().map(|mount| self.mount(mount, root, env)).collect()
+    }
+
+    fn mount(&self, mount: &VolumeMount, root: &str, env: &[(String, String)]) -> Result<Mount, ConfigError> {
+        let sub_path = sub_path(mount, env)?;
+        let below = |base: String| match &sub_path {
+            Some(sub) => format!("{}/{sub}", base.trim_end_matches('/')),
+            None => base,
+        };
+        let source = match self.shown.get(&mount.name) {
+            None => return Err(ConfigError::Other(format!("volume {:?} not found", mount.name))),
+            Some(Shown::Directory) => MountSource::Path(below(format!("{root}/{}", mount.name))),
+            Some(Shown::Host(path)) => MountSource::Path(below(path.clone())),
+            Some(Shown::Docker(name)) if sub_path.is_none() => MountSource::Volume(name.clone()),
+            Some(Shown::Docker(_)) => {
+                return Err(ConfigError::Other(format!("skiff does not support subPath in volume {:?}", mount.name)));
+            }
+        };
+        let read_only = mount.read_only == Some(true) || self.tree.is_read_only(&mount.name);
+        Ok(Mount { source, target: mount.mount_path.clone(), read_only })
+    }
+}
+
+/// The part of a volume that a mount shows.
+fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<String>, ConfigError> {
+    let plain = mount.sub_path.clone().filter(|p| !p.is_empty());
+    let expression = mount.sub_path_expr.as_deref().filter(|p| !p.is_empty());
+    let path = match expression {
+        Some(expression) => Some(super::translate::expand_all(expression, env)?),
+        None => plain,
+    };
+    match path {
+        Some(path) if path.starts_with('/') || path.split('/').any(|part| part == "..") => {
+            Err(ConfigError::Other(format!("subPath {path:?} must be a relative path without \"..\"")))
+        }
+        other => Ok(other),
+    }
+}
+
+/// Plans a pod's volumes.
+///
+/// # Errors
+/// When something that a volume shows is not there (yet).
+pub fn plan(
+    pod: &Pod,
+    cluster: &str,
+    source: &dyn Source,
+    node: NodeFacts,
+    pod_ip: Option<Ipv4Addr>,
+) -> Result<Plan, MountError> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let group = spec.security_context.as_ref().and_then(|c| c.fs_group);
+    let mut planner = Planner { pod, cluster, source, node, pod_ip, group, plan: Plan::default() };
+    for volume in spec.volumes.iter().flatten() {
+        planner.add(volume).map_err(|why| MountError { volume: volume.name.clone(), why })?;
+    }
+    Ok(planner.plan)
+}
+
+struct Planner<'a> {
+    pod: &'a Pod,
+    cluster: &'a str,
+    source: &'a dyn Source,
+    node: NodeFacts,
+    pod_ip: Option<Ipv4Addr>,
+    group: Option<i64>,
+    plan: Plan,
+}
+
+/// The files of one volume, by path: mode and contents.
+type Files = BTreeMap<String, (u32, Vec<u8>)>;
+
+impl Planner<'_> {
+    fn add(&mut self, volume: &Volume) -> Result<(), String> {
+        let name = &volume.name;
+        if let Some(empty) = &volume.empty_dir {
+            self.add_empty(name, empty);
+        } else if let Some(map) = &volume.config_map {
+            let files = self.config_map(&map_projection(map), mode(map.default_mode))?;
+            self.add_files(name, files);
+        } else if let Some(secret) = &volume.secret {
+            let files = self.secret(&secret_projection(secret), mode(secret.default_mode))?;
+            self.add_files(name, files);
+        } else if let Some(downward) = &volume.downward_api {
+            let files = self.downward(downward.items.as_deref().unwrap_or_default(), mode(downward.default_mode))?;
+            self.add_files(name, files);
+        } else if let Some(projected) = &volume.projected {
+            let files = self.projected(projected)?;
+            self.add_files(name, files);
+        } else if let Some(host) = &volume.host_path {
+            self.show(name, Shown::Host(host.path.clone()));
+        } else if let Some(claim) = &volume.persistent_volume_claim {
+            let docker = self.source.claim(self.namespace(), &claim.claim_name)?;
+            self.show(name, Shown::Docker(docker));
+        } else {
+            return Err("skiff does not support this type of volume".to_owned());
+        }
+        Ok(())
+    }
+
+    fn namespace(&self) -> &str {
+        self.pod.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn show(&mut self, name: &str, shown: Shown) {
+        self.plan.shown.insert(name.to_owned(), shown);
+    }
+
+    fn add_empty(&mut self, name: &str, empty: &EmptyDirVolumeSource) {
+        if empty.medium.as_deref() == Some("Memory") {
+            let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+            let docker = memory_volume_name(self.cluster, uid, name);
+            let bytes = empty.size_limit.as_ref().and_then(quantity::units).and_then(|n| u64::try_from(n).ok());
+            self.plan.memory.push((docker.clone(), bytes));
+            return self.show(name, Shown::Docker(docker));
+        }
+        let bits = empty.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(0o777);
+        // With a group, what is made inside belongs to it too.
+        let bits = if self.group.is_some() { bits | 0o2000 } else { bits };
+        self.plan.tree.add_directory(name, bits, self.group);
+        self.show(name, Shown::Directory);
+    }
+
+    fn add_files(&mut self, name: &str, files: Files) {
+        // Kubernetes lets the group read what the owner may read.
+        let readable = |mode: u32| if self.group.is_some() { mode | 0o440 } else { mode };
+        let files = files.into_iter().map(|(path, (mode, bytes))| (path, (readable(mode), bytes))).collect();
+        self.plan.tree.add_files(name, files, self.group);
+        self.show(name, Shown::Directory);
+    }
+
+    fn config_map(&self, from: &Keyed<'_>, mode: u32) -> Result<Files, String> {
+        let Some(map) = self.source.config_map(self.namespace(), from.name) else {
+            return from.missing("configmap");
+        };
+        let text = map.data.iter().flatten().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
+        let binary = map.binary_data.iter().flatten().map(|(k, ByteString(v))| (k.clone(), v.clone()));
+        from.files(&text.chain(binary).collect(), mode)
+    }
+
+    fn secret(&self, from: &Keyed<'_>, mode: u32) -> Result<Files, String> {
+        let Some(secret) = self.source.secret(self.namespace(), from.name) else {
+            return from.missing("secret");
+        };
+        from.files(&secret.data.iter().flatten().map(|(k, ByteString(v))| (k.clone(), v.clone())).collect(), mode)
+    }
+
+    fn downward(&self, items: &[DownwardAPIVolumeFile], mode: u32) -> Result<Files, String> {
+        let mut files = Files::new();
+        for item in items {
+            let value = match (&item.field_ref, &item.resource_field_ref) {
+                (Some(field), _) => fields::pod_field(self.pod, &field.field_path, self.node, self.pod_ip),
+                (None, Some(resource)) => fields::resource_field(self.pod, None, resource, self.node),
+                (None, None) => Err(ConfigError::Other("a downward API file needs a field".into())),
+            };
+            let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
+            files.insert(item.path.clone(), (mode, value.map_err(|e| e.to_string())?.into_bytes()));
+        }
+        Ok(files)
+    }
+
+    fn projected(&self, projected: &ProjectedVolumeSource) -> Result<Files, String> {
+        let mode = mode(projected.default_mode);
+        let mut all = Files::new();
+        for source in projected.sources.iter().flatten() {
+            all.extend(self.projection(source, mode)?);
+        }
+        Ok(all)
+    }
+
+    fn projection(&self, from: &VolumeProjection, mode: u32) -> Result<Files, String> {
+        if let Some(map) = &from.config_map {
+            return self.config_map(&Keyed::new(&map.name, map.items.as_deref(), map.optional), mode);
+        }
+        if let Some(secret) = &from.secret {
+            return self.secret(&Keyed::new(&secret.name, secret.items.as_deref(), secret.optional), mode);
+        }
+        if let Some(downward) = &from.downward_api {
+            return self.downward(downward.items.as_deref().unwrap_or_default(), mode);
+        }
+        if let Some(token) = &from.service_account_token {
+            let text = self.source.token(self.pod, token);
+            let text = text.ok_or("this cluster issues no service account tokens")?;
+            // Nobody but the pod's user reads a token.
+            let mode = if self.group.is_some() { 0o600 } else { mode };
+            return Ok([(token.path.clone(), (mode, text.into_bytes()))].into());
+        }
+        Err("skiff does not support this type of projected source".to_owned())
+    }
+}
+
+fn mode(of_volume: Option<i32>) -> u32 {
+    of_volume.and_then(|m| u32::try_from(m).ok()).unwrap_or(FILE_MODE)
+}
+
+/// An object by name, and which of its keys become which files.
+struct Keyed<'a> {
+    name: &'a str,
+    items: Option<&'a [KeyToPath]>,
+    optional: bool,
+}
+
+fn map_projection(map: &ConfigMapVolumeSource) -> Keyed<'_> {
+    Keyed::new(&map.name, map.items.as_deref(), map.optional)
+}
+
+fn secret_projection(secret: &SecretVolumeSource) -> Keyed<'_> {
+    Keyed::new(secret.secret_name.as_deref().unwrap_or_default(), secret.items.as_deref(), secret.optional)
+}
+
+impl<'a> Keyed<'a> {
+    fn new(name: &'a str, items: Option<&'a [KeyToPath]>, optional: Option<bool>) -> Self {
+        Self { name, items: items.filter(|i| !i.is_empty()), optional: optional == Some(true) }
+    }
+
+    fn missing(&self, kind: &str) -> Result<Files, String> {
+        if self.optional { Ok(Files::new()) } else { Err(format!("{kind} {:?} not found", self.name)) }
+    }
+
+    fn files(&self, data: &BTreeMap<String, Vec<u8>>, mode: u32) -> Result<Files, String> {
+        let Some(items) = self.items else {
+            return Ok(data.iter().map(|(key, bytes)| (key.clone(), (mode, bytes.clone()))).collect());
+        };
+        let mut files = Files::new();
+        for item in items {
+            let Some(bytes) = data.get(&item.key) else {
+                if self.optional {
+                    continue;
+                }
+                return Err(format!("references non-existent config key: {}", item.key));
+            };
+            let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
+            files.insert(item.path.clone(), (mode, bytes.clone()));
+        }
+        Ok(files)
+    }
+}

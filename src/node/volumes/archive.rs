@@ -1,0 +1,152 @@
+//! Directories and files of a pod's volumes as one tar archive. Pure.
+
+use super::short_hash;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+use tar::{Builder, EntryType, Header};
+
+/// A volume's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Directory {
+    mode: u32,
+    group: Option<i64>,
+    /// `None`: a plain directory that containers write; else files that only skiff writes.
+    files: Option<BTreeMap<String, (u32, Vec<u8>)>>,
+}
+
+/// The directories of a pod, by volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tree(BTreeMap<String, Directory>);
+
+impl Tree {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn has_files(&self) -> bool {
+        self.0.values().any(|d| d.files.is_some())
+    }
+
+    /// Whether containers may not write into a volume: its files are skiff's.
+    pub(super) fn is_read_only(&self, volume: &str) -> bool {
+        self.0.get(volume).is_some_and(|d| d.files.is_some())
+    }
+
+    pub(super) fn add_directory(&mut self, volume: &str, mode: u32, group: Option<i64>) {
+        self.0.insert(volume.to_owned(), Directory { mode, group, files: None });
+    }
+
+    pub(super) fn add_files(&mut self, volume: &str, files: BTreeMap<String, (u32, Vec<u8>)>, group: Option<i64>) {
+        self.0.insert(volume.to_owned(), Directory { mode: 0o777, group, files: Some(files) });
+    }
+
+    /// A text that differs when the archive does.
+    pub(super) fn fingerprint(&self) -> String {
+        self.0.iter().fold(String::new(), |mut text, (volume, directory)| {
+            let files = directory.files.as_ref().map(version);
+            write!(text, "{volume} {:o} {:?} {files:?};", directory.mode, directory.group).expect("writing to a String cannot fail");
+            text
+        })
+    }
+
+    pub(super) fn to_tar(&self) -> Vec<u8> {
+        let mut tar = Builder::new(Vec::new());
+        for (volume, directory) in &self.0 {
+            append(&mut tar, &format!("{volume}/"), EntryType::Directory, directory.mode, directory.group, &[]);
+            if let Some(files) = &directory.files {
+                append_files(&mut tar, volume, directory.group, files);
+            }
+        }
+        tar.into_inner().expect("writing to memory cannot fail")
+    }
+}
+
+/// The name of the directory that holds this state of the files.
+fn version(files: &BTreeMap<String, (u32, Vec<u8>)>) -> String {
+    let parts: Vec<String> = files.iter().map(|(path, (mode, bytes))| format!("{path} {mode:o} {}", hex(bytes))).collect();
+    short_hash(&parts.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text
+    })
+}
+
+/// The name under which a new state is announced until it is published.
+const NEXT: &str = "..data_next";
+
+/// The files, the link that announces them, and the links to them. The sandbox renames the announcement to `..data`.
+fn append_files(tar: &mut Builder<Vec<u8>>, volume: &str, group: Option<i64>, files: &BTreeMap<String, (u32, Vec<u8>)>) {
+    let version = format!("..{}", version(files));
+    append(tar, &format!("{volume}/{version}/"), EntryType::Directory, 0o755, group, &[]);
+    let mut parents = BTreeSet::new();
+    for (path, (mode, bytes)) in files {
+        for (at, _) in path.match_indices('/') {
+            if parents.insert(&path[..at]) {
+                append(tar, &format!("{volume}/{version}/{}/", &path[..at]), EntryType::Directory, 0o755, group, &[]);
+            }
+        }
+        append(tar, &format!("{volume}/{version}/{path}"), EntryType::Regular, *mode, group, bytes);
+    }
+    link(tar, &format!("{volume}/{NEXT}"), &version);
+    let tops: BTreeSet<&str> = files.keys().map(|path| path.split('/').next().unwrap_or(path)).collect();
+    for top in tops {
+        link(tar, &format!("{volume}/{top}"), &format!("..data/{top}"));
+    }
+}
+
+fn append(tar: &mut Builder<Vec<u8>>, path: &str, kind: EntryType, mode: u32, group: Option<i64>, bytes: &[u8]) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_gid(group.and_then(|g| u64::try_from(g).ok()).unwrap_or_default());
+    header.set_uid(0);
+    header.set_size(bytes.len() as u64);
+    tar.append_data(&mut header, path, bytes).expect("writing to memory cannot fail, and paths were validated");
+}
+
+fn link(tar: &mut Builder<Vec<u8>>, path: &str, target: &str) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Symlink);
+    header.set_mode(0o777);
+    header.set_size(0);
+    tar.append_link(&mut header, path, target).expect("writing to memory cannot fail, and paths were validated");
+}
+
+/// Makes the announced state of every volume below `root` the current one: what the sandbox does after files have arrived.
+/// Old states and links to files that are no more are removed after. Returns how many volumes changed.
+///
+/// # Errors
+/// When the directory cannot be read or written.
+pub fn publish_order(root: &std::path::Path) -> std::io::Result<usize> {
+    let mut changed = 0;
+    for entry in std::fs::read_dir(root)? {
+        let volume = entry?.path();
+        if volume.join(NEXT).symlink_metadata().is_ok() {
+            publish(&volume)?;
+            changed += 1;
+        }
+    }
+    Ok(changed)
+}
+
+fn publish(volume: &std::path::Path) -> std::io::Result<()> {
+    let current = std::fs::read_link(volume.join(NEXT))?;
+    std::fs::rename(volume.join(NEXT), volume.join("..data"))?;
+    for entry in std::fs::read_dir(volume)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_state = entry.file_type()?.is_dir() && name.to_string_lossy().starts_with("..");
+        let is_link = entry.file_type()?.is_symlink() && name != "..data";
+        if is_state && name != current.as_os_str() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else if is_link && !volume.join("..data").join(&name).exists() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

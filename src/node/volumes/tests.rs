@@ -1,0 +1,175 @@
+//! Tables: a pod and the objects around it → what its volumes hold and its containers mount.
+
+use super::*;
+use expect_test::{Expect, expect};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use std::{fmt::Write as _, io::Read as _, sync::Arc};
+
+struct Objects;
+
+impl Lookup for Objects {
+    fn config_map(&self, _: &str, name: &str) -> Option<Arc<ConfigMap>> {
+        (name == "cfg").then(|| Arc::new(serde_yaml::from_str("{data: {a: one, b: two}}").unwrap()))
+    }
+    fn secret(&self, _: &str, name: &str) -> Option<Arc<Secret>> {
+        (name == "sec").then(|| Arc::new(serde_yaml::from_str("{data: {key: czNjcjN0}}").unwrap()))
+    }
+    fn services(&self, _: &str) -> Vec<Arc<Service>> {
+        Vec::new()
+    }
+}
+
+impl Source for Objects {
+    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> Option<String> {
+        Some("jwt".into())
+    }
+    fn claim(&self, _: &str, name: &str) -> Result<String, String> {
+        if name == "data" { Ok("skiff_pvc_data".into()) } else { Err(format!("persistentvolumeclaim {name:?} not found")) }
+    }
+}
+
+const NODE: NodeFacts = NodeFacts { ip: Ipv4Addr::new(10, 0, 0, 1), cpus: 2, memory_bytes: 1 << 30 };
+
+fn pod(volumes: &str) -> Pod {
+    let text = format!("metadata: {{namespace: default, name: web, uid: u1, labels: {{app: web}}}}\nspec: {volumes}");
+    serde_yaml::from_str(&text).unwrap()
+}
+
+fn planned(volumes: &str) -> Result<Plan, MountError> {
+    plan(&pod(volumes), "skiff", &Objects, NODE, None)
+}
+
+fn show(tar: &[u8]) -> String {
+    let mut text = String::new();
+    for entry in tar::Archive::new(tar).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let (path, header) = (entry.path().unwrap().display().to_string(), entry.header().clone());
+        write!(text, "{:04o} {} {path}", header.mode().unwrap(), header.gid().unwrap()).unwrap();
+        if let Some(link) = entry.link_name().unwrap() {
+            write!(text, " -> {}", link.display()).unwrap();
+        }
+        let mut body = String::new();
+        entry.read_to_string(&mut body).unwrap();
+        writeln!(text, "{}{body}", if body.is_empty() { "" } else { ": " }).unwrap();
+    }
+    text
+}
+
+fn check(volumes: &str, want: Expect) {
+    want.assert_eq(&show(&planned(volumes).unwrap().archive()));
+}
+
+#[test]
+fn an_empty_dir_is_a_directory_that_anybody_may_write() {
+    check("{containers: [], volumes: [{name: d, emptyDir: {}}]}", expect![[""]]);
+    check(
+        "{containers: [], securityContext: {fsGroup: 7}, volumes: [{name: d, emptyDir: {}}]}",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn files_of_config_maps_and_secrets_are_linked_through_one_name() {
+    check("{containers: [], volumes: [{name: c, configMap: {name: cfg}}]}", expect![[""]]);
+    check(
+        "{containers: [], volumes: [{name: s, secret: {secretName: sec, defaultMode: 256, items: [{key: key, path: deep/er/k}]}}]}",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_projected_volume_joins_its_sources() {
+    let volumes = "
+  containers: []
+  volumes:
+  - name: p
+    projected:
+      sources:
+      - serviceAccountToken: {path: token}
+      - configMap: {name: cfg, items: [{key: a, path: a.txt}]}
+      - downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}";
+    check(&format!("\n{volumes}"), expect![[""]]);
+}
+
+#[test]
+fn what_is_missing_is_named_unless_it_is_optional() {
+    let error = |volume: &str| planned(&format!("{{containers: [], volumes: [{volume}]}}")).unwrap_err().to_string();
+    let prefix = "MountVolume.SetUp failed for volume \"v\" : ";
+    let cases = [
+        ("{name: v, configMap: {name: no}}", "configmap \"no\" not found"),
+        ("{name: v, secret: {secretName: no}}", "secret \"no\" not found"),
+        ("{name: v, configMap: {name: cfg, items: [{key: z, path: z}]}}", "references non-existent config key: z"),
+        ("{name: v, persistentVolumeClaim: {claimName: no}}", "persistentvolumeclaim \"no\" not found"),
+        ("{name: v, nfs: {server: s, path: /}}", "skiff does not support this type of volume"),
+    ];
+    for (volume, want) in cases {
+        assert_eq!(error(volume), format!("{prefix}{want}"));
+    }
+    assert!(planned("{containers: [], volumes: [{name: v, secret: {secretName: no, optional: true}}]}").is_ok());
+}
+
+#[test]
+fn containers_mount_directories_paths_and_docker_volumes() {
+    let pod = pod(
+        "
+  volumes:
+  - {name: d, emptyDir: {}}
+  - {name: m, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
+  - {name: h, hostPath: {path: /srv}}
+  - {name: c, configMap: {name: cfg}}
+  - {name: p, persistentVolumeClaim: {claimName: data}}
+  containers:
+  - name: app
+    volumeMounts:
+    - {name: d, mountPath: /d}
+    - {name: d, mountPath: /sub, subPath: x/y}
+    - {name: d, mountPath: /expr, subPathExpr: $(NAME)}
+    - {name: m, mountPath: /m}
+    - {name: h, mountPath: /h, readOnly: true}
+    - {name: c, mountPath: /c}
+    - {name: p, mountPath: /p}",
+    );
+    let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
+    let spec = &pod.spec.unwrap().containers[0];
+    let mounts = plan.mounts(spec, "/var/lib/docker/volumes/v/_data", &[("NAME".into(), "web".into())]).unwrap();
+    let line = |m: &Mount| format!("{} {:?}{}\n", m.target, m.source, if m.read_only { " ro" } else { "" });
+    expect![[""]].assert_eq(&mounts.iter().map(line).collect::<String>());
+    assert_eq!(plan.memory, [("skiff_skiff_pod_u1_m".to_owned(), Some(1 << 20))]);
+    expect![[""]].assert_eq(&plan.sandbox_mounts("skiff", "u1").iter().map(line).collect::<String>());
+}
+
+#[test]
+fn a_sub_path_stays_inside_its_volume() {
+    let pod = pod("{volumes: [{name: d, emptyDir: {}}], containers: [{name: a, volumeMounts: [{name: d, mountPath: /d, subPath: a/../b}]}]}");
+    let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
+    assert!(plan.mounts(&pod.spec.unwrap().containers[0], "/v", &[]).is_err());
+}
+
+#[test]
+fn the_hash_follows_the_contents() {
+    let hash = |volumes: &str| planned(volumes).unwrap().hash();
+    let one = "{containers: [], volumes: [{name: c, configMap: {name: cfg}}]}";
+    let other = "{containers: [], volumes: [{name: c, configMap: {name: cfg, items: [{key: a, path: a}]}}]}";
+    assert_eq!(hash(one), hash(one));
+    assert_ne!(hash(one), hash(other));
+    assert_eq!(hash("{containers: []}"), "");
+}
+
+#[test]
+fn publishing_shows_the_new_files_and_removes_the_old() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |items: &str| {
+        let volumes = format!("{{containers: [], volumes: [{{name: c, configMap: {{name: cfg, items: [{items}]}}}}]}}");
+        tar::Archive::new(&planned(&volumes).unwrap().archive()[..]).unpack(root.path()).unwrap();
+        publish_order(root.path()).unwrap()
+    };
+    assert_eq!(write("{key: a, path: x}, {key: b, path: y}"), 1);
+    let read = |name: &str| std::fs::read_to_string(root.path().join("c").join(name));
+    assert_eq!((read("x").unwrap(), read("y").unwrap()), ("one".into(), "two".into()));
+    assert_eq!(write("{key: b, path: x}"), 1);
+    assert_eq!(read("x").unwrap(), "two");
+    assert!(read("y").is_err());
+    assert_eq!(publish_order(root.path()).unwrap(), 0);
+    let names = std::fs::read_dir(root.path().join("c")).unwrap().count();
+    assert_eq!(names, 3, "one state, ..data and x");
+}

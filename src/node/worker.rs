@@ -1,0 +1,668 @@
+//! One worker per pod UID: it owns all that is known of the pod and runs what is decided for it.
+//!
+//! Started and woken by `agent`. It thinks (`decide`), starts what came out, and waits for whatever ends first: a call, a message,
+//! a time.
+//!
+//! **Invariants**: it decides only after taking in everything that has arrived; calls run side by side, each in its slot;
+//! a status write is one of them and delays none; it never polls.
+//! **Not here**: what to do (`decide`), how (`execute`), who is woken by what (`agent`).
+
+mod blocks;
+mod notes;
+
+use super::{
+    context::{Context, stored_pod},
+    decide::{Action, Decision, Ending, Hook, Memory, Slot, Stop, View, Waiting, decide, pre_stop_of},
+    execute::{self, Failure, Mounted, Site, Start, until},
+    identity::{PodId, SANDBOX, spec_hash},
+    observe::{Applied, ObservedContainer, ObservedPod, StopReason},
+    probes::{self, Believed, Due, Probes},
+    rotation,
+    status::{Facts, pod_ip, pod_status},
+};
+use crate::{
+    api::{
+        kinds::{endpoint_slice::EndpointSlices, lease::Leases},
+        meta::ObjectKey,
+        status::ApiError,
+    },
+    base::task::Drain,
+    engine::{Container as EngineContainer, EngineError, EventKind},
+};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::mpsc, time::Instant};
+use tracing::{debug, info};
+
+/// A pod that is to leave the rotation waits for the data plane at most this long.
+const ROTATION_PATIENCE: SignedDuration = SignedDuration::from_secs(2);
+/// A hook after the start has no bound in Kubernetes; here it has one, so that nothing is under way for ever.
+const POST_START_BOUND: Duration = Duration::from_secs(3600);
+/// The shortest sleep: timers are no finer.
+const SLEEP_MIN: Duration = Duration::from_millis(1);
+
+/// What wakes a worker.
+#[derive(Clone, Debug)]
+pub(super) enum Message {
+    /// The pod changed, or something else that it may wait for.
+    Woken,
+    /// Something happened to one of its containers.
+    Event {
+        /// The container's ID.
+        id: String,
+        /// What.
+        kind: EventKind,
+        /// When.
+        at: Timestamp,
+    },
+    /// The engine was listed.
+    Listed {
+        /// Every container of the cluster.
+        containers: Arc<Vec<EngineContainer>>,
+        /// Whether no event had to be lost for this list to be made: differences are then worth a word.
+        is_safety: bool,
+    },
+    /// The engine's images changed.
+    Images,
+    /// A ConfigMap or Secret of the pod's namespace changed.
+    Config,
+}
+
+/// What ended.
+enum Done {
+    SandboxCreated(Result<(ObservedContainer, Mounted), Failure>),
+    SandboxStarted(String, Result<EngineContainer, Failure>),
+    Inspected(String, Result<Option<EngineContainer>, EngineError>),
+    Created(String, Result<(ObservedContainer, Arc<Mounted>), Failure>),
+    Started(String, String, Result<Start, EngineError>),
+    PostStart(String, Result<(), String>),
+    PreStop(String),
+    Signalled(String, Ending, Result<(), EngineError>),
+    Removed(String, Result<(), EngineError>),
+    VolumesRemoved(Result<(), EngineError>),
+    PodDeleted(Result<(), ApiError>),
+    Probed(Due, Result<(), String>),
+    StatusWritten(Result<(), ApiError>),
+    LastWords(String, String),
+    ImageHere(String, bool),
+    FilesWritten(String, Result<(), EngineError>),
+}
+
+type Work = BoxFuture<'static, (Option<Slot>, Done)>;
+
+/// A pod's worker.
+pub(super) struct Worker {
+    context: Arc<Context>,
+    id: PodId,
+    key: ObjectKey,
+    mailbox: mpsc::UnboundedReceiver<Message>,
+    observed: ObservedPod,
+    memory: Memory,
+    work: FuturesUnordered<Work>,
+    probes: Probes,
+    mounted: Option<Arc<Mounted>>,
+    /// The hash of the files that the current sandbox shows.
+    files: String,
+    /// Why containers waited after the last decision: users are told of changes.
+    waited: BTreeMap<String, Waiting>,
+    /// What the spec of each container was: a changed one is tried at once.
+    hashes: BTreeMap<String, String>,
+    /// Containers whose last words were asked for.
+    asked_last_words: BTreeSet<String>,
+    is_writing_status: bool,
+    wake_at: Option<Instant>,
+}
+
+impl Worker {
+    /// A worker for a pod, with what a list showed of it.
+    pub(super) fn new(
+        context: Arc<Context>,
+        pod: &Pod,
+        listed: &[EngineContainer],
+        mailbox: mpsc::UnboundedReceiver<Message>,
+    ) -> Self {
+        let id = PodId::of(pod);
+        let mut observed = ObservedPod::from_engine(&id, listed);
+        observed.restore(pod);
+        let mut worker = Self {
+            key: ObjectKey::new(&id.namespace, &id.name),
+            files: observed.sandbox().map(|s| s.identity.volumes.clone()).unwrap_or_default(),
+            context,
+            id,
+            mailbox,
+            observed,
+            memory: Memory::default(),
+            work: FuturesUnordered::new(),
+            probes: Probes::default(),
+            mounted: None,
+            waited: BTreeMap::new(),
+            hashes: BTreeMap::new(),
+            asked_last_words: BTreeSet::new(),
+            is_writing_status: false,
+            wake_at: None,
+        };
+        worker.adopt(pod);
+        worker
+    }
+
+    /// What runs already had its `postStart` hook, and keeps what was believed of its health.
+    fn adopt(&mut self, pod: &Pod) {
+        let running: Vec<(String, String)> =
+            self.observed.apps().filter(|c| c.is_running()).map(|c| (c.id.clone(), c.identity.container.clone())).collect();
+        let now = self.context.clock().mono();
+        for (id, name) in running {
+            self.memory.post_start.insert(id.clone(), Hook::Done);
+            if let Some(spec) = container_of(pod, &name) {
+                self.probes.watch(&id, spec, believed_of(pod, &id), now);
+            }
+        }
+    }
+
+    /// Works until nothing is left of the pod, or skiff ends.
+    pub(super) async fn run(mut self, drain: Drain) {
+        while !self.think() {
+            let timer = self.wake_at;
+            tokio::select! {
+                biased;
+                () = drain.drained() => return,
+                Some((slot, done)) = self.work.next(), if !self.work.is_empty() => self.take_in(slot, done),
+                message = self.mailbox.recv() => match message {
+                    Some(message) => self.receive(message),
+                    None => return,
+                },
+                () = sleep_until(timer) => {}
+            }
+            self.take_in_the_rest();
+        }
+        self.context.set_leaving(&self.id.uid, false);
+        debug!(component = "node", namespace = self.id.namespace, name = self.id.name, uid = self.id.uid, "pod is gone");
+    }
+
+    /// Takes in everything else that has arrived, so that one decision serves it all.
+    fn take_in_the_rest(&mut self) {
+        while let Ok(message) = self.mailbox.try_recv() {
+            self.receive(message);
+        }
+        while let Some(Some((slot, done))) = self.work.next().now_or_never() {
+            self.take_in(slot, done);
+        }
+    }
+
+    // Thinking.
+
+    /// Decides, and starts what was decided; true when nothing is left to do, ever.
+    fn think(&mut self) -> bool {
+        let pod = stored_pod(&self.context.pods, &self.key, &self.id.uid);
+        if let Some(pod) = &pod {
+            self.notice_changed_specs(pod);
+            self.watch_running(pod);
+            self.begin_probes(pod);
+            self.check_rotation(pod);
+        }
+        let decision = self.decide(pod.as_deref());
+        let status = pod.as_ref().map(|pod| self.status(pod, &decision));
+        for action in decision.actions.clone() {
+            self.begin(action, pod.as_ref(), status.as_ref());
+        }
+        if let (Some(pod), Some(status)) = (&pod, status) {
+            self.tell_waiting(pod, &decision);
+            self.write_status(pod, status);
+        }
+        self.set_timer(&decision);
+        decision.is_finished && self.work.is_empty()
+    }
+
+    /// A decision. Stops that it begins are noted at once, and it goes on from there.
+    fn decide(&mut self, pod: Option<&Pod>) -> Decision {
+        self.forget_what_ended();
+        self.probes.show(&mut self.memory);
+        loop {
+            let now = self.context.now();
+            let mut decision = decide(View { pod, observed: &self.observed, memory: &self.memory, now });
+            let is_begin = |action: &Action| matches!(action, Action::BeginStop { .. });
+            let (begun, others) = std::mem::take(&mut decision.actions).into_iter().partition(is_begin);
+            decision.actions = others;
+            if Vec::is_empty(&begun) {
+                return decision;
+            }
+            for action in begun {
+                if let (Action::BeginStop { container, id, reason, grace }, Some(pod)) = (action, pod) {
+                    self.begin_stop(pod, &container, &id, reason, grace, now);
+                }
+            }
+        }
+    }
+
+    fn forget_what_ended(&mut self) {
+        let observed = &self.observed;
+        let runs = |id: &str| observed.by_id(id).is_some_and(ObservedContainer::is_running);
+        self.memory.stops.retain(|id, _| runs(id));
+        self.probes.retain(runs);
+    }
+
+    fn begin_stop(
+        &mut self,
+        pod: &Pod,
+        name: &str,
+        id: &str,
+        reason: StopReason,
+        grace: SignedDuration,
+        now: Timestamp,
+    ) {
+        let spec = container_of(pod, name);
+        let has_network = !matches!(reason, StopReason::SandboxGone | StopReason::Superseded);
+        let has_hook = has_network && spec.and_then(pre_stop_of).is_some();
+        let waits = reason == StopReason::PodDeleted && rotation::takes_part(pod, self.data_plane().as_deref());
+        self.observed.note_stopping(id, reason);
+        self.memory.stops.insert(
+            id.to_owned(),
+            Stop {
+                reason,
+                since: now,
+                grace,
+                pre_stop_due: has_hook,
+                rotation_until: waits.then_some(now + ROTATION_PATIENCE),
+                asked_at: None,
+                killed_at: None,
+            },
+        );
+        if waits {
+            self.context.set_leaving(&self.id.uid, true);
+            self.check_rotation(pod);
+        }
+        self.tell_stop(pod, name, reason);
+    }
+
+    fn data_plane(&self) -> Option<Arc<k8s_openapi::api::coordination::v1::Lease>> {
+        let (namespace, name) = rotation::LEASE;
+        self.context.registry.api::<Leases>().get(&ObjectKey::new(namespace, name))
+    }
+
+    /// Looks whether the data plane has let go of the pod, when something waits for that.
+    fn check_rotation(&mut self, pod: &Pod) {
+        let waits = |stop: &Stop| stop.rotation_until.is_some() && stop.asked_at.is_none();
+        if self.memory.has_left_rotation || !self.memory.stops.values().any(waits) {
+            return;
+        }
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let slices = self.context.registry.api::<EndpointSlices>().list(namespace).items;
+        self.memory.has_left_rotation = rotation::has_left(&self.id.uid, &slices, self.data_plane().as_deref());
+        if self.memory.has_left_rotation {
+            self.context.set_leaving(&self.id.uid, false);
+        }
+    }
+
+    fn set_timer(&mut self, decision: &Decision) {
+        let (mono, now) = (self.context.clock().mono(), self.context.now());
+        let decided = decision.wake_at.map(|at| mono + until(at, now).max(SLEEP_MIN));
+        let status = self.status_retry_at().map(|at| mono + until(at, now).max(SLEEP_MIN));
+        self.wake_at = [decided, status, self.probes.next_at()].into_iter().flatten().min();
+    }
+
+    // Probes.
+
+    fn watch_running(&mut self, pod: &Pod) {
+        let now = self.context.clock().mono();
+        let running: Vec<(String, String)> =
+            self.observed.apps().filter(|c| c.is_running()).map(|c| (c.id.clone(), c.identity.container.clone())).collect();
+        for (id, name) in running {
+            if let Some(spec) = container_of(pod, &name) {
+                self.probes.watch(&id, spec, Believed::default(), now);
+            }
+        }
+    }
+
+    fn begin_probes(&mut self, pod: &Arc<Pod>) {
+        for due in self.probes.begin_due(self.context.clock().mono()) {
+            let ports = container_of(pod, &due.container).and_then(|c| c.ports.clone()).unwrap_or_default();
+            let (context, pod_ip) = (Arc::clone(&self.context), self.pod_ip(pod));
+            self.start(None, async move {
+                let result = probes::make(&context, &due, &ports, pod_ip).await;
+                Done::Probed(due, result)
+            });
+        }
+    }
+
+    fn pod_ip(&self, pod: &Pod) -> Option<Ipv4Addr> {
+        pod_ip(pod, &self.observed, self.context.config.node_ip)
+    }
+
+    // Starting work.
+
+    fn start(&mut self, slot: Option<Slot>, work: impl Future<Output = Done> + Send + 'static) {
+        if let Some(slot) = &slot {
+            self.memory.in_flight.insert(slot.clone());
+        }
+        self.work.push(work.map(move |done| (slot, done)).boxed());
+    }
+
+    fn site(&self, pod: &Arc<Pod>) -> Site {
+        Site { context: Arc::clone(&self.context), pod: Arc::clone(pod) }
+    }
+
+    /// Starts an action. Actions that need the pod's object come only while it is stored.
+    fn begin(&mut self, action: Action, pod: Option<&Arc<Pod>>, status: Option<&PodStatus>) {
+        debug!(component = "node", namespace = self.id.namespace, name = self.id.name, action = ?action, "begin");
+        match (action, pod) {
+            (Action::Inspect { id }, _) => self.inspect(id),
+            (Action::Signal { container, id, ending }, pod) => self.signal(&container, &id, ending, pod),
+            (Action::Remove { id }, _) => {
+                let context = Arc::clone(&self.context);
+                self.start(Some(Slot::Remove(id.clone())), async move {
+                    let result = execute::remove(&context, &id).await;
+                    Done::Removed(id, result)
+                });
+            }
+            (Action::RemoveVolumes, _) => {
+                let (context, uid) = (Arc::clone(&self.context), self.id.uid.clone());
+                self.start(Some(Slot::Volumes), async move {
+                    Done::VolumesRemoved(Site::remove_volumes(&context, &uid).await)
+                });
+            }
+            (action, Some(pod)) => self.begin_for(action, pod, status),
+            (_, None) => {}
+        }
+    }
+
+    fn begin_for(&mut self, action: Action, pod: &Arc<Pod>, status: Option<&PodStatus>) {
+        let site = self.site(pod);
+        match action {
+            Action::CreateSandbox { attempt } => {
+                self.tell_sandbox_changed(pod, attempt);
+                self.start(Some(Slot::Sandbox), async move {
+                    Done::SandboxCreated(site.create_sandbox(attempt).await)
+                });
+            }
+            Action::StartSandbox { id } => {
+                let has_files = !self.files.is_empty();
+                self.start(Some(Slot::Sandbox), async move {
+                    let result = site.start_sandbox(&id, has_files).await;
+                    Done::SandboxStarted(id, result)
+                });
+            }
+            Action::Create { container, attempt, sandbox, failures } => {
+                self.create_container(site, container, (attempt, sandbox, failures));
+            }
+            Action::Start { container, id } => {
+                self.start(Some(Slot::Container(container.clone())), async move {
+                    let result = site.start_container(&container, &id).await;
+                    Done::Started(container, id, result)
+                });
+            }
+            Action::PostStart { container, id } => self.run_hook(site, &container, id, true, POST_START_BOUND),
+            Action::PreStop { container, id, deadline } => {
+                let bound = until(deadline, self.context.now());
+                self.run_hook(site, &container, id, false, bound);
+            }
+            Action::DeletePod => {
+                let last = status.cloned().unwrap_or_default();
+                self.start(Some(Slot::Delete), async move { Done::PodDeleted(site.delete_pod(&last).await) });
+            }
+            Action::Inspect { .. }
+            | Action::Signal { .. }
+            | Action::Remove { .. }
+            | Action::RemoveVolumes
+            | Action::BeginStop { .. } => unreachable!("these are begun without the pod's object"),
+        }
+    }
+
+    fn create_container(&mut self, site: Site, name: String, numbers: (u32, u32, u32)) {
+        let Some(spec) = container_of(&site.pod, &name).cloned() else { return };
+        let (mounted, pod_ip) = (self.mounted.clone(), self.pod_ip(&site.pod));
+        self.start(Some(Slot::Container(name.clone())), async move {
+            let result = site.create_container(&spec, numbers, mounted, pod_ip).await;
+            Done::Created(name, result)
+        });
+    }
+
+    fn run_hook(&mut self, site: Site, name: &str, id: String, is_post_start: bool, bound: Duration) {
+        let Some(spec) = container_of(&site.pod, name).cloned() else { return };
+        let pod_ip = self.pod_ip(&site.pod);
+        self.start(Some(Slot::Hook(id.clone())), async move {
+            let result = site.run_hook(&spec, &id, is_post_start, pod_ip, bound).await;
+            // Whether `preStop` went well or badly, the container is asked to stop next.
+            if is_post_start { Done::PostStart(id, result) } else { Done::PreStop(id) }
+        });
+    }
+
+    fn inspect(&mut self, id: String) {
+        let context = Arc::clone(&self.context);
+        self.start(Some(Slot::Inspect(id.clone())), async move {
+            let result = context.ask(context.engine.inspect(&id)).await;
+            Done::Inspected(id, result)
+        });
+    }
+
+    fn signal(&mut self, name: &str, id: &str, ending: Ending, pod: Option<&Arc<Pod>>) {
+        let Some(container) = self.observed.by_id(id).cloned() else { return };
+        let spec = pod.and_then(|pod| container_of(pod, name));
+        let own = spec.and_then(|s| s.lifecycle.as_ref()?.stop_signal.clone());
+        if let Some(stop) = self.memory.stops.get_mut(id) {
+            let at = Some(self.context.now());
+            match ending {
+                Ending::Ask => stop.asked_at = at,
+                Ending::Kill => stop.killed_at = at,
+            }
+        }
+        let context = Arc::clone(&self.context);
+        self.start(Some(Slot::Signal(id.to_owned())), async move {
+            let result = execute::signal(&context, &container, ending, own).await;
+            Done::Signalled(container.id, ending, result)
+        });
+    }
+
+    // The status.
+
+    fn status(&self, pod: &Pod, decision: &Decision) -> PodStatus {
+        let digests = self.context.images.digests();
+        let facts = Facts {
+            observed: &self.observed,
+            memory: &self.memory,
+            decision,
+            node_ip: self.context.config.node_ip,
+            digests: &digests,
+            now: self.context.now(),
+        };
+        pod_status(pod, facts)
+    }
+
+    /// Writes the status when it differs from what is stored; one write at a time, the last one wins.
+    fn write_status(&mut self, pod: &Arc<Pod>, wanted: PodStatus) {
+        let is_going = self.memory.is_busy(&Slot::Delete) || self.memory.object_deleted;
+        if self.is_writing_status || is_going || self.status_retry_at().is_some() || pod.status.as_ref() == Some(&wanted) {
+            return;
+        }
+        self.is_writing_status = true;
+        let site = self.site(pod);
+        self.start(None, async move { Done::StatusWritten(site.write_status(&wanted).await) });
+    }
+
+    // Taking in.
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Woken => {}
+            Message::Event { id, kind, at } => self.receive_event(&id, kind, at),
+            Message::Listed { containers, is_safety } => self.compare(&containers, is_safety),
+            Message::Images => self.look_for_images(),
+            Message::Config => self.receive_config(),
+        }
+    }
+
+    fn receive_event(&mut self, id: &str, kind: EventKind, at: Timestamp) {
+        if let EventKind::Died(code) = kind {
+            self.note_death(id, code);
+        }
+        let is_making = self.memory.in_flight.iter().any(|s| matches!(s, Slot::Sandbox | Slot::Container(_)));
+        let is_seen = self.memory.is_busy(&Slot::Inspect(id.to_owned()));
+        if self.observed.apply(id, kind, at) == Applied::Unknown && !is_making && !is_seen {
+            // Somebody made or revived a container of this pod behind our back.
+            self.inspect(id.to_owned());
+        }
+    }
+
+    /// Looks again at every container about which a list says something else than is known.
+    fn compare(&mut self, containers: &[EngineContainer], is_safety: bool) {
+        self.unblock_engine();
+        for id in self.observed.differences(&self.id, containers) {
+            let is_busy = self.memory.is_busy(&Slot::Remove(id.clone())) || self.memory.is_busy(&Slot::Inspect(id.clone()));
+            if is_busy {
+                continue;
+            }
+            if is_safety {
+                self.context.count_relist_find();
+            }
+            self.inspect(id);
+        }
+    }
+
+    fn take_in(&mut self, slot: Option<Slot>, done: Done) {
+        if let Some(slot) = &slot {
+            self.memory.in_flight.remove(slot);
+        }
+        let now = self.context.now();
+        match done {
+            Done::SandboxCreated(result) => self.sandbox_created(result),
+            Done::SandboxStarted(id, result) => self.sandbox_started(&id, result),
+            Done::Inspected(id, Ok(Some(container))) => {
+                self.memory.blocked.remove(&id);
+                self.observed.note_inspected(&container);
+            }
+            Done::Inspected(id, Ok(None)) => drop(self.observed.note_vanished(&id, now)),
+            Done::Inspected(id, Err(error)) => self.hold(&id, &error.to_string()),
+            Done::Created(name, result) => self.container_created(&name, result),
+            Done::Started(name, id, result) => self.container_started(&name, &id, result),
+            Done::PostStart(id, result) => {
+                let hook = if result.is_ok() { Hook::Done } else { Hook::Failed };
+                self.memory.post_start.insert(id, hook);
+            }
+            Done::PreStop(id) => {
+                if let Some(stop) = self.memory.stops.get_mut(&id) {
+                    stop.pre_stop_due = false;
+                }
+            }
+            Done::Signalled(id, ending, Err(error)) => self.signal_failed(&id, ending, &error),
+            Done::Signalled(id, _, Ok(())) => drop(self.memory.blocked.remove(&id)),
+            Done::Removed(id, Ok(())) => {
+                self.memory.blocked.remove(&id);
+                self.observed.note_removed(&id, now);
+            }
+            Done::Removed(id, Err(error)) => self.hold(&id, &error.to_string()),
+            Done::VolumesRemoved(Ok(())) => self.memory.volumes_removed = true,
+            Done::VolumesRemoved(Err(error)) => self.hold(super::decide::VOLUMES, &error.to_string()),
+            Done::PodDeleted(Ok(())) => self.memory.object_deleted = true,
+            Done::PodDeleted(Err(error)) => self.hold(super::decide::DELETE, &error.to_string()),
+            Done::Probed(due, result) => self.probed(&due, result),
+            Done::StatusWritten(result) => self.status_written(result),
+            Done::LastWords(id, text) => drop(self.memory.last_words.insert(id, text)),
+            Done::ImageHere(name, is_here) => self.image_looked_for(&name, is_here),
+            Done::FilesWritten(hash, result) => self.files_written(hash, result),
+        }
+    }
+
+    fn sandbox_created(&mut self, result: Result<(ObservedContainer, Mounted), Failure>) {
+        match result {
+            Ok((sandbox, mounted)) => {
+                self.memory.blocked.remove(SANDBOX);
+                self.files = mounted.plan.hash();
+                self.mounted = Some(Arc::new(mounted));
+                self.observed.note_created(sandbox);
+            }
+            Err(failure) => self.sandbox_failed(&failure),
+        }
+    }
+
+    fn sandbox_started(&mut self, id: &str, result: Result<EngineContainer, Failure>) {
+        match result {
+            Ok(container) => {
+                self.memory.blocked.remove(SANDBOX);
+                self.observed.note_inspected(&container);
+            }
+            Err(failure) => {
+                self.sandbox_failed(&failure);
+                // Another is made rather than this one tried again: what it lacks may be its own fault.
+                self.observed.note_start_failed(id, "the sandbox did not start", self.context.now());
+            }
+        }
+    }
+
+    fn container_created(&mut self, name: &str, result: Result<(ObservedContainer, Arc<Mounted>), Failure>) {
+        match result {
+            Ok((container, mounted)) => {
+                self.memory.blocked.remove(name);
+                self.mounted.get_or_insert(mounted);
+                let (id, image, image_id) = (container.id.clone(), container.image.clone(), container.image_id.clone());
+                self.observed.note_created(container);
+                self.observed.note_image(&id, &image, &image_id);
+            }
+            Err(failure) => self.container_failed(name, &failure),
+        }
+    }
+
+    fn container_started(&mut self, name: &str, id: &str, result: Result<Start, EngineError>) {
+        let now = self.context.now();
+        match result {
+            Ok(Start::Ran) => {
+                self.memory.blocked.remove(name);
+                self.observed.note_started(id, now);
+                info!(component = "node", namespace = self.id.namespace, name = self.id.name, container = name, "container started");
+            }
+            Ok(Start::CannotRun(error)) => self.observed.note_start_failed(id, &error, now),
+            Ok(Start::Gone) => drop(self.observed.note_vanished(id, now)),
+            Err(error) => self.block_engine(name, "RunContainerError", &error.to_string()),
+        }
+    }
+
+    fn signal_failed(&mut self, id: &str, ending: Ending, error: &EngineError) {
+        if let Some(stop) = self.memory.stops.get_mut(id) {
+            match ending {
+                Ending::Ask => stop.asked_at = None,
+                Ending::Kill => stop.killed_at = None,
+            }
+        }
+        self.hold(id, &error.to_string());
+    }
+
+    fn probed(&mut self, due: &Due, result: Result<(), String>) {
+        let tells = self.probes.end(&due.id, due.kind, result.is_ok(), self.context.clock().mono());
+        if let (true, Err(output)) = (tells, result) {
+            self.tell_unhealthy(due, &output);
+        }
+    }
+}
+
+/// A container's spec in its pod.
+fn container_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+    let spec = pod.spec.as_ref()?;
+    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)
+}
+
+/// What the pod's status says of a container's health.
+fn believed_of(pod: &Pod, id: &str) -> Believed {
+    let statuses = pod.status.iter().flat_map(|s| {
+        s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten())
+    });
+    let is_it = |container_id: &Option<String>| container_id.as_ref().is_some_and(|c| c.ends_with(id));
+    let status = statuses.into_iter().find(|s| is_it(&s.container_id));
+    status.map_or(Believed::default(), |s| Believed { started: s.started == Some(true), ready: s.ready })
+}
+
+/// The hashes of all containers of a pod.
+fn spec_hashes(pod: &Pod) -> BTreeMap<String, String> {
+    let all = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
+    all.map(|c| (c.name.clone(), spec_hash(c))).collect()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

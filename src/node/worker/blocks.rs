@@ -1,0 +1,226 @@
+//! What cannot go on for now: until when, and what may help earlier. Part of the worker.
+
+use super::{Done, Worker, container_of, spec_hashes};
+use crate::{
+    api::status::ApiError,
+    base::{backoff::Backoff, chain::chain},
+    engine::EngineError,
+    node::{
+        context::stored_pod,
+        decide::{BlockKind, Blocked, Slot},
+        execute::{Failure, Site},
+        identity::SANDBOX,
+        images::ImageError,
+        volumes,
+    },
+    registry::events::Severity,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use std::{sync::Arc, time::Duration};
+use tracing::{debug, warn};
+
+/// Source: `MaxImageBackOff`, `imageBackOffPeriod`, `pkg/kubelet/kubelet.go`, v1.37.
+const IMAGE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(300) };
+/// An engine that failed is tried again soon, and then less and less often.
+const ENGINE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
+/// What waits for an object is woken by it; this is for what the wake-up cannot tell.
+const CONFIG_RETRY: Duration = Duration::from_secs(60);
+/// How long `ErrImagePull` shows before it becomes `ImagePullBackOff`.
+const PULL_ERROR_SHOWS: SignedDuration = SignedDuration::from_secs(1);
+/// A key of the worker's own in [`Memory::blocked`](crate::node::decide::Memory): the status.
+const STATUS: &str = "/status";
+
+fn signed(time: Duration) -> SignedDuration {
+    SignedDuration::try_from(time).expect("delays are minutes at most")
+}
+
+impl Worker {
+    fn failures_of(&self, key: &str) -> u32 {
+        self.memory.blocked.get(key).map_or(0, |b| b.failures)
+    }
+
+    fn block(&mut self, key: &str, kind: BlockKind, backoff: Backoff, reason: &str, message: &str) {
+        let failures = self.failures_of(key) + 1;
+        let now = self.context.now();
+        let blocked = Blocked {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            later: None,
+            retry_at: now + signed(backoff.delay(failures)),
+            failures,
+            kind,
+        };
+        self.memory.blocked.insert(key.to_owned(), blocked);
+    }
+
+    /// Holds back something that users are not told of.
+    pub(super) fn hold(&mut self, key: &str, why: &str) {
+        warn!(component = "node", namespace = self.id.namespace, name = self.id.name, key, err = why, "will try again");
+        self.block(key, BlockKind::Engine, ENGINE_BACKOFF, "", why);
+    }
+
+    /// Blocks a container because the engine failed.
+    pub(super) fn block_engine(&mut self, name: &str, reason: &str, message: &str) {
+        self.tell_failed(name, &format!("Error: {message}"));
+        self.block(name, BlockKind::Engine, ENGINE_BACKOFF, reason, message);
+    }
+
+    fn block_config(&mut self, name: &str, reason: &str, message: &str) {
+        let backoff = Backoff { base: CONFIG_RETRY, cap: CONFIG_RETRY };
+        self.block(name, BlockKind::Config, backoff, reason, message);
+    }
+
+    /// A container could not be created.
+    pub(super) fn container_failed(&mut self, name: &str, failure: &Failure) {
+        match failure {
+            Failure::Image(error) => self.block_image(name, error),
+            Failure::Config(error) => {
+                self.tell_failed(name, &format!("Error: {error}"));
+                self.block_config(name, "CreateContainerConfigError", &error.to_string());
+            }
+            Failure::Mount(error) => {
+                self.tell_mount_failed(&error.to_string());
+                self.block_config(name, "ContainerCreating", "");
+            }
+            Failure::Engine(error) => self.block_engine(name, "CreateContainerError", &error.to_string()),
+        }
+    }
+
+    fn block_image(&mut self, name: &str, error: &ImageError) {
+        self.tell_failed(name, &format!("Error: {}", error.reason()));
+        self.block(name, BlockKind::Image, IMAGE_BACKOFF, error.reason(), error.message());
+        let now = self.context.now();
+        let image = self.image_of(name).unwrap_or_default();
+        if let (ImageError::Pull(why), Some(blocked)) = (error, self.memory.blocked.get_mut(name)) {
+            let message = format!("Back-off pulling image {image:?}: ErrImagePull: {why}");
+            blocked.later = Some((now + PULL_ERROR_SHOWS, "ImagePullBackOff".to_owned(), message));
+        }
+    }
+
+    pub(super) fn image_of(&self, name: &str) -> Option<String> {
+        let pod = stored_pod(&self.context.pods, &self.key, &self.id.uid)?;
+        container_of(&pod, name)?.image.clone()
+    }
+
+    /// The sandbox could not be made.
+    pub(super) fn sandbox_failed(&mut self, failure: &Failure) {
+        let message = match failure {
+            Failure::Image(error) => error.message().to_owned(),
+            Failure::Config(error) => error.to_string(),
+            Failure::Mount(error) => {
+                self.tell_mount_failed(&error.to_string());
+                return self.block_config(SANDBOX, "", &error.to_string());
+            }
+            Failure::Engine(error) => chain(error),
+        };
+        self.tell_pod(Severity::Warning, "FailedCreatePodSandBox", &format!("Failed to create pod sandbox: {message}"));
+        self.block(SANDBOX, BlockKind::Engine, ENGINE_BACKOFF, "", &message);
+    }
+
+    // What helps.
+
+    fn unblock(&mut self, kind: BlockKind) {
+        let now = self.context.now();
+        for blocked in self.memory.blocked.values_mut().filter(|b| b.kind == kind && b.retry_at > now) {
+            blocked.retry_at = now;
+        }
+    }
+
+    /// The engine works again.
+    pub(super) fn unblock_engine(&mut self) {
+        self.unblock(BlockKind::Engine);
+    }
+
+    /// A container whose spec changed is tried at once.
+    pub(super) fn notice_changed_specs(&mut self, pod: &Pod) {
+        let hashes = spec_hashes(pod);
+        let changed = |name: &String| self.hashes.get(name).is_some_and(|old| Some(old) != hashes.get(name));
+        let names: Vec<String> = self.memory.blocked.keys().filter(|name| changed(name)).cloned().collect();
+        for name in names {
+            self.memory.blocked.remove(&name);
+        }
+        self.hashes = hashes;
+    }
+
+    /// Images changed: whoever waits for one looks whether it is here now.
+    pub(super) fn look_for_images(&mut self) {
+        let waits = |(name, blocked): (&String, &Blocked)| (blocked.kind == BlockKind::Image).then(|| name.clone());
+        let names: Vec<String> = self.memory.blocked.iter().filter_map(waits).collect();
+        for name in names {
+            let slot = Slot::Image(name.clone());
+            let Some(image) = self.image_of(&name).filter(|_| !self.memory.is_busy(&slot)) else { continue };
+            let context = Arc::clone(&self.context);
+            self.start(Some(slot), async move {
+                let is_here = match context.images.is_here(&image).await {
+                    Ok(is_here) => is_here,
+                    Err(e) => {
+                        debug!(component = "node", image, err = chain(&e), "cannot look for an image");
+                        false
+                    }
+                };
+                Done::ImageHere(name, is_here)
+            });
+        }
+    }
+
+    pub(super) fn image_looked_for(&mut self, name: &str, is_here: bool) {
+        let now = self.context.now();
+        if let Some(blocked) = self.memory.blocked.get_mut(name).filter(|b| is_here && b.kind == BlockKind::Image) {
+            blocked.retry_at = now;
+        }
+    }
+
+    /// An object that the pod may refer to changed.
+    pub(super) fn receive_config(&mut self) {
+        self.unblock(BlockKind::Config);
+        self.refresh_files();
+    }
+
+    /// Writes the files of the pod's volumes again when they changed.
+    fn refresh_files(&mut self) {
+        let Some(pod) = stored_pod(&self.context.pods, &self.key, &self.id.uid) else { return };
+        let sandbox = self.observed.sandbox().filter(|s| s.is_running() && !s.is_gone).map(|s| s.id.clone());
+        let (Some(sandbox), false) = (sandbox, self.memory.is_busy(&Slot::Files)) else { return };
+        let context = Arc::clone(&self.context);
+        let cluster = &context.config.cluster;
+        // Files that cannot be made now stay as they are, as in Kubernetes.
+        let Ok(plan) = volumes::plan(&pod, cluster, &*context, context.facts(), self.pod_ip(&pod)) else { return };
+        let hash = plan.hash();
+        if !plan.follows_objects() || hash == self.files {
+            return;
+        }
+        let site = Site { context, pod };
+        self.start(Some(Slot::Files), async move {
+            let result = site.write_files(&sandbox, &plan).await;
+            Done::FilesWritten(hash, result)
+        });
+    }
+
+    pub(super) fn files_written(&mut self, hash: String, result: Result<(), EngineError>) {
+        match result {
+            // Something may have changed meanwhile.
+            Ok(()) => {
+                self.files = hash;
+                self.refresh_files();
+            }
+            Err(error) => self.tell_mount_failed(&error.to_string()),
+        }
+    }
+
+    // The status.
+
+    /// When the status may be written again, if it must wait.
+    pub(super) fn status_retry_at(&self) -> Option<Timestamp> {
+        let now = self.context.now();
+        self.memory.blocked.get(STATUS).map(|b| b.retry_at).filter(|at| *at > now)
+    }
+
+    pub(super) fn status_written(&mut self, result: Result<(), ApiError>) {
+        self.is_writing_status = false;
+        match result {
+            Ok(()) => drop(self.memory.blocked.remove(STATUS)),
+            Err(error) => self.hold(STATUS, &error.to_string()),
+        }
+    }
+}

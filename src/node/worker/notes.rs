@@ -1,0 +1,113 @@
+//! What users are told, as Events, and what is asked for them. Part of the worker.
+//! **Source** of reasons and messages: `pkg/kubelet/events/event.go`, `pkg/kubelet/kuberuntime/*.go`, v1.37.
+
+use super::{Done, Worker, container_of};
+use crate::{
+    node::{
+        context::stored_pod,
+        decide::{Decision, Waiting},
+        execute::Site,
+        observe::StopReason,
+        probes::Due,
+    },
+    registry::events::Severity,
+};
+use k8s_openapi::api::core::v1::Pod;
+use std::sync::Arc;
+
+impl Worker {
+    fn pod(&self) -> Option<Arc<Pod>> {
+        stored_pod(&self.context.pods, &self.key, &self.id.uid)
+    }
+
+    pub(super) fn tell_pod(&self, severity: Severity, reason: &str, message: &str) {
+        if let Some(pod) = self.pod() {
+            self.context.tell_pod(&pod, severity, reason, message);
+        }
+    }
+
+    fn tell_of(&self, container: &str, severity: Severity, reason: &str, message: &str) {
+        if let Some(pod) = self.pod() {
+            self.context.tell(&pod, container, severity, reason, message);
+        }
+    }
+
+    pub(super) fn tell_failed(&self, container: &str, message: &str) {
+        self.tell_of(container, Severity::Warning, "Failed", message);
+    }
+
+    pub(super) fn tell_mount_failed(&self, message: &str) {
+        self.tell_pod(Severity::Warning, "FailedMount", message);
+    }
+
+    pub(super) fn tell_unhealthy(&self, due: &Due, output: &str) {
+        let message = format!("{} probe failed: {output}", due.kind.title());
+        self.tell_of(&due.container, Severity::Warning, "Unhealthy", &message);
+    }
+
+    pub(super) fn tell_sandbox_changed(&self, pod: &Pod, attempt: u32) {
+        if attempt > 0 {
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            self.context.tell_pod(pod, Severity::Normal, "SandboxChanged", message);
+        }
+    }
+
+    pub(super) fn tell_stop(&self, pod: &Pod, name: &str, reason: StopReason) {
+        let message = match reason {
+            StopReason::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
+            StopReason::Startup => format!("Container {name} failed startup probe, will be restarted"),
+            StopReason::Changed => format!("Container {name} definition changed, will be restarted"),
+            StopReason::PostStartHook => "FailedPostStartHook".to_owned(),
+            StopReason::Deadline => {
+                let message = "Pod was active on the node longer than the specified deadline";
+                self.context.tell_pod(pod, Severity::Normal, "DeadlineExceeded", message);
+                format!("Stopping container {name}")
+            }
+            StopReason::PodDeleted | StopReason::PodOver | StopReason::SandboxGone | StopReason::Superseded => {
+                format!("Stopping container {name}")
+            }
+        };
+        self.context.tell(pod, name, Severity::Normal, "Killing", &message);
+    }
+
+    /// Tells of containers that began to wait in back-off.
+    pub(super) fn tell_waiting(&mut self, pod: &Pod, decision: &Decision) {
+        for (name, waiting) in &decision.waiting {
+            if self.waited.get(name) != Some(waiting) {
+                self.tell_back_off(pod, name, waiting);
+            }
+        }
+        self.waited.clone_from(&decision.waiting);
+    }
+
+    fn tell_back_off(&self, pod: &Pod, name: &str, waiting: &Waiting) {
+        match waiting.reason.as_str() {
+            "CrashLoopBackOff" => {
+                let message = format!("Back-off restarting failed container {name} in pod {}", self.id);
+                self.context.tell(pod, name, Severity::Warning, "BackOff", &message);
+            }
+            "ImagePullBackOff" => {
+                let image = container_of(pod, name).and_then(|c| c.image.clone()).unwrap_or_default();
+                self.context.tell(pod, name, Severity::Normal, "BackOff", &format!("Back-off pulling image {image:?}"));
+                self.context.tell(pod, name, Severity::Warning, "Failed", "Error: ImagePullBackOff");
+            }
+            _ => {}
+        }
+    }
+
+    /// A container died: its last words are asked for when its spec wants them.
+    pub(super) fn note_death(&mut self, id: &str, code: i32) {
+        let Some(container) = self.observed.by_id(id).filter(|c| code != 0 && !c.identity.is_sandbox()) else { return };
+        let name = container.identity.container.clone();
+        let Some(pod) = self.pod() else { return };
+        let policy = container_of(&pod, &name).and_then(|c| c.termination_message_policy.clone());
+        if policy.as_deref() != Some("FallbackToLogsOnError") || !self.asked_last_words.insert(id.to_owned()) {
+            return;
+        }
+        let (site, id) = (Site { context: Arc::clone(&self.context), pod }, id.to_owned());
+        self.start(None, async move {
+            let text = site.last_words(&id).await;
+            Done::LastWords(id, text)
+        });
+    }
+}
