@@ -105,7 +105,7 @@ impl Watcher {
         if let Some((at, pause)) = self.early.filter(|(at, _)| *at <= now) {
             let pause = pause * 2;
             // The early tries end with the first period.
-            self.early = (pause < self.period()).then_some((at + pause, pause));
+            self.early = (at + pause < self.next_at).then_some((at + pause, pause));
         }
     }
 

@@ -71,7 +71,22 @@ spec:
     - {name: MEMORY, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}
     - {name: CPUS, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}
     - {name: MILLI, valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: 1m}}}",
-        expect![[""]],
+        expect![[r#"
+            C_COLOR=blue
+            C_SIZE=small
+            PLAIN=x
+            BOTH=x-blue-$(NOPE)-$(PLAIN)
+            KEY=blue
+            SECRET=s3cr3t
+            POD=web-1
+            NOTE=note
+            IP=10.244.0.7
+            NODE=node
+            SA=robot
+            MEMORY=64
+            CPUS=2
+            MILLI=250
+        "#]],
     );
 }
 
@@ -107,7 +122,23 @@ fn services() -> Objects {
 
 #[test]
 fn services_show_as_variables() {
-    expect![[""]].assert_eq(&env_of("spec: {containers: [{name: app}]}", &services()).unwrap());
+    expect![[r#"
+        KUBERNETES_SERVICE_HOST=10.245.0.1
+        KUBERNETES_SERVICE_PORT=443
+        KUBERNETES_SERVICE_PORT_HTTPS=443
+        KUBERNETES_PORT=tcp://10.245.0.1:443
+        KUBERNETES_PORT_443_TCP=tcp://10.245.0.1:443
+        KUBERNETES_PORT_443_TCP_PROTO=tcp
+        KUBERNETES_PORT_443_TCP_PORT=443
+        KUBERNETES_PORT_443_TCP_ADDR=10.245.0.1
+        MY_DB_SERVICE_HOST=10.245.0.9
+        MY_DB_SERVICE_PORT=5432
+        MY_DB_PORT=tcp://10.245.0.9:5432
+        MY_DB_PORT_5432_TCP=tcp://10.245.0.9:5432
+        MY_DB_PORT_5432_TCP_PROTO=tcp
+        MY_DB_PORT_5432_TCP_PORT=5432
+        MY_DB_PORT_5432_TCP_ADDR=10.245.0.9
+    "#]].assert_eq(&env_of("spec: {containers: [{name: app}]}", &services()).unwrap());
 }
 
 #[test]
@@ -221,8 +252,21 @@ fn a_sandbox_owns_the_pods_network_and_names() {
     let spec = sandbox_of("spec: {containers: []}").unwrap();
     assert_eq!(spec.network, Some(NetworkMode::Bridge("skiff".into())));
     assert_eq!((spec.hostname.as_str(), &spec.ipc), ("web-1", &NamespaceMode::Shareable));
-    expect![[""]].assert_eq(&file(&spec, RESOLV_CONF));
-    expect![[""]].assert_eq(&file(&spec, ETC_HOSTS));
+    expect![[r#"
+        search default.svc.cluster.local svc.cluster.local cluster.local
+        nameserver 10.245.0.10
+        options ndots:5
+    "#]].assert_eq(&file(&spec, RESOLV_CONF));
+    expect![[r#"
+        # Kubernetes-managed hosts file.
+        127.0.0.1	localhost
+        ::1	localhost ip6-localhost ip6-loopback
+        fe00::0	ip6-localnet
+        fe00::0	ip6-mcastprefix
+        fe00::1	ip6-allnodes
+        fe00::2	ip6-allrouters
+        ${POD_IP}	web-1
+    "#]].assert_eq(&file(&spec, ETC_HOSTS));
 }
 
 #[test]
@@ -231,7 +275,19 @@ fn names_and_aliases_show_in_the_hosts_file() {
 spec: {hostname: db, subdomain: sql, containers: [], hostAliases: [{ip: 1.2.3.4, hostnames: [a, b]}]}";
     let spec = sandbox_of(yaml).unwrap();
     assert_eq!(spec.hostname, "db");
-    expect![[""]].assert_eq(&file(&spec, ETC_HOSTS));
+    expect![[r#"
+        # Kubernetes-managed hosts file.
+        127.0.0.1	localhost
+        ::1	localhost ip6-localhost ip6-loopback
+        fe00::0	ip6-localnet
+        fe00::0	ip6-mcastprefix
+        fe00::1	ip6-allnodes
+        fe00::2	ip6-allrouters
+        ${POD_IP}	db.sql.default.svc.cluster.local	db
+
+        # Entries added by HostAliases.
+        1.2.3.4	a	b
+    "#]].assert_eq(&file(&spec, ETC_HOSTS));
 }
 
 #[test]
@@ -248,8 +304,17 @@ fn dns_policies_choose_servers_and_searches() {
     let host = resolv("{containers: [], hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet}");
     assert!(host.contains("nameserver 10.245.0.10\n"), "{host}");
     let config = "dnsConfig: {nameservers: [9.9.9.9], searches: [corp], options: [{name: ndots, value: '2'}, {name: rotate}]}";
-    expect![[""]].assert_eq(&resolv(&format!("{{containers: [], dnsPolicy: None, {config}}}")));
-    expect![[""]].assert_eq(&resolv(&format!("{{containers: [], {config}}}")));
+    expect![[r#"
+        search corp
+        nameserver 9.9.9.9
+        options ndots:2 rotate
+    "#]].assert_eq(&resolv(&format!("{{containers: [], dnsPolicy: None, {config}}}")));
+    expect![[r#"
+        search default.svc.cluster.local svc.cluster.local cluster.local corp
+        nameserver 10.245.0.10
+        nameserver 9.9.9.9
+        options ndots:2 rotate
+    "#]].assert_eq(&resolv(&format!("{{containers: [], {config}}}")));
 }
 
 #[test]

@@ -105,6 +105,7 @@ fn append(tar: &mut Builder<Vec<u8>>, path: &str, kind: EntryType, mode: u32, gr
     header.set_mode(mode);
     header.set_gid(group.and_then(|g| u64::try_from(g).ok()).unwrap_or_default());
     header.set_uid(0);
+    header.set_mtime(0);
     header.set_size(bytes.len() as u64);
     tar.append_data(&mut header, path, bytes).expect("writing to memory cannot fail, and paths were validated");
 }
@@ -113,6 +114,9 @@ fn link(tar: &mut Builder<Vec<u8>>, path: &str, target: &str) {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Symlink);
     header.set_mode(0o777);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_size(0);
     tar.append_link(&mut header, path, target).expect("writing to memory cannot fail, and paths were validated");
 }

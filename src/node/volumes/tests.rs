@@ -61,10 +61,14 @@ fn check(volumes: &str, want: Expect) {
 
 #[test]
 fn an_empty_dir_is_a_directory_that_anybody_may_write() {
-    check("{containers: [], volumes: [{name: d, emptyDir: {}}]}", expect![[""]]);
+    check("{containers: [], volumes: [{name: d, emptyDir: {}}]}", expect![[r#"
+        0777 0 d/
+    "#]]);
     check(
         "{containers: [], securityContext: {fsGroup: 7}, volumes: [{name: d, emptyDir: {}}]}",
-        expect![[""]],
+        expect![[r#"
+            2777 7 d/
+        "#]],
     );
 }
 
@@ -133,9 +137,20 @@ fn containers_mount_directories_paths_and_docker_volumes() {
     let spec = &pod.spec.unwrap().containers[0];
     let mounts = plan.mounts(spec, "/var/lib/docker/volumes/v/_data", &[("NAME".into(), "web".into())]).unwrap();
     let line = |m: &Mount| format!("{} {:?}{}\n", m.target, m.source, if m.read_only { " ro" } else { "" });
-    expect![[""]].assert_eq(&mounts.iter().map(line).collect::<String>());
+    expect![[r#"
+        /d Path("/var/lib/docker/volumes/v/_data/d")
+        /sub Path("/var/lib/docker/volumes/v/_data/d/x/y")
+        /expr Path("/var/lib/docker/volumes/v/_data/d/web")
+        /m Volume("skiff_skiff_pod_u1_m")
+        /h Path("/srv") ro
+        /c Path("/var/lib/docker/volumes/v/_data/c") ro
+        /p Volume("skiff_pvc_data")
+    "#]].assert_eq(&mounts.iter().map(line).collect::<String>());
     assert_eq!(plan.memory, [("skiff_skiff_pod_u1_m".to_owned(), Some(1 << 20))]);
-    expect![[""]].assert_eq(&plan.sandbox_mounts("skiff", "u1").iter().map(line).collect::<String>());
+    expect![[r#"
+        /volumes Volume("skiff_skiff_pod_u1")
+        /memory/skiff_skiff_pod_u1_m Volume("skiff_skiff_pod_u1_m")
+    "#]].assert_eq(&plan.sandbox_mounts("skiff", "u1").iter().map(line).collect::<String>());
 }
 
 #[test]
