@@ -167,7 +167,7 @@ impl Proxy {
     }
 
     /// Stops accepting, waits for connections to end, at most for `patience`, then ends.
-    pub async fn shut_down(self, patience: Duration) {
+    pub async fn shut_down(&self, patience: Duration) {
         self.apply(&ForwardTable::default());
         let ends = self.shared.clock.mono() + patience;
         while self.connections() > 0 && self.shared.clock.mono() < ends {

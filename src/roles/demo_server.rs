@@ -5,17 +5,14 @@
 //! **Invariants**: on `SIGTERM` it stops accepting, finishes what is in flight within a second and ends with 0;
 //! with `abrupt` it ends at once, which is the harder case for a rolling update.
 
-use crate::base::task::{self, Drain, drain_signal};
+use super::stop::stop_signal;
+use crate::base::task::{self, Drain};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
@@ -76,18 +73,6 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         ip: own_address(),
     };
     runtime.block_on(serve(args, Arc::new(facts), stop))
-}
-
-/// Fires when the process is told to stop.
-fn stop_signal() -> std::io::Result<Drain> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let (trigger, stop) = drain_signal();
-    std::thread::Builder::new().name("signals".into()).stack_size(64 << 10).spawn(move || {
-        if signals.forever().next().is_some() {
-            trigger.fire();
-        }
-    })?;
-    Ok(stop)
 }
 
 fn parse_ports(text: &str) -> anyhow::Result<Vec<u16>> {
@@ -278,6 +263,7 @@ dt{opacity:.65}dd{margin:0;font-family:ui-monospace,monospace;overflow-wrap:anyw
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::task::drain_signal;
     use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -1,3 +1,5 @@
 //! Level 6: the other lives of the binary, each small: what skiff runs inside containers of its own image.
 pub mod demo_server;
 pub mod pause;
+pub mod proxy;
+mod stop;

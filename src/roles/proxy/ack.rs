@@ -1,0 +1,141 @@
+//! Says which EndpointSlices are in place: the annotation `skiff.dev/observed-revision` of the Lease `kube-system/skiff-proxy`.
+//!
+//! Fed by `follow`. The node agent reads it: it signals a pod once the revision in which the pod's endpoint left is observed. So
+//! that no reply is lost, a revision counts as observed when what was under way to the endpoints that left with it is done or
+//! at rest, for a bounded time.
+//!
+//! **Invariants**: the revision never falls while the process runs; a revision is written only after all before it. Writes
+//! are at most one at a time, and those that come together become one.
+
+use crate::{
+    base::{backoff::Backoff, chain::chain, clock::Clock},
+    net::proxy::{Leavers, Proxy},
+};
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, warn};
+
+/// The annotation that holds the revision.
+pub(super) const OBSERVED_REVISION: &str = "skiff.dev/observed-revision";
+
+/// The Lease's namespace.
+pub(super) const LEASE_NAMESPACE: &str = "kube-system";
+
+/// The Lease's name.
+pub(super) const LEASE_NAME: &str = "skiff-proxy";
+
+/// How long connections to endpoints that left may hold up the acknowledgement.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// How often the Lease is renewed although nothing changed.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// Pauses between attempts while the API is away.
+const RETRY: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration::from_secs(1) };
+
+/// A revision that is in place.
+#[derive(Debug)]
+pub(super) struct Ack {
+    /// The highest revision of EndpointSlices that was applied.
+    pub(super) revision: u64,
+    /// Whose connections are waited for.
+    pub(super) left: Leavers,
+}
+
+/// Acknowledges until nothing comes any more.
+pub(super) async fn run(client: Client, proxy: Arc<Proxy>, clock: Clock, mut acks: mpsc::UnboundedReceiver<Ack>) {
+    let leases: Api<Lease> = Api::namespaced(client, LEASE_NAMESPACE);
+    let mut draining = FuturesOrdered::new();
+    let mut writer = Writer { leases, clock, observed: None, due: Instant::now() + HEARTBEAT, failures: 0 };
+    loop {
+        tokio::select! { biased;
+            ack = acks.recv() => {
+                let Some(Ack { revision, left }) = ack else { return };
+                let proxy = Arc::clone(&proxy);
+                draining.push_back(async move {
+                    proxy.drain(&left, DRAIN).await;
+                    revision
+                });
+            }
+            Some(revision) = draining.next(), if !draining.is_empty() => {
+                let mut newest = revision;
+                while let Some(Some(revision)) = draining.next().now_or_never() {
+                    newest = newest.max(revision);
+                }
+                writer.observe(newest).await;
+            }
+            () = sleep_until(writer.due), if writer.observed.is_some() => writer.write().await,
+        }
+    }
+}
+
+struct Writer {
+    leases: Api<Lease>,
+    clock: Clock,
+    observed: Option<u64>,
+    /// When to write although nothing changed.
+    due: Instant,
+    failures: u32,
+}
+
+impl Writer {
+    /// Writes a revision that is new.
+    async fn observe(&mut self, revision: u64) {
+        if self.observed.is_none_or(|observed| observed < revision) {
+            self.observed = Some(revision);
+            self.write().await;
+        }
+    }
+
+    async fn write(&mut self) {
+        let Some(revision) = self.observed else { return };
+        match self.try_write(revision).await {
+            Ok(()) => {
+                debug!(component = "proxy", revision, "acknowledged");
+                self.failures = 0;
+                self.due = Instant::now() + HEARTBEAT;
+            }
+            Err(err) => {
+                if self.failures == 0 {
+                    warn!(component = "proxy", revision, err = chain(&err), "cannot acknowledge; trying again");
+                }
+                self.failures += 1;
+                self.due = Instant::now() + RETRY.delay(self.failures);
+            }
+        }
+    }
+
+    async fn try_write(&self, revision: u64) -> Result<(), kube::Error> {
+        let body = lease(revision, &MicroTime(self.clock.now()));
+        match self.leases.patch(LEASE_NAME, &PatchParams::default(), &Patch::Merge(&body)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                let new = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
+                self.leases.create(&PostParams::default(), &new).await.map(drop)
+            }
+            written => written.map(drop),
+        }
+    }
+}
+
+fn lease(revision: u64, now: &MicroTime) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": LEASE_NAME,
+            "namespace": LEASE_NAMESPACE,
+            "annotations": { OBSERVED_REVISION: revision.to_string() },
+        },
+        "spec": { "holderIdentity": LEASE_NAME, "renewTime": now },
+    })
+}

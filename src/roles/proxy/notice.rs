@@ -1,0 +1,105 @@
+//! Tells users what cannot be served: Warning Events on the Service.
+//!
+//! Fed by `follow`, each trouble once. While the API is away the oldest waits; an Event that the API refuses is only logged.
+
+use crate::{
+    base::{backoff::Backoff, chain::chain, clock::Clock},
+    net::{proxy::Problem, table::Refusal},
+};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use kube::{Api, Client, api::PostParams};
+use std::time::Duration;
+use tokio::{sync::mpsc, time::sleep};
+use tracing::warn;
+
+/// Events that may wait to be written.
+pub(super) const NOTICES_MAX: usize = 64;
+
+/// Who reports.
+const COMPONENT: &str = "skiff-proxy";
+
+const RETRY: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) };
+
+/// Something that a Service asks for and that cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Notice {
+    pub(super) namespace: String,
+    pub(super) service: String,
+    uid: String,
+    reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Notice {
+    /// A listener that could not be opened.
+    pub(super) fn of_problem(problem: &Problem) -> Self {
+        let (listener, error) = (&problem.listener, &problem.error);
+        Self {
+            namespace: listener.port.namespace.clone(),
+            service: listener.port.service.clone(),
+            uid: listener.service_uid.clone(),
+            reason: "FailedToListen",
+            message: format!("Cannot listen for the {}: {error}. Trying again until it works", listener.role.name()),
+        }
+    }
+
+    /// A part of a Service that was refused.
+    pub(super) fn of_refusal(refusal: &Refusal) -> Self {
+        Self {
+            namespace: refusal.namespace.clone(),
+            service: refusal.service.clone(),
+            uid: refusal.service_uid.clone(),
+            reason: "NotServed",
+            message: refusal.message.clone(),
+        }
+    }
+
+    fn event(&self, now: Timestamp) -> Event {
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{}.{:x}", self.service, now.as_nanosecond())),
+                namespace: Some(self.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Service".into()),
+                namespace: Some(self.namespace.clone()),
+                name: Some(self.service.clone()),
+                uid: Some(self.uid.clone()),
+                ..ObjectReference::default()
+            },
+            type_: Some("Warning".into()),
+            reason: Some(self.reason.into()),
+            message: Some(self.message.clone()),
+            source: Some(EventSource { component: Some(COMPONENT.into()), host: None }),
+            reporting_component: Some(COMPONENT.into()),
+            reporting_instance: Some(COMPONENT.into()),
+            count: Some(1),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            ..Event::default()
+        }
+    }
+}
+
+/// Writes Events until nothing comes any more.
+pub(super) async fn run(client: Client, clock: Clock, mut notices: mpsc::Receiver<Notice>) {
+    while let Some(notice) = notices.recv().await {
+        let events: Api<Event> = Api::namespaced(client.clone(), &notice.namespace);
+        let event = notice.event(clock.now());
+        let mut failures = 0;
+        while let Err(err) = events.create(&PostParams::default(), &event).await {
+            if let kube::Error::Api(_) = err {
+                warn!(component = "proxy", err = chain(&err), "the API refuses an event");
+                break;
+            }
+            failures += 1;
+            sleep(RETRY.delay(failures)).await;
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The whole role against a small API server of its own: objects in, connections, Leases and Events out.
+
+use super::*;
+use crate::{base::task::drain_signal, net::plan::SERVICE_NAME_LABEL};
+use bytes::Bytes;
+use futures::{Stream, stream};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, convert::Infallible, net::Ipv4Addr, sync::Mutex};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const SERVICES: &str = "/api/v1/services";
+const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What the API server holds.
+#[derive(Debug)]
+struct World {
+    revision: u64,
+    objects: BTreeMap<(&'static str, String), Value>,
+    /// Every change: revision, path of the kind, watch event.
+    history: Vec<(u64, &'static str, Value)>,
+    /// Watches from before this revision are refused.
+    oldest: u64,
+    lease: Option<Value>,
+    events: Vec<Value>,
+}
+
+/// An API server that can be stopped and started again at the same address.
+struct FakeApi {
+    address: SocketAddr,
+    world: Arc<Mutex<World>>,
+    changed: watch::Sender<u64>,
+    running: Option<JoinHandle<()>>,
+}
+
+impl FakeApi {
+    async fn start() -> Self {
+        let world = World {
+            revision: 10,
+            objects: BTreeMap::new(),
+            history: Vec::new(),
+            oldest: 0,
+            lease: None,
+            events: Vec::new(),
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut api =
+            Self { address, world: Arc::new(Mutex::new(world)), changed: watch::channel(10).0, running: None };
+        api.serve(listener);
+        api
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let (world, changed) = (Arc::clone(&self.world), self.changed.clone());
+        self.running = Some(task::spawn("fake-api", async move {
+            let mut clients = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (world, changed) = (Arc::clone(&world), changed.clone());
+                let handler = service_fn(move |request| handle(request, Arc::clone(&world), changed.clone()));
+                clients.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), handler));
+            }
+        }));
+    }
+
+    async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.abort();
+        running.await.unwrap_err();
+    }
+
+    async fn restart(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.serve(listener);
+    }
+
+    fn put(&self, kind: &'static str, mut object: Value) -> u64 {
+        let mut world = self.world.lock().unwrap();
+        world.revision += 1;
+        let revision = world.revision;
+        object["metadata"]["resourceVersion"] = json!(revision.to_string());
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let known = world.objects.insert((kind, name), object.clone()).is_some();
+        let what = if known { "MODIFIED" } else { "ADDED" };
+        world.history.push((revision, kind, json!({"type": what, "object": object})));
+        drop(world);
+        self.changed.send_replace(revision);
+        revision
+    }
+
+    fn service(&self, node_port: u16) {
+        let spec = json!({"type": "NodePort", "clusterIP": "None-yet", "clusterIPs": ["127.0.0.2"],
+            "ports": [{"port": node_port, "nodePort": node_port}]});
+        self.put(SERVICES, json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"}, "spec": spec}));
+    }
+
+    fn slice(&self, endpoints: &[SocketAddr]) -> u64 {
+        let port = endpoints.first().map_or(1, SocketAddr::port);
+        let ends: Vec<Value> = endpoints.iter().map(|e| json!({"addresses": [e.ip()], "conditions": {"ready": true}})).collect();
+        let metadata = json!({"namespace": "shop", "name": "web-1", "labels": {SERVICE_NAME_LABEL: "web"}});
+        self.put(SLICES, json!({"metadata": metadata, "addressType": "IPv4", "ports": [{"name": "", "port": port}], "endpoints": ends}))
+    }
+
+    fn observed(&self) -> u64 {
+        let world = self.world.lock().unwrap();
+        let lease = world.lease.as_ref().map(|lease| lease["metadata"]["annotations"][ack::OBSERVED_REVISION].clone());
+        lease.and_then(|text| text.as_str()?.parse().ok()).unwrap_or_default()
+    }
+
+    fn events(&self) -> Vec<(String, String)> {
+        let world = self.world.lock().unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        world.events.iter().map(|event| (text(&event["reason"]), text(&event["message"]))).collect()
+    }
+}
+
+async fn handle(request: Request<Incoming>, world: Arc<Mutex<World>>, changed: watch::Sender<u64>) -> Result<Response<Body>, Infallible> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let kind = [SERVICES, SLICES].into_iter().find(|kind| *kind == path);
+    Ok(match (method, kind) {
+        (Method::GET, Some(kind)) if query.contains("watch=true") => watched(kind, &query, world, &changed),
+        (Method::GET, Some(kind)) => listed(kind, &world),
+        (Method::POST, _) if path.ends_with("/events") => {
+            world.lock().unwrap().events.push(body.clone());
+            reply(StatusCode::CREATED, &body)
+        }
+        (Method::POST, _) if path.ends_with("/leases") => {
+            world.lock().unwrap().lease = Some(body.clone());
+            reply(StatusCode::CREATED, &body)
+        }
+        (Method::PATCH, _) if path.ends_with("/leases/skiff-proxy") => {
+            let mut world = world.lock().unwrap();
+            if world.lease.is_none() {
+                return Ok(failure(404, "NotFound"));
+            }
+            world.lease = Some(body.clone());
+            reply(StatusCode::OK, &body)
+        }
+        _ => failure(405, "MethodNotAllowed"),
+    })
+}
+
+fn listed(kind: &str, world: &Mutex<World>) -> Response<Body> {
+    let world = world.lock().unwrap();
+    let items: Vec<&Value> = world.objects.iter().filter(|((of, _), _)| *of == kind).map(|(_, o)| o).collect();
+    let metadata = json!({"resourceVersion": world.revision.to_string()});
+    reply(StatusCode::OK, &json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items}))
+}
+
+fn watched(kind: &'static str, query: &str, world: Arc<Mutex<World>>, changed: &watch::Sender<u64>) -> Response<Body> {
+    let since = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
+    let since: u64 = since.unwrap().parse().unwrap();
+    if since < world.lock().unwrap().oldest {
+        return failure(410, "Expired");
+    }
+    let body = StreamBody::new(events(kind, since, world, changed.subscribe()));
+    Response::new(BodyBoxed::new(body))
+}
+
+type BodyBoxed = UnsyncBoxBody<Bytes, Infallible>;
+
+fn events(
+    kind: &'static str,
+    since: u64,
+    world: Arc<Mutex<World>>,
+    changed: watch::Receiver<u64>,
+) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> {
+    stream::unfold((since, world, changed), move |(mut since, world, mut changed)| async move {
+        loop {
+            let next = world.lock().unwrap().history.iter().find(|(r, of, _)| *r > since && *of == kind).cloned();
+            if let Some((revision, _, event)) = next {
+                since = revision;
+                let line = Bytes::from(format!("{event}\n"));
+                return Some((Ok(Frame::data(line)), (since, world, changed)));
+            }
+            changed.changed().await.ok()?;
+        }
+    })
+}
+
+fn reply(code: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = Response::new(BodyBoxed::new(Full::from(body.to_string())));
+    *response.status_mut() = code;
+    response
+}
+
+fn failure(code: u16, reason: &str) -> Response<Body> {
+    let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason});
+    reply(StatusCode::from_u16(code).unwrap(), &status)
+}
+
+fn settings(api: SocketAddr) -> Settings {
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": format!("http://{api}")}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    })
+    .to_string();
+    Settings::read(|name| match name {
+        "SKIFF_KUBECONFIG" => Some(kubeconfig.clone()),
+        "SKIFF_SERVICE_CIDR" => Some("10.245.0.0/16".into()),
+        "SKIFF_NODEPORT_ADDRESSES" => Some("127.0.0.1".into()),
+        _ => None,
+    })
+    .unwrap()
+}
+
+/// Starts the role; it ends with the returned trigger.
+fn start(api: &FakeApi) -> task::DrainTrigger {
+    let (trigger, stop) = drain_signal();
+    let settings = settings(api.address);
+    task::spawn("role", async move { serve(settings, Clock::system(), stop).await.unwrap() });
+    trigger
+}
+
+async fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
+}
+
+async fn endpoint(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    task::spawn("endpoint", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.write_all(name.as_bytes()).await.ok();
+        }
+    });
+    address
+}
+
+/// What the endpoint behind the port says; nothing when none does soon.
+async fn ask(port: u16) -> Option<String> {
+    let asked = async {
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+        let mut reply = String::new();
+        client.read_to_string(&mut reply).await.ok()?;
+        Some(reply)
+    };
+    timeout(Duration::from_secs(2), asked).await.ok().flatten()
+}
+
+async fn until_served(port: u16, by: &str) {
+    timeout(PATIENCE, async {
+        while ask(port).await.as_deref() != Some(by) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    timeout(PATIENCE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn what_the_api_says_is_served_and_acknowledged() {
+    let (api, port) = (FakeApi::start().await, free_port().await);
+    let _role = start(&api);
+    api.service(port);
+    let first = api.slice(&[endpoint("a").await]);
+    until_served(port, "a").await;
+    until(|| api.observed() >= first).await;
+    let second = api.slice(&[endpoint("b").await]);
+    until(|| api.observed() >= second).await;
+    assert_eq!(ask(port).await.as_deref(), Some("b"), "what is observed is in place");
+}
+
+#[tokio::test]
+async fn the_last_known_state_outlives_the_api_and_the_next_is_found_at_once() {
+    let (mut api, port) = (FakeApi::start().await, free_port().await);
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let _role = start(&api);
+    until_served(port, "a").await;
+    api.stop().await;
+    assert_eq!(ask(port).await.as_deref(), Some("a"));
+    let revision = api.slice(&[endpoint("b").await]);
+    api.restart().await;
+    until_served(port, "b").await;
+    until(|| api.observed() >= revision).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_too_old_becomes_a_list() {
+    let (mut api, port) = (FakeApi::start().await, free_port().await);
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let _role = start(&api);
+    until_served(port, "a").await;
+    api.stop().await;
+    let revision = api.slice(&[endpoint("b").await]);
+    {
+        let mut world = api.world.lock().unwrap();
+        world.history.clear();
+        world.oldest = revision;
+    }
+    api.restart().await;
+    until_served(port, "b").await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_becomes_an_event_and_is_served_when_it_is_free() {
+    let squatter = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (api, port) = (FakeApi::start().await, squatter.local_addr().unwrap().port());
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let _role = start(&api);
+    until(|| !api.events().is_empty()).await;
+    let message = format!(
+        "Cannot listen for the node port: 127.0.0.1:{port}/TCP is already in use by another program on this machine. \
+         Trying again until it works"
+    );
+    assert_eq!(api.events(), [("FailedToListen".to_owned(), message)]);
+    drop(squatter);
+    until_served(port, "a").await;
+}
+
+#[tokio::test]
+async fn a_reply_that_never_comes_holds_up_the_acknowledgement_for_a_bounded_time() {
+    let (api, port) = (FakeApi::start().await, free_port().await);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    api.service(port);
+    let first = api.slice(&[listener.local_addr().unwrap()]);
+    let _role = start(&api);
+    until(|| api.observed() >= first).await;
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    client.write_all(b"?").await.unwrap();
+    server.read_exact(&mut [0; 1]).await.unwrap();
+    let second = api.slice(&[endpoint("b").await]);
+    until(|| api.observed() >= second).await;
+    assert_eq!(ask(port).await.as_deref(), Some("b"));
+    server.write_all(b"!").await.unwrap();
+    client.read_exact(&mut [0; 1]).await.unwrap();
+}
