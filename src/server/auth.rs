@@ -82,7 +82,8 @@ pub fn authorize(authorizer: &dyn Authorizer, user: &User, request: &RequestInfo
 }
 
 fn refusal(user: &User, r: &ResourceInfo) -> String {
-    let resource = if r.subresource.is_empty() { r.resource.clone() } else { format!("{}/{}", r.resource, r.subresource) };
+    let resource =
+        if r.subresource.is_empty() { r.resource.clone() } else { format!("{}/{}", r.resource, r.subresource) };
     let place = if r.namespace.is_empty() {
         "at the cluster scope".to_owned()
     } else {
@@ -124,6 +125,7 @@ const PROXY_RULES: &[Rule] = &[
     },
 ];
 const PUBLIC_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
+const DISCOVERY_PATHS: &[&str] = &["/api", "/apis", "/openapi"];
 
 impl Rule {
     fn covers(&self, r: &ResourceInfo) -> bool {
@@ -142,7 +144,9 @@ impl Authorizer for FixedRules {
         }
         match request {
             RequestInfo::Path { path, verb } => verb == "get" && is_public(path, user),
-            RequestInfo::Resource(r) => user.name == "system:kube-proxy" && PROXY_RULES.iter().any(|rule| rule.covers(r)),
+            RequestInfo::Resource(r) => {
+                user.name == "system:kube-proxy" && PROXY_RULES.iter().any(|rule| rule.covers(r))
+            }
         }
     }
 }
@@ -153,7 +157,7 @@ impl Authorizer for FixedRules {
 fn is_public(path: &str, user: &User) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     let is_under = |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    PUBLIC_PATHS.iter().any(|p| is_under(&p)) || (!user.is_anonymous() && ["/api", "/apis", "/openapi"].iter().any(|p| is_under(&p)))
+    PUBLIC_PATHS.iter().any(is_under) || (!user.is_anonymous() && DISCOVERY_PATHS.iter().any(is_under))
 }
 
 #[cfg(test)]

@@ -82,7 +82,12 @@ fn summary(bytes: &[u8]) -> String {
 }
 
 /// Reads a small body of another kind than the resource's, such as `Scale` or `Binding`, whose unknown fields do not matter.
-pub fn decode_plain<T: DeserializeOwned>(format: BodyFormat, bytes: &[u8], kind: &str, version: &str) -> Result<T, ApiError> {
+pub fn decode_plain<T: DeserializeOwned>(
+    format: BodyFormat,
+    bytes: &[u8],
+    kind: &str,
+    version: &str,
+) -> Result<T, ApiError> {
     let document = parse(format, bytes, kind)?;
     check_kind(&document.value, kind, &[version])?;
     serde_json::from_value(document.value).map_err(|err| cannot_be_handled(version, kind, &err.to_string()))

@@ -8,7 +8,10 @@ use crate::api::{
     kind::{KindInfo, Subresource},
     kinds::KINDS,
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -91,9 +94,9 @@ pub fn resources(group: &str, version: &str) -> Option<Value> {
         items.extend(info.subresources.iter().map(|s| subresource(info, s)));
     }
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    (!items.is_empty()).then(|| {
-        json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": items })
-    })
+    (!items.is_empty()).then(
+        || json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": items }),
+    )
 }
 
 fn resource(info: &KindInfo) -> Value {
@@ -138,9 +141,8 @@ pub fn aggregated(is_core: bool) -> &'static Tagged {
 /// A document with its tag.
 pub fn tagged(document: &Value) -> Tagged {
     let json = Bytes::from(document.to_string());
-    let digest = Sha256::digest(&json);
-    let hex: String = digest.iter().take(16).map(|b| format!("{b:02X}")).collect();
-    Tagged { json, etag: format!("\"{hex}\"") }
+    let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha256::digest(&json)));
+    Tagged { json, etag }
 }
 
 fn aggregate(groups: &[&str]) -> Value {
@@ -153,7 +155,11 @@ fn aggregate(groups: &[&str]) -> Value {
     };
     let item = |group: &&str| {
         let versions: Vec<Value> = versions(group).into_iter().map(|v| version(group, v)).collect();
-        let meta = if group.is_empty() { json!({ "creationTimestamp": null }) } else { json!({ "name": group, "creationTimestamp": null }) };
+        let meta = if group.is_empty() {
+            json!({ "creationTimestamp": null })
+        } else {
+            json!({ "name": group, "creationTimestamp": null })
+        };
         json!({ "metadata": meta, "versions": versions })
     };
     json!({
@@ -188,9 +194,10 @@ fn aggregated_resource(info: &KindInfo) -> Value {
 
 /// `/`: every path that is no object's.
 pub fn paths() -> Value {
-    let mut paths: Vec<String> = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut paths: Vec<String> =
+        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
+            .map(str::to_owned)
+            .to_vec();
     paths.extend(versions("").into_iter().map(|v| format!("/api/{v}")));
     for group in groups() {
         paths.push(format!("/apis/{group}"));
@@ -234,7 +241,8 @@ mod tests {
             }
             let document: Value = serde_json::from_slice(&aggregated(info.group.is_empty()).json).unwrap();
             let items = document["items"].as_array().unwrap();
-            let group = items.iter().find(|i| i["metadata"]["name"].as_str().unwrap_or_default() == info.group).unwrap();
+            let group =
+                items.iter().find(|i| i["metadata"]["name"].as_str().unwrap_or_default() == info.group).unwrap();
             let version = find(&group["versions"], "version", info.version);
             assert_eq!(find(&version["resources"], "resource", info.plural)["responseKind"]["kind"], info.kind);
         }
@@ -254,7 +262,10 @@ mod tests {
     fn the_scale_of_a_deployment_is_of_another_group() {
         let apps = resources("apps", "v1").unwrap();
         let scale = find(&apps["resources"], "name", "deployments/scale");
-        assert_eq!((&scale["group"], &scale["version"], &scale["kind"]), (&json!("autoscaling"), &json!("v1"), &json!("Scale")));
+        assert_eq!(
+            (&scale["group"], &scale["version"], &scale["kind"]),
+            (&json!("autoscaling"), &json!("v1"), &json!("Scale"))
+        );
     }
 
     #[test]

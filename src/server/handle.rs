@@ -29,7 +29,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 use tracing::{Instrument as _, debug, error, info_span, warn};
 
 /// How long a call may take until it is answered; streams go on after that. Source: `--request-timeout` of kube-apiserver.
-const CALL_MAX: Duration = Duration::from_secs(60);
+const CALL_MAX: Duration = Duration::from_mins(1);
 
 /// What a connection knows of its peer.
 #[derive(Clone, Debug)]
@@ -75,9 +75,7 @@ where
                 let text = "this request caused the server to panic; look in its log for details";
                 Err(ApiError::Internal(text.to_owned()))
             }
-            Err(_elapsed) => {
-                Err(ApiError::Timeout("request did not complete within the allotted timeout".to_owned()))
-            }
+            Err(_elapsed) => Err(ApiError::Timeout("request did not complete within the allotted timeout".to_owned())),
         };
         let response = outcome.unwrap_or_else(|err| respond::failure(&err, format));
         let elapsed = started.elapsed();

@@ -119,19 +119,22 @@ impl Metrics {
 
     /// The counts as Prometheus reads them.
     pub fn text(&self) -> String {
-        let mut out = String::from("# HELP apiserver_request_total Requests by verb, resource and code.\n");
-        out.push_str("# TYPE apiserver_request_total counter\n");
+        let mut counts = vec![
+            "# HELP apiserver_request_total Requests by verb, resource and code.".to_owned(),
+            "# TYPE apiserver_request_total counter".to_owned(),
+        ];
+        let mut durations = vec!["# TYPE apiserver_request_duration_seconds_sum counter".to_owned()];
         let requests = self.requests.lock().expect("no one panics while counting");
-        let mut durations = String::from("# TYPE apiserver_request_duration_seconds_sum counter\n");
         for ((verb, resource, code), served) in &*requests {
             let labels = format!("{{verb=\"{}\",resource=\"{resource}\",code=\"{code}\"}}", verb.to_uppercase());
-            out.push_str(&format!("apiserver_request_total{labels} {}\n", served.count));
-            durations.push_str(&format!("apiserver_request_duration_seconds_sum{labels} {:.6}\n", served.seconds));
+            counts.push(format!("apiserver_request_total{labels} {}", served.count));
+            durations.push(format!("apiserver_request_duration_seconds_sum{labels} {:.6}", served.seconds));
         }
-        out.push_str(&durations);
-        out.push_str("# TYPE apiserver_longrunning_requests gauge\n");
+        counts.append(&mut durations);
         let watches = self.watches.load(Ordering::Relaxed);
-        out + &format!("apiserver_longrunning_requests{{verb=\"WATCH\"}} {watches}\n")
+        counts.push("# TYPE apiserver_longrunning_requests gauge".to_owned());
+        counts.push(format!("apiserver_longrunning_requests{{verb=\"WATCH\"}} {watches}\n"));
+        counts.join("\n")
     }
 }
 
@@ -175,6 +178,9 @@ mod tests {
         metrics.count("get", "pods", 200, 0.25);
         let text = metrics.text();
         assert!(text.contains("apiserver_request_total{verb=\"GET\",resource=\"pods\",code=\"200\"} 2\n"), "{text}");
-        assert!(text.contains("duration_seconds_sum{verb=\"GET\",resource=\"pods\",code=\"200\"} 0.750000\n"), "{text}");
+        assert!(
+            text.contains("duration_seconds_sum{verb=\"GET\",resource=\"pods\",code=\"200\"} 0.750000\n"),
+            "{text}"
+        );
     }
 }

@@ -93,7 +93,8 @@ impl<'a> Clause<'a> {
     fn parse(text: &'a str) -> Self {
         let mut parts = text.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default();
-        let params: Vec<_> = parts.filter_map(|p| p.split_once('=')).map(|(k, v)| (k.trim(), v.trim().trim_matches('"'))).collect();
+        let params: Vec<_> =
+            parts.filter_map(|p| p.split_once('=')).map(|(k, v)| (k.trim(), v.trim().trim_matches('"'))).collect();
         let quality = params.iter().find(|(k, _)| *k == "q").and_then(|(_, v)| v.parse().ok()).unwrap_or(1.0);
         Self { kind, params, quality }
     }
@@ -175,7 +176,8 @@ pub fn pretty(json: &[u8]) -> Vec<u8> {
             escaped = !escaped && b == b'\\';
             continue;
         }
-        let is_empty = || json[i + 1..].iter().find(|c| !c.is_ascii_whitespace()).is_some_and(|c| matches!(c, b'}' | b']'));
+        let is_empty =
+            || json[i + 1..].iter().find(|c| !c.is_ascii_whitespace()).is_some_and(|c| matches!(c, b'}' | b']'));
         match b {
             b'{' | b'[' => {
                 depth += 1;
@@ -224,8 +226,7 @@ mod tests {
     }
 
     const KUBECTL_GET: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-    const KUBECTL_DISCOVERY: &str =
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+    const KUBECTL_DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
 
     #[test]
     fn the_first_wish_that_can_be_met_is_met() {

@@ -94,7 +94,8 @@ impl Continue {
     }
 
     fn parse(token: &str) -> Result<Self, ApiError> {
-        let invalid = || ApiError::BadRequest("continue key is not valid: encoded key is not a token of this server".into());
+        let invalid =
+            || ApiError::BadRequest("continue key is not valid: encoded key is not a token of this server".into());
         let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_err| invalid())?;
         let read: Self = serde_json::from_slice(&bytes).map_err(|_err| invalid())?;
         if read.v == TOKEN_VERSION { Ok(read) } else { Err(invalid()) }
@@ -164,9 +165,8 @@ pub fn watch_options(kind: &dyn ErasedKind, query: &Query, name: Option<&str>) -
     let from = revision(version)?.unwrap_or_default();
     let initial = match sends_initial {
         Some(true) => Initial::ObjectsThenBookmark,
-        Some(false) => Initial::Changes,
         None if from == Revision(0) => Initial::Objects,
-        None => Initial::Changes,
+        Some(false) | None => Initial::Changes,
     };
     let timeout_secs = number(query, "timeoutSeconds")?.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
     Ok(WatchOptions { selection, from, initial, bookmarks: query.is_true("allowWatchBookmarks"), timeout_secs })
@@ -197,9 +197,7 @@ pub fn selection(kind: &dyn ErasedKind, query: &Query, name: Option<&str>) -> Re
     if let Some(name) = name {
         // Source: `ListResource` in apiserver/pkg/endpoints/handlers/get.go.
         if fields.required("metadata.name").is_some_and(|wanted| wanted != name) {
-            return Err(ApiError::BadRequest(
-                "fieldSelector metadata.name doesn't match requested name".to_owned(),
-            ));
+            return Err(ApiError::BadRequest("fieldSelector metadata.name doesn't match requested name".to_owned()));
         }
         fields = fields.and_equals("metadata.name", name);
     }
@@ -298,7 +296,9 @@ pub fn delete_options(given: ApiDeleteOptions) -> Result<DeleteOptions, ApiError
     let mut causes = Vec::new();
     let path = "propagationPolicy";
     let propagation = match given.propagation_policy.as_deref() {
-        None => given.orphan_dependents.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background }),
+        None => {
+            given.orphan_dependents.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background })
+        }
         Some("Orphan") => Some(Propagation::Orphan),
         Some("Foreground") => Some(Propagation::Foreground),
         Some("Background") => Some(Propagation::Background),
@@ -352,7 +352,10 @@ mod tests {
             ("resourceVersion=0&limit=500", "Any limit 500 after None"),
             ("resourceVersion=7", "NotOlderThan(Revision(7)) limit 0 after None"),
             ("resourceVersion=7&limit=5", "Exactly(Revision(7)) limit 5 after None"),
-            ("resourceVersion=7&limit=5&resourceVersionMatch=NotOlderThan", "NotOlderThan(Revision(7)) limit 5 after None"),
+            (
+                "resourceVersion=7&limit=5&resourceVersionMatch=NotOlderThan",
+                "NotOlderThan(Revision(7)) limit 5 after None",
+            ),
             ("resourceVersion=7&resourceVersionMatch=Exact", "Exactly(Revision(7)) limit 0 after None"),
             (
                 "resourceVersionMatch=Exact",
@@ -412,7 +415,8 @@ mod tests {
 
     #[test]
     fn unknown_field_labels_are_refused() {
-        let read = |kind: &dyn ErasedKind, query: &str| selection(kind, &Query::parse(query), None).unwrap_err().to_string();
+        let read =
+            |kind: &dyn ErasedKind, query: &str| selection(kind, &Query::parse(query), None).unwrap_err().to_string();
         assert_eq!(read(&Erased::<Pods>::NEW, "fieldSelector=spec.x=1"), "field label not supported: spec.x");
         assert_eq!(
             read(&Erased::<ConfigMaps>::NEW, "fieldSelector=spec.x=1"),

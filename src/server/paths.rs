@@ -71,9 +71,13 @@ fn groups(request: &Request, is_core: bool, list: impl Fn() -> Value) -> Result<
 
 /// A document, or 304 when the client has it.
 fn unless_same(request: &Request, document: &Tagged, content_type: &'static str) -> Response {
-    let has_it = request.headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == document.etag.as_bytes());
-    let mut response =
-        if has_it { respond(304, content_type, full("")) } else { respond(200, content_type, full(document.json.clone())) };
+    let has_it =
+        request.headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == document.etag.as_bytes());
+    let mut response = if has_it {
+        respond(304, content_type, full(""))
+    } else {
+        respond(200, content_type, full(document.json.clone()))
+    };
     if let Ok(tag) = HeaderValue::from_str(&document.etag) {
         response.headers_mut().insert(header::ETAG, tag);
     }

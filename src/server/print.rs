@@ -48,7 +48,10 @@ pub struct ListMeta {
 
 impl std::fmt::Debug for Printer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Printer").field("kind", &self.kind.info().kind).field("shape", &self.shape).finish_non_exhaustive()
+        f.debug_struct("Printer")
+            .field("kind", &self.kind.info().kind)
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,6 +71,7 @@ impl Printer {
     }
 
     /// The same printer for rows that are printed later.
+    #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
         Self { now, ..self }
     }
@@ -96,7 +100,12 @@ impl Printer {
     pub fn list_head(&self, meta: &ListMeta) -> Vec<u8> {
         let info = self.kind.info();
         let head = |kind: &str, api_version: &str| {
-            format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[", json!(kind), json!(api_version), meta.json())
+            format!(
+                "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",
+                json!(kind),
+                json!(api_version),
+                meta.json()
+            )
         };
         match self.shape {
             Shape::Table(version) => table_head(info, version, meta, true),
@@ -261,7 +270,8 @@ fn string_end(json: &[u8], from: usize) -> Option<usize> {
 }
 
 fn partial(version: MetaVersion, metadata: &[u8]) -> Vec<u8> {
-    let head = format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",\"metadata\":", version.api_version());
+    let head =
+        format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",\"metadata\":", version.api_version());
     let mut out = head.into_bytes();
     out.extend_from_slice(metadata);
     out.push(b'}');

@@ -7,8 +7,8 @@ use crate::api::status::ApiError;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{HeaderValue, StatusCode, header};
-use hyper::body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
 use std::{convert::Infallible, io};
 
 /// A response's body.

@@ -141,9 +141,9 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<RequestInfo, 
         _ => return Ok(plain()),
     };
     let (version, rest) = (rest[0], &rest[1..]);
-    resource(method, group, version, rest, query).map(RequestInfo::Resource).ok_or_else(|| {
-        format!("unable to determine kind and namespace from url, {decoded}")
-    })
+    resource(method, group, version, rest, query)
+        .map(RequestInfo::Resource)
+        .ok_or_else(|| format!("unable to determine kind and namespace from url, {decoded}"))
 }
 
 fn resource(method: &Method, group: &str, version: &str, parts: &[&str], query: &Query) -> Option<ResourceInfo> {

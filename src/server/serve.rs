@@ -34,7 +34,7 @@ use tracing::{debug, warn};
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long an HTTP/1 peer has to send the head of a request, the pause since the last one included. Clients keep idle connections
 /// for up to 90 s (Go, hyper); a server that closes first lets them fail.
-const HEAD_MAX: Duration = Duration::from_secs(120);
+const HEAD_MAX: Duration = Duration::from_mins(2);
 /// How often an HTTP/2 peer is asked whether it is still there, and how long it has to answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_MAX: Duration = Duration::from_secs(15);

@@ -83,7 +83,14 @@ impl Desk {
         Self { state, registry, drain, trigger }
     }
 
-    async fn send(&self, user: Option<User>, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> super::respond::Response {
+    async fn send(
+        &self,
+        user: Option<User>,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> super::respond::Response {
         let mut request = http::Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -112,7 +119,8 @@ impl Desk {
 
     async fn config_map(&self, name: &str, labels: Value) -> String {
         let map: ConfigMap =
-            serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "default", "labels": labels } })).unwrap();
+            serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "default", "labels": labels } }))
+                .unwrap();
         let made = self.registry.api::<ConfigMaps>().create(map).await.unwrap();
         made.metadata.resource_version.clone().unwrap()
     }
@@ -224,7 +232,12 @@ async fn a_list_comes_in_pages_that_show_one_revision() {
         desk.config_map(name, json!({ "n": name })).await;
     }
     let names = |list: &Value| {
-        list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     let first = desk.get(&format!("{MAPS}?limit=2")).await.json();
     assert_eq!(names(&first), ["a", "b"]);
@@ -274,9 +287,13 @@ async fn a_list_takes_the_form_that_the_client_wants() {
     let accept = |text| [("accept", text)];
     let table = desk.ask("GET", MAPS, &accept("application/json;as=Table;v=v1;g=meta.k8s.io"), "").await.json();
     assert_eq!((&table["kind"], &table["rows"][0]["cells"][0]), (&json!("Table"), &json!("a")));
-    let one = desk.ask("GET", &format!("{MAPS}/a"), &accept("application/json;as=Table;v=v1;g=meta.k8s.io"), "").await.json();
+    let one =
+        desk.ask("GET", &format!("{MAPS}/a"), &accept("application/json;as=Table;v=v1;g=meta.k8s.io"), "").await.json();
     assert_eq!((&one["kind"], &one["rows"][0]["cells"][0]), (&json!("Table"), &json!("a")));
-    let meta = desk.ask("GET", MAPS, &accept("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"), "").await.json();
+    let meta = desk
+        .ask("GET", MAPS, &accept("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"), "")
+        .await
+        .json();
     assert_eq!(meta["items"][0]["kind"], "PartialObjectMetadata");
     let yaml = desk.ask("GET", MAPS, &accept("application/yaml"), "").await;
     assert!(yaml.text.contains("kind: ConfigMapList\n"), "{}", yaml.text);
@@ -339,7 +356,8 @@ async fn what_leaves_a_selection_is_deleted_and_what_comes_in_is_added() {
     desk.label("a", "other", "1").await;
     desk.label("a", "app", "x").await;
     assert_eq!(events.line().await, "ADDED a 6");
-    let mut named = desk.watch(&format!("{MAPS}?watch=true&fieldSelector=metadata.name%3Db&resourceVersion=6"), &[]).await;
+    let mut named =
+        desk.watch(&format!("{MAPS}?watch=true&fieldSelector=metadata.name%3Db&resourceVersion=6"), &[]).await;
     desk.config_map("b", json!({})).await;
     assert_eq!(named.line().await, "ADDED b 7");
 }
@@ -349,7 +367,8 @@ async fn a_streaming_list_ends_with_a_bookmark_that_says_so() {
     let desk = Desk::open().await;
     desk.config_map("a", json!({})).await;
     desk.pod("p").await;
-    let url = format!("{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+    let url =
+        format!("{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
     let mut events = desk.watch(&url, &[]).await;
     assert_eq!(events.line().await, "ADDED a 3");
     let bookmark = events.next().await.unwrap();
@@ -357,7 +376,8 @@ async fn a_streaming_list_ends_with_a_bookmark_that_says_so() {
     assert_eq!(bookmark["object"]["kind"], "ConfigMap");
     assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], "4");
     assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
-    let mut quiet = desk.watch(&format!("{MAPS}?watch=true&sendInitialEvents=false&resourceVersionMatch=NotOlderThan"), &[]).await;
+    let mut quiet =
+        desk.watch(&format!("{MAPS}?watch=true&sendInitialEvents=false&resourceVersionMatch=NotOlderThan"), &[]).await;
     desk.config_map("b", json!({})).await;
     assert_eq!(quiet.line().await, "ADDED b 5");
     assert_eq!(events.line().await, "ADDED b 5");
@@ -372,8 +392,9 @@ async fn a_streaming_list_ends_with_a_bookmark_that_says_so() {
 #[tokio::test(start_paused = true)]
 async fn bookmarks_come_each_minute_and_at_the_end() {
     let desk = Desk::open().await;
-    let mut events =
-        desk.watch(&format!("{MAPS}?watch=true&allowWatchBookmarks=true&timeoutSeconds=90&resourceVersion=2"), &[]).await;
+    let mut events = desk
+        .watch(&format!("{MAPS}?watch=true&allowWatchBookmarks=true&timeoutSeconds=90&resourceVersion=2"), &[])
+        .await;
     desk.pod("p").await;
     let started = tokio::time::Instant::now();
     // The pod's revision shows that nothing of the config maps was missed until then.
@@ -396,7 +417,10 @@ async fn a_watch_from_a_forgotten_revision_is_told_so() {
     }
     let mut events = desk.watch(&format!("{MAPS}?watch=true&resourceVersion=3"), &[]).await;
     let error = events.next().await.unwrap();
-    assert_eq!((&error["type"], &error["object"]["code"], &error["object"]["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")));
+    assert_eq!(
+        (&error["type"], &error["object"]["code"], &error["object"]["reason"]),
+        (&json!("ERROR"), &json!(410), &json!("Expired"))
+    );
     let message = error["object"]["message"].as_str().unwrap();
     assert!(message.starts_with("too old resource version: 3 ("), "{message}");
     assert_eq!(events.line().await, "end");
@@ -558,10 +582,7 @@ async fn unknown_and_doubled_fields_are_treated_as_the_client_wants() {
     );
     let warned = desk.ask("POST", MAPS, &[], body).await;
     assert_eq!(warned.code, 201);
-    assert_eq!(
-        warnings(&warned),
-        [r#"299 - "unknown field \"dta\"""#, r#"299 - "duplicate field \"metadata.name\"""#]
-    );
+    assert_eq!(warnings(&warned), [r#"299 - "unknown field \"dta\"""#, r#"299 - "duplicate field \"metadata.name\"""#]);
     let ignored = desk.ask("PUT", &format!("{MAPS}/a?fieldValidation=Ignore"), &[], body).await;
     assert_eq!((ignored.code, warnings(&ignored).len()), (200, 0));
     let patched = desk.ask("PATCH", &format!("{MAPS}/a?fieldValidation=Strict"), &MERGE, r#"{"dta":{}}"#).await;
@@ -642,7 +663,10 @@ async fn an_object_is_patched_in_three_ways() {
     let stale = desk.ask("PATCH", &one, &MERGE, r#"{"metadata":{"resourceVersion":"3"},"data":{"k":"x"}}"#).await;
     assert_eq!(stale.code, 409);
     let renamed = desk.ask("PATCH", &one, &MERGE, r#"{"metadata":{"name":"b"}}"#).await;
-    assert_eq!(renamed.refusal(), "422 ConfigMap \"a\" is invalid: metadata.name: Invalid value: \"b\": field is immutable");
+    assert_eq!(
+        renamed.refusal(),
+        "422 ConfigMap \"a\" is invalid: metadata.name: Invalid value: \"b\": field is immutable"
+    );
     assert_eq!(desk.ask("PATCH", &format!("{MAPS}/z"), &MERGE, "{}").await.code, 404);
     assert_eq!(desk.ask("PATCH", &one, &[], "{}").await.code, 415);
     assert_eq!(desk.ask("PATCH", &one, &MERGE, "{").await.code, 400);
@@ -664,7 +688,9 @@ async fn status_and_spec_are_written_apart() {
     let both = r#"{"spec":{"replicas":5},"status":{"replicas":9}}"#;
     let status = desk.ask("PATCH", &format!("{DEPLOYMENTS}/web/status"), &MERGE, both).await.json();
     assert_eq!((&status["spec"]["replicas"], &status["status"]["replicas"]), (&json!(2), &json!(9)));
-    let spec = desk.ask("PATCH", &format!("{DEPLOYMENTS}/web"), &STRATEGIC, r#"{"spec":{"replicas":5},"status":{"replicas":1}}"#).await;
+    let spec = desk
+        .ask("PATCH", &format!("{DEPLOYMENTS}/web"), &STRATEGIC, r#"{"spec":{"replicas":5},"status":{"replicas":1}}"#)
+        .await;
     assert_eq!((&spec.json()["spec"]["replicas"], &spec.json()["status"]["replicas"]), (&json!(5), &json!(9)));
     assert_eq!(spec.json()["metadata"]["generation"], 2);
     let image = r#"{"spec":{"template":{"spec":{"$setElementOrder/containers":[{"name":"c"}],"containers":[{"name":"c","image":"x"}]}}}}"#;
@@ -788,7 +814,10 @@ async fn the_kube_client_lists_and_watches_over_tls() {
         kube::api::WatchEvent::Added(map) => assert_eq!(map.metadata.name.as_deref(), Some("b")),
         other => panic!("{other:?}"),
     }
-    assert_eq!(maps.delete("a", &Default::default()).await.unwrap().right().unwrap().status, Some(kube::core::response::StatusSummary::Success));
+    assert_eq!(
+        maps.delete("a", &Default::default()).await.unwrap().right().unwrap().status,
+        Some(kube::core::response::StatusSummary::Success)
+    );
     live.desk.trigger.fire();
     assert!(tokio::time::timeout(Duration::from_secs(5), live.served).await.is_ok(), "the server drains");
 }

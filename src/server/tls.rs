@@ -270,9 +270,8 @@ fn create_ca(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static, KeyP
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     // Two CAs of one name but different keys confuse clients that trust both.
-    let digest = params.key_identifier(&key);
-    let id: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
-    params.distinguished_name = distinguished_name(&format!("skiff-ca-{id}"), None);
+    let id = params.key_identifier(&key).iter().take(4).fold(0u32, |id, b| id << 8 | u32::from(*b));
+    params.distinguished_name = distinguished_name(&format!("skiff-ca-{id:08x}"), None);
     set_validity(&mut params, now, CA_YEARS);
     let cert = params.self_signed(&key)?;
     let pair = Credential { cert_pem: cert.pem(), key_pem: key.serialize_pem() };
@@ -414,10 +413,7 @@ mod tests {
         for name in ["localhost", "::1", "kubernetes.default.svc.cluster.local", "me.example"] {
             assert!(names.contains(name), "{name} is not in {names:?}");
         }
-        assert_eq!(
-            parsed(&pki.admin.cert_pem, |c| c.subject().to_string()),
-            "O=system:masters, CN=kubernetes-admin"
-        );
+        assert_eq!(parsed(&pki.admin.cert_pem, |c| c.subject().to_string()), "O=system:masters, CN=kubernetes-admin");
         assert_eq!(parsed(&pki.proxy.cert_pem, |c| c.subject().to_string()), "CN=system:kube-proxy");
     }
 

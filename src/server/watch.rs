@@ -33,7 +33,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 /// How often a client that takes bookmarks gets one. Source: `bookmarkFrequency` in cacher.go.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// A watch ends after between one and two of this, so that clients spread. Source: `--min-request-timeout` of kube-apiserver.
 const LIFE_SECS_MIN: u64 = 1800;
 /// Events that wait are sent together up to about this size.
@@ -97,7 +97,8 @@ impl Events {
         };
         let clock = registry.clock().clone();
         let now = clock.mono();
-        let life_secs = options.timeout_secs.unwrap_or_else(|| registry.rng().between(LIFE_SECS_MIN, 2 * LIFE_SECS_MIN));
+        let life_secs =
+            options.timeout_secs.unwrap_or_else(|| registry.rng().between(LIFE_SECS_MIN, 2 * LIFE_SECS_MIN));
         let wants_end = options.bookmarks && options.initial == Initial::ObjectsThenBookmark;
         Ok(Ok(Self {
             printer,

@@ -12,8 +12,7 @@ use crate::{
     server::{
         codec,
         media::Offer,
-        options,
-        paths,
+        options, paths,
         print::{ListMeta, identity},
         respond::Response,
     },
@@ -70,8 +69,13 @@ pub(super) async fn collection(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// Deletes one object of a collection; one that someone else deleted meanwhile is left out.
-async fn delete_entry(call: &Call<'_>, entry: Arc<Entry>, options: &DeleteOptions) -> Result<Option<Arc<Entry>>, ApiError> {
-    let key: ObjectKey = keys::object_key(call.kind.info(), &entry.key).expect("an entry of a kind has a key of that kind");
+async fn delete_entry(
+    call: &Call<'_>,
+    entry: Arc<Entry>,
+    options: &DeleteOptions,
+) -> Result<Option<Arc<Entry>>, ApiError> {
+    let key: ObjectKey =
+        keys::object_key(call.kind.info(), &entry.key).expect("an entry of a kind has a key of that kind");
     match call.registry().delete(call.kind, &key, options).await {
         Ok(Deleted::Gone(entry) | Deleted::Marked(entry)) => Ok(Some(entry)),
         Err(ApiError::NotFound { .. }) => Ok(None),
@@ -95,6 +99,7 @@ pub(super) fn decode_options(format: codec::BodyFormat, body: &[u8]) -> Result<A
     let document = codec::parse(format, body, "DeleteOptions")?;
     let version = document.value.get("apiVersion").and_then(serde_json::Value::as_str).unwrap_or("v1").to_owned();
     codec::check_kind(&document.value, "DeleteOptions", &[&version])?;
-    serde_json::from_value(document.value)
-        .map_err(|err| ApiError::BadRequest(crate::api::schema::cannot_be_handled("v1", "DeleteOptions", &err.to_string())))
+    serde_json::from_value(document.value).map_err(|err| {
+        ApiError::BadRequest(crate::api::schema::cannot_be_handled("v1", "DeleteOptions", &err.to_string()))
+    })
 }

@@ -6,8 +6,8 @@
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/installer.go` and `handlers/`, v1.37.
 
 mod delete;
-mod patch;
 mod past;
+mod patch;
 mod pods;
 mod read;
 mod scale;
@@ -25,12 +25,7 @@ use super::{
     watch,
 };
 use crate::{
-    api::{
-        kind::ErasedKind,
-        kinds::KINDS,
-        meta::ObjectKey,
-        status::ApiError,
-    },
+    api::{kind::ErasedKind, kinds::KINDS, meta::ObjectKey, status::ApiError},
     base::task::Drain,
     registry::{Registry, pipeline::Part},
     store::Entry,

@@ -27,7 +27,8 @@ pub(super) fn snapshot_at(
             Err(_lost) => return None,
         }
     }
-    let mut entries: BTreeMap<Arc<str>, Arc<Entry>> = now.entries.into_iter().map(|e| (Arc::clone(&e.key), e)).collect();
+    let mut entries: BTreeMap<Arc<str>, Arc<Entry>> =
+        now.entries.into_iter().map(|e| (Arc::clone(&e.key), e)).collect();
     for change in since.into_iter().rev() {
         match &change.before {
             Some(before) => entries.insert(Arc::clone(&change.key), Arc::clone(before)),

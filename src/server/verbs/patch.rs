@@ -24,7 +24,8 @@ use crate::{
 use http::HeaderMap;
 use serde_json::Value;
 
-const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const ACCEPTED: &str =
+    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
 
 /// A patch that was read.
 pub(super) struct Patch {
@@ -50,7 +51,8 @@ impl Patch {
             "application/strategic-merge-patch+json" => Form::Strategic,
             "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
                 return Err(ApiError::UnsupportedMediaType(
-                    "skiff does not support server-side apply yet: use `kubectl apply` without --server-side".to_owned(),
+                    "skiff does not support server-side apply yet: use `kubectl apply` without --server-side"
+                        .to_owned(),
                 ));
             }
             _ => {

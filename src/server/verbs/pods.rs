@@ -5,18 +5,13 @@
 
 use super::{Call, delete::decode_options};
 use crate::{
-    api::{
-        field::FieldError,
-        object::DynObject,
-        status::ApiError,
-    },
+    api::{field::FieldError, object::DynObject, status::ApiError},
     node::streams::LogQuery,
     registry::pipeline::{Part, WriteOptions},
     server::{
         codec,
         media::Offer,
-        options,
-        paths,
+        options, paths,
         respond::{self, Response, respond},
         route::ResourceInfo,
     },
@@ -74,7 +69,9 @@ fn log_query(call: &Call<'_>) -> Result<LogQuery, ApiError> {
     let since_seconds = number("sinceSeconds", 1)?;
     let since_time = match query.text("sinceTime") {
         "" => None,
-        text => Some(text.parse().map_err(|err| ApiError::BadRequest(format!("sinceTime {text:?} is no time: {err}")))?),
+        text => {
+            Some(text.parse().map_err(|err| ApiError::BadRequest(format!("sinceTime {text:?} is no time: {err}")))?)
+        }
     };
     if since_seconds.is_some() && since_time.is_some() {
         causes.push(FieldError::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
@@ -107,7 +104,11 @@ async fn binding(call: &Call<'_>) -> Result<Response, ApiError> {
     let node = binding.target.name.clone().unwrap_or_default();
     if node.is_empty() {
         let cause = FieldError::required("target.name", "");
-        return Err(ApiError::Invalid { kind: "Binding".to_owned(), name: call.info.name.clone(), causes: vec![cause] });
+        return Err(ApiError::Invalid {
+            kind: "Binding".to_owned(),
+            name: call.info.name.clone(),
+            causes: vec![cause],
+        });
     }
     let mut change = |entry: &Entry| {
         let mut pod = decode_pod(call, entry)?;

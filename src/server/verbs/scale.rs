@@ -4,13 +4,7 @@
 
 use super::{Call, patch::Patch, write::check_name};
 use crate::{
-    api::{
-        field::FieldError,
-        kind::ErasedKind,
-        kind::ScaleView,
-        object::DynObject,
-        status::ApiError,
-    },
+    api::{field::FieldError, kind::ErasedKind, kind::ScaleView, object::DynObject, status::ApiError},
     registry::pipeline::Part,
     server::{codec, media::Offer, options, respond, respond::Response},
     store::Entry,
