@@ -4,9 +4,16 @@
 //! [`CONTROLLERS`]; 4. tables for its `decide`; 5. a case in `tests.rs` that runs it on a registry.
 
 pub mod deployment;
-mod pods;
+pub mod endpoints;
+mod entries;
+pub mod events_ttl;
+pub mod garbage_collector;
+pub mod namespace;
+pub mod node_status;
 pub mod replica_set;
 pub mod runtime;
+pub mod scheduler;
+pub mod service_account;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +28,6 @@ use runtime::{Controller, Metrics};
 /// What the controllers must know of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ControllersConfig {
-    /// The name of the one node.
-    pub node_name: String,
-    /// The address by which the node is reached.
-    pub node_ip: String,
     /// The certificate (PEM) by which pods check the API server.
     pub root_ca: String,
     /// Where the controllers count.
@@ -55,6 +58,13 @@ pub static CONTROLLERS: &[Row] = &[
     ("deployment", |s| s.run(deployment::DeploymentController)),
     ("replicaset", |s| s.run(replica_set::PodSetController::<ReplicaSets>::NEW)),
     ("replicationcontroller", |s| s.run(replica_set::PodSetController::<ReplicationControllers>::NEW)),
+    ("scheduler", |s| s.run(scheduler::Scheduler)),
+    ("endpoints", |s| s.run(endpoints::EndpointsController)),
+    ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),
+    ("namespace", |s| s.run(namespace::NamespaceController)),
+    ("serviceaccount", |s| s.run(service_account::NamespaceDefaults { root_ca: s.config.root_ca.clone() })),
+    ("nodelifecycle", |s| s.run(node_status::NodeStatusController::default())),
+    ("events-ttl", |s| s.run(events_ttl::EventsTtl)),
 ];
 
 /// Runs every controller, each in a task of its own, until drained.

@@ -4,17 +4,26 @@ use super::{ControllersConfig, run_all};
 use crate::{
     api::{
         kind::Kind,
-        kinds::{deployment::Deployments, event::Events, namespace::Namespaces, pod::Pods, replica_set::ReplicaSets},
+        kinds::{
+            config_map::ConfigMaps, deployment::Deployments, endpoint_slice::EndpointSlices, endpoints::EndpointsKind,
+            event::Events, namespace::Namespaces, node::Nodes, pod::Pods, replica_set::ReplicaSets,
+            replication_controller::ReplicationControllers, service::Services, service_account::ServiceAccounts,
+        },
         meta::ObjectKey,
+        pod_state,
     },
     base::task::{self, DrainTrigger, drain_signal},
-    registry::{Registry, pipeline::DeleteOptions},
+    registry::{
+        Registry,
+        pipeline::{DeleteOptions, Propagation},
+    },
     testing,
 };
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        core::v1::{Pod, PodCondition},
+        core::v1::{ConfigMap, Event, Namespace, Node, NodeStatus, Pod, PodCondition, Service},
+        discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -41,12 +50,12 @@ impl Cluster {
     pub(super) async fn without_agent() -> Self {
         let registry = testing::registry().await;
         let (trigger, drain) = drain_signal();
-        let config = ControllersConfig {
-            node_name: "skiff".into(),
-            node_ip: "127.0.0.1".into(),
-            root_ca: "a certificate".into(),
-            ..ControllersConfig::default()
-        };
+        let config = ControllersConfig { root_ca: "a certificate".into(), ..ControllersConfig::default() };
+        let node = serde_yaml::from_str("{metadata: {name: skiff, labels: {kubernetes.io/hostname: skiff}}}").unwrap();
+        let node: Arc<Node> = registry.api::<Nodes>().create(node).await.unwrap();
+        let capacity = serde_yaml::from_str("{allocatable: {cpu: '4', memory: 8Gi, pods: '110'}}").unwrap();
+        let capable = |node: &mut Node| node.status = Some(NodeStatus::clone(&capacity));
+        registry.api::<Nodes>().modify_status(&ObjectKey::of(&node.metadata), capable).await.unwrap();
         task::spawn("events", registry.clone().run_events(drain.clone()));
         task::spawn("controllers", run_all(registry.clone(), config.clone(), drain));
         Self { registry, config, _trigger: trigger }
@@ -152,9 +161,7 @@ spec:
   selector: {{matchLabels: {{app: web}}}}
   template:
     metadata: {{labels: {{app: web}}}}
-    spec:
-      nodeName: skiff
-      containers: [{{name: c, image: {image}}}]
+    spec: {{containers: [{{name: c, image: {image}}}]}}
 "
     )
 }
@@ -211,8 +218,8 @@ async fn a_rolling_update_replaces_every_pod_and_keeps_within_its_fence() {
     cluster.registry.api::<Deployments>().modify(&key, image).await.unwrap();
     let in_fence = || {
         let pods = cluster.list::<Pods>();
-        let active = pods.iter().filter(|p| super::pods::is_active(p)).count();
-        let ready = pods.iter().filter(|p| super::pods::is_active(p) && super::pods::is_ready(p)).count();
+        let active = pods.iter().filter(|p| pod_state::is_active(p)).count();
+        let ready = pods.iter().filter(|p| pod_state::is_active(p) && pod_state::is_pod_ready(p)).count();
         assert!(active <= 13, "{active} pods");
         assert!(ready >= 8, "{ready} ready");
         cluster.get::<Deployments>("default", "web").is_some_and(|d| is_rolled_out(&d))
@@ -235,7 +242,7 @@ async fn a_pod_that_goes_is_replaced() {
     cluster.delete::<Pods>("default", victim.name.as_deref().unwrap()).await;
     let replaced = || {
         let pods = cluster.list::<Pods>();
-        pods.len() == 3 && pods.iter().all(|p| super::pods::is_ready(p) && p.metadata.uid != victim.uid)
+        pods.len() == 3 && pods.iter().all(|p| pod_state::is_pod_ready(p) && p.metadata.uid != victim.uid)
     };
     eventually("the pod is replaced", replaced).await;
 }
@@ -260,4 +267,264 @@ async fn a_namespace_that_does_not_exist_gets_no_pods() {
     let wanted: Deployment =
         serde_yaml::from_str(&web(1, "v1").replace("namespace: default", "namespace: nowhere")).unwrap();
     assert!(cluster.registry.api::<Deployments>().create(wanted).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replication_controller_keeps_its_pods_too() {
+    let cluster = Cluster::start().await;
+    let rc = "
+metadata: {name: old, namespace: default}
+spec: {replicas: 2, selector: {app: old}, template: {metadata: {labels: {app: old}}, spec: {containers: [{name: c, image: i}]}}}
+";
+    cluster.create::<ReplicationControllers>(rc).await;
+    let ready = || {
+        let rc = cluster.get::<ReplicationControllers>("default", "old").unwrap();
+        rc.status.as_ref().and_then(|s| s.ready_replicas) == Some(2)
+    };
+    eventually("its pods are ready", ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_deleted_deployment_owned_goes_after_it() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Deployments>(&web(3, "v1")).await;
+    cluster.rolled_out("web").await;
+    cluster.delete::<Deployments>("default", "web").await;
+    assert!(cluster.get::<Deployments>("default", "web").is_none());
+    let gone = || cluster.list::<ReplicaSets>().is_empty() && cluster.list::<Pods>().is_empty();
+    eventually("sets and pods are gone", gone).await;
+}
+
+impl Cluster {
+    async fn delete_with<K: Kind>(&self, name: &str, propagation: Propagation) {
+        let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
+        self.registry.api::<K>().delete(&ObjectKey::new("default", name), &options).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreground_deletion_takes_the_owned_first() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Deployments>(&web(3, "v1")).await;
+    cluster.rolled_out("web").await;
+    cluster.delete_with::<Deployments>("web", Propagation::Foreground).await;
+    let gone = || {
+        let is_owned_left = !cluster.list::<ReplicaSets>().is_empty() || !cluster.list::<Pods>().is_empty();
+        let owner = cluster.get::<Deployments>("default", "web");
+        assert!(owner.is_some() || !is_owned_left, "the owner went before what it owned");
+        owner.is_none()
+    };
+    eventually("the Deployment is gone", gone).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphaning_deletion_leaves_the_owned_alone() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Deployments>(&web(2, "v1")).await;
+    cluster.rolled_out("web").await;
+    cluster.delete_with::<Deployments>("web", Propagation::Orphan).await;
+    eventually("the Deployment is gone", || cluster.get::<Deployments>("default", "web").is_none()).await;
+    settle().await;
+    let sets = cluster.list::<ReplicaSets>();
+    assert_eq!(sets.len(), 1);
+    assert_eq!(sets[0].metadata.owner_references, None);
+    assert_eq!(cluster.list::<Pods>().len(), 2);
+    // A Deployment of the same selector and template adopts what it finds.
+    cluster.create::<Deployments>(&web(2, "v1")).await;
+    cluster.rolled_out("web").await;
+    assert_eq!(cluster.list::<ReplicaSets>().len(), 1);
+    assert_eq!(cluster.list::<ReplicaSets>()[0].metadata.uid, sets[0].metadata.uid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_goes_only_when_all_its_owners_are_gone() {
+    let cluster = Cluster::start().await;
+    let map = |name: &str, owners: &[&ConfigMap]| {
+        let owners: Vec<String> = owners
+            .iter()
+            .map(|o| {
+                let (name, uid) = (o.metadata.name.as_ref().unwrap(), o.metadata.uid.as_ref().unwrap());
+                format!("{{apiVersion: v1, kind: ConfigMap, name: {name}, uid: {uid}}}")
+            })
+            .collect();
+        format!("metadata: {{name: {name}, namespace: default, ownerReferences: [{}]}}", owners.join(", "))
+    };
+    let a = cluster.create::<ConfigMaps>(&map("a", &[])).await;
+    let b = cluster.create::<ConfigMaps>(&map("b", &[])).await;
+    cluster.create::<ConfigMaps>(&map("owned", &[&a, &b])).await;
+    let unknown = "metadata: {name: kept, namespace: default, ownerReferences: [{apiVersion: example.com/v1, kind: Thing, name: x, uid: x}]}";
+    cluster.create::<ConfigMaps>(unknown).await;
+    settle().await;
+    cluster.delete::<ConfigMaps>("default", "a").await;
+    settle().await;
+    let owned = cluster.get::<ConfigMaps>("default", "owned").expect("another owner keeps it");
+    assert_eq!(owned.metadata.owner_references.as_ref().unwrap().len(), 1);
+    cluster.delete::<ConfigMaps>("default", "b").await;
+    eventually("it is gone", || cluster.get::<ConfigMaps>("default", "owned").is_none()).await;
+    assert!(cluster.get::<ConfigMaps>("default", "kept").is_some(), "an unknown owner counts as there");
+    // An owner of the same name and another UID is not the owner.
+    let stale = map("stale", &[&a]);
+    cluster.create::<ConfigMaps>(&map("a", &[])).await;
+    cluster.create::<ConfigMaps>(&stale).await;
+    eventually("it is gone", || cluster.get::<ConfigMaps>("default", "stale").is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_namespace_has_an_account_and_a_certificate() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Namespaces>("metadata: {name: team}").await;
+    for namespace in ["default", "kube-system", "team"] {
+        let has = || {
+            let certificate = cluster.get::<ConfigMaps>(namespace, "kube-root-ca.crt");
+            let data = certificate.and_then(|c| c.data.as_ref()?.get("ca.crt").cloned());
+            cluster.get::<ServiceAccounts>(namespace, "default").is_some() && data.as_deref() == Some("a certificate")
+        };
+        eventually("both are there", has).await;
+    }
+    cluster.delete::<ConfigMaps>("team", "kube-root-ca.crt").await;
+    let has = || cluster.get::<ConfigMaps>("team", "kube-root-ca.crt").is_some();
+    eventually("it is back", has).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_goes_with_everything_in_it() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Namespaces>("metadata: {name: team}").await;
+    cluster.create::<Deployments>(&web(3, "v1").replace("namespace: default", "namespace: team")).await;
+    cluster
+        .create::<Services>(
+            "{metadata: {name: web, namespace: team}, spec: {selector: {app: web}, ports: [{port: 80}]}}",
+        )
+        .await;
+    let held = "{metadata: {name: held, namespace: team, finalizers: [example.com/hold]}}";
+    cluster.create::<ConfigMaps>(held).await;
+    let ready =
+        || cluster.list::<Pods>().len() == 3 && cluster.list::<Pods>().iter().all(|p| pod_state::is_pod_ready(p));
+    eventually("its pods are ready", ready).await;
+    cluster.delete::<Namespaces>("", "team").await;
+    let only_held = || {
+        let namespace: Arc<Namespace> = cluster.get::<Namespaces>("", "team").expect("content keeps it");
+        let conditions = namespace.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+        conditions.iter().any(|c| {
+            c.reason.as_deref() == Some("SomeFinalizersRemain")
+                && c.message.as_deref()
+                    == Some("Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances")
+        })
+    };
+    eventually("only the held object is left", only_held).await;
+    let release = |map: &mut ConfigMap| map.metadata.finalizers = None;
+    cluster.registry.api::<ConfigMaps>().modify(&ObjectKey::new("team", "held"), release).await.unwrap();
+    eventually("the namespace is gone", || cluster.get::<Namespaces>("", "team").is_none()).await;
+    settle().await;
+    for kind in crate::api::kinds::KINDS.iter().filter(|k| k.info().is_namespaced() && k.info().stored_as.is_none()) {
+        let left = cluster.registry.snapshot(*kind, "team", &Default::default()).entries.len();
+        assert_eq!(left, 0, "{} are left", kind.info().plural);
+    }
+    assert!(cluster.get::<ServiceAccounts>("default", "default").is_some());
+}
+
+impl Cluster {
+    /// The conditions of a Service's endpoints: `address ready serving terminating`.
+    fn endpoints(&self, service: &str) -> Vec<(String, bool, bool, bool)> {
+        let slices: Vec<Arc<EndpointSlice>> = self.list::<EndpointSlices>();
+        let of_service = slices.iter().filter(|s| {
+            s.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name")).is_some_and(|n| n == service)
+        });
+        let mut all: Vec<_> = of_service
+            .flat_map(|s| s.endpoints.iter().flatten())
+            .map(|e| {
+                let c = e.conditions.clone().unwrap();
+                (e.addresses[0].clone(), c.ready.unwrap(), c.serving.unwrap(), c.terminating.unwrap())
+            })
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_follow_readiness_within_a_millisecond() {
+    let cluster = Cluster::without_agent().await;
+    let service: Arc<Service> = cluster
+        .create::<Services>(
+            "{metadata: {name: web, namespace: default}, spec: {selector: {app: web}, ports: [{port: 80}]}}",
+        )
+        .await;
+    cluster
+        .create::<ReplicaSets>(
+            "
+metadata: {name: web, namespace: default}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}
+",
+        )
+        .await;
+    let assigned = || cluster.list::<Pods>().first().is_some_and(|p| p.spec.as_ref().unwrap().node_name.is_some());
+    eventually("the pod has a node", assigned).await;
+    let key = ObjectKey::of(&cluster.list::<Pods>()[0].metadata);
+    let now = Time(cluster.registry.clock().now());
+    let pods = cluster.registry.api::<Pods>();
+    pods.modify_status(&key, |pod| make_ready(pod, 7, &now)).await.unwrap();
+    let within = Duration::from_millis(1);
+    let ready =
+        eventually("it is ready", || cluster.endpoints("web") == [("10.244.0.7".to_owned(), true, true, false)]);
+    assert!(ready.await <= within);
+    pods.modify_status(&key, |pod| set_condition(pod, "Ready", "False", &now)).await.unwrap();
+    let unready =
+        eventually("it is not", || cluster.endpoints("web") == [("10.244.0.7".to_owned(), false, false, false)]);
+    assert!(unready.await <= within);
+    pods.modify_status(&key, |pod| set_condition(pod, "Ready", "True", &now)).await.unwrap();
+    eventually("it is ready", || cluster.endpoints("web")[0].1).await;
+    cluster.delete::<Pods>("default", &key.name).await;
+    let goes = eventually("it goes", || {
+        cluster.endpoints("web").first().is_some_and(|e| *e == ("10.244.0.7".to_owned(), false, true, true))
+    });
+    assert!(goes.await <= within);
+    let endpoints = cluster.get::<EndpointsKind>("default", "web").unwrap();
+    assert_eq!(endpoints.subsets, None);
+    cluster.delete::<Services>("default", service.metadata.name.as_deref().unwrap()).await;
+    let gone =
+        || cluster.list::<EndpointSlices>().is_empty() && cluster.get::<EndpointsKind>("default", "web").is_none();
+    eventually("slices and Endpoints go with the Service", gone).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unschedulable_pod_is_told_why_and_gets_its_node_when_it_can() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Pods>("{metadata: {name: p, namespace: default}, spec: {nodeSelector: {disk: ssd}, containers: [{name: c, image: i}]}}").await;
+    let told = || !cluster.events("FailedScheduling").is_empty();
+    eventually("it is told why", told).await;
+    let pod = cluster.get::<Pods>("default", "p").unwrap();
+    let condition = pod_state::condition(&pod, "PodScheduled").unwrap();
+    assert_eq!(condition.reason.as_deref(), Some("Unschedulable"));
+    assert!(
+        condition
+            .message
+            .as_ref()
+            .unwrap()
+            .starts_with("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.")
+    );
+    let label =
+        |node: &mut Node| drop(node.metadata.labels.get_or_insert_default().insert("disk".into(), "ssd".into()));
+    cluster.registry.api::<Nodes>().modify(&ObjectKey::new("", "skiff"), label).await.unwrap();
+    eventually("it is ready", || pod_state::is_pod_ready(&cluster.get::<Pods>("default", "p").unwrap())).await;
+    settle().await;
+    assert_eq!(cluster.events("Scheduled"), ["Successfully assigned default/p to skiff"]);
+    assert_eq!(cluster.events("FailedScheduling").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_kept_for_an_hour() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Deployments>(&web(1, "v1")).await;
+    cluster.rolled_out("web").await;
+    settle().await;
+    assert!(!cluster.list::<Events>().is_empty());
+    sleep(Duration::from_secs(3000)).await;
+    let before: Vec<Arc<Event>> = cluster.list::<Events>();
+    assert!(!before.is_empty());
+    sleep(Duration::from_secs(1000)).await;
+    assert_eq!(cluster.list::<Events>().len(), 0);
 }

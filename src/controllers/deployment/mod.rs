@@ -28,6 +28,7 @@ use crate::{
     api::{
         kinds::{deployment::Deployments, namespace::Namespaces, pod::Pods, replica_set::ReplicaSets},
         meta::{ObjectKey, controller_of},
+        pod_state,
         selector::{FieldSelector, LabelSelector},
     },
     registry::{Registry, pipeline::Selection},
@@ -142,7 +143,7 @@ fn wake_for_replica_set(registry: &Registry, moved: &Moved<ReplicaSet>, keys: &m
 
 /// A pod that ended or is gone may be what a Recreate waits for.
 fn wake_for_pod(registry: &Registry, moved: &Moved<Pod>, keys: &mut Vec<ObjectKey>) {
-    if moved.after.as_ref().is_some_and(|pod| !super::pods::is_terminal(pod)) {
+    if moved.after.as_ref().is_some_and(|pod| !pod_state::is_terminal(pod)) {
         return;
     }
     let Some(pod) = moved.last() else { return };

@@ -6,7 +6,7 @@ use super::{
     decide::Plan,
     sets::{actual, is_active},
 };
-use crate::{api::meta::is_controlled_by, controllers::pods};
+use crate::api::{meta::is_controlled_by, pod_state};
 
 /// One step of the rollout.
 pub(super) fn roll(plan: &mut Plan<'_>) {
@@ -33,6 +33,6 @@ fn old_pods_run(plan: &Plan<'_>) -> bool {
     let new_uid = plan.new.and_then(|i| plan.sets[i].set.metadata.uid.as_deref());
     plan.observed.pods.iter().any(|pod| {
         let is_new = new_uid.is_some_and(|uid| is_controlled_by(&pod.metadata, uid));
-        !is_new && !pods::is_terminal(pod)
+        !is_new && !pod_state::is_terminal(pod)
     })
 }

@@ -10,16 +10,10 @@ use super::{
 };
 use crate::{
     api::{kinds::deployment::Deployments, status::ApiError},
-    controllers::{
-        pods,
-        runtime::{Action, Decision, Done, EventDraft, execute::is_moved},
-    },
+    controllers::runtime::{Action, Decision, Done, EventDraft, execute::is_moved, stamp},
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet};
 use std::time::Duration;
 
 const PROGRESSING: &str = "Progressing";
@@ -95,7 +89,7 @@ impl Pass<'_> {
     }
 
     fn condition(&self, type_: &str, status: &str, reason: &str, message: impl Into<String>) -> DeploymentCondition {
-        let now = Some(Time(pods::whole_seconds(self.now)));
+        let now = Some(stamp(self.now));
         DeploymentCondition {
             last_transition_time: now.clone(),
             last_update_time: now,

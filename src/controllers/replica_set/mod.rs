@@ -23,9 +23,9 @@ use crate::{
         kinds::{namespace::Namespaces, pod::Pods},
         meta::{ObjectKey, controller_of},
         object::Object as _,
+        pod_state,
         selector::{FieldSelector, LabelSelector},
     },
-    controllers::pods,
     registry::{Registry, events::reference, pipeline::Selection},
 };
 use adapter::PodSet;
@@ -134,7 +134,7 @@ fn wake_for_pod<K: PodSet>(registry: &Registry, moved: &Moved<Pod>, keys: &mut V
 impl<K: PodSet> Observed<K> {
     /// The pods that are owned, selected, and neither ended nor going.
     fn active(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.pods.iter().filter(|pod| pods::is_active(pod) && self.claim(pod) == Claim::Mine)
+        self.pods.iter().filter(|pod| pod_state::is_active(pod) && self.claim(pod) == Claim::Mine)
     }
 
     fn claim(&self, pod: &Pod) -> Claim {
@@ -171,7 +171,7 @@ fn claims<K: PodSet>(observed: &Observed<K>) -> Vec<Planned> {
         Claim::Release => Some(Action::release::<Pods>(pod, &owner.uid).because("the selector no longer selects it")),
         Claim::Mine | Claim::NotMine => None,
     };
-    observed.pods.iter().filter(|pod| pods::is_active(pod)).filter_map(|pod| planned(pod)).collect()
+    observed.pods.iter().filter(|pod| pod_state::is_active(pod)).filter_map(|pod| planned(pod)).collect()
 }
 
 fn creations<K: PodSet>(set: &K::Object, n: usize) -> Vec<Planned> {

@@ -5,7 +5,7 @@
 //!
 //! **Source**: `ActivePodsWithRanks`, pkg/controller/controller_utils.go, v1.37.
 
-use crate::controllers::pods;
+use crate::api::pod_state::{self, READY};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{ContainerStatus, Pod},
@@ -28,7 +28,7 @@ pub(super) fn first_to_go(mut active: Vec<&Pod>, n: usize, now: Timestamp) -> Ve
 
 fn rank(pod: &Pod, now: Timestamp) -> Rank {
     let is_assigned = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).is_some_and(|node| !node.is_empty());
-    let ready = pods::condition(pod, "Ready").filter(|c| c.status == "True");
+    let ready = pod_state::condition(pod, READY).filter(|c| c.status == "True");
     let ready_for = ready.map_or(0, |c| bucket(c.last_transition_time.as_ref(), now));
     let (restarts, sidecar_restarts) = most_restarts(pod);
     let age = bucket(pod.metadata.creation_timestamp.as_ref(), now);

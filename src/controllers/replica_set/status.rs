@@ -7,14 +7,10 @@ use super::{
     adapter::{Condition, PodSet, Status},
 };
 use crate::{
-    api::{object::Object as _, selector::LabelSelector},
-    controllers::{
-        pods,
-        runtime::{Action, Decision, Done, execute::is_moved, is_selected},
-    },
+    api::{meta::is_controlled_by, object::Object as _, pod_state, selector::LabelSelector},
+    controllers::runtime::{Action, Decision, Done, execute::is_moved, is_selected, stamp},
 };
-use jiff::SignedDuration;
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::api::core::v1::Pod;
 use std::time::Duration;
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
@@ -39,26 +35,25 @@ fn numbers<K: PodSet>(observed: &Observed<K>) -> Status {
     };
     let labels = K::template(set).and_then(|t| t.metadata.as_ref()?.labels.clone()).unwrap_or_default();
     let labels = LabelSelector::from_map(&labels);
-    let min_ready = min_ready::<K>(set);
+    let min_ready = K::min_ready_secs(set);
     Status {
         replicas: count(&|_| true),
         fully_labeled: count(&|pod| is_selected(&labels, &pod.metadata)),
-        ready: count(&|pod| pods::is_ready(pod)),
-        available: count(&|pod| pods::is_available(pod, min_ready, observed.now)),
+        ready: count(&|pod| pod_state::is_pod_ready(pod)),
+        available: count(&|pod| pod_state::is_pod_available(pod, min_ready, observed.now)),
         terminating: K::TELLS_TERMINATING.then(|| terminating(observed)),
         observed_generation: set.meta().generation,
         conditions: Vec::new(),
     }
 }
 
-fn min_ready<K: PodSet>(set: &K::Object) -> SignedDuration {
-    SignedDuration::from_secs(K::min_ready_secs(set).into())
-}
-
 fn terminating<K: PodSet>(observed: &Observed<K>) -> i32 {
     let uid = observed.set.meta().uid.as_deref().unwrap_or_default();
-    let is_ours = |pod: &Pod| crate::api::meta::is_controlled_by(&pod.metadata, uid);
-    let going = observed.pods.iter().filter(|pod| pods::is_terminating(pod) && is_ours(pod));
+    let is_ours = |pod: &Pod| is_controlled_by(&pod.metadata, uid);
+    let going = observed
+        .pods
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_some() && !pod_state::is_terminal(pod) && is_ours(pod));
     i32::try_from(going.count()).expect("a set has fewer than 2^31 pods")
 }
 
@@ -77,7 +72,7 @@ fn conditions<K: PodSet>(observed: &Observed<K>, before: &Status, done: &Done) -
             status: "True".to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(err.to_string()),
-            last_transition_time: Some(Time(pods::whole_seconds(observed.now))),
+            last_transition_time: Some(stamp(observed.now)),
         }),
     }
     conditions
@@ -85,7 +80,8 @@ fn conditions<K: PodSet>(observed: &Observed<K>, before: &Status, done: &Done) -
 
 /// How long until a pod that is ready has been so for long enough.
 fn next_available<K: PodSet>(observed: &Observed<K>) -> Option<Duration> {
-    let min_ready = min_ready::<K>(&observed.set);
-    let left = |pod: &Pod| pods::available_in(pod, min_ready, observed.now);
-    observed.active().filter_map(|pod| left(pod)).min()
+    let min_ready = K::min_ready_secs(&observed.set);
+    let times = observed.active().filter_map(|pod| pod_state::available_at(pod, min_ready));
+    let next = times.filter(|at| *at > observed.now).min()?;
+    Duration::try_from(next.duration_since(observed.now)).ok()
 }

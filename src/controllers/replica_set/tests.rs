@@ -248,7 +248,7 @@ fn the_status_counts_pods_and_waits_for_the_next_to_become_available() {
     let o = observed::<ReplicaSets>(set, pods);
     let decision = conclude(&o, &Done::default());
     expect![[r#"
-        availableReplicas: 1
+        availableReplicas: 2
         fullyLabeledReplicas: 4
         observedGeneration: 1
         readyReplicas: 3
@@ -256,12 +256,12 @@ fn the_status_counts_pods_and_waits_for_the_next_to_become_available() {
         terminatingReplicas: 1
     "#]]
     .assert_eq(&serde_yaml::to_string(&status_of(&decision).status).unwrap());
-    assert_eq!(decision.requeue_after, Some(Duration::from_millis(1)));
-    let mut later = observed::<ReplicaSets>(status_of(&decision), o.pods.iter().map(|p| Pod::clone(p)).collect());
-    later.now = now() + SignedDuration::from_millis(1);
-    let decision = conclude(&later, &Done::default());
-    assert_eq!(status_of(&decision).status.unwrap().available_replicas, Some(2));
     assert_eq!(decision.requeue_after, Some(Duration::from_secs(10)));
+    let mut later = observed::<ReplicaSets>(status_of(&decision), o.pods.iter().map(|p| Pod::clone(p)).collect());
+    later.now = now() + SignedDuration::from_secs(10);
+    let decision = conclude(&later, &Done::default());
+    assert_eq!(status_of(&decision).status.unwrap().available_replicas, Some(3));
+    assert_eq!(decision.requeue_after, None);
 }
 
 #[test]
@@ -330,7 +330,7 @@ impl World {
     fn active(&self) -> usize {
         let uid = self.set.meta().uid.clone();
         let ours = |p: &&Pod| controller_of(&p.metadata).map(|o| o.uid.clone()) == uid;
-        self.pods.iter().filter(ours).filter(|p| crate::controllers::pods::is_active(p)).count()
+        self.pods.iter().filter(ours).filter(|p| crate::api::pod_state::is_active(p)).count()
     }
 }
 

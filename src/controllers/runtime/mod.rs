@@ -16,6 +16,7 @@ pub mod execute;
 pub mod metrics;
 pub mod queue;
 pub mod run;
+pub mod stamp;
 pub mod trigger;
 
 pub use claim::{Claim, claim, controller_reference, is_selected, selector_of};
@@ -23,4 +24,5 @@ pub use decision::{Action, Decision, EventDraft, Planned, Report, Step, erased};
 pub use execute::Done;
 pub use metrics::Metrics;
 pub use run::{Controller, run};
+pub use stamp::stamp;
 pub use trigger::{Moved, Trigger, controller_key};

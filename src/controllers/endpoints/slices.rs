@@ -1,0 +1,149 @@
+//! Endpoints → the fewest changes of slices: endpoints stay where they are, slices are filled before new ones are made, and a slice
+//! that would go is used for one that is needed.
+//!
+//! **Source**: `reconcileByPortMapping` and `finalize`, k8s.io/endpointslice/reconciler.go, v1.37.
+
+use super::{HEADLESS, MANAGED_BY, SERVICE_NAME, SLICE_CONTROLLER, desired::Group};
+use crate::{
+    api::{
+        kind::Kind as _,
+        kinds::{endpoint_slice::EndpointSlices, service::Services},
+    },
+    controllers::runtime::{Action, Planned, controller_reference},
+};
+use k8s_openapi::{
+    api::{
+        core::v1::Service,
+        discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The most endpoints of a slice. Source: `--max-endpoints-per-slice`.
+pub(super) const ENDPOINTS_MAX: usize = 100;
+
+/// What to change so that the slices show the groups.
+pub(super) fn changes(service: &Service, groups: &[Group], existing: &[Arc<EndpointSlice>]) -> Vec<Planned> {
+    let mut free: Vec<&EndpointSlice> = existing.iter().map(|slice| &**slice).collect();
+    let mut wanted: Vec<Wanted<'_>> = Vec::new();
+    for group in groups {
+        fill(group, &mut free, &mut wanted);
+    }
+    if wanted.is_empty() {
+        // A Service without endpoints has one empty slice, so that readers know that it was looked at.
+        let kept = free.iter().position(|s| is_empty(s)).map(|i| free.remove(i));
+        wanted.push(Wanted { slice: kept, ports: &[], endpoints: Vec::new() });
+    }
+    for new in wanted.iter_mut().filter(|w| w.slice.is_none()) {
+        new.slice = free.pop();
+    }
+    let writes = wanted.into_iter().filter_map(|w| w.planned(service));
+    let gone =
+        free.into_iter().map(|slice| Action::delete::<EndpointSlices>(slice).because("no endpoint is left for it"));
+    writes.chain(gone).collect()
+}
+
+/// A slice as it should be; without one of the existing it is to be made.
+struct Wanted<'a> {
+    slice: Option<&'a EndpointSlice>,
+    ports: &'a [EndpointPort],
+    endpoints: Vec<Endpoint>,
+}
+
+fn is_empty(slice: &EndpointSlice) -> bool {
+    slice.endpoints.iter().flatten().next().is_none() && slice.ports.iter().flatten().next().is_none()
+}
+
+/// What makes an endpoint the same one as before: its pod and address.
+fn identity(endpoint: &Endpoint) -> (Option<&str>, Option<&str>) {
+    let uid = endpoint.target_ref.as_ref().and_then(|r| r.uid.as_deref());
+    (uid, endpoint.addresses.first().map(String::as_str))
+}
+
+/// Places a group's endpoints: where they were, then where there is room, then in new slices.
+fn fill<'a>(group: &'a Group, free: &mut Vec<&'a EndpointSlice>, wanted: &mut Vec<Wanted<'a>>) {
+    let mut homeless: BTreeMap<_, _> = group.endpoints.iter().map(|e| (identity(e), e)).collect();
+    let (same, other): (Vec<_>, Vec<_>) = free.drain(..).partition(|s| has_ports(s, &group.ports));
+    *free = other;
+    let mut kept: Vec<Wanted<'_>> = Vec::new();
+    for slice in same {
+        let stay = slice.endpoints.iter().flatten().filter_map(|e| homeless.remove(&identity(e)).cloned());
+        let endpoints: Vec<Endpoint> = stay.collect();
+        if endpoints.is_empty() {
+            free.push(slice);
+        } else {
+            kept.push(Wanted { slice: Some(slice), ports: &group.ports, endpoints });
+        }
+    }
+    // In the order of the group, which is that of the pods' keys.
+    let mut rest = group.endpoints.iter().filter(|e| homeless.contains_key(&identity(e))).cloned().peekable();
+    for slice in &mut kept {
+        let room = ENDPOINTS_MAX.saturating_sub(slice.endpoints.len());
+        slice.endpoints.extend(rest.by_ref().take(room));
+    }
+    wanted.append(&mut kept);
+    while rest.peek().is_some() {
+        let endpoints = rest.by_ref().take(ENDPOINTS_MAX).collect();
+        wanted.push(Wanted { slice: None, ports: &group.ports, endpoints });
+    }
+}
+
+fn has_ports(slice: &EndpointSlice, ports: &[EndpointPort]) -> bool {
+    slice.ports.as_deref().unwrap_or_default() == ports && !is_empty(slice)
+}
+
+impl Wanted<'_> {
+    fn planned(self, service: &Service) -> Option<Planned> {
+        let unless_empty = |empty: bool| if empty { None } else { Some(()) };
+        let is_new = self.slice.is_none();
+        let mut slice = self.slice.cloned().unwrap_or_else(|| blank(service));
+        slice.metadata.labels = Some(labels(service));
+        slice.ports = unless_empty(self.ports.is_empty()).map(|()| self.ports.to_vec());
+        slice.endpoints = unless_empty(self.endpoints.is_empty()).map(|()| self.endpoints);
+        match self.slice {
+            Some(before) if is_same(before, &slice) => None,
+            _ if is_new => Some(Action::create::<EndpointSlices>(slice).because("there is no slice for its endpoints")),
+            _ => Some(Action::update::<EndpointSlices>(slice).because("its endpoints changed")),
+        }
+    }
+}
+
+/// Whether two states of a slice say the same; an empty list says the same as none.
+fn is_same(a: &EndpointSlice, b: &EndpointSlice) -> bool {
+    a.metadata.labels == b.metadata.labels
+        && a.ports.as_deref().unwrap_or_default() == b.ports.as_deref().unwrap_or_default()
+        && a.endpoints.as_deref().unwrap_or_default() == b.endpoints.as_deref().unwrap_or_default()
+}
+
+fn blank(service: &Service) -> EndpointSlice {
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    EndpointSlice {
+        address_type: "IPv4".to_owned(),
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{name}-")),
+            namespace: service.metadata.namespace.clone(),
+            owner_references: Some(vec![controller_reference(&Services::INFO, &service.metadata)]),
+            ..ObjectMeta::default()
+        },
+        ..EndpointSlice::default()
+    }
+}
+
+/// The Service's own labels and those of its slices. Source: `setEndpointSliceLabels`.
+fn labels(service: &Service) -> BTreeMap<String, String> {
+    let mut labels = service.metadata.labels.clone().unwrap_or_default();
+    labels.remove(HEADLESS);
+    if is_headless(service) {
+        labels.insert(HEADLESS.to_owned(), String::new());
+    }
+    labels.insert(SERVICE_NAME.to_owned(), service.metadata.name.clone().unwrap_or_default());
+    labels.insert(MANAGED_BY.to_owned(), SLICE_CONTROLLER.to_owned());
+    labels
+}
+
+/// Whether the Service has no address of its own.
+pub(super) fn is_headless(service: &Service) -> bool {
+    let ip = service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref());
+    matches!(ip, None | Some("" | "None"))
+}

@@ -1,0 +1,279 @@
+//! The garbage collector: objects go when all their owners are gone, and owners wait for what they own when they are asked to.
+//!
+//! The owner graph is the store's own: an object's owners are in its metadata, and `owner=<uid>` is an index term of what it owns.
+//! - background: an owner that is gone wakes what it owned, and each of them goes if no other owner is left;
+//! - foreground: an owner with the finalizer `foregroundDeletion` goes after everything that blocks it;
+//! - orphan: an owner with the finalizer `orphan` first lets go of everything.
+//!
+//! **Invariants**: an owner counts as gone only when an exact read finds no object of its kind, name and UID; an owner of a kind
+//! that is not served counts as there. A deletion names the UID and the revision that was looked at.
+//!
+//! **Source**: `pkg/controller/garbagecollector`, v1.37.
+
+use super::{
+    entries::{Held, held},
+    runtime::{Action, Controller, Decision, Planned, Step, Trigger},
+};
+use crate::{
+    api::{
+        kind::{ErasedKind, Scope},
+        kinds::{self, KINDS},
+        meta::ObjectKey,
+    },
+    registry::{
+        Registry, keys,
+        pipeline::{DeleteOptions, Part, Propagation},
+    },
+    store::Entry,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use std::{fmt, sync::Arc};
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+/// An object of any kind: the place of its kind in the table, and its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Node {
+    kind: usize,
+    key: ObjectKey,
+}
+
+impl Node {
+    fn kind(&self) -> &'static dyn ErasedKind {
+        KINDS[self.kind]
+    }
+
+    /// The object that a store key names.
+    fn of_store_key(key: &str) -> Option<Self> {
+        collected().find_map(|kind| Some(Self { kind, key: keys::object_key(KINDS[kind].info(), key)? }))
+    }
+
+    /// The object that an owner reference of an object in this namespace names; `None` when no served kind can be meant.
+    fn of_owner(owner: &OwnerReference, namespace: &str) -> Option<Self> {
+        let (group, version) = owner.api_version.rsplit_once('/').unwrap_or(("", &owner.api_version));
+        let found = kinds::by_kind(group, version, &owner.kind)?;
+        let kind = collected().find(|i| KINDS[*i].info().resource() == found.info().resource())?;
+        let namespace = match (found.info().scope, namespace) {
+            (Scope::Cluster, _) => "",
+            // An owner in a namespace cannot own what is in none.
+            (Scope::Namespaced, "") => return None,
+            (Scope::Namespaced, namespace) => namespace,
+        };
+        Some(Self { kind, key: ObjectKey::new(namespace, owner.name.clone()) })
+    }
+
+    fn entry(&self, registry: &Registry) -> Option<Arc<Entry>> {
+        registry.entry(self.kind(), &self.key)
+    }
+}
+
+/// The places of the kinds that own or are owned: each stored once, and not Events, of which there are many and which own nothing.
+fn collected() -> impl Iterator<Item = usize> {
+    (0..KINDS.len()).filter(|i| {
+        let info = KINDS[*i].info();
+        info.stored_as.is_none()
+            && info.plural != "events"
+            && info.verbs.contains(&"delete")
+            && info.verbs.contains(&"list")
+    })
+}
+
+/// How an owner stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwnerState {
+    /// It is there, or that it is gone cannot be proved.
+    There,
+    /// It goes as soon as what it owns is gone.
+    Waits,
+    /// It is gone.
+    Gone,
+}
+
+/// Something that the object owns.
+#[derive(Clone, Debug)]
+struct Dependent {
+    node: Node,
+    uid: String,
+    /// Whether the owner waits for it.
+    blocks: bool,
+    /// Whether it waits for what it owns itself.
+    waits: bool,
+}
+
+/// All that a pass over an object depends on.
+pub struct Observed {
+    node: Node,
+    entry: Arc<Entry>,
+    held: Held,
+    owners: Vec<(OwnerReference, OwnerState)>,
+    dependents: Vec<Dependent>,
+}
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observed").field("held", &self.held).field("owners", &self.owners).finish_non_exhaustive()
+    }
+}
+
+/// The controller.
+#[derive(Clone, Copy, Debug)]
+pub struct GarbageCollector;
+
+impl Controller for GarbageCollector {
+    type Key = Node;
+    type Observed = Observed;
+
+    fn name(&self) -> &'static str {
+        "garbagecollector"
+    }
+
+    fn triggers(&self) -> Vec<Trigger<Node>> {
+        let trigger = |kind: usize| {
+            Trigger::on_erased(
+                KINDS[kind],
+                move |registry: &Registry, before, after, nodes: &mut Vec<Node>| match after {
+                    Some(after) => wake_for_write(registry, kind, before, after, nodes),
+                    None => nodes.extend(before.into_iter().flat_map(|gone| wake_for_deletion(registry, gone))),
+                },
+            )
+        };
+        collected().map(trigger).collect()
+    }
+
+    fn observe(&self, registry: &Registry, node: &Node) -> Option<Observed> {
+        let entry = node.entry(registry)?;
+        let held = held(&entry);
+        let owners = held.owners.iter().map(|o| (o.clone(), state_of(registry, o, &held.key.namespace))).collect();
+        Some(Observed { dependents: dependents_of(registry, &held.uid), node: node.clone(), entry, owners, held })
+    }
+
+    fn decide(&self, observed: &Observed) -> Decision {
+        decide(observed)
+    }
+}
+
+/// Whether the object's text has a deletion mark; cheaper than reading it.
+fn is_marked(entry: &Entry) -> bool {
+    const MARK: &[u8] = b"\"deletionTimestamp\"";
+    entry.value.windows(MARK.len()).any(|w| w == MARK)
+}
+
+/// An object whose owners changed is looked at, and one that goes; one that waits for what it owns wakes that as well.
+fn wake_for_write(registry: &Registry, kind: usize, before: Option<&Entry>, after: &Entry, nodes: &mut Vec<Node>) {
+    let is_new = before.is_none_or(|b| b.attrs.terms != after.attrs.terms);
+    let goes = is_marked(after);
+    if !goes && (!is_new || after.attrs.terms.is_empty()) {
+        return;
+    }
+    let Some(key) = keys::object_key(KINDS[kind].info(), &after.key) else { return };
+    nodes.push(Node { kind, key });
+    if goes && waits_for_dependents(&held(after)) {
+        nodes.extend(dependents_of(registry, &held(after).uid).into_iter().map(|d| d.node));
+    }
+}
+
+/// What is gone wakes what it owned, and the owners that may have waited for it.
+fn wake_for_deletion(registry: &Registry, gone: &Entry) -> Vec<Node> {
+    let gone = held(gone);
+    let owners = gone.owners.iter().filter_map(|o| Node::of_owner(o, &gone.key.namespace));
+    dependents_of(registry, &gone.uid).into_iter().map(|d| d.node).chain(owners).collect()
+}
+
+fn waits_for_dependents(held: &Held) -> bool {
+    held.is_marked && held.finalizers.iter().any(|f| f == FOREGROUND)
+}
+
+fn state_of(registry: &Registry, owner: &OwnerReference, namespace: &str) -> OwnerState {
+    let Some(node) = Node::of_owner(owner, namespace) else { return OwnerState::There };
+    match node.entry(registry).map(|entry| held(&entry)).filter(|found| found.uid == owner.uid) {
+        None => OwnerState::Gone,
+        Some(found) if waits_for_dependents(&found) => OwnerState::Waits,
+        Some(_) => OwnerState::There,
+    }
+}
+
+fn dependents_of(registry: &Registry, uid: &str) -> Vec<Dependent> {
+    let entries = registry.store().by_term(&keys::owner_term(uid));
+    let dependent = |entry: &Arc<Entry>| {
+        let held = held(entry);
+        let mut references = held.owners.iter().filter(|o| o.uid == uid);
+        Some(Dependent {
+            node: Node::of_store_key(&entry.key)?,
+            blocks: references.any(|o| o.block_owner_deletion == Some(true)),
+            waits: waits_for_dependents(&held),
+            uid: held.uid,
+        })
+    };
+    entries.iter().filter_map(dependent).collect()
+}
+
+fn decide(observed: &Observed) -> Decision {
+    let has = |finalizer: &str| observed.held.finalizers.iter().any(|f| f == finalizer);
+    let mut decision = Decision::default();
+    if observed.held.is_marked {
+        if has(ORPHAN) {
+            orphan_dependents(observed, &mut decision);
+        } else if has(FOREGROUND) && !observed.dependents.iter().any(|d| d.blocks) {
+            decision.then(without_finalizer(observed, FOREGROUND, "nothing blocks its deletion any more"));
+        }
+        return decision;
+    }
+    let in_state = |state| observed.owners.iter().filter(move |(_, s)| *s == state).map(|(o, _)| o);
+    let is_blocked_on = in_state(OwnerState::Waits).any(|o| o.block_owner_deletion == Some(true));
+    if in_state(OwnerState::There).next().is_some() {
+        // Another owner keeps it; those that are gone, or wait for it, are let go of.
+        let blocking = in_state(OwnerState::Waits).filter(|o| o.block_owner_deletion == Some(true));
+        let released = in_state(OwnerState::Gone).chain(blocking).map(|o| release(observed, &o.uid));
+        decision.steps.extend(released.map(Step::from));
+    } else if is_blocked_on || in_state(OwnerState::Waits).next().is_none() && !observed.owners.is_empty() {
+        decision.then(delete(observed, is_blocked_on));
+    }
+    decision
+}
+
+/// Everything that the object owns loses that owner; when nothing is left, the finalizer goes.
+fn orphan_dependents(observed: &Observed, decision: &mut Decision) {
+    let release = |d: &Dependent| {
+        let (kind, key, uid) = (d.node.kind(), d.node.key.clone(), d.uid.clone());
+        Action::Release { kind, key, uid, owner_uid: observed.held.uid.clone() }.because("its owner orphans it")
+    };
+    if !observed.dependents.is_empty() {
+        decision.then(Step::Parallel(observed.dependents.iter().map(release).collect()));
+    }
+    decision.then(without_finalizer(observed, ORPHAN, "everything it owned is let go of"));
+}
+
+fn release(observed: &Observed, owner_uid: &str) -> Planned {
+    let (kind, key, uid) = (observed.node.kind(), observed.node.key.clone(), observed.held.uid.clone());
+    Action::Release { kind, key, uid, owner_uid: owner_uid.to_owned() }.because("it has another owner")
+}
+
+fn without_finalizer(observed: &Observed, finalizer: &str, why: &'static str) -> Planned {
+    let kind = observed.node.kind();
+    let mut object = kind.decode_bytes(&observed.entry.value).expect("stored objects decode as their kind");
+    let finalizers = object.meta_mut().finalizers.get_or_insert_default();
+    finalizers.retain(|f| f != finalizer);
+    Action::Update { kind, part: Part::Main, object }.because(why)
+}
+
+fn delete(observed: &Observed, owner_waits: bool) -> Planned {
+    let has = |finalizer: &str| observed.held.finalizers.iter().any(|f| f == finalizer);
+    // What already waits for this object itself would be waited for in a circle.
+    let is_circle = observed.dependents.iter().any(|d| d.waits);
+    let propagation = if has(ORPHAN) {
+        Propagation::Orphan
+    } else if has(FOREGROUND) || owner_waits && !observed.dependents.is_empty() && !is_circle {
+        Propagation::Foreground
+    } else {
+        Propagation::Background
+    };
+    let options = DeleteOptions {
+        uid: Some(observed.held.uid.clone()),
+        resource_version: observed.held.resource_version.clone(),
+        propagation: Some(propagation),
+        ..DeleteOptions::default()
+    };
+    let why = if owner_waits { "its owner waits for it" } else { "its owners are gone" };
+    Action::Delete { kind: observed.node.kind(), key: observed.node.key.clone(), options }.because(why)
+}

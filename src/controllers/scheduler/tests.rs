@@ -1,0 +1,229 @@
+//! Decisions of the scheduler as a table of nodes, pods and what is said of them.
+
+use super::{Observed, Scheduler};
+use crate::{
+    api::kinds::pod::Pods,
+    controllers::runtime::{Controller as _, Report},
+};
+use expect_test::expect;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use std::{collections::BTreeMap, sync::Arc};
+
+fn node(changes: &str) -> Node {
+    let spec: serde_yaml::Value = serde_yaml::from_str(changes).unwrap();
+    let mut node: Node = serde_yaml::from_str(
+        "
+metadata: {name: skiff, labels: {kubernetes.io/hostname: skiff, disk: ssd, gen: '7'}}
+status: {allocatable: {cpu: '4', memory: 8Gi, pods: '3'}}
+",
+    )
+    .unwrap();
+    node.spec = Some(serde_yaml::from_value(spec).unwrap());
+    node
+}
+
+fn pod(name: &str, spec: &str) -> Pod {
+    let mut spec: serde_json::Value = serde_yaml::from_str(spec).unwrap();
+    if spec.get("containers").is_none() {
+        spec["containers"] = serde_json::json!([{ "name": "c" }]);
+    }
+    let labels = spec.as_object_mut().unwrap().remove("labels").unwrap_or(serde_json::json!({ "app": name }));
+    serde_json::from_value(serde_json::json!({
+        "metadata": { "name": name, "namespace": "default", "uid": name, "resourceVersion": "1", "labels": labels },
+        "spec": spec, "status": { "phase": "Pending" },
+    }))
+    .unwrap()
+}
+
+fn observed(nodes: Vec<Node>, pods: Vec<Pod>) -> Observed {
+    let labels = [("kubernetes.io/metadata.name".to_owned(), "default".to_owned())];
+    Observed {
+        pods: pods.into_iter().map(Arc::new).collect(),
+        nodes: nodes.into_iter().map(Arc::new).collect(),
+        namespaces: BTreeMap::from([("default".to_owned(), labels.into())]),
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    }
+}
+
+/// `pod: what is said of it`, a line each.
+fn said(observed: &Observed) -> String {
+    let decision = Scheduler.decide(observed);
+    let line = |planned: &crate::controllers::runtime::Planned| {
+        let name = planned.action.name();
+        match &planned.report {
+            Report::OnSuccess(event) => format!("{name}: {}", event.message),
+            _ => {
+                let pod = planned.action.object::<Pods>().unwrap();
+                let condition = &pod.status.as_ref().unwrap().conditions.as_ref().unwrap()[0];
+                format!("{name}: {} {}", condition.reason.as_ref().unwrap(), condition.message.as_ref().unwrap())
+            }
+        }
+    };
+    decision.planned().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What is said of one pod, without the parts that are the same for all.
+fn reason(node_changes: &str, others: Vec<Pod>, spec: &str) -> String {
+    let pods = others.into_iter().chain([pod("p", spec)]).collect();
+    let text = said(&observed(vec![node(node_changes)], pods));
+    let text = text.strip_prefix("p: ").unwrap_or(&text);
+    match text.strip_prefix("0/1 nodes are available: ") {
+        Some(rest) => rest.split(". no new claims").next().unwrap().to_owned(),
+        None => text.split(' ').next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[test]
+fn a_pod_is_bound_to_the_node_that_can_take_it() {
+    let o = observed(vec![node("{}")], vec![pod("a", "{}"), pod("b", "{schedulerName: default-scheduler}")]);
+    expect![[r#"
+        a: Successfully assigned default/a to skiff
+        b: Successfully assigned default/b to skiff"#]].assert_eq(&said(&o));
+    let decision = Scheduler.decide(&o);
+    let bound = decision.planned().next().unwrap().action.object::<Pods>().unwrap();
+    assert_eq!(bound.spec.as_ref().unwrap().node_name.as_deref(), Some("skiff"));
+}
+
+#[test]
+fn a_pod_that_no_node_can_take_is_told_why() {
+    let o = observed(vec![node("{}")], vec![pod("a", "{nodeSelector: {disk: tape}}")]);
+    expect!["a: 0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."].assert_eq(&said(&o));
+    expect!["a: no nodes available to schedule pods"].assert_eq(&said(&observed(vec![], vec![pod("a", "{}")])));
+    // What is told already is not told again.
+    let decision = Scheduler.decide(&o);
+    let noted = decision.planned().next().unwrap().action.object::<Pods>().unwrap().clone();
+    assert!(Scheduler.decide(&observed(vec![node("{}")], vec![noted])).is_rest());
+}
+
+#[test]
+fn every_filter_says_no_in_its_own_words() {
+    let runs = |name: &str, spec: &str| {
+        let mut p = pod(name, spec);
+        p.spec.as_mut().unwrap().node_name = Some("skiff".into());
+        p
+    };
+    let requests =
+        |cpu: &str| format!("{{containers: [{{name: c, resources: {{requests: {{cpu: {cpu}, memory: 1Gi}}}}}}]}}");
+    let tainted = "{taints: [{key: k, value: v, effect: NoSchedule}]}";
+    let host_port = "{containers: [{name: c, ports: [{containerPort: 80, hostPort: 80, protocol: TCP}]}]}";
+    let anti = "{labels: {app: db}, affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: db}}}]}}}";
+    let near = |app: &str| {
+        format!(
+            "{{labels: {{app: x}}, affinity: {{podAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: [{{topologyKey: kubernetes.io/hostname, labelSelector: {{matchLabels: {{app: {app}}}}}}}]}}}}}}"
+        )
+    };
+    let spread = |key: &str, min: u8| {
+        format!(
+            "{{labels: {{app: x}}, topologySpreadConstraints: [{{maxSkew: 1, minDomains: {min}, topologyKey: {key}, whenUnsatisfiable: DoNotSchedule, labelSelector: {{matchLabels: {{app: x}}}}}}]}}"
+        )
+    };
+    let node_affinity = |expression: &str| {
+        format!(
+            "{{affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{{matchExpressions: [{expression}]}}]}}}}}}}}"
+        )
+    };
+    let full = || (0..3).map(|i| runs(&format!("r{i}"), "{}")).collect::<Vec<_>>();
+    let ok = "Successfully";
+    let cases = [
+        ("{unschedulable: true}", vec![], "{}".to_owned(), "1 node(s) were unschedulable"),
+        ("{unschedulable: true}", vec![], "{tolerations: [{operator: Exists}]}".to_owned(), ok),
+        (tainted, vec![], "{}".to_owned(), "1 node(s) had untolerated taint(s)"),
+        (tainted, vec![], "{tolerations: [{key: k, value: v}]}".to_owned(), ok),
+        (tainted, vec![], "{tolerations: [{key: k, value: w}]}".to_owned(), "1 node(s) had untolerated taint(s)"),
+        (tainted, vec![], "{tolerations: [{key: k, operator: Exists, effect: NoSchedule}]}".to_owned(), ok),
+        ("{taints: [{key: k, effect: PreferNoSchedule}]}", vec![], "{}".to_owned(), ok),
+        ("{}", vec![], node_affinity("{key: disk, operator: In, values: [ssd]}"), ok),
+        ("{}", vec![], node_affinity("{key: gen, operator: Gt, values: ['6']}"), ok),
+        (
+            "{}",
+            vec![],
+            node_affinity("{key: gen, operator: Lt, values: ['7']}"),
+            "1 node(s) didn't match Pod's node affinity/selector",
+        ),
+        (
+            "{}",
+            vec![],
+            node_affinity("{key: none, operator: Exists}"),
+            "1 node(s) didn't match Pod's node affinity/selector",
+        ),
+        (
+            "{}",
+            vec![runs("r", host_port)],
+            host_port.to_owned(),
+            "1 node(s) didn't have free ports for the requested pod ports",
+        ),
+        ("{}", vec![], host_port.to_owned(), ok),
+        ("{}", full(), "{}".to_owned(), "1 Too many pods"),
+        ("{}", vec![runs("r", &requests("3"))], requests("1500m"), "1 Insufficient cpu"),
+        ("{}", vec![runs("r", &requests("3"))], requests("1000m"), ok),
+        ("{}", vec![runs("r", anti)], anti.to_owned(), "1 node(s) didn't match pod anti-affinity rules"),
+        (
+            "{}",
+            vec![runs("r", anti)],
+            "{labels: {app: db}}".to_owned(),
+            "1 node(s) didn't satisfy existing pods anti-affinity rules",
+        ),
+        ("{}", vec![], near("other"), "1 node(s) didn't match pod affinity rules"),
+        ("{}", vec![], near("x"), ok),
+        ("{}", vec![runs("other", "{}")], near("other"), ok),
+        ("{}", vec![], spread("kubernetes.io/hostname", 1), ok),
+        (
+            "{}",
+            vec![runs("x", "{}")],
+            spread("kubernetes.io/hostname", 2),
+            "1 node(s) didn't match pod topology spread constraints",
+        ),
+        (
+            "{}",
+            vec![],
+            spread("zone", 1),
+            "1 node(s) didn't match pod topology spread constraints (missing required label)",
+        ),
+    ];
+    for (node_changes, others, spec, expected) in cases {
+        assert_eq!(reason(node_changes, others, &spec), expected, "{node_changes} {spec}");
+    }
+}
+
+#[test]
+fn pods_of_one_pass_do_not_take_the_same_place() {
+    let wants = |name: &str, priority: i32| {
+        pod(
+            name,
+            &format!("{{priority: {priority}, containers: [{{name: c, resources: {{requests: {{cpu: '2'}}}}}}]}}"),
+        )
+    };
+    let o = observed(vec![node("{}")], vec![wants("low", 0), wants("middle", 5), wants("high", 9)]);
+    expect![[r#"
+        high: Successfully assigned default/high to skiff
+        middle: Successfully assigned default/middle to skiff
+        low: 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."#]].assert_eq(&said(&o));
+}
+
+#[test]
+fn gated_pods_and_those_of_other_schedulers_are_left_alone() {
+    let mut goes = pod("goes", "{}");
+    goes.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-01T00:00:00Z".parse().unwrap()));
+    let pods = vec![pod("gated", "{schedulingGates: [{name: wait}]}"), pod("other", "{schedulerName: mine}"), goes];
+    expect!["gated: SchedulingGated Scheduling is blocked due to non-empty scheduling gates"].assert_eq(&said(&observed(vec![node("{}")], pods)));
+}
+
+#[test]
+fn init_containers_and_overhead_count_as_kubernetes_counts_them() {
+    let p = pod(
+        "p",
+        "
+initContainers:
+- {name: side, restartPolicy: Always, resources: {requests: {cpu: 100m}}}
+- {name: big, resources: {requests: {cpu: '2'}}}
+containers:
+- {name: a, resources: {requests: {cpu: 500m, memory: 1Gi}}}
+- {name: b, resources: {requests: {cpu: 500m}}}
+overhead: {cpu: 50m}
+",
+    );
+    let text: Vec<String> =
+        super::resources::requests(&p).iter().map(|(name, amount)| format!("{name}={}", amount.to_text().0)).collect();
+    assert_eq!(text, ["cpu=2150m", "memory=1Gi"]);
+}
