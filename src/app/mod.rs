@@ -115,7 +115,7 @@ pub async fn start(config: Config, drain: Drain) -> anyhow::Result<App> {
         task::spawn("events", registry.clone().run_events(drain.clone())),
         task::spawn(
             "controllers",
-            controllers::run_all(registry.clone(), controllers_config(&config, &plan, &pki), drain.clone()),
+            controllers::run_all(registry.clone(), controllers_config(&pki), drain.clone()),
         ),
         task::spawn("node", agent.run(drain.clone())),
     ];
@@ -165,13 +165,8 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
     }
 }
 
-fn controllers_config(config: &Config, plan: &Plan, pki: &tls::Pki) -> controllers::ControllersConfig {
-    controllers::ControllersConfig {
-        node_name: config.name.clone(),
-        node_ip: plan.node_ip.to_string(),
-        root_ca: pki.ca_pem().to_owned(),
-        ..Default::default()
-    }
+fn controllers_config(pki: &tls::Pki) -> controllers::ControllersConfig {
+    controllers::ControllersConfig { root_ca: pki.ca_pem().to_owned(), ..Default::default() }
 }
 
 /// Takes the API's port.

@@ -70,7 +70,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Kubeconfig(args) => kubeconfig_command::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Version => version::run(),
-        Command::Proxy => todo!(),
+        Command::Proxy => roles::proxy::run(),
         Command::Pause => roles::pause::run(),
         Command::DemoServer(args) => roles::demo_server::run(args),
     }

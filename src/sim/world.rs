@@ -105,7 +105,7 @@ impl World {
     fn run(&self, registry: &Registry, drain: &Drain) -> Vec<tokio::task::JoinHandle<()>> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
         let agent = node::Agent::new(registry.clone(), engine, self.node_config());
-        let config = controllers::ControllersConfig { node_name: CLUSTER.to_owned(), ..Default::default() };
+        let config = controllers::ControllersConfig::default();
         vec![
             task::spawn("events", registry.clone().run_events(drain.clone())),
             task::spawn("controllers", controllers::run_all(registry.clone(), config, drain.clone())),
