@@ -9,7 +9,7 @@
 #[path = "src/api/schema/facts.rs"]
 mod facts;
 
-use facts::{FACTS, Fact};
+use facts::{EMBEDDED, FACTS, Fact};
 use k8s_openapi::{
     ListableResource, Resource,
     api::{
@@ -194,6 +194,13 @@ fn add_facts(definitions: &mut BTreeMap<String, Value>) {
             add_fact(target, fact);
         }
     }
+    for (name, embedded, fields) in EMBEDDED {
+        let definition = definitions.get_mut(*name).unwrap_or_else(|| panic!("facts.rs: no definition {name}"));
+        let properties = definition["properties"].as_object_mut().expect("what embeds has fields");
+        for (_, property) in properties.iter_mut().filter(|(field, _)| fields.contains(field)) {
+            property["go-embedded"] = json!(embedded);
+        }
+    }
 }
 
 fn add_fact(target: &mut Map<String, Value>, fact: &Fact) {
@@ -218,7 +225,7 @@ fn add_fact(target: &mut Map<String, Value>, fact: &Fact) {
 }
 
 /// One line for each definition and field. A field's line is: name, type, then what there is of `!` (required), `k=` merge key,
-/// `s=` strategy, `l=` list type, `m=` map keys, `a` (atomic map), `g=` Go type.
+/// `s=` strategy, `l=` list type, `m=` map keys, `a` (atomic map), `g=` Go type, `e=` the type that Go embeds to have the field.
 fn structure(definitions: &BTreeMap<String, Value>) -> String {
     let ids: BTreeMap<&str, usize> = definitions.keys().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let mut out = String::new();
@@ -250,6 +257,7 @@ fn marks(property: &Value) -> String {
         ("s=", "x-kubernetes-patch-strategy"),
         ("l=", "x-kubernetes-list-type"),
         ("g=", "go-type"),
+        ("e=", "go-embedded"),
     ] {
         if let Some(text) = property.get(key).and_then(Value::as_str).filter(|t| *t != "atomic") {
             write!(out, " {mark}{text}").expect("writing to a string works");
@@ -307,6 +315,7 @@ fn documents(mut definitions: BTreeMap<String, Value>) -> Vec<u8> {
         if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
             for property in properties.values_mut().filter_map(Value::as_object_mut) {
                 property.remove("go-type");
+                property.remove("go-embedded");
             }
         }
         writeln!(out, "{name}\t{schema}").expect("writing to memory works");

@@ -68,21 +68,5 @@ pub fn cannot_be_handled(version: &str, kind: &str, why: &str) -> String {
     format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")
 }
 
-/// The message of the 400 for a body that is not even an object with a kind:
-/// `the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: … ({"kind…)`.
-pub fn unrecognized(kind: &str, why: &str, body: &[u8]) -> String {
-    const SHOWN: usize = 30;
-    let (shown, more) = if body.len() > SHOWN { (&body[..SHOWN], " ...") } else { (body, "") };
-    let shown = match body.first() {
-        None => "<empty>".to_owned(),
-        Some(b'{') => String::from_utf8_lossy(shown).into_owned(),
-        Some(_) => shown.iter().map(|b| format!("{b:02x}")).collect(),
-    };
-    format!(
-        "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {why} \
-         ({shown}{more})"
-    )
-}
-
 #[cfg(test)]
 mod tests;

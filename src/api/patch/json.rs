@@ -1,7 +1,7 @@
 //! JSON patch, RFC 6902: a list of operations, all or none of which take effect.
 //!
 //! **Source**: `gopkg.in/evanphx/json-patch.v4`, as used by Kubernetes v1.37. Like there, and unlike the RFC, an index may count
-//! from the end (`-1`), and no operation takes the whole document as its target.
+//! from the end (`-1`), a field that is not there may be replaced, and no operation takes the whole document as its target.
 
 use super::PatchError;
 use serde_json::{Map, Value};
@@ -96,9 +96,13 @@ impl Patched {
     /// The object or list that has the last step of the path, and that step, unescaped.
     fn parent(&mut self, path: &str, kind: &str) -> Result<(&mut Value, String), PatchError> {
         let missing = || {
-            let what =
-                if kind == "move" || kind == "copy" { "doc is missing from path" } else { "doc is missing path" };
-            misfit(path, format!("{kind} operation does not apply: {what}: {path:?}: missing value"))
+            let what = match kind {
+                "move" | "copy" => format!("doc is missing from path: {path}"),
+                "test" => format!("is missing path: {path}"),
+                "replace" => format!("doc is missing path: {path}"),
+                _ => format!("doc is missing path: {path:?}"),
+            };
+            misfit(path, format!("{kind} operation does not apply: {what}: missing value"))
         };
         let steps = path.strip_prefix('/').ok_or_else(missing)?;
         let (parents, last) = match steps.rsplit_once('/') {
@@ -152,15 +156,21 @@ impl Patched {
         }
     }
 
+    /// A field need not be there to be replaced, but an item must.
     fn replace(&mut self, path: &str, value: Value) -> Result<(), PatchError> {
         let (parent, key) = self.parent(path, "replace")?;
-        let target = match parent {
-            Value::Array(items) => index(&key, items.len()).and_then(|at| items.get_mut(at)),
-            parent => fields_of(parent).get_mut(&key),
-        };
-        let missing =
-            || misfit(path, format!("replace operation does not apply: doc is missing key: {path}: missing value"));
-        *target.ok_or_else(missing)? = value;
+        match parent {
+            Value::Array(items) => match index(&key, items.len()) {
+                Some(at) if at < items.len() => items[at] = value,
+                _ => {
+                    let why = format!("replace operation does not apply: doc is missing key: {path}: missing value");
+                    return Err(misfit(path, why));
+                }
+            },
+            parent => {
+                fields_of(parent).insert(key, value);
+            }
+        }
         Ok(())
     }
 
@@ -251,6 +261,7 @@ mod tests {
             (json!([{"op": "remove", "path": "/a/b/-1"}]), ("/a/b", json!([1, 2]))),
             (json!([{"op": "replace", "path": "/a/b/1", "value": 9}]), ("/a/b", json!([1, 9, 3]))),
             (json!([{"op": "replace", "path": "/c~1d/~0", "value": 2}]), ("/c~1d/~0", json!(2))),
+            (json!([{"op": "replace", "path": "/new", "value": 2}]), ("/new", json!(2))),
             (json!([{"op": "move", "from": "/a/b/0", "path": "/a/b/2"}]), ("/a/b", json!([2, 3, 1]))),
             (json!([{"op": "move", "from": "/a", "path": "/z"}]), ("/z", json!({"b": [1, 2, 3]}))),
             (json!([{"op": "copy", "from": "/a/b/0", "path": "/f"}]), ("/f", json!(1))),
@@ -282,8 +293,16 @@ mod tests {
                 "error in remove for path: '/spec/x': Unable to remove nonexistent key: x: missing value",
             ),
             (
-                json!([{"op": "replace", "path": "/spec/x", "value": 1}]),
-                "replace operation does not apply: doc is missing key: /spec/x: missing value",
+                json!([{"op": "replace", "path": "/spec/list/7", "value": 1}]),
+                "replace operation does not apply: doc is missing key: /spec/list/7: missing value",
+            ),
+            (
+                json!([{"op": "replace", "path": "/x/y", "value": 1}]),
+                "replace operation does not apply: doc is missing path: /x/y: missing value",
+            ),
+            (
+                json!([{"op": "add", "path": "spec/x", "value": 1}]),
+                "add operation does not apply: doc is missing path: \"spec/x\": missing value",
             ),
             (
                 json!([{"op": "remove", "path": "/spec/list/1"}]),
@@ -296,7 +315,7 @@ mod tests {
             ),
             (
                 json!([{"op": "copy", "from": "/x/y", "path": "/z"}]),
-                "copy operation does not apply: doc is missing from path: \"/x/y\": missing value",
+                "copy operation does not apply: doc is missing from path: /x/y: missing value",
             ),
             (json!([{"op": "jump", "path": "/spec"}]), "Unexpected kind: jump"),
             (json!([{"op": "add"}]), "add operation failed to decode path: missing value"),

@@ -107,7 +107,7 @@ fn merge_fields(mut object: Fields, mut patch: Fields, schema: Schema) -> Result
                 Some(current) => merge_value(current, value, schema.field(&name))?,
                 None => cleaned(value),
             };
-            object.insert(name, merged);
+            object.extend(merged.map(|merged| (name, merged)));
         }
     }
     Ok(object)
@@ -118,11 +118,13 @@ fn unknown_directive(directive: &Value, mut rest: Fields) -> PatchError {
     malformed(format!("unknown patch type: {} in map: {}", go_display(directive), go_display(&Value::Object(rest))))
 }
 
-fn merge_value(current: Value, patch: Value, field: Field) -> Result<Value> {
+fn merge_value(current: Value, patch: Value, field: Field) -> Result<Option<Value>> {
     match (current, patch) {
-        (Value::Object(current), Value::Object(patch)) => merge_fields(current, patch, field.schema).map(Value::Object),
+        (Value::Object(current), Value::Object(patch)) => {
+            merge_fields(current, patch, field.schema).map(|fields| Some(Value::Object(fields)))
+        }
         (Value::Array(current), Value::Array(patch)) if field.merges => {
-            merge_list(current, patch, field).map(Value::Array)
+            merge_list(current, patch, field).map(|items| Some(Value::Array(items)))
         }
         (_, patch) => Ok(cleaned(patch)),
     }
@@ -168,17 +170,15 @@ fn merge_ordered_lists(object: &mut Fields, patch: &mut Fields, schema: Schema) 
             None => None,
             Some(Value::Array(items)) => Some(items),
             Some(other) => {
-                let changed = changes.map_or(other, Value::Array);
-                object.insert(name, cleaned(changed));
+                object.extend(cleaned(changes.map_or(other, Value::Array)).map(|value| (name, value)));
                 continue;
             }
         };
         let merged = match (before.clone(), changes) {
             (None, None) => continue,
             (Some(items), None) => items,
-            (None, Some(changes)) => cleaned_items(changes),
             (Some(items), Some(changes)) if field.merges => merge_list(items, changes, field)?,
-            (Some(_), Some(changes)) => cleaned_items(changes),
+            (_, Some(changes)) => cleaned_items(changes),
         };
         let ordered = in_order(merged, &order, &before.unwrap_or_default(), field.merge_key);
         object.insert(name, Value::Array(ordered));
@@ -193,7 +193,7 @@ fn check_order(changes: &[Value], order: &[Value], field: Field) -> Result<()> {
         if !rest.any(|o| are_same(o, item, field.merge_key)) {
             let (changes, order) = (Value::Array(changes.to_vec()), Value::Array(order.to_vec()));
             return Err(malformed(format!(
-                "The order in patch list:\n{}\n doesn't match {ORDER_PREFIX} list:\n{}\n",
+                "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
                 go_display(&changes),
                 go_display(&order)
             )));
@@ -307,13 +307,18 @@ fn in_order(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&
     }
 }
 
-/// A new value as the object keeps it: without nulls and directives.
-fn cleaned(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => Value::Object(cleaned_fields(fields)),
+/// A new value as the object keeps it: without nulls and directives. `None` when a directive says that there is none.
+fn cleaned(value: Value) -> Option<Value> {
+    Some(match value {
+        Value::Object(fields) => {
+            if fields.get(DIRECTIVE).is_some_and(|d| d != "replace") {
+                return None;
+            }
+            Value::Object(cleaned_fields(fields))
+        }
         Value::Array(items) => Value::Array(cleaned_items(items)),
         other => other,
-    }
+    })
 }
 
 fn cleaned_fields(fields: Fields) -> Fields {
@@ -321,12 +326,12 @@ fn cleaned_fields(fields: Fields) -> Fields {
         name == DIRECTIVE || name == RETAIN_KEYS || name.starts_with(ORDER_PREFIX) || name.starts_with(DELETE_PREFIX)
     };
     let kept = fields.into_iter().filter(|(name, value)| !value.is_null() && !is_directive(name));
-    kept.map(|(name, value)| (name, cleaned(value))).collect()
+    kept.filter_map(|(name, value)| Some((name, cleaned(value)?))).collect()
 }
 
 /// Items that only carry a directive are no items.
 fn cleaned_items(items: Vec<Value>) -> Vec<Value> {
-    items.into_iter().filter(|item| item.get(DIRECTIVE).is_none()).map(cleaned).collect()
+    items.into_iter().filter(|item| item.get(DIRECTIVE).is_none()).filter_map(cleaned).collect()
 }
 
 #[cfg(test)]

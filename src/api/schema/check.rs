@@ -23,7 +23,7 @@ pub(super) fn check(definition: &'static Definition, value: &Value) -> Findings 
 struct Walk<'a> {
     /// The path as strict errors print it: `spec.containers[0].foo`.
     path: String,
-    /// The names of the fields that lead here: type errors leave indexes and map keys out.
+    /// The names of the fields that lead here: type errors leave indexes and map keys out, and name what Go embeds.
     fields: Vec<&'a str>,
     /// The definition that has the last of these fields.
     owner: Option<&'static Definition>,
@@ -71,9 +71,11 @@ impl<'a> Walk<'a> {
 
     fn field(&mut self, owner: &'static Definition, property: &'static Property, value: &'a Value) {
         let outer = (self.owner.replace(owner), std::mem::replace(&mut self.text, property.go_type));
+        let depth = self.fields.len();
+        self.fields.extend(property.embedded);
         self.fields.push(property.name);
         self.at_key(property.name, |walk| walk.value(&property.kind, value));
-        self.fields.pop();
+        self.fields.truncate(depth);
         (self.owner, self.text) = outer;
     }
 
@@ -81,10 +83,9 @@ impl<'a> Walk<'a> {
         match (kind, value) {
             (_, Value::Null)
             | (Type::Any, _)
-            | (Type::String, Value::String(_))
+            | (Type::String | Type::IntOrString, Value::String(_))
             | (Type::Bool, Value::Bool(_))
-            | (Type::Number, Value::Number(_))
-            | (Type::IntOrString, Value::String(_)) => {}
+            | (Type::Number, Value::Number(_)) => {}
             (Type::Ref(id), _) => self.object(id.get(), value),
             (Type::List(inner), Value::Array(items)) => {
                 for (i, item) in items.iter().enumerate() {
@@ -100,8 +101,8 @@ impl<'a> Walk<'a> {
                 self.fits(n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()), value, kind);
             }
             (Type::Int64, Value::Number(n)) => self.fits(n.as_i64().is_some(), value, kind),
-            (Type::Time, Value::String(text)) => self.malformed(go::time_error(text, false)),
-            (Type::MicroTime, Value::String(text)) => self.malformed(go::time_error(text, true)),
+            (Type::Time, Value::String(text)) => self.malformed(go::time(text, false).err()),
+            (Type::MicroTime, Value::String(text)) => self.malformed(go::time(text, true).err()),
             (Type::Bytes, Value::String(text)) => self.malformed(go::base64(text).err()),
             (Type::Quantity, Value::String(text)) => self.malformed(go::quantity(text.trim()).err()),
             // What is no text reaches the quantity's parser as it is written.

@@ -19,7 +19,7 @@ pub(crate) struct Fact {
     pub map_keys: &'static [&'static str],
     /// `map-type`: whether the whole object or map has one owner.
     pub is_atomic: bool,
-    /// The name of Go's type, for texts; empty when it is a plain string.
+    /// The name of Go's type of a text; empty when it is a plain string. Only error messages show it.
     pub go_type: &'static str,
     /// The values that a text may have.
     pub values: &'static [&'static str],
@@ -78,6 +78,11 @@ const fn atomic() -> Fact {
     Fact { is_atomic: true, ..PLAIN }
 }
 
+/// A text whose type has a name of its own in Go. It is one of the package `v1`, unless the name says another.
+const fn named(go_type: &'static str) -> Fact {
+    Fact { go_type, ..PLAIN }
+}
+
 /// A text that is one of these values.
 const fn one_of(go_type: &'static str, values: &'static [&'static str]) -> Fact {
     Fact { go_type, values, ..PLAIN }
@@ -98,6 +103,7 @@ const CONTAINER: &[(&str, Fact)] = &[
     ("env", merge("name", &["name"])),
     ("imagePullPolicy", one_of("PullPolicy", &["Always", "IfNotPresent", "Never"])),
     ("ports", merge("containerPort", &["containerPort", "protocol"])),
+    ("restartPolicy", named("ContainerRestartPolicy")),
     ("terminationMessagePolicy", one_of("TerminationMessagePolicy", &["FallbackToLogsOnError", "File"])),
     ("volumeDevices", merge("devicePath", &["devicePath"])),
     ("volumeMounts", merge("mountPath", &["mountPath"])),
@@ -105,10 +111,18 @@ const CONTAINER: &[(&str, Fact)] = &[
 
 /// Definition → field → fact. The field `""` is the definition itself.
 pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
+    (
+        "io.k8s.api.apps.v1.DaemonSetCondition",
+        &[("status", named("ConditionStatus")), ("type", named("DaemonSetConditionType"))],
+    ),
     ("io.k8s.api.apps.v1.DaemonSetStatus", &[CONDITIONS]),
     (
         "io.k8s.api.apps.v1.DaemonSetUpdateStrategy",
         &[("type", one_of("DaemonSetUpdateStrategyType", &["OnDelete", "RollingUpdate"]))],
+    ),
+    (
+        "io.k8s.api.apps.v1.DeploymentCondition",
+        &[("status", named("ConditionStatus")), ("type", named("DeploymentConditionType"))],
     ),
     ("io.k8s.api.apps.v1.DeploymentSpec", &[("strategy", retain_keys())]),
     ("io.k8s.api.apps.v1.DeploymentStatus", &[CONDITIONS]),
@@ -116,7 +130,15 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
         "io.k8s.api.apps.v1.DeploymentStrategy",
         &[("type", one_of("DeploymentStrategyType", &["Recreate", "RollingUpdate"]))],
     ),
+    (
+        "io.k8s.api.apps.v1.ReplicaSetCondition",
+        &[("status", named("ConditionStatus")), ("type", named("ReplicaSetConditionType"))],
+    ),
     ("io.k8s.api.apps.v1.ReplicaSetStatus", &[CONDITIONS]),
+    (
+        "io.k8s.api.apps.v1.StatefulSetCondition",
+        &[("status", named("ConditionStatus")), ("type", named("StatefulSetConditionType"))],
+    ),
     (
         "io.k8s.api.apps.v1.StatefulSetSpec",
         &[("podManagementPolicy", one_of("PodManagementPolicyType", &["OrderedReady", "Parallel"]))],
@@ -130,14 +152,20 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
         "io.k8s.api.core.v1.AppArmorProfile",
         &[("type", one_of("AppArmorProfileType", &["Localhost", "RuntimeDefault", "Unconfined"]))],
     ),
+    ("io.k8s.api.core.v1.Capabilities", &[("add", named("Capability")), ("drop", named("Capability"))]),
     ("io.k8s.api.core.v1.ConfigMapKeySelector", WHOLE),
     ("io.k8s.api.core.v1.Container", CONTAINER),
     ("io.k8s.api.core.v1.ContainerPort", &[PROTOCOL]),
+    (
+        "io.k8s.api.core.v1.ContainerResizePolicy",
+        &[("resourceName", named("ResourceName")), ("restartPolicy", named("ResourceResizeRestartPolicy"))],
+    ),
     ("io.k8s.api.core.v1.ContainerRestartRuleOnExitCodes", &[("values", set())]),
     (
         "io.k8s.api.core.v1.ContainerStatus",
         &[("allocatedResourcesStatus", merge("name", &["name"])), ("volumeMounts", merge("mountPath", &["mountPath"]))],
     ),
+    ("io.k8s.api.core.v1.EmptyDirVolumeSource", &[("medium", named("StorageMedium"))]),
     ("io.k8s.api.core.v1.EndpointAddress", WHOLE),
     ("io.k8s.api.core.v1.EndpointPort", &[("", atomic()), ("protocol", one_of("Protocol", &["SCTP", "TCP", "UDP"]))]),
     ("io.k8s.api.core.v1.EphemeralContainer", CONTAINER),
@@ -155,6 +183,11 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
     ),
     ("io.k8s.api.core.v1.LocalObjectReference", WHOLE),
     (
+        "io.k8s.api.core.v1.NamespaceCondition",
+        &[("status", named("ConditionStatus")), ("type", named("NamespaceConditionType"))],
+    ),
+    ("io.k8s.api.core.v1.NamespaceSpec", &[("finalizers", named("FinalizerName"))]),
+    (
         "io.k8s.api.core.v1.NamespaceStatus",
         &[CONDITIONS, ("phase", one_of("NamespacePhase", &["Active", "Terminating"]))],
     ),
@@ -162,6 +195,7 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
         "io.k8s.api.core.v1.NodeAllocatableResourceClaimStatus",
         &[("containers", set()), ("mapping", merge("name", &["name"])), ("overhead", merge("name", &["name"]))],
     ),
+    ("io.k8s.api.core.v1.NodeCondition", &[("status", named("ConditionStatus")), ("type", named("NodeConditionType"))]),
     ("io.k8s.api.core.v1.NodePodPreemptionPolicy", &[("disableResizePreemption", set())]),
     ("io.k8s.api.core.v1.NodeSelector", WHOLE),
     (
@@ -172,10 +206,36 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
     ("io.k8s.api.core.v1.NodeSpec", &[("podCIDRs", merge_set())]),
     ("io.k8s.api.core.v1.NodeStatus", &[CONDITIONS, ("addresses", merge("type", &["type"]))]),
     ("io.k8s.api.core.v1.ObjectFieldSelector", WHOLE),
-    ("io.k8s.api.core.v1.ObjectReference", WHOLE),
+    ("io.k8s.api.core.v1.ObjectReference", &[("", atomic()), ("uid", named("types.UID"))]),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeClaimCondition",
+        &[("status", named("ConditionStatus")), ("type", named("PersistentVolumeClaimConditionType"))],
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeClaimSpec",
+        &[("accessModes", named("PersistentVolumeAccessMode")), ("volumeMode", named("PersistentVolumeMode"))],
+    ),
     (
         "io.k8s.api.core.v1.PersistentVolumeClaimStatus",
         &[CONDITIONS, ("phase", one_of("PersistentVolumeClaimPhase", &["Bound", "Lost", "Pending"]))],
+    ),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeSpec",
+        &[
+            ("accessModes", named("PersistentVolumeAccessMode")),
+            ("persistentVolumeReclaimPolicy", named("PersistentVolumeReclaimPolicy")),
+            ("volumeMode", named("PersistentVolumeMode")),
+        ],
+    ),
+    ("io.k8s.api.core.v1.PodCondition", &[("status", named("ConditionStatus")), ("type", named("PodConditionType"))]),
+    ("io.k8s.api.core.v1.PodOS", &[("name", named("OSName"))]),
+    ("io.k8s.api.core.v1.PodReadinessGate", &[("conditionType", named("PodConditionType"))]),
+    (
+        "io.k8s.api.core.v1.PodSecurityContext",
+        &[
+            ("fsGroupChangePolicy", named("PodFSGroupChangePolicy")),
+            ("supplementalGroupsPolicy", named("SupplementalGroupsPolicy")),
+        ],
     ),
     (
         "io.k8s.api.core.v1.PodSpec",
@@ -210,6 +270,10 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
         ],
     ),
     ("io.k8s.api.core.v1.PodVolumeHealth", &[("healthConditions", merge("status", &["status"]))]),
+    (
+        "io.k8s.api.core.v1.ReplicationControllerCondition",
+        &[("status", named("ConditionStatus")), ("type", named("ReplicationControllerConditionType"))],
+    ),
     ("io.k8s.api.core.v1.ReplicationControllerSpec", &[("selector", atomic())]),
     ("io.k8s.api.core.v1.ReplicationControllerStatus", &[CONDITIONS]),
     ("io.k8s.api.core.v1.ResourceFieldSelector", WHOLE),
@@ -221,6 +285,7 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
         "io.k8s.api.core.v1.SeccompProfile",
         &[("type", one_of("SeccompProfileType", &["Localhost", "RuntimeDefault", "Unconfined"]))],
     ),
+    ("io.k8s.api.core.v1.Secret", &[("type", named("SecretType"))]),
     ("io.k8s.api.core.v1.SecretKeySelector", WHOLE),
     ("io.k8s.api.core.v1.SecretReference", WHOLE),
     ("io.k8s.api.core.v1.SecurityContext", &[("procMount", one_of("ProcMountType", &["Default", "Unmasked"]))]),
@@ -229,6 +294,7 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
     (
         "io.k8s.api.core.v1.ServiceSpec",
         &[
+            ("ipFamilies", named("IPFamily")),
             ("externalTrafficPolicy", one_of("ServiceExternalTrafficPolicy", &["Cluster", "Local"])),
             ("internalTrafficPolicy", one_of("ServiceInternalTrafficPolicy", &["Cluster", "Local"])),
             ("ipFamilyPolicy", one_of("IPFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"])),
@@ -264,10 +330,62 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
     ("io.k8s.api.discovery.v1.Endpoint", &[("addresses", set())]),
     ("io.k8s.api.discovery.v1.EndpointPort", WHOLE),
     ("io.k8s.api.discovery.v1.EndpointSlice", &[("addressType", one_of("AddressType", &["FQDN", "IPv4", "IPv6"]))]),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", &[("propagationPolicy", named("DeletionPropagation"))]),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector", WHOLE),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement", &[("operator", named("LabelSelectorOperator"))]),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry", &[("operation", named("ManagedFieldsOperationType"))]),
     (
         "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
-        &[("finalizers", merge_set()), ("ownerReferences", merge("uid", &["uid"]))],
+        &[("uid", named("types.UID")), ("finalizers", merge_set()), ("ownerReferences", merge("uid", &["uid"]))],
     ),
-    ("io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference", WHOLE),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference", &[("", atomic()), ("uid", named("types.UID"))]),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.Preconditions", &[("uid", named("types.UID"))]),
 ];
+
+/// What Go embeds in a type: definition, embedded type, its fields. Only error messages show it.
+pub(crate) const EMBEDDED: &[(&str, &str, Fields)] = &[
+    ("io.k8s.api.core.v1.ConfigMapEnvSource", "LocalObjectReference", Fields::Only(&["name"])),
+    ("io.k8s.api.core.v1.ConfigMapKeySelector", "LocalObjectReference", Fields::Only(&["name"])),
+    ("io.k8s.api.core.v1.ConfigMapProjection", "LocalObjectReference", Fields::Only(&["name"])),
+    ("io.k8s.api.core.v1.ConfigMapVolumeSource", "LocalObjectReference", Fields::Only(&["name"])),
+    ("io.k8s.api.core.v1.EphemeralContainer", "EphemeralContainerCommon", Fields::AllBut(&["targetContainerName"])),
+    (
+        "io.k8s.api.core.v1.PersistentVolumeSpec",
+        "PersistentVolumeSource",
+        Fields::AllBut(&[
+            "accessModes",
+            "capacity",
+            "claimRef",
+            "mountOptions",
+            "nodeAffinity",
+            "persistentVolumeReclaimPolicy",
+            "storageClassName",
+            "volumeAttributesClassName",
+            "volumeMode",
+        ]),
+    ),
+    ("io.k8s.api.core.v1.Probe", "ProbeHandler", Fields::Only(&["exec", "grpc", "httpGet", "tcpSocket"])),
+    ("io.k8s.api.core.v1.SecretEnvSource", "LocalObjectReference", Fields::Only(&["name"])),
+    ("io.k8s.api.core.v1.SecretKeySelector", "LocalObjectReference", Fields::Only(&["name"])),
+    ("io.k8s.api.core.v1.SecretProjection", "LocalObjectReference", Fields::Only(&["name"])),
+    ("io.k8s.api.core.v1.Volume", "VolumeSource", Fields::AllBut(&["name"])),
+];
+
+/// Some fields of a definition.
+#[derive(Clone, Copy)]
+pub(crate) enum Fields {
+    /// These.
+    Only(&'static [&'static str]),
+    /// All but these.
+    AllBut(&'static [&'static str]),
+}
+
+impl Fields {
+    /// Whether the field is one of them.
+    pub(crate) fn contains(self, field: &str) -> bool {
+        match self {
+            Self::Only(names) => names.contains(&field),
+            Self::AllBut(names) => !names.contains(&field),
+        }
+    }
+}

@@ -25,7 +25,11 @@ pub(crate) fn kind_of(value: &Value) -> &'static str {
 /// Go's name of a type, e.g. `[]v1.Container`. `text` is the name of the text's type, if it has one.
 pub(super) fn type_name(kind: &Type, text: Option<&str>) -> String {
     match kind {
-        Type::String => text.map_or_else(|| "string".to_owned(), |t| format!("v1.{t}")),
+        Type::String => match text {
+            None => "string".to_owned(),
+            Some(name) if name.contains('.') => name.to_owned(),
+            Some(name) => format!("v1.{name}"),
+        },
         Type::Time | Type::MicroTime | Type::Quantity => "string".to_owned(),
         Type::Bool => "bool".to_owned(),
         Type::Int32 | Type::IntOrString => "int32".to_owned(),
@@ -35,6 +39,7 @@ pub(super) fn type_name(kind: &Type, text: Option<&str>) -> String {
         Type::Any => "interface {}".to_owned(),
         Type::Ref(id) => struct_name(id.get()),
         Type::List(inner) => format!("[]{}", type_name(inner, text)),
+        Type::Map(inner) if **inner == Type::Quantity => "v1.ResourceList".to_owned(),
         Type::Map(inner) => format!("map[string]{}", type_name(inner, text)),
     }
 }
@@ -67,11 +72,9 @@ pub(super) fn quantity(text: &str) -> Result<String, String> {
         let (number, suffix) = cut_while(unsigned, |c| c.is_ascii_digit() || c == '.');
         let (_, exponent) = cut_while(suffix, |c| "eEinumkKMGTP".contains(c));
         let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-        match number {
-            _ if !exponent.bytes().all(|b| b.is_ascii_digit()) || number.is_empty() => err.to_string(),
-            _ if number.matches('.').count() > 1 => "unable to parse numeric part of quantity".to_owned(),
-            _ => "unable to parse quantity's suffix".to_owned(),
-        }
+        let is_well_formed =
+            !number.is_empty() && number.matches('.').count() < 2 && exponent.bytes().all(|b| b.is_ascii_digit());
+        if is_well_formed { "unable to parse quantity's suffix".to_owned() } else { err.to_string() }
     })
 }
 
@@ -144,11 +147,11 @@ fn push_quantum(out: &mut Vec<u8>, quantum: [u8; 4], n: usize) {
     out.extend_from_slice(&bits.to_be_bytes()[1..n]);
 }
 
-/// What is wrong with the text of a time; `None`: nothing.
-pub(super) fn time_error(text: &str, with_micros: bool) -> Option<String> {
+/// The text of a time in the form that every reader takes, or what is wrong with it.
+pub(super) fn time(text: &str, with_micros: bool) -> Result<String, String> {
     let layout = if with_micros { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
     let quoted = |s: &str| serde_json::to_string(s).expect("text is JSON");
-    time_fault(text, with_micros).map(|fault| match fault {
+    read_time(text, with_micros).map_err(|fault| match fault {
         TimeFault::CannotParse { rest, element } => {
             format!("parsing time {} as {layout:?}: cannot parse {} as {element:?}", quoted(text), quoted(rest))
         }
@@ -163,43 +166,50 @@ enum TimeFault<'a> {
     Extra(&'a str),
 }
 
-fn time_fault(text: &str, with_micros: bool) -> Option<TimeFault<'_>> {
-    let mut rest = text;
-    let mut numbers = [0u32; 6];
-    let elements = [("2006", 4), ("-01", 2), ("-02", 2), ("T15", 2), (":04", 2), (":05", 2)];
-    let names = ["year", "month", "day", "hour", "minute", "second"];
-    for (i, (element, digits)) in elements.into_iter().enumerate() {
-        let (separator, element) = if i == 0 { ("", element) } else { element.split_at(1) };
-        let Some(after) = rest.strip_prefix(separator) else {
-            return Some(TimeFault::CannotParse { rest, element: &elements[i].0[..1] });
-        };
-        let number = after.get(..digits).filter(|d| d.bytes().all(|b| b.is_ascii_digit())).and_then(|d| d.parse().ok());
-        let Some(number) = number else { return Some(TimeFault::CannotParse { rest: after, element }) };
-        numbers[i] = number;
-        rest = &after[digits..];
-        let is_in_range = match i {
-            1 => (1..=12).contains(&number),
-            3 => number < 24,
-            4 | 5 => number < 60,
-            _ => true,
-        };
-        if !is_in_range {
-            return Some(TimeFault::OutOfRange(names[i]));
+/// What comes in a time, one after the other: separator, Go's name, digits, meaning, first and last value.
+const TIME_ELEMENTS: [(&str, &str, usize, &str, std::ops::RangeInclusive<u32>); 6] = [
+    ("", "2006", 4, "year", 0..=9999),
+    ("-", "01", 2, "month", 1..=12),
+    ("-", "02", 2, "day", 0..=99),
+    ("T", "15", 2, "hour", 0..=23),
+    (":", "04", 2, "minute", 0..=59),
+    (":", "05", 2, "second", 0..=59),
+];
+
+fn read_time(text: &str, with_micros: bool) -> Result<String, TimeFault<'_>> {
+    let (mut rest, mut numbers) = (text, [0u32; 6]);
+    for (number, (separator, element, digits, name, range)) in numbers.iter_mut().zip(TIME_ELEMENTS) {
+        let after = rest.strip_prefix(separator).ok_or(TimeFault::CannotParse { rest, element: separator })?;
+        let len = after.bytes().take(digits).take_while(u8::is_ascii_digit).count();
+        // Go takes an hour of one digit.
+        if len < digits && (element != "15" || len == 0) {
+            return Err(TimeFault::CannotParse { rest: after, element });
         }
+        *number = after[..len].parse().expect("a few digits are a number");
+        if !range.contains(number) {
+            return Err(TimeFault::OutOfRange(name));
+        }
+        rest = &after[len..];
     }
     let fraction = rest.strip_prefix(['.', ',']).map(|f| cut_while(f, |c| c.is_ascii_digit()));
-    match fraction {
-        Some((digits, after)) if (digits.len() == 6) || (!digits.is_empty() && !with_micros) => rest = after,
-        _ if with_micros => return Some(TimeFault::CannotParse { rest, element: ".000000" }),
-        _ => {}
+    let fraction = match fraction {
+        Some((digits, after)) if (digits.len() == 6) || (!digits.is_empty() && !with_micros) => {
+            rest = after;
+            format!(".{digits}")
+        }
+        _ if with_micros => return Err(TimeFault::CannotParse { rest, element: ".000000" }),
+        _ => String::new(),
+    };
+    let zone = match zone_end(rest) {
+        None => return Err(TimeFault::CannotParse { rest, element: "Z07:00" }),
+        Some("") => rest,
+        Some(extra) => return Err(TimeFault::Extra(extra)),
+    };
+    let [year, month, day, hour, minute, second] = numbers;
+    if day < 1 || day > days_of(year, month) {
+        return Err(TimeFault::OutOfRange("day"));
     }
-    match zone_end(rest) {
-        None => return Some(TimeFault::CannotParse { rest, element: "Z07:00" }),
-        Some("") => {}
-        Some(extra) => return Some(TimeFault::Extra(extra)),
-    }
-    let [year, month, day, ..] = numbers;
-    (day < 1 || day > days_of(year, month)).then_some(TimeFault::OutOfRange("day"))
+    Ok(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}{zone}"))
 }
 
 /// What follows the zone that the text starts with.
@@ -270,8 +280,7 @@ impl Scanner<'_> {
             b'\n' => quoted.push_str("'\\n'"),
             b'\r' => quoted.push_str("'\\r'"),
             b'\t' => quoted.push_str("'\\t'"),
-            b' '..=b'~' => write!(quoted, "'{}'", char::from(b)).expect("writing to a string works"),
-            0x80.. => write!(quoted, "'{}'", char::from(b)).expect("writing to a string works"),
+            b' '..=b'~' | 0x80.. => write!(quoted, "'{}'", char::from(b)).expect("writing to a string works"),
             _ => write!(quoted, "'\\x{b:02x}'").expect("writing to a string works"),
         }
         (format!("invalid character {quoted} {context}"), self.at)
@@ -443,12 +452,11 @@ mod tests {
             ("2023-02-29T03:04:05Z", Some("parsing time \"2023-02-29T03:04:05Z\": day out of range")),
             ("2024-01-02T03:04:05Zx", Some("parsing time \"2024-01-02T03:04:05Zx\": extra text: \"x\"")),
         ] {
-            assert_eq!(time_error(text, false).as_deref(), error, "{text}");
+            assert_eq!(time(text, false).err().as_deref(), error, "{text}");
         }
-        assert_eq!(time_error("2024-01-02T03:04:05.123456Z", true), None);
-        assert!(
-            time_error("2024-01-02T03:04:05Z", true).is_some_and(|e| e.ends_with("cannot parse \"Z\" as \".000000\""))
-        );
+        assert_eq!(time("2024-01-02T3:04:05,5+02:00", false).as_deref(), Ok("2024-01-02T03:04:05.5+02:00"));
+        assert_eq!(time("2024-01-02T03:04:05.123456Z", true).as_deref(), Ok("2024-01-02T03:04:05.123456Z"));
+        assert!(time("2024-01-02T03:04:05Z", true).is_err_and(|e| e.ends_with("cannot parse \"Z\" as \".000000\"")));
     }
 
     #[test]
@@ -466,7 +474,6 @@ mod tests {
             ("0.5", Ok("500m")),
             ("2048Mi", Ok("2Gi")),
             ("1K", Err("unable to parse quantity's suffix")),
-            ("1.1.1", Err("unable to parse numeric part of quantity")),
             (
                 "lots",
                 Err("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),

@@ -40,6 +40,11 @@ fn normalize(kind: &'static Type, value: &mut Value) {
                 *value = Value::String(canonical);
             }
         }
+        (Type::Time | Type::MicroTime, Value::String(text)) => {
+            if let Ok(canonical) = go::time(text, *kind == Type::MicroTime) {
+                *text = canonical;
+            }
+        }
         (Type::Bytes, Value::String(text)) => {
             if let Ok(bytes) = go::base64(text) {
                 *text = STANDARD.encode(bytes);
@@ -55,14 +60,13 @@ fn item_of(kind: &'static Type, value: &mut Value) {
         return normalize(kind, value);
     }
     *value = match kind {
-        Type::Any => return,
+        // Times are never items.
+        Type::Any | Type::Time | Type::MicroTime => return,
         Type::String | Type::Bytes => json!(""),
         Type::Quantity => json!("0"),
         Type::Bool => json!(false),
         Type::Int32 | Type::Int64 | Type::Number | Type::IntOrString => json!(0),
         Type::Ref(_) | Type::Map(_) => Value::Object(Map::new()),
         Type::List(_) => json!([]),
-        // Times are never items.
-        Type::Time | Type::MicroTime => return,
     };
 }

@@ -1,21 +1,481 @@
 //! OpenAPI v3 documents: one per group and version of the kinds table, put together when a client asks.
+//!
+//! Called by the server. Definitions come deflated from `build.rs`; paths follow from the kinds table, one set per kind, its
+//! verbs and sub-resources. kubectl takes from them what to validate, explain, and how to make strategic merge patches.
+//!
+//! **Invariants**: nothing is unpacked before a client asks, and nothing but the hashes is kept after.
+//! `/openapi/v2` is not served: clients fall back to it only where v3 is missing.
+//!
+//! **Source** of the form: `k8s.io/apiserver/pkg/endpoints/installer.go`, `k8s.io/kube-openapi/pkg/builder3`, v1.37.
 
+use super::structure::Definition;
+use crate::api::{
+    kind::{KindInfo, Subresource},
+    kinds::KINDS,
+};
 use bytes::Bytes;
-use serde_json::Value;
+use flate2::read::DeflateDecoder;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha512};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    io::Read as _,
+    sync::LazyLock,
+};
+
+static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/definitions.z"));
+static HASHES: LazyLock<BTreeMap<GroupVersion, String>> = LazyLock::new(hashes);
+
+const REF_PREFIX: &str = "#/components/schemas/";
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+/// The version of Kubernetes that the API is.
+const KUBERNETES_VERSION: &str = "v1.37.0";
+/// The media types of patches that the server takes.
+const PATCH_TYPES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+
+type GroupVersion = (&'static str, &'static str);
 
 /// The body of `/openapi/v3`: the path of each document with its hash.
 pub fn index() -> Value {
-    todo!()
+    let paths: Map<String, Value> = HASHES
+        .iter()
+        .map(|((group, version), hash)| {
+            let path = base_path(group, version);
+            let url = format!("/openapi/v3{path}?hash={hash}");
+            (path.trim_start_matches('/').to_owned(), json!({ "serverRelativeURL": url }))
+        })
+        .collect();
+    json!({ "paths": paths })
 }
 
 /// The body of `/openapi/v3/api/v1` (group empty) or `/openapi/v3/apis/GROUP/VERSION`; `None`: no kind is served there.
 pub fn document(group: &str, version: &str) -> Option<Bytes> {
-    let _ = (group, version);
-    todo!()
+    let (of, _) = find(group, version)?;
+    Some(assemble(*of, &by_name(&unpack())))
 }
 
 /// The hash in the index's URL, which is the document's `ETag` too (without quotes). Changes when the document does.
 pub fn hash(group: &str, version: &str) -> Option<String> {
-    let _ = (group, version);
-    todo!()
+    find(group, version).map(|(_, hash)| hash.clone())
+}
+
+fn find(group: &str, version: &str) -> Option<(&'static GroupVersion, &'static String)> {
+    HASHES.iter().find(|((g, v), _)| *g == group && *v == version)
+}
+
+fn hashes() -> BTreeMap<GroupVersion, String> {
+    let text = unpack();
+    let definitions = by_name(&text);
+    let served: BTreeSet<GroupVersion> = KINDS.iter().map(|k| (k.info().group, k.info().version)).collect();
+    let hash = |of: GroupVersion| {
+        Sha512::digest(assemble(of, &definitions)).iter().fold(String::new(), |mut hash, byte| {
+            write!(hash, "{byte:02X}").expect("writing to a string works");
+            hash
+        })
+    };
+    served.into_iter().map(|of| (of, hash(of))).collect()
+}
+
+fn unpack() -> String {
+    let mut text = String::new();
+    DeflateDecoder::new(PACKED).read_to_string(&mut text).expect("the build script packed text");
+    text
+}
+
+/// Definition → its JSON.
+fn by_name(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter_map(|line| line.split_once('\t')).collect()
+}
+
+fn base_path(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
+}
+
+/// A document: the paths of a group and version, and every definition that they lead to.
+fn assemble(of: GroupVersion, definitions: &BTreeMap<&str, &str>) -> Bytes {
+    let paths = paths(of).to_string();
+    let mut wanted = BTreeSet::new();
+    let mut queue = references(&paths);
+    while let Some(name) = queue.pop() {
+        if wanted.insert(name) {
+            queue.extend(definitions.get(name).map(|json| references(json)).unwrap_or_default());
+        }
+    }
+    let info = json!({ "title": "Kubernetes", "version": KUBERNETES_VERSION });
+    let security = json!({ "BearerToken": {
+        "description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey",
+    } });
+    let mut out = format!("{{\"openapi\":\"3.0.0\",\"info\":{info},\"paths\":{paths},\"components\":{{\"schemas\":{{");
+    for (i, (name, json)) in wanted.iter().filter_map(|n| definitions.get_key_value(n)).enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        write!(out, "{comma}\"{name}\":{json}").expect("writing to a string works");
+    }
+    write!(out, "}},\"securitySchemes\":{security}}}}}").expect("writing to a string works");
+    out.into()
+}
+
+/// The definitions that a JSON text refers to.
+fn references(json: &str) -> Vec<&str> {
+    json.split(REF_PREFIX).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+fn paths(of: GroupVersion) -> Value {
+    let mut paths = Map::new();
+    for info in KINDS.iter().map(|k| k.info()).filter(|i| (i.group, i.version) == of) {
+        add_kind(&mut paths, info);
+    }
+    Value::Object(paths)
+}
+
+/// The paths of one kind.
+fn add_kind(paths: &mut Map<String, Value>, info: &KindInfo) {
+    let base = base_path(info.group, info.version);
+    let (objects, scope) = if info.is_namespaced() {
+        (format!("{base}/namespaces/{{namespace}}/{}", info.plural), "Namespaced")
+    } else {
+        (format!("{base}/{}", info.plural), "")
+    };
+    let of = Subject { info, scope, body: info.schema.to_owned(), kind: kind_of(info), suffix: String::new() };
+    let mut in_scope = parameters(&[PRETTY]);
+    if info.is_namespaced() {
+        in_scope.push(path_parameter("namespace", "The namespace of the objects."));
+    }
+    let mut named = in_scope.clone();
+    named.push(path_parameter("name", "The name of the object."));
+    let has = |verb: &str| info.verbs.contains(&verb);
+    let verbs = |all: &[(&'static str, Action)]| -> Vec<(&'static str, Action)> {
+        all.iter().copied().filter(|(verb, _)| has(verb)).collect()
+    };
+    let of_many =
+        verbs(&[("list", Action::List), ("create", Action::Create), ("deletecollection", Action::DeleteMany)]);
+    add_path(paths, objects.clone(), &of, &of_many, &in_scope);
+    if info.is_namespaced() && has("list") {
+        let everywhere = Subject { suffix: "ForAllNamespaces".to_owned(), scope: "", ..of.clone() };
+        add_path(
+            paths,
+            format!("{base}/{}", info.plural),
+            &everywhere,
+            &[("list", Action::List)],
+            &parameters(&[PRETTY]),
+        );
+    }
+    let of_one = verbs(&[
+        ("get", Action::Get),
+        ("update", Action::Update),
+        ("patch", Action::Patch),
+        ("delete", Action::Delete),
+    ]);
+    add_path(paths, format!("{objects}/{{name}}"), &of, &of_one, &named);
+    for sub in info.subresources {
+        add_path(paths, format!("{objects}/{{name}}/{}", sub.name), &sub_subject(&of, sub), &sub_actions(sub), &named);
+    }
+}
+
+/// What operations are about.
+#[derive(Clone)]
+struct Subject<'a> {
+    info: &'a KindInfo,
+    /// `Namespaced`, or nothing: part of operations' names.
+    scope: &'a str,
+    /// The definition of bodies; empty when they are streams or text.
+    body: String,
+    kind: [&'a str; 3],
+    /// The end of operations' names.
+    suffix: String,
+}
+
+fn kind_of(info: &KindInfo) -> [&'static str; 3] {
+    [info.group, info.version, info.kind]
+}
+
+fn sub_subject<'a>(parent: &Subject<'a>, sub: &'a Subresource) -> Subject<'a> {
+    let suffix = capitalized(sub.name);
+    let Some((group, version, kind)) = sub.body else {
+        let body = if sub.name == "log" { String::new() } else { parent.body.clone() };
+        return Subject { body, suffix, ..parent.clone() };
+    };
+    let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
+    let name = format!("io.k8s.api.{package}.{version}.{kind}");
+    let body = Definition::find(&name).map_or_else(String::new, |d| d.name.to_owned());
+    Subject { body, kind: [group, version, kind], suffix, ..parent.clone() }
+}
+
+fn sub_actions(sub: &Subresource) -> Vec<(&'static str, Action)> {
+    let known = [
+        ("get", Action::Get),
+        ("create", Action::Create),
+        ("update", Action::Update),
+        ("patch", Action::Patch),
+        ("delete", Action::Delete),
+    ];
+    known.into_iter().filter(|(verb, _)| sub.verbs.contains(verb)).collect()
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    List,
+    Create,
+    DeleteMany,
+    Get,
+    Update,
+    Patch,
+    Delete,
+}
+
+impl Action {
+    /// Method, `x-kubernetes-action`, and the first word of the operation's name.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::List => ("get", "list", "list"),
+            Self::Create => ("post", "post", "create"),
+            Self::DeleteMany => ("delete", "deletecollection", "delete"),
+            Self::Get => ("get", "get", "read"),
+            Self::Update => ("put", "put", "replace"),
+            Self::Patch => ("patch", "patch", "patch"),
+            Self::Delete => ("delete", "delete", "delete"),
+        }
+    }
+
+    fn description(self, kind: &str) -> String {
+        match self {
+            Self::List => format!("list or watch objects of kind {kind}"),
+            Self::Create => format!("create a {kind}"),
+            Self::DeleteMany => format!("delete collection of {kind}"),
+            Self::Get => format!("read the specified {kind}"),
+            Self::Update => format!("replace the specified {kind}"),
+            Self::Patch => format!("partially update the specified {kind}"),
+            Self::Delete => format!("delete a {kind}"),
+        }
+    }
+
+    fn query(self) -> Vec<Value> {
+        match self {
+            Self::List => parameters(&LIST_PARAMETERS),
+            Self::Create | Self::Update => parameters(&WRITE_PARAMETERS),
+            Self::Patch => parameters(&[&WRITE_PARAMETERS[..], &FORCE_PARAMETER].concat()),
+            Self::DeleteMany => parameters(&[&LIST_PARAMETERS[..], &DELETE_PARAMETERS].concat()),
+            Self::Delete => parameters(&DELETE_PARAMETERS),
+            Self::Get => Vec::new(),
+        }
+    }
+}
+
+/// Name, type and meaning of a query parameter.
+type Parameter = (&'static str, &'static str, &'static str);
+
+const PRETTY: Parameter = ("pretty", "string", "If 'true', then the output is pretty printed.");
+const LIST_PARAMETERS: [Parameter; 10] = [
+    ("allowWatchBookmarks", "boolean", "Asks for events of type BOOKMARK in a watch."),
+    ("continue", "string", "The token of the previous chunk of a list."),
+    ("fieldSelector", "string", "Restricts the list to objects with these fields."),
+    ("labelSelector", "string", "Restricts the list to objects with these labels."),
+    ("limit", "integer", "The most objects to return in one chunk."),
+    ("resourceVersion", "string", "The revision from which to list or watch."),
+    ("resourceVersionMatch", "string", "How resourceVersion applies to a list."),
+    ("sendInitialEvents", "boolean", "Starts a watch with the objects that exist."),
+    ("timeoutSeconds", "integer", "Ends the call after this time, whatever happens."),
+    ("watch", "boolean", "Sends changes as they happen instead of a list."),
+];
+const WRITE_PARAMETERS: [Parameter; 3] = [
+    ("dryRun", "string", "With All, everything is done but the change is not kept."),
+    ("fieldManager", "string", "The name of who makes the change."),
+    ("fieldValidation", "string", "What to do about unknown and duplicate fields: Ignore, Warn or Strict."),
+];
+const FORCE_PARAMETER: [Parameter; 1] = [("force", "boolean", "Takes over fields that others own. Only for apply.")];
+const DELETE_PARAMETERS: [Parameter; 4] = [
+    ("dryRun", "string", "With All, everything is done but the change is not kept."),
+    ("gracePeriodSeconds", "integer", "The time until the object may be gone."),
+    ("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
+    ("propagationPolicy", "string", "What becomes of dependents: Orphan, Background or Foreground."),
+];
+
+fn parameters(which: &[Parameter]) -> Vec<Value> {
+    which
+        .iter()
+        .map(|(name, kind, description)| {
+            json!({ "name": name, "in": "query", "description": description, "schema": { "type": kind, "uniqueItems": true } })
+        })
+        .collect()
+}
+
+fn path_parameter(name: &str, description: &str) -> Value {
+    json!({
+        "name": name, "in": "path", "required": true, "description": description,
+        "schema": { "type": "string", "uniqueItems": true },
+    })
+}
+
+fn add_path(
+    paths: &mut Map<String, Value>,
+    path: String,
+    of: &Subject<'_>,
+    actions: &[(&str, Action)],
+    parameters: &[Value],
+) {
+    if actions.is_empty() {
+        return;
+    }
+    let mut item = Map::new();
+    item.insert("parameters".to_owned(), json!(parameters));
+    for (_, action) in actions {
+        item.insert(action.words().0.to_owned(), operation(of, *action));
+    }
+    paths.insert(path, Value::Object(item));
+}
+
+fn operation(of: &Subject<'_>, action: Action) -> Value {
+    let (_, word, verb) = action.words();
+    let is_stream = of.body.is_empty() && of.suffix != "Log";
+    let group = if of.info.group.is_empty() { "core" } else { of.info.group.split('.').next().unwrap_or_default() };
+    let version = capitalized(of.info.version);
+    let collection = if action == Action::DeleteMany { "Collection" } else { "" };
+    let id = format!("{verb}{}{version}{collection}{}{}{}", capitalized(group), of.scope, of.info.kind, of.suffix);
+    let [kind_group, kind_version, kind] = of.kind;
+    let mut operation = json!({
+        "tags": [format!("{group}_{}", of.info.version)],
+        "description": if is_stream { format!("connect to {} of a {}", of.suffix, of.info.kind) } else { action.description(kind) },
+        "operationId": id,
+        "responses": responses(of, action),
+        "x-kubernetes-action": if is_stream { "connect" } else { word },
+        "x-kubernetes-group-version-kind": { "group": kind_group, "version": kind_version, "kind": kind },
+    });
+    let query = action.query();
+    if !query.is_empty() && !is_stream {
+        operation["parameters"] = json!(query);
+    }
+    if let Some(body) = request_body(of, action) {
+        operation["requestBody"] = body;
+    }
+    operation
+}
+
+fn reference(definition: &str) -> Value {
+    json!({ "$ref": format!("{REF_PREFIX}{definition}") })
+}
+
+fn content(types: &[&str], definition: &str) -> Value {
+    let schema = if definition.is_empty() { json!({ "type": "string" }) } else { reference(definition) };
+    types.iter().map(|t| ((*t).to_owned(), json!({ "schema": schema }))).collect::<Map<_, _>>().into()
+}
+
+fn request_body(of: &Subject<'_>, action: Action) -> Option<Value> {
+    if of.body.is_empty() {
+        return None;
+    }
+    Some(match action {
+        Action::Create | Action::Update => json!({ "content": content(&["*/*"], &of.body), "required": true }),
+        Action::Patch => json!({ "content": content(&PATCH_TYPES, &format!("{META}.Patch")), "required": true }),
+        Action::Delete | Action::DeleteMany => {
+            json!({ "content": content(&["*/*"], &format!("{META}.DeleteOptions")) })
+        }
+        Action::List | Action::Get => return None,
+    })
+}
+
+fn responses(of: &Subject<'_>, action: Action) -> Value {
+    let definition = match action {
+        Action::List => format!("{}List", of.body),
+        Action::Delete | Action::DeleteMany => format!("{META}.Status"),
+        Action::Create | Action::Get | Action::Update | Action::Patch => of.body.clone(),
+    };
+    let types = if definition.is_empty() { &["text/plain"][..] } else { &["application/json", "application/yaml"] };
+    let good = |description: &str| json!({ "description": description, "content": content(types, &definition) });
+    let mut responses = json!({ "200": good("OK"), "401": { "description": "Unauthorized" } });
+    if matches!(action, Action::Create | Action::Update | Action::Patch) && !definition.is_empty() {
+        responses["201"] = good("Created");
+    }
+    responses
+}
+
+/// `events.k8s.io` is `Events`, `v1` is `V1`.
+fn capitalized(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(group: &str, version: &str) -> Value {
+        serde_json::from_slice(&document(group, version).expect("it is served")).expect("a document is JSON")
+    }
+
+    #[test]
+    fn the_index_names_every_document_with_its_hash() {
+        let index = index();
+        let paths = index["paths"].as_object().expect("the index has paths");
+        assert!(paths.contains_key("api/v1") && paths.contains_key("apis/apps/v1"), "{paths:?}");
+        for kind in KINDS {
+            let (group, version) = (kind.info().group, kind.info().version);
+            let path = base_path(group, version);
+            let hash = hash(group, version).expect("it is served");
+            assert_eq!(hash.len(), 128);
+            let url = format!("/openapi/v3{path}?hash={hash}");
+            assert_eq!(paths[path.trim_start_matches('/')]["serverRelativeURL"], url);
+        }
+        assert_eq!(document("apps", "v9"), None);
+        assert_eq!(hash("nothing", "v1"), None);
+    }
+
+    #[test]
+    fn every_reference_of_a_document_leads_somewhere() {
+        for (group, version) in HASHES.keys() {
+            let document = read(group, version);
+            let schemas = document["components"]["schemas"].as_object().expect("there are schemas");
+            for name in references(&document.to_string()) {
+                assert!(schemas.contains_key(name), "{group}/{version}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn operation_names_are_unique_and_speak_of_kinds_that_are_there() {
+        for (group, version) in HASHES.keys() {
+            let document = read(group, version);
+            let mut names = BTreeSet::new();
+            for (path, item) in document["paths"].as_object().expect("there are paths") {
+                for operation in item.as_object().into_iter().flat_map(Map::values).filter(|o| o.is_object()) {
+                    let name = operation["operationId"].as_str().expect("operations have names").to_owned();
+                    assert!(names.insert(name.clone()), "{path}: {name} is there twice");
+                }
+            }
+        }
+    }
+
+    /// What kubectl reads to decide that the server validates fields and takes strategic merge patches.
+    #[test]
+    fn patches_of_a_deployment_are_described_as_kubectl_wants_them() {
+        let document = read("apps", "v1");
+        let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+        assert_eq!(
+            patch["x-kubernetes-group-version-kind"],
+            json!({"group": "apps", "version": "v1", "kind": "Deployment"})
+        );
+        assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
+        let query: Vec<&str> = patch["parameters"]
+            .as_array()
+            .expect("there are parameters")
+            .iter()
+            .filter_map(|p| p["name"].as_str())
+            .collect();
+        assert_eq!(query, ["dryRun", "fieldManager", "fieldValidation", "force"]);
+        assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"]["schema"].is_object());
+        let schemas = &document["components"]["schemas"];
+        assert_eq!(
+            schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"],
+            json!([{"group": "apps", "version": "v1", "kind": "Deployment"}])
+        );
+        let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+        assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+        assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
+        assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+        let scale = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale"]["get"];
+        assert_eq!(scale["x-kubernetes-group-version-kind"]["kind"], "Scale");
+        assert!(schemas["io.k8s.api.autoscaling.v1.Scale"].is_object());
+        assert!(!document.to_string().contains("go-type"));
+    }
 }

@@ -8,7 +8,7 @@
 use super::{go, yaml};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Why a text is not JSON or YAML. `Display` names the line for YAML, as Kubernetes does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ pub fn parse_json(bytes: &[u8]) -> Result<Document, SyntaxError> {
             Some((message, at)) => {
                 let before = &bytes[..at.min(bytes.len())];
                 let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-                let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+                let line = before.split(|b| *b == b'\n').count();
                 SyntaxError { message, line, column: before.len() - line_start + 1 }
             }
             None => SyntaxError { message: err.to_string(), line: err.line(), column: err.column() },
@@ -86,7 +86,7 @@ impl State {
     /// Appends an index to the path; gives what [`State::leave`] wants.
     pub(super) fn enter_item(&mut self, index: usize) -> usize {
         let len = self.path.len();
-        self.path.push_str(&format!("[{index}]"));
+        write!(self.path, "[{index}]").expect("writing to a string works");
         len
     }
 

@@ -40,6 +40,8 @@ pub struct Property {
     pub is_atomic: bool,
     /// Go's name of a text's type, if it has one.
     pub go_type: Option<&'static str>,
+    /// The type that Go embeds to have the field.
+    pub embedded: Option<&'static str>,
 }
 
 /// The type of a value.
@@ -163,6 +165,7 @@ fn parse_property(name: &'static str, code: &str, marks: impl Iterator<Item = &'
         list: ListType::Atomic,
         is_atomic: false,
         go_type: None,
+        embedded: None,
     };
     for mark in marks {
         match mark.split_once('=') {
@@ -174,6 +177,7 @@ fn parse_property(name: &'static str, code: &str, marks: impl Iterator<Item = &'
             Some(("l", "set")) => property.list = ListType::Set,
             Some(("m", keys)) => property.list = ListType::Map(keys),
             Some(("g", go_type)) => property.go_type = Some(go_type),
+            Some(("e", embedded)) => property.embedded = Some(embedded),
             None if mark == "!" => property.is_required = true,
             None if mark == "a" => property.is_atomic = true,
             _ => {}

@@ -17,7 +17,7 @@ const COPIES_MAX: usize = 100_000;
 /// Reads every document of a text.
 pub(super) fn documents(bytes: &[u8]) -> Result<Vec<Document>, SyntaxError> {
     let text = std::str::from_utf8(bytes).map_err(|err| {
-        let line = bytes[..err.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        let line = bytes[..err.valid_up_to()].split(|b| *b == b'\n').count();
         fault(line, 0, "invalid UTF-8")
     })?;
     let mut options = Options::default();
@@ -333,7 +333,7 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..9 {
             let of = vec![format!("*a{}", i - 1); 10].join(", ");
-            text.push_str(&format!("a{i}: &a{i} [{of}]\n"));
+            text.extend([format!("a{i}: &a{i} [{of}]\n")]);
         }
         let err = parse_yaml(text.as_bytes()).expect_err("it is a bomb");
         assert!(err.message.ends_with("document contains excessive aliasing"), "{err}");

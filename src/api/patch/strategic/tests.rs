@@ -119,6 +119,12 @@ fn directives_in_what_is_new_do_not_reach_the_object() {
             containers: [{name: a, $setElementOrder/env: [{name: X}], env: [{name: X}]}, {name: b, $patch: delete}]}}}}",
         "{spec: {strategy: {type: Recreate}, template: {spec: {containers: [{name: a, env: [{name: X}]}]}}}}",
     );
+    check(
+        POD,
+        "{spec: {}}",
+        "{spec: {affinity: {$patch: delete}, dnsConfig: {$patch: replace, searches: [a]}}}",
+        "{spec: {dnsConfig: {searches: [a]}}}",
+    );
 }
 
 #[test]
@@ -190,7 +196,7 @@ fn the_order_is_the_patch_s_for_its_items_and_the_object_s_for_others() {
         POD,
         json!({"spec": {"containers": [{"name": "a"}]}}),
         patch,
-        "The order in patch list:\n[map[name:b]]\n doesn't match $setElementOrder/ list:\n[map[name:a]]\n",
+        "The order in patch list:\n[map[name:b]]\n doesn't match $setElementOrder list:\n[map[name:a]]\n",
     );
 }
 
@@ -214,6 +220,24 @@ fn the_key_is_the_field_s_own() {
         current,
         json!({"spec": {"ports": [{"name": "x"}]}}),
         "map: map[name:x] does not contain declared merge key: port",
+    );
+}
+
+/// What `kubectl apply` of version 1.37 sends after a container was dropped, an image changed and a volume's source swapped.
+#[test]
+fn what_kubectl_sends_applies() {
+    check(
+        DEPLOYMENT,
+        "{spec: {strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}, template: {spec: {
+            containers: [{name: a, image: x, env: [{name: E, value: '1'}], imagePullPolicy: Always}, {name: b, image: y}],
+            volumes: [{name: v, emptyDir: {}}], restartPolicy: Always}}}}",
+        "{spec: {strategy: {$retainKeys: [type], type: Recreate}, template: {spec: {
+            $setElementOrder/containers: [{name: a}], $setElementOrder/volumes: [{name: v}],
+            containers: [{image: z, name: a}, {$patch: delete, name: b}],
+            volumes: [{$retainKeys: [configMap, name], configMap: {name: q}, emptyDir: null, name: v}]}}}}",
+        "{spec: {strategy: {type: Recreate}, template: {spec: {
+            containers: [{name: a, image: z, env: [{name: E, value: '1'}], imagePullPolicy: Always}],
+            volumes: [{name: v, configMap: {name: q}}], restartPolicy: Always}}}}",
     );
 }
 
