@@ -1,7 +1,7 @@
 //! The table of kinds, grouped by API group: one line per kind. Everything that lists kinds walks it.
 //!
 //! To add a kind: 1. its file in `kinds/` (facts and hooks); 2. its `mod` line here; 3. its line in [`KINDS`];
-//! 4. a manifest and its golden in the file's tests; 5. its merge keys in `schema.rs`, if it has lists that Kubernetes merges.
+//! 4. a manifest and its golden in the file's tests; 5. its line in `build.rs`, and in `schema/facts.rs` the merge keys of its lists.
 
 mod check;
 pub mod config_map;
