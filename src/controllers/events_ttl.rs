@@ -19,7 +19,7 @@ use std::time::Duration;
 /// How long an event is kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// How often it is looked for old ones.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
+const LOOK_EVERY: Duration = Duration::from_mins(5);
 /// How many are deleted at once.
 const BATCH_MAX: usize = 100;
 

@@ -115,15 +115,15 @@ impl NodeStatusController {
 fn decide(observed: &Observed) -> Decision {
     let node = &*observed.node;
     let mut decision = Decision::default();
-    if let Some(silence) = observed.silence {
-        if silence > GRACE {
+    match observed.silence.map(|silence| GRACE.checked_sub(silence)) {
+        None => {}
+        Some(Some(left)) => decision.look_again_after(left + Duration::from_millis(1)),
+        Some(None) => {
             if let Some(silent) = silenced(node, observed.now) {
                 decision.then(Action::update_status::<Nodes>(silent).because("its agent is silent"));
                 // The taints follow from the conditions, in the pass that this write wakes.
                 return decision;
             }
-        } else {
-            decision.look_again_after(GRACE - silence + Duration::from_millis(1));
         }
     }
     if let Some(tainted) = tainted(node, observed.now) {

@@ -133,9 +133,9 @@ mod tests {
     fn what_is_missing_or_wrong_is_written() {
         let controller = NamespaceDefaults { root_ca: "PEM".into() };
         let text = |o: &Observed| controller.decide(o).to_text();
-        expect![[r#"
+        expect![[r"
             create ServiceAccount ns/default (the namespace has no default account)
-            create ConfigMap ns/kube-root-ca.crt (the namespace has no certificate)"#]]
+            create ConfigMap ns/kube-root-ca.crt (the namespace has no certificate)"]]
         .assert_eq(&text(&observed(false, None)));
         expect!["update ConfigMap ns/kube-root-ca.crt (the namespace has another certificate)"]
             .assert_eq(&text(&observed(true, Some("old"))));

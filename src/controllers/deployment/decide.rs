@@ -238,10 +238,10 @@ impl<'a> Plan<'a> {
             return decision;
         }
         let changed = self.sets.iter().filter(|s| matches!(s.set, Cow::Owned(_)));
-        let (created, updated): (Vec<_>, Vec<_>) = changed.partition(|s| s.is_created);
+        let (created, resized): (Vec<_>, Vec<_>) = changed.partition(|s| s.is_created);
         // The new set first: it is what the user waits for, and without it nothing else makes sense.
         decision.steps.extend(created.iter().map(|s| Step::from(s.planned(self.deployment))));
-        let updates = updated.iter().map(|s| s.planned(self.deployment));
+        let updates = resized.iter().map(|s| s.planned(self.deployment));
         decision.then(Step::Parallel(updates.chain(self.revision_copied()).collect()));
         let delete = |rs: &ReplicaSet| Action::delete::<ReplicaSets>(rs).because("it is beyond the history limit");
         if !self.to_delete.is_empty() {

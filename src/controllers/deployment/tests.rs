@@ -1,5 +1,7 @@
 //! Decisions of the Deployment controller as tables and snapshots, and a small world in which they are carried out at random.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use super::{
     DeploymentController, Observed,
     hash::HASH_LABEL,

@@ -1,5 +1,7 @@
 //! Decisions of the endpoints controller as tables and snapshots.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use super::{EndpointsController, Observed, SERVICE_NAME};
 use crate::{
     api::kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind},
@@ -14,12 +16,12 @@ use proptest::prelude::*;
 use std::{collections::BTreeMap, sync::Arc};
 
 fn service(spec: &str) -> Service {
-    serde_yaml::from_str(&format!(
+    serde_yaml::from_str(
         "
-metadata: {{name: web, namespace: default, uid: svc-uid, labels: {{team: a}}}}
-spec: {{clusterIP: 10.245.0.7, selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
-"
-    ))
+metadata: {name: web, namespace: default, uid: svc-uid, labels: {team: a}}
+spec: {clusterIP: 10.245.0.7, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+",
+    )
     .map(|mut s: Service| {
         let changes: k8s_openapi::api::core::v1::ServiceSpec = serde_yaml::from_str(spec).unwrap();
         let own = s.spec.as_mut().unwrap();
@@ -179,7 +181,8 @@ fn a_service_gets_a_slice_and_endpoints() {
           ports:
           - port: 8080
             protocol: TCP
-    "#]].assert_eq(&yaml_of(&EndpointsController.decide(&o)));
+    "#]]
+    .assert_eq(&yaml_of(&EndpointsController.decide(&o)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Decisions of the controller of pod sets as tables and snapshots, and a small world in which they are carried out at random.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use super::{Observed, PodSetController, TOO_FEW, adapter::PodSet, rank};
 use crate::{
     api::{
@@ -179,7 +181,7 @@ fn the_pods_that_matter_least_go_first() {
     let cost =
         |n: &str| format!("{{metadata: {{annotations: {{controller.kubernetes.io/pod-deletion-cost: '{n}'}}}}}}");
     // Each goes before the one after it.
-    let in_order = [
+    let in_order = vec![
         pod("unassigned", "{spec: {nodeName: null}}"),
         pod("pending", "{status: {phase: Pending}}"),
         pod("unknown", "{status: {phase: Unknown}}"),
@@ -201,7 +203,7 @@ fn the_pods_that_matter_least_go_first() {
     let expected = names(in_order.iter().collect());
     let backwards: Vec<&Pod> = in_order.iter().rev().collect();
     assert_eq!(names(rank::first_to_go(backwards, 100, now())), expected);
-    let o = observed::<ReplicaSets>(replica_set(8), in_order.to_vec());
+    let o = observed::<ReplicaSets>(replica_set(8), in_order.clone());
     check(
         &o,
         expect![[r#"

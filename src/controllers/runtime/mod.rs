@@ -17,6 +17,8 @@ pub mod metrics;
 pub mod queue;
 pub mod run;
 pub mod stamp;
+#[cfg(test)]
+mod tests;
 pub mod trigger;
 
 pub use claim::{Claim, claim, controller_reference, is_selected, selector_of};

@@ -41,7 +41,7 @@ use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 /// How many keys of one controller are reconciled at once.
 const RUNNING_MAX: usize = 16;
 /// How often everything is looked at again, although no change told of it.
-pub const RESYNC_EVERY: Duration = Duration::from_secs(600);
+pub const RESYNC_EVERY: Duration = Duration::from_mins(10);
 /// How many changes are taken in before keys are started.
 const ABSORB_MAX: usize = 4096;
 /// How long a loop that panicked waits before it starts anew.

@@ -1,5 +1,7 @@
 //! Decisions of the scheduler as a table of nodes, pods and what is said of them.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use super::{Observed, Scheduler};
 use crate::{
     api::kinds::pod::Pods,
@@ -50,14 +52,12 @@ fn said(observed: &Observed) -> String {
     let decision = Scheduler.decide(observed);
     let line = |planned: &crate::controllers::runtime::Planned| {
         let name = planned.action.name();
-        match &planned.report {
-            Report::OnSuccess(event) => format!("{name}: {}", event.message),
-            _ => {
-                let pod = planned.action.object::<Pods>().unwrap();
-                let condition = &pod.status.as_ref().unwrap().conditions.as_ref().unwrap()[0];
-                format!("{name}: {} {}", condition.reason.as_ref().unwrap(), condition.message.as_ref().unwrap())
-            }
+        if let Report::OnSuccess(event) = &planned.report {
+            return format!("{name}: {}", event.message);
         }
+        let pod = planned.action.object::<Pods>().unwrap();
+        let condition = &pod.status.as_ref().unwrap().conditions.as_ref().unwrap()[0];
+        format!("{name}: {} {}", condition.reason.as_ref().unwrap(), condition.message.as_ref().unwrap())
     };
     decision.planned().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -78,7 +78,8 @@ fn a_pod_is_bound_to_the_node_that_can_take_it() {
     let o = observed(vec![node("{}")], vec![pod("a", "{}"), pod("b", "{schedulerName: default-scheduler}")]);
     expect![[r#"
         a: Successfully assigned default/a to skiff
-        b: Successfully assigned default/b to skiff"#]].assert_eq(&said(&o));
+        b: Successfully assigned default/b to skiff"#]]
+    .assert_eq(&said(&o));
     let decision = Scheduler.decide(&o);
     let bound = decision.planned().next().unwrap().action.object::<Pods>().unwrap();
     assert_eq!(bound.spec.as_ref().unwrap().node_name.as_deref(), Some("skiff"));
@@ -206,7 +207,8 @@ fn gated_pods_and_those_of_other_schedulers_are_left_alone() {
     goes.metadata.deletion_timestamp =
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-01T00:00:00Z".parse().unwrap()));
     let pods = vec![pod("gated", "{schedulingGates: [{name: wait}]}"), pod("other", "{schedulerName: mine}"), goes];
-    expect!["gated: SchedulingGated Scheduling is blocked due to non-empty scheduling gates"].assert_eq(&said(&observed(vec![node("{}")], pods)));
+    expect!["gated: SchedulingGated Scheduling is blocked due to non-empty scheduling gates"]
+        .assert_eq(&said(&observed(vec![node("{}")], pods)));
 }
 
 #[test]
