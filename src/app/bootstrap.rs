@@ -2,7 +2,7 @@
 //!
 //! Everything here is "there, and as it should be", so a start over old state changes nothing.
 
-use super::cidr::Plan;
+use super::{cidr::Plan, keep};
 use crate::{
     api::{
         kind::Kind,
@@ -13,7 +13,8 @@ use crate::{
         object::Object,
         status::{ApiError, ErrorClass},
     },
-    registry::{Registry, client::Api},
+    base::task::Drain,
+    registry::{Registry, client::Api, keys},
 };
 use k8s_openapi::{
     api::{
@@ -34,7 +35,7 @@ const API_SERVICE: &str = "kubernetes";
 const HTTPS: &str = "https";
 
 /// Makes the objects that every cluster has.
-pub(super) async fn cluster_objects(registry: &Registry, plan: &Plan, api_port: u16) -> Result<(), ApiError> {
+pub(crate) async fn cluster_objects(registry: &Registry, plan: &Plan, api_port: u16) -> Result<(), ApiError> {
     for name in NAMESPACES {
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..Default::default() };
         ensure(&registry.api::<Namespaces>(), Namespace { metadata, ..Default::default() }, |_| {}).await?;
@@ -49,6 +50,18 @@ pub(super) async fn cluster_objects(registry: &Registry, plan: &Plan, api_port: 
     .await?;
     let endpoints = api_endpoints(&address, api_port);
     ensure(&registry.api::<EndpointsKind>(), endpoints.clone(), |old| old.subsets.clone_from(&endpoints.subsets)).await
+}
+
+/// Keeps the objects that every cluster has until drained, whatever a user deletes.
+pub(super) async fn keep(registry: Registry, plan: Plan, api_port: u16, drain: Drain) {
+    let api = ObjectKey::new("default", API_SERVICE);
+    let mut all = vec![
+        keys::key(&<Services as Kind>::INFO, &api),
+        keys::key(&<EndpointSlices as Kind>::INFO, &api),
+        keys::key(&<EndpointsKind as Kind>::INFO, &api),
+    ];
+    all.extend(NAMESPACES.map(|name| keys::key(&<Namespaces as Kind>::INFO, &ObjectKey::new("", name))));
+    keep::keep(&registry, &all, &drain, || cluster_objects(&registry, &plan, api_port)).await;
 }
 
 /// Creates the object, or mends the one that is there.

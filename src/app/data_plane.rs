@@ -3,16 +3,16 @@
 //! The Pod is an ordinary one, so the node agent heals it. This task makes it again when somebody deletes it, and replaces it when it is
 //! of another build or cluster address than wanted.
 
-use super::{Config, bootstrap::ensure, cidr::Plan};
+use super::{Config, bootstrap::ensure, cidr::Plan, keep};
 use crate::{
     api::{
+        kind::Kind,
         kinds::{pod::Pods, secret::Secrets},
-        meta::{ObjectKey, Revision},
+        meta::ObjectKey,
         status::ApiError,
     },
-    base::{chain::chain, task::Drain},
-    registry::{Registry, pipeline::DeleteOptions},
-    store::WatchError,
+    base::task::Drain,
+    registry::{Registry, keys, pipeline::DeleteOptions},
 };
 use k8s_openapi::{
     ByteString,
@@ -21,15 +21,13 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use std::{collections::BTreeMap, time::Duration};
-use tracing::warn;
+use std::collections::BTreeMap;
 
 /// Where the data plane's objects are.
 pub const NAMESPACE: &str = "kube-system";
 /// The name of the Pod, the Secret and the Lease.
 pub const NAME: &str = "skiff-proxy";
 const KUBECONFIG: &str = "kubeconfig";
-const RETRY: Duration = Duration::from_secs(1);
 
 /// The data plane that is wanted.
 #[derive(Clone, Debug)]
@@ -111,39 +109,8 @@ fn meta() -> ObjectMeta {
 
 /// Keeps the data plane there until drained.
 pub(super) async fn keep(registry: Registry, wanted: DataPlane, drain: Drain) {
-    loop {
-        let seen = registry.store().revision();
-        let wait = match bring_about(&registry, &wanted).await {
-            Ok(()) => None,
-            Err(err) => {
-                warn!(component = "app", err = chain(&err), "the data plane's objects cannot be written yet");
-                Some(RETRY)
-            }
-        };
-        tokio::select! {
-            biased;
-            () = drain.drained() => return,
-            () = changed(&registry, seen, wait) => {}
-        }
-    }
-}
-
-/// Returns when the Pod changed since a revision, or after the wait.
-async fn changed(registry: &Registry, since: Revision, wait: Option<Duration>) {
-    if let Some(wait) = wait {
-        return tokio::time::sleep(wait).await;
-    }
-    let api = registry.api::<Pods>();
-    let key = crate::registry::keys::key(&<Pods as crate::api::kind::Kind>::INFO, &ObjectKey::new(NAMESPACE, NAME));
-    let Ok(mut watch) = api.watch(since) else { return };
-    loop {
-        match watch.next().await {
-            Ok(change) if *change.key == *key => return,
-            Ok(_) => {}
-            // Changes were missed: look again.
-            Err(WatchError::TooSlow | WatchError::Compacted { .. }) => return,
-        }
-    }
+    let pod = keys::key(&<Pods as Kind>::INFO, &ObjectKey::new(NAMESPACE, NAME));
+    keep::keep(&registry, &[pod], &drain, || bring_about(&registry, &wanted)).await;
 }
 
 async fn bring_about(registry: &Registry, wanted: &DataPlane) -> Result<(), ApiError> {

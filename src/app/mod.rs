@@ -9,6 +9,7 @@ pub mod bootstrap;
 pub mod cidr;
 pub mod data_dir;
 pub mod data_plane;
+mod keep;
 
 use crate::{
     api::{
@@ -119,6 +120,8 @@ pub async fn start(config: Config, drain: Drain) -> anyhow::Result<App> {
         ),
         task::spawn("node", agent.run(drain.clone())),
     ];
+    let kept = bootstrap::keep(registry.clone(), plan.clone(), api_address.port(), drain.clone());
+    tasks.push(task::spawn("cluster-objects", kept));
     if let Some(inside) = bind_for_pods(&plan, api_address).await {
         tasks.push(task::spawn("api-for-pods", server::serve::serve(inside, tls_config, state, drain.clone())));
     }
