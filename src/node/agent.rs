@@ -378,7 +378,8 @@ impl Routes {
     /// What belongs to no pod is removed once it has been seen so for a while.
     fn sweep(&mut self, containers: &[Container], volumes: &[String]) {
         let stored = self.context.pods.list("").items;
-        let stored = stored.iter().filter_map(|pod| pod.metadata.uid.clone()).chain(self.workers.keys().cloned()).collect();
+        let stored =
+            stored.iter().filter_map(|pod| pod.metadata.uid.clone()).chain(self.workers.keys().cloned()).collect();
         let cluster = &self.context.config.cluster;
         let now = self.context.clock().mono();
         let due = self.strays.see(cluster, containers, volumes, &stored, now);

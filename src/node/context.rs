@@ -25,9 +25,7 @@ use crate::{
     },
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, ObjectReference, Pod, Secret, Service, ServiceAccountTokenProjection,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service, ServiceAccountTokenProjection};
 use std::{
     collections::BTreeSet,
     sync::{
@@ -188,7 +186,8 @@ impl Context {
     /// Tells users something about the node.
     pub(super) fn tell_node(&self, severity: Severity, reason: &str, message: &str) {
         let name = Some(self.config.node_name.clone());
-        let about = ObjectReference { kind: Some("Node".into()), uid: name.clone(), name, ..ObjectReference::default() };
+        let about =
+            ObjectReference { kind: Some("Node".into()), uid: name.clone(), name, ..ObjectReference::default() };
         self.recorder.record(&about, severity, reason, message);
     }
 }

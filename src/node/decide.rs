@@ -557,11 +557,18 @@ impl<'a> Planner<'a> {
         };
         let is_current = latest.identity.sandbox == sandbox.attempt;
         match &latest.state {
-            State::Created if !is_current => self.create(spec, latest.identity.attempt + 1, sandbox, latest.identity.failures),
+            // It never ran, so its successor takes its number, once that is free.
+            State::Created if !is_current => self.discard(spec, latest),
             State::Created => self.start(spec, latest, sandbox),
             State::Running if !is_current => self.stop(latest, StopReason::SandboxGone),
             State::Running => self.watch_over(spec, latest),
             State::Exited(_) => self.restart(spec, latest, sandbox),
+        }
+    }
+
+    fn discard(&mut self, spec: &Container, created: &ObservedContainer) {
+        if !self.memory().is_busy(&Slot::Container(spec.name.clone())) {
+            remove(self.view, &mut self.decision, &created.id);
         }
     }
 
@@ -581,7 +588,8 @@ impl<'a> Planner<'a> {
     }
 
     fn start(&mut self, spec: &Container, created: &ObservedContainer, sandbox: Joined) {
-        if sandbox.is_up && !self.memory().is_busy(&Slot::Container(spec.name.clone())) && !self.is_blocked(&spec.name) {
+        if sandbox.is_up && !self.memory().is_busy(&Slot::Container(spec.name.clone())) && !self.is_blocked(&spec.name)
+        {
             self.push(Action::Start { container: spec.name.clone(), id: created.id.clone() });
         }
     }
@@ -653,8 +661,7 @@ impl<'a> Planner<'a> {
         let ended_at = ended.exit().map_or(self.view.now, |exit| exit.at);
         let delay = std::time::Duration::try_from(not_before.duration_since(ended_at)).unwrap_or_default();
         let pod = PodId::of(self.pod);
-        let message =
-            format!("back-off {} restarting failed container={} pod={pod}", go_duration(delay), spec.name);
+        let message = format!("back-off {} restarting failed container={} pod={pod}", go_duration(delay), spec.name);
         self.decision.waiting.insert(spec.name.clone(), Waiting { reason: "CrashLoopBackOff".into(), message });
     }
 
@@ -771,7 +778,8 @@ impl<'a> Planner<'a> {
         if others.is_empty() && sidecars.is_empty() {
             return !self.memory().is_starting();
         }
-        let position = |c: &ObservedContainer| self.init_containers().iter().position(|s| s.name == c.identity.container);
+        let position =
+            |c: &ObservedContainer| self.init_containers().iter().position(|s| s.name == c.identity.container);
         let last_sidecar = sidecars.into_iter().max_by_key(|c| position(c));
         if others.is_empty() {
             last_sidecar.into_iter().for_each(|sidecar| self.stop(sidecar, reason));
@@ -810,7 +818,8 @@ impl<'a> Planner<'a> {
     /// What comes before the stop signal, as long as the grace lasts.
     fn prepare_stop(&mut self, name: &str, id: &str, stop: &Stop, deadline: Timestamp) {
         let is_late = deadline <= self.view.now;
-        let rotation_until = stop.rotation_until.filter(|until| !self.memory().has_left_rotation && *until > self.view.now);
+        let rotation_until =
+            stop.rotation_until.filter(|until| !self.memory().has_left_rotation && *until > self.view.now);
         if stop.pre_stop_due && !is_late {
             self.decision.wake(deadline);
             if !self.memory().is_busy(&Slot::Hook(id.to_owned())) {

@@ -14,7 +14,7 @@ use super::{
     observe::ObservedContainer,
     status,
     translate::{ConfigError, Ingredients, container_spec, environment, sandbox_name, sandbox_spec},
-    volumes::{self, INLINE_MAX, MOUNT_POINT, MountError, Plan},
+    volumes::{self, FILES_READY, INLINE_MAX, MOUNT_POINT, MountError, Plan},
 };
 use crate::{
     api::{
@@ -32,8 +32,6 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 /// How long a sandbox may take to write the pod's files.
 const FILES_BOUND: Duration = Duration::from_secs(10);
-/// What a sandbox prints once the pod's files are there.
-const FILES_READY: &str = "ready";
 /// Source: `MaxContainerTerminationMessageLogLength` and `…LogLines`, `pkg/kubelet/container/runtime.go`, v1.37.
 const LAST_WORDS_BYTES: usize = 2048;
 const LAST_WORDS_LINES: u64 = 80;
@@ -104,8 +102,7 @@ impl Site {
     pub(super) async fn mount(&self, pod_ip: Option<Ipv4Addr>) -> Result<Mounted, Failure> {
         let (context, id) = (&self.context, self.id());
         let cluster = &context.config.cluster;
-        let plan =
-            volumes::plan(&self.pod, cluster, &**context, context.facts(), pod_ip).map_err(Failure::Mount)?;
+        let plan = volumes::plan(&self.pod, cluster, &**context, context.facts(), pod_ip).map_err(Failure::Mount)?;
         let labels = BTreeMap::from([("io.kubernetes.pod.uid".to_owned(), id.uid.clone())]);
         for (name, bytes_max) in &plan.memory {
             context.ask(context.engine.create_memory_volume(name, *bytes_max, &labels)).await?;
@@ -274,20 +271,19 @@ impl Site {
     /// Starts a container that was created.
     pub(super) async fn start_container(&self, name: &str, id: &str) -> Result<Start, EngineError> {
         let context = &self.context;
-        let error = match context.change(context.engine.start(id)).await {
-            Ok(()) => {
-                self.tell(name, Severity::Normal, "Started", "Container started");
-                return Ok(Start::Ran);
-            }
-            Err(EngineError::NotFound(_)) => return Ok(Start::Gone),
-            Err(error) => error,
+        let Err(error) = context.change(context.engine.start(id)).await else {
+            self.tell(name, Severity::Normal, "Started", "Container started");
+            return Ok(Start::Ran);
         };
         match context.ask(context.engine.inspect(id)).await? {
             None => Ok(Start::Gone),
             Some(found) if found.phase != Phase::Created => Ok(Start::Ran),
-            Some(found) if !found.error.is_empty() && !matches!(error, EngineError::Conflict(_)) => {
-                self.tell(name, Severity::Warning, "Failed", &format!("Error: {}", found.error));
-                Ok(Start::CannotRun(found.error))
+            Some(found)
+                if matches!(error, EngineError::Invalid(_)) || (!found.error.is_empty() && !is_conflict(&error)) =>
+            {
+                let why = if found.error.is_empty() { error.to_string() } else { found.error };
+                self.tell(name, Severity::Warning, "Failed", &format!("Error: {why}"));
+                Ok(Start::CannotRun(why))
             }
             Some(_) => Err(error),
         }
@@ -306,10 +302,11 @@ impl Site {
         let handler = lifecycle.and_then(|l| if is_post_start { l.post_start.as_ref() } else { l.pre_stop.as_ref() });
         let Some(handler) = handler else { return Ok(()) };
         let ports = spec.ports.as_deref().unwrap_or_default();
-        let result = match tokio::time::timeout(bound, hooks::run(&self.context, id, handler, ports, pod_ip, bound)).await {
-            Ok(result) => result,
-            Err(_) => Err(format!("it did not end within {bound:?}")),
-        };
+        let result =
+            match tokio::time::timeout(bound, hooks::run(&self.context, id, handler, ports, pod_ip, bound)).await {
+                Ok(result) => result,
+                Err(_) => Err(format!("it did not end within {bound:?}")),
+            };
         if result.is_err() {
             let (reason, message) = match is_post_start {
                 true => ("FailedPostStartHook", "PostStartHook failed"),
@@ -364,7 +361,12 @@ impl Site {
 }
 
 /// Ends a container's program.
-pub(super) async fn signal(context: &Context, container: &ObservedContainer, ending: Ending, own: Option<String>) -> Result<(), EngineError> {
+pub(super) async fn signal(
+    context: &Context,
+    container: &ObservedContainer,
+    ending: Ending,
+    own: Option<String>,
+) -> Result<(), EngineError> {
     let name = match (ending, own) {
         (Ending::Kill, _) => "SIGKILL".to_owned(),
         (Ending::Ask, Some(signal)) => signal,
@@ -380,6 +382,11 @@ pub(super) async fn remove(context: &Context, id: &str) -> Result<(), EngineErro
         Ok(None) => Ok(()),
         Ok(Some(_)) | Err(_) => Err(error),
     }
+}
+
+/// Whether the container's surroundings forbid the call, its sandbox's end for example.
+fn is_conflict(error: &EngineError) -> bool {
+    matches!(error, EngineError::Conflict(_))
 }
 
 /// How long until a time.

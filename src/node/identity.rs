@@ -41,11 +41,7 @@ impl PodId {
     /// The identity of a stored pod.
     pub fn of(pod: &Pod) -> Self {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        Self {
-            namespace: text(&pod.metadata.namespace),
-            name: text(&pod.metadata.name),
-            uid: text(&pod.metadata.uid),
-        }
+        Self { namespace: text(&pod.metadata.namespace), name: text(&pod.metadata.name), uid: text(&pod.metadata.uid) }
     }
 
     /// The Docker volume that holds the pod's files.

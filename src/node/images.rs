@@ -9,8 +9,11 @@
 
 use super::text::go_duration;
 use crate::{
-    base::{clock::Clock, task},
-    engine::{Engine, EngineError, Image, PullError},
+    base::{chain::chain, clock::Clock, task},
+    engine::{
+        Engine, EngineError, Image, PullError,
+        self_image::{ensure_demo_images, is_demo_image},
+    },
     registry::events::Severity,
 };
 use futures::{
@@ -24,6 +27,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::oneshot;
+use tracing::warn;
 
 /// How long a registry may take to give an image that is here already and came from nowhere else.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(5);
@@ -145,6 +149,7 @@ impl Images {
             tell(Severity::Warning, "InspectFailed", &message);
             ImageError::Inspect(message)
         })?;
+        let here = if here.is_none() && is_demo_image(&reference) { self.make_demo(&reference).await } else { here };
         let image = match (policy, here) {
             ("Never", None) => {
                 let message = format!("Container image {name:?} is not present with pull policy of Never");
@@ -153,7 +158,8 @@ impl Images {
             }
             ("Always", Some(image)) => self.refresh(name, &reference, image, tell).await?,
             (_, Some(image)) => {
-                let message = format!("Container image {name:?} already present on machine and can be accessed by the pod");
+                let message =
+                    format!("Container image {name:?} already present on machine and can be accessed by the pod");
                 tell(Severity::Normal, "Pulled", &message);
                 image
             }
@@ -161,6 +167,15 @@ impl Images {
         };
         self.note(&image);
         Ok(image)
+    }
+
+    /// skiff makes the images of its own demos when they are first wanted.
+    async fn make_demo(&self, reference: &str) -> Option<Image> {
+        if let Err(error) = ensure_demo_images(&*self.engine).await {
+            warn!(component = "node", image = reference, err = chain(&error), "cannot make the demo images");
+            return None;
+        }
+        self.engine.image(reference).await.ok().flatten()
     }
 
     /// Policy `Always` for an image that is here: the registry may have a newer one.
@@ -411,10 +426,8 @@ mod tests {
         let engine = FakeEngine::for_test();
         engine.add_remote_image("far:1", Behaviour::server(), 0);
         let (images, told) = (images(&engine), Told::new());
-        let (a, b) = futures::join!(
-            ensure(&images, "far:1", "Always", &told),
-            ensure(&images, "far:1", "IfNotPresent", &told)
-        );
+        let (a, b) =
+            futures::join!(ensure(&images, "far:1", "Always", &told), ensure(&images, "far:1", "IfNotPresent", &told));
         assert!(a.is_ok() && b.is_ok());
         let pulls = engine.calls().iter().filter(|c| c.kind == crate::engine::fake::CallKind::Pull).count();
         assert_eq!(pulls, 1);

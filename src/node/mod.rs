@@ -82,7 +82,10 @@ pub struct NodeConfig {
 
 impl fmt::Debug for NodeConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeConfig").field("node_name", &self.node_name).field("network", &self.network).finish_non_exhaustive()
+        f.debug_struct("NodeConfig")
+            .field("node_name", &self.node_name)
+            .field("network", &self.network)
+            .finish_non_exhaustive()
     }
 }
 

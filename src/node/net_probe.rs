@@ -118,7 +118,9 @@ impl NetProbe for SystemNetProbe {
 }
 
 async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
-    TcpStream::connect((host, port)).await.map_err(|e| format!("dial tcp {}:{port}: {}", bracketed(host), connect_text(&e)))
+    TcpStream::connect((host, port))
+        .await
+        .map_err(|e| format!("dial tcp {}:{port}: {}", bracketed(host), connect_text(&e)))
 }
 
 /// What Go says of a connection that could not be made.
@@ -203,7 +205,8 @@ fn request_text(target: &HttpTarget) -> String {
 fn parse_head(text: &str) -> Result<Head, String> {
     let mut lines = text.split("\r\n");
     let first = lines.next().unwrap_or_default();
-    let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)).and_then(|code| code.parse().ok());
+    let status =
+        first.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)).and_then(|code| code.parse().ok());
     let Some(status) = status else {
         return Err(format!("net/http: HTTP/1.x transport connection broken: malformed HTTP response {first:?}"));
     };
@@ -340,13 +343,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let error = SystemNetProbe::default().http(&target(port), Duration::from_millis(50)).await.unwrap_err();
-        assert!(error.ends_with("context deadline exceeded (Client.Timeout exceeded while awaiting headers)"), "{error}");
+        assert!(
+            error.ends_with("context deadline exceeded (Client.Timeout exceeded while awaiting headers)"),
+            "{error}"
+        );
     }
 
     #[test]
     fn headers_of_the_probe_replace_its_own() {
         let mut target = target(80);
-        target.headers = vec![("host".into(), "example.com".into()), ("X-A".into(), "b".into()), ("Accept".into(), String::new())];
+        target.headers =
+            vec![("host".into(), "example.com".into()), ("X-A".into(), "b".into()), ("Accept".into(), String::new())];
         let text = request_text(&target);
         assert_eq!(text.matches("ost: ").count(), 1);
         assert!(text.contains("host: example.com\r\n") && text.contains("X-A: b\r\n") && !text.contains("Accept"));

@@ -164,7 +164,8 @@ impl Keeper {
         let labels = labels(self.name(), &self.info.architecture);
         match api.get(&key) {
             None => {
-                let metadata = ObjectMeta { name: Some(key.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+                let metadata =
+                    ObjectMeta { name: Some(key.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
                 match api.create(Node { metadata, ..Node::default() }).await {
                     Err(error) if error.class() != ErrorClass::Conflict => return Err(error),
                     Ok(_) | Err(_) => {}
@@ -185,7 +186,8 @@ impl Keeper {
             return NodeStatus { conditions: Some(self.conditions(&old, away)), ..old };
         }
         let resources = if self.info.version.is_empty() { old.capacity.clone() } else { Some(resources(&self.info)) };
-        let node_info = if self.info.version.is_empty() { old.node_info.clone() } else { Some(system_info(&self.info)) };
+        let node_info =
+            if self.info.version.is_empty() { old.node_info.clone() } else { Some(system_info(&self.info)) };
         NodeStatus {
             addresses: Some(vec![
                 NodeAddress { type_: "InternalIP".into(), address: self.context.config.node_ip.to_string() },
@@ -219,7 +221,8 @@ impl Keeper {
             let is_fresh = |c: &&NodeCondition| {
                 let at = c.last_heartbeat_time.as_ref().map(|t| t.0);
                 let age = at.map(|at| now.duration_since(at));
-                c.reason.as_deref() == Some(reason) && age.is_some_and(|age| Duration::try_from(age).is_ok_and(|a| a < HEARTBEAT))
+                c.reason.as_deref() == Some(reason)
+                    && age.is_some_and(|age| Duration::try_from(age).is_ok_and(|a| a < HEARTBEAT))
             };
             NodeCondition {
                 type_: type_.to_owned(),
@@ -227,7 +230,9 @@ impl Keeper {
                 reason: Some(reason.to_owned()),
                 message: Some(message.to_owned()),
                 last_transition_time: same.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(seconds(now))),
-                last_heartbeat_time: same.filter(is_fresh).map_or_else(|| Some(seconds(now)), |c| c.last_heartbeat_time.clone()),
+                last_heartbeat_time: same
+                    .filter(is_fresh)
+                    .map_or_else(|| Some(seconds(now)), |c| c.last_heartbeat_time.clone()),
             }
         };
         pressures.into_iter().chain([("Ready", ready)]).map(condition).collect()
@@ -266,7 +271,13 @@ impl Keeper {
         let node = self.context.registry.api::<Nodes>().get(&ObjectKey::new("", self.name()))?;
         let uid = node.metadata.uid.clone()?;
         let name = self.name().to_owned();
-        Some(vec![OwnerReference { api_version: "v1".into(), kind: "Node".into(), name, uid, ..OwnerReference::default() }])
+        Some(vec![OwnerReference {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            name,
+            uid,
+            ..OwnerReference::default()
+        }])
     }
 }
 
@@ -318,5 +329,8 @@ fn listed_images(mut images: Vec<Image>) -> Vec<ContainerImage> {
     images.retain(|image| !image.tags.is_empty() || !image.digests.is_empty());
     images.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
     let names = |image: &Image| image.digests.iter().chain(&image.tags).cloned().chain([image.id.clone()]).collect();
-    images.iter().map(|image| ContainerImage { names: Some(names(image)), size_bytes: Some(image.size_bytes) }).collect()
+    images
+        .iter()
+        .map(|image| ContainerImage { names: Some(names(image)), size_bytes: Some(image.size_bytes) })
+        .collect()
 }

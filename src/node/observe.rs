@@ -124,7 +124,7 @@ impl ObservedContainer {
         observed.is_out_of_memory = container.oom_killed;
         observed.state = match container.phase {
             Phase::Running => State::Running,
-            Phase::Created if container.error.is_empty() => State::Created,
+            Phase::Created if container.error.is_empty() || is_sandboxs_fault(&container.error) => State::Created,
             Phase::Created | Phase::Exited => State::Exited(observed.exit_seen_in(container)),
         };
         Some(observed)
@@ -197,7 +197,8 @@ impl ObservedContainer {
 
     /// Takes over what a fresh look shows, but keeps what only the events told.
     fn refresh(&mut self, fresh: Self) {
-        let same_end = matches!((&self.state, &fresh.state), (State::Exited(old), State::Exited(new)) if old.code == new.code);
+        let same_end =
+            matches!((&self.state, &fresh.state), (State::Exited(old), State::Exited(new)) if old.code == new.code);
         let (signal, stopping) = (self.last_signal, self.stopping);
         let mut state = fresh.state.clone();
         if let State::Exited(exit) = &mut state {
@@ -220,6 +221,12 @@ impl ObservedContainer {
         };
         self.id == fresh.id && phase(&self.state) == phase(&fresh.state) && (fresh.ip.is_none() || self.ip == fresh.ip)
     }
+}
+
+/// Whether a start failed because the sandbox was dead: the container itself is as good as new.
+/// Source: `getNetworkedContainer` and its kin, moby `daemon/container_operations*.go`.
+fn is_sandboxs_fault(error: &str) -> bool {
+    error.contains("cannot join")
 }
 
 /// Signals that end a program as a rule: interrupt, quit, kill, terminate.
@@ -414,7 +421,8 @@ impl ObservedPod {
     pub fn restore(&mut self, pod: &Pod) {
         let Some(status) = &pod.status else { return };
         let sandbox = self.sandbox().map_or(0, |s| s.identity.attempt);
-        let statuses = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        let statuses =
+            status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
         for tombstone in statuses.filter_map(|status| tombstone(pod, status, sandbox)) {
             if self.latest(&tombstone.identity.container).is_none() {
                 self.put(tombstone);
@@ -454,7 +462,9 @@ impl ObservedContainer {
 
     fn death_seen(&mut self, code: i32, at: Timestamp) {
         match &self.state {
-            State::Running | State::Created if self.started_at.is_none_or(|started| started <= at) => self.end(code, at),
+            State::Running | State::Created if self.started_at.is_none_or(|started| started <= at) => {
+                self.end(code, at)
+            }
             State::Running | State::Created | State::Exited(_) => {}
         }
     }

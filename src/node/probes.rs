@@ -120,7 +120,8 @@ impl Watcher {
             _ => 1,
         };
         self.run = Some((success, count));
-        let needed = if success { self.probe.success_threshold.unwrap_or(1) } else { self.probe.failure_threshold.unwrap_or(3) };
+        let needed =
+            if success { self.probe.success_threshold.unwrap_or(1) } else { self.probe.failure_threshold.unwrap_or(3) };
         if count >= needed {
             self.verdict = Some(success);
         }
@@ -178,7 +179,8 @@ impl Watched {
         let fails = |kind: ProbeKind| self.verdict(kind) == Some(false);
         Health {
             has_started: self.has_started(),
-            is_ready: !self.kinds.contains_key(&ProbeKind::Readiness) || self.verdict(ProbeKind::Readiness) == Some(true),
+            is_ready: !self.kinds.contains_key(&ProbeKind::Readiness)
+                || self.verdict(ProbeKind::Readiness) == Some(true),
             liveness_failed: fails(ProbeKind::Liveness),
             startup_failed: fails(ProbeKind::Startup),
         }
@@ -233,7 +235,12 @@ impl Probes {
             for kind in active {
                 if let Some(w) = watched.kinds.get_mut(&kind).filter(|w| !w.is_running && w.due_at() <= now) {
                     w.begin(now);
-                    due.push(Due { id: id.clone(), container: watched.container.clone(), kind, probe: w.probe.clone() });
+                    due.push(Due {
+                        id: id.clone(),
+                        container: watched.container.clone(),
+                        kind,
+                        probe: w.probe.clone(),
+                    });
                 }
             }
         }
@@ -371,7 +378,8 @@ mod tests {
         }
     }
 
-    const READINESS: &str = "readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 5, failureThreshold: 2, successThreshold: 1}";
+    const READINESS: &str =
+        "readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 5, failureThreshold: 2, successThreshold: 1}";
 
     #[test]
     fn the_first_try_comes_at_once_and_early_ones_until_it_succeeds() {

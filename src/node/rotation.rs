@@ -61,16 +61,15 @@ mod tests {
 
     #[test]
     fn a_pod_has_left_when_the_data_plane_has_seen_it_leave() {
-        let cases = [
-            (slice(5, true), "9", false),
-            (slice(5, false), "4", false),
-            (slice(5, false), "5", true),
-        ];
+        let cases = [(slice(5, true), "9", false), (slice(5, false), "4", false), (slice(5, false), "5", true)];
         for (slice, observed, want) in cases {
             assert_eq!(has_left("u1", &[slice], Some(&lease(observed))), want);
         }
         assert!(has_left("u2", &[slice(5, true)], Some(&lease("5"))));
-        assert!(!has_left("u2", &[slice(5, true)], Some(&lease("4"))), "its own slice may have been applied no more than this one");
+        assert!(
+            !has_left("u2", &[slice(5, true)], Some(&lease("4"))),
+            "its own slice may have been applied no more than this one"
+        );
         assert!(has_left("u1", &[], Some(&lease("1"))));
     }
 

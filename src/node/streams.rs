@@ -5,12 +5,7 @@
 
 use super::context::Context;
 use crate::{
-    api::{
-        kind::Kind as _,
-        kinds::pod::Pods,
-        meta::ObjectKey,
-        status::ApiError,
-    },
+    api::{kind::Kind as _, kinds::pod::Pods, meta::ObjectKey, status::ApiError},
     engine::{EngineError, LogOptions},
 };
 use async_trait::async_trait;
@@ -96,7 +91,9 @@ fn since(query: &LogQuery, now: Timestamp) -> Option<Timestamp> {
 
 fn log_error(id: &str, error: &EngineError) -> ApiError {
     match error {
-        EngineError::NotFound(_) => ApiError::BadRequest(format!("unable to retrieve container logs for docker://{id}")),
+        EngineError::NotFound(_) => {
+            ApiError::BadRequest(format!("unable to retrieve container logs for docker://{id}"))
+        }
         EngineError::Unreachable(_) => ApiError::Unavailable(error.to_string()),
         _ => ApiError::Internal(error.to_string()),
     }
@@ -156,9 +153,10 @@ pub(super) fn choose_container(pod: &Pod, name: &str) -> Result<String, ApiError
 fn log_source(pod: &Pod, container: &str, previous: bool) -> Result<String, ApiError> {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let refuse = |why: String| Err(ApiError::BadRequest(why));
-    let statuses = pod.status.iter().flat_map(|s| {
-        s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten())
-    });
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
     let Some(status) = statuses.into_iter().find(|s| s.name == container) else {
         return refuse(format!("container {container:?} in pod {pod_name:?} is not available"));
     };
@@ -228,8 +226,14 @@ mod tests {
     fn without_a_log_the_reason_is_the_kubelets() {
         let error = |text: &str| Err(text.to_owned());
         let wait = "container \"app\" in pod \"web\" is waiting to start: ";
-        assert_eq!(source("state: {waiting: {reason: ContainerCreating}}", false), error(&format!("{wait}ContainerCreating")));
-        assert_eq!(source("state: {waiting: {reason: ErrImagePull}}", false), error(&format!("{wait}image can't be pulled")));
+        assert_eq!(
+            source("state: {waiting: {reason: ContainerCreating}}", false),
+            error(&format!("{wait}ContainerCreating"))
+        );
+        assert_eq!(
+            source("state: {waiting: {reason: ErrImagePull}}", false),
+            error(&format!("{wait}image can't be pulled"))
+        );
         let back_off = format!("{wait}trying and failing to pull image");
         assert_eq!(source("state: {waiting: {reason: ImagePullBackOff}}", false), error(&back_off));
         let none = "previous terminated container \"app\" in pod \"web\" not found";
@@ -243,7 +247,10 @@ mod tests {
         )
         .unwrap();
         let error = |name: &str| choose_container(&several, name).unwrap_err().to_string();
-        assert_eq!(error(""), "a container name must be specified for pod web, choose one of: [a b] or one of the init containers: [i]");
+        assert_eq!(
+            error(""),
+            "a container name must be specified for pod web, choose one of: [a b] or one of the init containers: [i]"
+        );
         assert_eq!(error("z"), "container z is not valid for pod web");
         assert_eq!(choose_container(&several, "i"), Ok("i".to_owned()));
         assert_eq!(choose_container(&pod(""), ""), Ok("app".to_owned()));

@@ -95,7 +95,8 @@ impl Strays {
         for stray in seen {
             self.0.entry(stray).or_insert(now);
         }
-        let due: Vec<Stray> = self.0.iter().filter(|(_, since)| now >= **since + GRACE).map(|(s, _)| s.clone()).collect();
+        let due: Vec<Stray> =
+            self.0.iter().filter(|(_, since)| now >= **since + GRACE).map(|(s, _)| s.clone()).collect();
         self.0.retain(|stray, _| !due.contains(stray));
         due
     }
@@ -116,7 +117,9 @@ pub(super) async fn remove(context: &Context, strays: Vec<Stray>) {
         match result {
             Ok(()) => info!(component = "node", stray = ?stray, "removed what belongs to no pod"),
             // The next list finds it again.
-            Err(error) => warn!(component = "node", stray = ?stray, err = chain(&error), "cannot remove what belongs to no pod"),
+            Err(error) => {
+                warn!(component = "node", stray = ?stray, err = chain(&error), "cannot remove what belongs to no pod")
+            }
         }
     }
 }

@@ -25,18 +25,21 @@ use super::{
 };
 use crate::engine::{Mount, MountSource};
 use archive::Tree;
-pub use archive::publish_order;
+pub use archive::publish_all;
 use k8s_openapi::{
     ByteString,
     api::core::v1::{
         ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, Pod,
-        ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+        ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
+        VolumeProjection,
     },
 };
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 /// Where the pod's Docker volume is in the sandbox.
 pub const MOUNT_POINT: &str = "/volumes";
+/// What the sandbox prints once the pod's files are there.
+pub const FILES_READY: &str = "ready";
 /// Files of more bytes than this do not fit into the sandbox's environment (one variable holds 128 KiB) and are uploaded.
 pub const INLINE_MAX: usize = 72 * 1024;
 /// The mode of files whose volume names none.
@@ -106,7 +109,8 @@ impl Plan {
 
     /// What the sandbox mounts: the pod's volume, and every memory-backed one, which lives as long as somebody mounts it.
     pub fn sandbox_mounts(&self, cluster: &str, uid: &str) -> Vec<Mount> {
-        let volume = |name: String, target: String| Mount { source: MountSource::Volume(name), target, read_only: false };
+        let volume =
+            |name: String, target: String| Mount { source: MountSource::Volume(name), target, read_only: false };
         let own = self.needs_volume().then(|| volume(volume_name(cluster, uid), MOUNT_POINT.to_owned()));
         let memory = self.memory.iter().map(|(name, _)| volume(name.clone(), format!("/memory/{name}")));
         own.into_iter().chain(memory).collect()

@@ -29,7 +29,11 @@ use crate::{
     base::task::Drain,
     engine::{Container as EngineContainer, EngineError, EventKind},
 };
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use std::{
@@ -79,7 +83,7 @@ pub(super) enum Message {
 enum Done {
     SandboxCreated(Result<(ObservedContainer, Mounted), Failure>),
     SandboxStarted(String, Result<EngineContainer, Failure>),
-    Inspected(String, Result<Option<EngineContainer>, EngineError>),
+    Inspected(Vec<(String, Result<Option<EngineContainer>, EngineError>)>),
     Created(String, Result<(ObservedContainer, Arc<Mounted>), Failure>),
     Started(String, String, Result<Start, EngineError>),
     PostStart(String, Result<(), String>),
@@ -154,8 +158,12 @@ impl Worker {
 
     /// What runs already had its `postStart` hook, and keeps what was believed of its health.
     fn adopt(&mut self, pod: &Pod) {
-        let running: Vec<(String, String)> =
-            self.observed.apps().filter(|c| c.is_running()).map(|c| (c.id.clone(), c.identity.container.clone())).collect();
+        let running: Vec<(String, String)> = self
+            .observed
+            .apps()
+            .filter(|c| c.is_running())
+            .map(|c| (c.id.clone(), c.identity.container.clone()))
+            .collect();
         let now = self.context.clock().mono();
         for (id, name) in running {
             self.memory.post_start.insert(id.clone(), Hook::Done);
@@ -182,7 +190,13 @@ impl Worker {
             self.take_in_the_rest();
         }
         self.context.set_leaving(&self.id.uid, false);
-        debug!(component = "node", namespace = self.id.namespace, name = self.id.name, uid = self.id.uid, "pod is gone");
+        debug!(
+            component = "node",
+            namespace = self.id.namespace,
+            name = self.id.name,
+            uid = self.id.uid,
+            "pod is gone"
+        );
     }
 
     /// Takes in everything else that has arrived, so that one decision serves it all.
@@ -310,8 +324,12 @@ impl Worker {
 
     fn watch_running(&mut self, pod: &Pod) {
         let now = self.context.clock().mono();
-        let running: Vec<(String, String)> =
-            self.observed.apps().filter(|c| c.is_running()).map(|c| (c.id.clone(), c.identity.container.clone())).collect();
+        let running: Vec<(String, String)> = self
+            .observed
+            .apps()
+            .filter(|c| c.is_running())
+            .map(|c| (c.id.clone(), c.identity.container.clone()))
+            .collect();
         for (id, name) in running {
             if let Some(spec) = container_of(pod, &name) {
                 self.probes.watch(&id, spec, Believed::default(), now);
@@ -351,7 +369,7 @@ impl Worker {
     fn begin(&mut self, action: Action, pod: Option<&Arc<Pod>>, status: Option<&PodStatus>) {
         debug!(component = "node", namespace = self.id.namespace, name = self.id.name, action = ?action, "begin");
         match (action, pod) {
-            (Action::Inspect { id }, _) => self.inspect(id),
+            (Action::Inspect { id }, _) => self.inspect(vec![id]),
             (Action::Signal { container, id, ending }, pod) => self.signal(&container, &id, ending, pod),
             (Action::Remove { id }, _) => {
                 let context = Arc::clone(&self.context);
@@ -376,9 +394,10 @@ impl Worker {
         match action {
             Action::CreateSandbox { attempt } => {
                 self.tell_sandbox_changed(pod, attempt);
-                self.start(Some(Slot::Sandbox), async move {
-                    Done::SandboxCreated(site.create_sandbox(attempt).await)
-                });
+                self.start(
+                    Some(Slot::Sandbox),
+                    async move { Done::SandboxCreated(site.create_sandbox(attempt).await) },
+                );
             }
             Action::StartSandbox { id } => {
                 let has_files = !self.files.is_empty();
@@ -432,12 +451,29 @@ impl Worker {
         });
     }
 
-    fn inspect(&mut self, id: String) {
+    /// Looks at containers. What is seen is taken in at once, so that nothing is decided on half of it.
+    fn inspect(&mut self, ids: Vec<String>) {
         let context = Arc::clone(&self.context);
-        self.start(Some(Slot::Inspect(id.clone())), async move {
-            let result = context.ask(context.engine.inspect(&id)).await;
-            Done::Inspected(id, result)
+        self.memory.in_flight.extend(ids.iter().cloned().map(Slot::Inspect));
+        self.start(None, async move {
+            let look = |id: String| async {
+                let result = context.ask(context.engine.inspect(&id)).await;
+                (id, result)
+            };
+            Done::Inspected(join_all(ids.into_iter().map(look)).await)
         });
+    }
+
+    fn inspected(&mut self, id: &str, result: Result<Option<EngineContainer>, EngineError>) {
+        self.memory.in_flight.remove(&Slot::Inspect(id.to_owned()));
+        match result {
+            Ok(Some(container)) => {
+                self.memory.blocked.remove(id);
+                self.observed.note_inspected(&container);
+            }
+            Ok(None) => drop(self.observed.note_vanished(id, self.context.now())),
+            Err(error) => self.hold(id, &error.to_string()),
+        }
     }
 
     fn signal(&mut self, name: &str, id: &str, ending: Ending, pod: Option<&Arc<Pod>>) {
@@ -476,7 +512,11 @@ impl Worker {
     /// Writes the status when it differs from what is stored; one write at a time, the last one wins.
     fn write_status(&mut self, pod: &Arc<Pod>, wanted: PodStatus) {
         let is_going = self.memory.is_busy(&Slot::Delete) || self.memory.object_deleted;
-        if self.is_writing_status || is_going || self.status_retry_at().is_some() || pod.status.as_ref() == Some(&wanted) {
+        if self.is_writing_status
+            || is_going
+            || self.status_retry_at().is_some()
+            || pod.status.as_ref() == Some(&wanted)
+        {
             return;
         }
         self.is_writing_status = true;
@@ -504,22 +544,22 @@ impl Worker {
         let is_seen = self.memory.is_busy(&Slot::Inspect(id.to_owned()));
         if self.observed.apply(id, kind, at) == Applied::Unknown && !is_making && !is_seen {
             // Somebody made or revived a container of this pod behind our back.
-            self.inspect(id.to_owned());
+            self.inspect(vec![id.to_owned()]);
         }
     }
 
     /// Looks again at every container about which a list says something else than is known.
     fn compare(&mut self, containers: &[EngineContainer], is_safety: bool) {
         self.unblock_engine();
-        for id in self.observed.differences(&self.id, containers) {
-            let is_busy = self.memory.is_busy(&Slot::Remove(id.clone())) || self.memory.is_busy(&Slot::Inspect(id.clone()));
-            if is_busy {
-                continue;
-            }
-            if is_safety {
-                self.context.count_relist_find();
-            }
-            self.inspect(id);
+        let mut ids: Vec<String> = self.observed.differences(&self.id, containers).into_iter().collect();
+        let is_busy =
+            |id: &String| [Slot::Remove(id.clone()), Slot::Inspect(id.clone())].iter().any(|s| self.memory.is_busy(s));
+        ids.retain(|id| !is_busy(id));
+        if is_safety {
+            ids.iter().for_each(|_| self.context.count_relist_find());
+        }
+        if !ids.is_empty() {
+            self.inspect(ids);
         }
     }
 
@@ -531,12 +571,7 @@ impl Worker {
         match done {
             Done::SandboxCreated(result) => self.sandbox_created(result),
             Done::SandboxStarted(id, result) => self.sandbox_started(&id, result),
-            Done::Inspected(id, Ok(Some(container))) => {
-                self.memory.blocked.remove(&id);
-                self.observed.note_inspected(&container);
-            }
-            Done::Inspected(id, Ok(None)) => drop(self.observed.note_vanished(&id, now)),
-            Done::Inspected(id, Err(error)) => self.hold(&id, &error.to_string()),
+            Done::Inspected(results) => results.into_iter().for_each(|(id, result)| self.inspected(&id, result)),
             Done::Created(name, result) => self.container_created(&name, result),
             Done::Started(name, id, result) => self.container_started(&name, &id, result),
             Done::PostStart(id, result) => {
@@ -570,6 +605,7 @@ impl Worker {
     fn sandbox_created(&mut self, result: Result<(ObservedContainer, Mounted), Failure>) {
         match result {
             Ok((sandbox, mounted)) => {
+                self.unblock_for_new_sandbox();
                 self.memory.blocked.remove(SANDBOX);
                 self.files = mounted.plan.hash();
                 self.mounted = Some(Arc::new(mounted));
@@ -612,7 +648,13 @@ impl Worker {
             Ok(Start::Ran) => {
                 self.memory.blocked.remove(name);
                 self.observed.note_started(id, now);
-                info!(component = "node", namespace = self.id.namespace, name = self.id.name, container = name, "container started");
+                info!(
+                    component = "node",
+                    namespace = self.id.namespace,
+                    name = self.id.name,
+                    container = name,
+                    "container started"
+                );
             }
             Ok(Start::CannotRun(error)) => self.observed.note_start_failed(id, &error, now),
             Ok(Start::Gone) => drop(self.observed.note_vanished(id, now)),
@@ -646,9 +688,10 @@ fn container_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
 
 /// What the pod's status says of a container's health.
 fn believed_of(pod: &Pod, id: &str) -> Believed {
-    let statuses = pod.status.iter().flat_map(|s| {
-        s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten())
-    });
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
     let is_it = |container_id: &Option<String>| container_id.as_ref().is_some_and(|c| c.ends_with(id));
     let status = statuses.into_iter().find(|s| is_it(&s.container_id));
     status.map_or(Believed::default(), |s| Believed { started: s.started == Some(true), ready: s.ready })

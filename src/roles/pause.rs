@@ -1,12 +1,19 @@
 //! `skiff pause`: the program of a pod's sandbox. It holds the pod's network and IPC namespaces open and reaps orphans.
 //!
 //! The binary calls it before anything else is started: no runtime, no threads, a few pages of memory.
+//! At its start it writes what the node agent gives it: `/etc/hosts`, `/etc/resolv.conf` and the files of the pod's volumes; then
+//! it prints `ready`. `skiff pause --publish DIR`, run beside it, makes files that were uploaded since the current ones.
 //!
 //! **Invariants**: it ends at once on `SIGTERM` and `SIGINT`; `/etc/hosts` and `/etc/resolv.conf` are written in place, because
-//! app containers that join the sandbox's network share these very files.
+//! app containers that join the sandbox's network share these very files; files of volumes change all at once.
 //!
-//! **Not here**: pod volumes, whose files the node agent puts in place itself.
+//! **Not here**: what the files hold (`node::translate`, `node::volumes`).
 
+use crate::node::{
+    translate::{ETC_HOSTS, FILES, RESOLV_CONF, network::POD_IP},
+    volumes::{FILES_READY, MOUNT_POINT, publish_all},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rustix::{
     io::Errno,
     process::{WaitOptions, wait},
@@ -15,10 +22,16 @@ use signal_hook::{
     consts::{SIGCHLD, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use std::io;
+use std::{
+    io::{self, Write as _},
+    net::Ipv4Addr,
+    path::Path,
+};
 
 /// Files that the environment may give: which variable holds the content of which.
-const FILES: [(&str, &str); 2] = [("SKIFF_ETC_HOSTS", "/etc/hosts"), ("SKIFF_RESOLV_CONF", "/etc/resolv.conf")];
+const TEXTS: [(&str, &str); 2] = [(ETC_HOSTS, "/etc/hosts"), (RESOLV_CONF, "/etc/resolv.conf")];
+/// Stands for what the engine wrote into a file.
+const BEFORE: &str = "${HOSTS}";
 
 /// What can go wrong before the wait begins.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +40,29 @@ enum PauseError {
     Signals(#[source] io::Error),
     #[error("cannot write {0}")]
     Write(String, #[source] io::Error),
+    #[error("cannot read the files of the pod's volumes")]
+    Encoding(#[source] base64::DecodeError),
+    #[error("cannot write the files of the pod's volumes")]
+    Volumes(#[source] io::Error),
 }
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop; with `--publish DIR` as arguments it does that and ends.
 pub fn run() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip_while(|a| a != "--publish").skip(1);
+    if let Some(directory) = arguments.next() {
+        return Ok(publish_all(Path::new(&directory)).map(drop).map_err(PauseError::Volumes)?);
+    }
+    hold()
+}
+
+fn hold() -> anyhow::Result<()> {
     // The first process gets no signal that it does not handle, so handlers come before everything else.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGCHLD]).map_err(PauseError::Signals)?;
-    write_files(&FILES, |name| std::env::var(name).ok())?;
+    let var = |name: &str| std::env::var(name).ok();
+    write_texts(&TEXTS, var)?;
+    write_volumes(Path::new(MOUNT_POINT), var(FILES))?;
+    // The agent waits for this line before it starts containers that mount the files; nobody else reads it.
+    writeln!(io::stdout(), "{FILES_READY}").map_err(|err| PauseError::Write("standard output".into(), err))?;
     reap();
     for signal in signals.forever() {
         if signal != SIGCHLD {
@@ -45,11 +74,39 @@ pub fn run() -> anyhow::Result<()> {
 }
 
 /// Writes what the environment gives; a variable that is not set leaves the engine's file as it is.
-fn write_files(files: &[(&str, &str)], var: impl Fn(&str) -> Option<String>) -> Result<(), PauseError> {
+fn write_texts(files: &[(&str, &str)], var: impl Fn(&str) -> Option<String>) -> Result<(), PauseError> {
     for (name, path) in files {
         if let Some(content) = var(name) {
-            std::fs::write(path, content).map_err(|err| PauseError::Write((*path).into(), err))?;
+            let before = std::fs::read_to_string(path).unwrap_or_default();
+            std::fs::write(path, filled_in(&content, &before)).map_err(|err| PauseError::Write((*path).into(), err))?;
         }
+    }
+    Ok(())
+}
+
+/// The content with what only the sandbox knows: its address, which the engine has written into `/etc/hosts`.
+fn filled_in(content: &str, before: &str) -> String {
+    let mut addresses = before.lines().filter_map(|line| line.split_whitespace().next()?.parse::<Ipv4Addr>().ok());
+    let own = addresses.find(|ip| !ip.is_loopback());
+    let lines = content.replace(BEFORE, before);
+    match own {
+        Some(ip) => lines.replace(POD_IP, &ip.to_string()),
+        // Without an address there is no line for it.
+        None => lines.split_inclusive('\n').filter(|line| !line.contains(POD_IP)).collect(),
+    }
+}
+
+/// Unpacks the files that the environment gives and shows them, and those that were uploaded before the start.
+fn write_volumes(root: &Path, files: Option<String>) -> Result<(), PauseError> {
+    if let Some(text) = files {
+        let bytes = BASE64_STANDARD.decode(text).map_err(PauseError::Encoding)?;
+        let mut archive = tar::Archive::new(&bytes[..]);
+        archive.set_preserve_permissions(true);
+        archive.set_preserve_ownerships(true);
+        archive.unpack(root).map_err(PauseError::Volumes)?;
+    }
+    if root.exists() {
+        publish_all(root).map_err(PauseError::Volumes)?;
     }
     Ok(())
 }
@@ -79,15 +136,52 @@ mod tests {
         }
         let inode = std::fs::metadata(&hosts).unwrap().ino();
         let files = [("HOSTS", hosts.to_str().unwrap()), ("RESOLV", resolv.to_str().unwrap())];
-        write_files(&files, |name| (name == "HOSTS").then(|| "127.0.0.1\tlocalhost\n".to_owned())).unwrap();
+        write_texts(&files, |name| (name == "HOSTS").then(|| "127.0.0.1\tlocalhost\n".to_owned())).unwrap();
         assert_eq!(std::fs::read_to_string(&hosts).unwrap(), "127.0.0.1\tlocalhost\n");
         assert_eq!(std::fs::metadata(&hosts).unwrap().ino(), inode);
         assert_eq!(std::fs::read_to_string(&resolv).unwrap(), "what the engine wrote, and longer");
     }
 
     #[test]
+    fn the_sandboxs_address_and_the_engines_names_are_filled_in() {
+        let engine = "127.0.0.1\tlocalhost\n::1\tlocalhost\n10.244.0.7\tweb-1\n";
+        assert_eq!(filled_in("${POD_IP}\tweb\n", engine), "10.244.0.7\tweb\n");
+        assert_eq!(filled_in("a\n${POD_IP}\tweb\nb\n", "127.0.0.1\tlocalhost\n"), "a\nb\n");
+        assert_eq!(filled_in("# mine\n${HOSTS}1.2.3.4\tx\n", "127.0.0.1\ty\n"), "# mine\n127.0.0.1\ty\n1.2.3.4\tx\n");
+    }
+
+    #[test]
+    fn files_of_volumes_are_unpacked_and_shown() {
+        let root = tempfile::tempdir().unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut add = |path: &str, kind: tar::EntryType, link: &str, body: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_mode(0o640);
+            header.set_uid(rustix::process::getuid().as_raw().into());
+            header.set_gid(rustix::process::getgid().as_raw().into());
+            header.set_mtime(0);
+            header.set_size(body.len() as u64);
+            if link.is_empty() {
+                tar.append_data(&mut header, path, body).unwrap();
+            } else {
+                tar.append_link(&mut header, path, link).unwrap();
+            }
+        };
+        add("v/..1/k", tar::EntryType::Regular, "", b"value");
+        add("v/..data_next", tar::EntryType::Symlink, "..1", b"");
+        add("v/k", tar::EntryType::Symlink, "..data/k", b"");
+        let text = BASE64_STANDARD.encode(tar.into_inner().unwrap());
+        write_volumes(root.path(), Some(text)).unwrap();
+        let file = root.path().join("v/k");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "value");
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
+        write_volumes(&root.path().join("none"), None).unwrap();
+    }
+
+    #[test]
     fn a_file_that_cannot_be_written_is_named() {
-        let err = write_files(&[("X", "/proc/no/such")], |_| Some(String::new())).unwrap_err();
+        let err = write_texts(&[("X", "/proc/no/such")], |_| Some(String::new())).unwrap_err();
         assert_eq!(chain(&err), "cannot write /proc/no/such: No such file or directory (os error 2)");
     }
 }

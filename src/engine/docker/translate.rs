@@ -495,7 +495,10 @@ mod tests {
                   "ReadOnly": false,
                   "Source": "v",
                   "Target": "/d",
-                  "Type": "volume"
+                  "Type": "volume",
+                  "VolumeOptions": {
+                    "NoCopy": true
+                  }
                 },
                 {
                   "ReadOnly": false,

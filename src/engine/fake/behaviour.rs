@@ -90,9 +90,9 @@ impl Behaviour {
         }
     }
 
-    /// A sandbox: as a server that listens nowhere.
+    /// A sandbox: as a server that listens nowhere, and says when it has written its files.
     pub fn pause() -> Self {
-        Self { ports: Some(Vec::new()), ..Self::server() }
+        Self { ports: Some(Vec::new()), output: vec!["ready".into()], ..Self::server() }
     }
 
     /// A program that ends by itself.

@@ -158,7 +158,8 @@ pub(super) fn stop_grace(pod: &Pod, spec: Option<&Container>, reason: StopReason
 /// What is left of the grace that the delete gave. The mark's time has whole seconds, so a stop that begins with the delete
 /// gets its full grace, and one that begins late (a sidecar, or after a restart of skiff) gets the rest.
 fn deletion_grace(pod: &Pod, now: Timestamp) -> SignedDuration {
-    let full = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_else(|| grace_period(pod)));
+    let full =
+        SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_else(|| grace_period(pod)));
     let Some(marked) = &pod.metadata.deletion_timestamp else { return full };
     let left = marked.0.duration_since(now);
     let is_fresh = left + SignedDuration::from_secs(2) >= full;

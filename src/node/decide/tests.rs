@@ -80,7 +80,9 @@ fn show(action: &Action) -> String {
         }
         Action::Start { id, .. } => format!("start {id}"),
         Action::PostStart { id, .. } => format!("postStart {id}"),
-        Action::BeginStop { id, reason, grace, .. } => format!("begin stop {id}: {reason:?}, grace {}s", grace.as_secs()),
+        Action::BeginStop { id, reason, grace, .. } => {
+            format!("begin stop {id}: {reason:?}, grace {}s", grace.as_secs())
+        }
         Action::PreStop { id, deadline, .. } => format!("preStop {id}, {}s", deadline.duration_since(now()).as_secs()),
         Action::Signal { id, ending, .. } => format!("signal {id}: {ending:?}"),
         Action::Remove { id } => format!("remove {id}"),
@@ -129,39 +131,63 @@ fn busy(slots: &[Slot]) -> Memory {
 
 #[test]
 fn a_new_pod_begins_with_its_sandbox() {
-    check(WEB, "", expect![[r#"
+    check(
+        WEB,
+        "",
+        expect![[r#"
         create sandbox 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn containers_are_created_while_the_sandbox_starts() {
-    check(WEB, "POD/0 created", expect![[r#"
+    check(
+        WEB,
+        "POD/0 created",
+        expect![[r#"
         start sandbox POD0
         create app/0 on sandbox 0, failures 0
-    "#]]);
+    "#]],
+    );
     check_with(WEB, "POD/0 created\n app/0 created", &busy(&[Slot::Sandbox]), expect![""]);
 }
 
 #[test]
 fn containers_start_once_the_sandbox_has_its_address() {
-    check(WEB, "POD/0 running\n app/0 created", expect![[r#"
+    check(
+        WEB,
+        "POD/0 running\n app/0 created",
+        expect![[r#"
         inspect POD0
-    "#]]);
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/0 created", expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/0 created",
+        expect![[r#"
         start app0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_container_whose_environment_names_the_address_waits_for_it() {
     let spec = "spec: {containers: [{name: app, env: [{name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]}]}";
-    check(spec, "POD/0 created", expect![[r#"
+    check(
+        spec,
+        "POD/0 created",
+        expect![[r#"
         start sandbox POD0
-    "#]]);
-    check(spec, "POD/0 running ip=10.0.0.1", expect![[r#"
+    "#]],
+    );
+    check(
+        spec,
+        "POD/0 running ip=10.0.0.1",
+        expect![[r#"
         create app/0 on sandbox 0, failures 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -173,88 +199,152 @@ fn at_rest_there_is_nothing_to_do() {
 #[test]
 fn a_first_crash_restarts_at_once_and_the_next_wait() {
     let with = |failures: u32| format!("POD/0 running ip=10.0.0.1\n app/0 exited failures={failures}");
-    check(WEB, &with(0), expect![[r#"
+    check(
+        WEB,
+        &with(0),
+        expect![[r#"
         create app/1 on sandbox 0, failures 1
-    "#]]);
-    check(WEB, &with(1), expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        &with(1),
+        expect![[r#"
         app waits: CrashLoopBackOff (back-off 10s restarting failed container=app pod=web_default(u1))
         wake in 10s
-    "#]]);
-    check(WEB, &with(4), expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        &with(4),
+        expect![[r#"
         app waits: CrashLoopBackOff (back-off 1m20s restarting failed container=app pod=web_default(u1))
         wake in 80s
-    "#]]);
-    check(WEB, &with(50), expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        &with(50),
+        expect![[r#"
         app waits: CrashLoopBackOff (back-off 5m0s restarting failed container=app pod=web_default(u1))
         wake in 300s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn back_off_ends_in_time_and_is_forgotten_after_ten_good_minutes() {
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/3 exited failures=1 at=-10", expect![[r#"
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/3 exited failures=1 at=-10",
+        expect![[r#"
         create app/4 on sandbox 0, failures 2
-    "#]]);
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/9 exited failures=9 started=-600", expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/9 exited failures=9 started=-600",
+        expect![[r#"
         create app/10 on sandbox 0, failures 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_a_user_killed_or_removed_restarts_at_once_and_does_not_count() {
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/7 exited failures=4 code=137 cause=outside", expect![[r#"
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/7 exited failures=4 code=137 cause=outside",
+        expect![[r#"
         create app/8 on sandbox 0, failures 4
-    "#]]);
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/7 exited gone failures=4 code=137 cause=outside", expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/7 exited gone failures=4 code=137 cause=outside",
+        expect![[r#"
         create app/8 on sandbox 0, failures 4
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_last_dead_attempt_stays_and_older_ones_go() {
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/0 exited\n app/1 exited\n app/2 running", expect![[r#"
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/0 exited\n app/1 exited\n app/2 running",
+        expect![[r#"
         remove app0
-    "#]]);
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/0 exited\n app/1 exited\n app/2 created", expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/0 exited\n app/1 exited\n app/2 created",
+        expect![[r#"
         start app2
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_old_attempt_that_somebody_started_again_is_stopped() {
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/0 running\n app/1 running", expect![[r#"
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/0 running\n app/1 running",
+        expect![[r#"
         begin stop app0: Superseded, grace 0s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_dead_sandbox_rebuilds_the_pod_in_place() {
-    check(WEB, "POD/0 exited code=137 cause=outside\n app/0 running", expect![[r#"
+    check(
+        WEB,
+        "POD/0 exited code=137 cause=outside\n app/0 running",
+        expect![[r#"
         create sandbox 1
         begin stop app0: SandboxGone, grace 2s
-    "#]]);
-    check(WEB, "POD/0 exited\n POD/1 created\n app/0 exited code=143 cause=sandbox", expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        "POD/0 exited\n POD/1 created\n app/0 exited code=143 cause=sandbox",
+        expect![[r#"
         remove POD0
         start sandbox POD1
         create app/1 on sandbox 1, failures 0
-    "#]]);
-    check(WEB, "POD/0 exited gone\n app/0 exited cause=sandbox failures=3", expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        "POD/0 exited gone\n app/0 exited cause=sandbox failures=3",
+        expect![[r#"
         create sandbox 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_new_sandbox_needs_no_back_off() {
-    check(WEB, "POD/1 running ip=10.0.0.1\n app/5 exited sandbox=0 failures=5", expect![[r#"
+    check(
+        WEB,
+        "POD/1 running ip=10.0.0.1\n app/5 exited sandbox=0 failures=5",
+        expect![[r#"
         create app/6 on sandbox 1, failures 5
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_number_of_a_lost_sandbox_is_not_used_again() {
-    check(WEB, "app/0 exited sandbox=3", expect![[r#"
+    check(
+        WEB,
+        "app/0 exited sandbox=3",
+        expect![[r#"
         create sandbox 4
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -272,12 +362,20 @@ fn restart_policies_are_honoured() {
     let lines = |code: i32| format!("POD/0 running ip=10.0.0.1\n app/0 exited code={code}\n b/0 running");
     check(&with("Never"), &lines(1), expect![""]);
     check(&with("OnFailure"), &lines(0), expect![""]);
-    check(&with("OnFailure"), &lines(1), expect![[r#"
+    check(
+        &with("OnFailure"),
+        &lines(1),
+        expect![[r#"
         create app/1 on sandbox 0, failures 1
-    "#]]);
-    check(&with("Always"), &lines(0), expect![[r#"
+    "#]],
+    );
+    check(
+        &with("Always"),
+        &lines(0),
+        expect![[r#"
         create app/1 on sandbox 0, failures 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -290,26 +388,42 @@ spec:
     restartPolicy: Never
     restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]
   - {name: b, restartPolicy: OnFailure}";
-    check(spec, "POD/0 running ip=10.0.0.1\n app/0 exited code=42\n b/0 exited code=1", expect![[r#"
+    check(
+        spec,
+        "POD/0 running ip=10.0.0.1\n app/0 exited code=42\n b/0 exited code=1",
+        expect![[r#"
         create app/1 on sandbox 0, failures 1
         create b/1 on sandbox 0, failures 1
-    "#]]);
-    check(spec, "POD/0 running ip=10.0.0.1\n app/0 exited code=1\n b/0 exited code=0", expect![[r#"
+    "#]],
+    );
+    check(
+        spec,
+        "POD/0 running ip=10.0.0.1\n app/0 exited code=1\n b/0 exited code=0",
+        expect![[r#"
         remove POD0
         over: failed 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_pod_whose_containers_all_ended_is_over_and_keeps_its_dead_for_their_logs() {
     let spec = "spec: {restartPolicy: OnFailure, containers: [{name: app}]}";
-    check(spec, "POD/0 running ip=10.0.0.1\n app/0 exited code=0", expect![[r#"
+    check(
+        spec,
+        "POD/0 running ip=10.0.0.1\n app/0 exited code=0",
+        expect![[r#"
         remove POD0
         over: succeeded 
-    "#]]);
-    check(spec, "app/0 exited code=0", expect![[r#"
+    "#]],
+    );
+    check(
+        spec,
+        "app/0 exited code=0",
+        expect![[r#"
         over: succeeded 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -317,10 +431,14 @@ fn a_phase_that_was_written_is_final() {
     let spec = "
 spec: {containers: [{name: app}]}
 status: {phase: Failed, reason: Evicted, message: gone}";
-    check(spec, "POD/0 running ip=10.0.0.1\n app/0 running", expect![[r#"
+    check(
+        spec,
+        "POD/0 running ip=10.0.0.1\n app/0 running",
+        expect![[r#"
         begin stop app0: PodOver, grace 30s
         over: failed Evicted
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -328,13 +446,21 @@ fn a_pod_runs_no_longer_than_its_deadline() {
     let with = |start: &str| {
         format!("spec: {{activeDeadlineSeconds: 60, containers: [{{name: app}}]}}\nstatus: {{startTime: '{start}'}}")
     };
-    check(&with("2025-12-31T23:59:30Z"), "POD/0 running ip=10.0.0.1\n app/0 running", expect![[r#"
+    check(
+        &with("2025-12-31T23:59:30Z"),
+        "POD/0 running ip=10.0.0.1\n app/0 running",
+        expect![[r#"
         wake in 30s
-    "#]]);
-    check(&with("2025-12-31T23:59:00Z"), "POD/0 running ip=10.0.0.1\n app/0 running", expect![[r#"
+    "#]],
+    );
+    check(
+        &with("2025-12-31T23:59:00Z"),
+        "POD/0 running ip=10.0.0.1\n app/0 running",
+        expect![[r#"
         begin stop app0: Deadline, grace 30s
         over: failed DeadlineExceeded
-    "#]]);
+    "#]],
+    );
 }
 
 const INIT: &str = "
@@ -344,30 +470,50 @@ spec:
 
 #[test]
 fn init_containers_run_in_order_before_the_rest() {
-    check(INIT, "POD/0 created", expect![[r#"
+    check(
+        INIT,
+        "POD/0 created",
+        expect![[r#"
         start sandbox POD0
         create one/0 on sandbox 0, failures 0
-    "#]]);
+    "#]],
+    );
     check(INIT, "POD/0 running ip=10.0.0.1\n one/0 running", expect![""]);
-    check(INIT, "POD/0 running ip=10.0.0.1\n one/0 exited code=0", expect![[r#"
+    check(
+        INIT,
+        "POD/0 running ip=10.0.0.1\n one/0 exited code=0",
+        expect![[r#"
         create two/0 on sandbox 0, failures 0
-    "#]]);
-    check(INIT, "POD/0 running ip=10.0.0.1\n one/0 exited code=0\n two/0 exited code=0", expect![[r#"
+    "#]],
+    );
+    check(
+        INIT,
+        "POD/0 running ip=10.0.0.1\n one/0 exited code=0\n two/0 exited code=0",
+        expect![[r#"
         create app/0 on sandbox 0, failures 0
         create b/0 on sandbox 0, failures 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failed_init_container_is_tried_again_or_fails_the_pod() {
-    check(INIT, "POD/0 running ip=10.0.0.1\n one/0 exited code=1", expect![[r#"
+    check(
+        INIT,
+        "POD/0 running ip=10.0.0.1\n one/0 exited code=1",
+        expect![[r#"
         create one/1 on sandbox 0, failures 1
-    "#]]);
+    "#]],
+    );
     let never = format!("{INIT}\n  restartPolicy: Never");
-    check(&never, "POD/0 running ip=10.0.0.1\n one/0 exited code=1", expect![[r#"
+    check(
+        &never,
+        "POD/0 running ip=10.0.0.1\n one/0 exited code=1",
+        expect![[r#"
         remove POD0
         over: failed 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -397,43 +543,74 @@ fn a_sidecar_lets_the_next_start_once_it_has_started() {
     check(SIDECAR, "POD/0 running ip=10.0.0.1\n side/0 running", expect![""]);
     let mut memory = Memory::default();
     memory.health.insert("side0".into(), Health::GOOD);
-    check_with(SIDECAR, "POD/0 running ip=10.0.0.1\n side/0 running", &memory, expect![[r#"
+    check_with(
+        SIDECAR,
+        "POD/0 running ip=10.0.0.1\n side/0 running",
+        &memory,
+        expect![[r#"
         create two/0 on sandbox 0, failures 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_sidecar_restarts_whatever_the_policy_and_ends_after_the_rest() {
-    check(SIDECAR, "POD/0 running ip=10.0.0.1\n side/0 exited code=0\n two/0 exited code=0\n app/0 running", expect![[r#"
+    check(
+        SIDECAR,
+        "POD/0 running ip=10.0.0.1\n side/0 exited code=0\n two/0 exited code=0\n app/0 running",
+        expect![[r#"
         create side/1 on sandbox 0, failures 1
-    "#]]);
-    check(SIDECAR, "POD/0 running ip=10.0.0.1\n side/0 running\n two/0 exited code=0\n app/0 exited code=0", expect![[r#"
+    "#]],
+    );
+    check(
+        SIDECAR,
+        "POD/0 running ip=10.0.0.1\n side/0 running\n two/0 exited code=0\n app/0 exited code=0",
+        expect![[r#"
         begin stop side0: PodOver, grace 30s
         over: succeeded 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_changed_image_restarts_the_container() {
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/0 running hash=old", expect![[r#"
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/0 running hash=old",
+        expect![[r#"
         begin stop app0: Changed, grace 30s
-    "#]]);
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/0 exited code=0 failures=2 cause=changed hash=old", expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/0 exited code=0 failures=2 cause=changed hash=old",
+        expect![[r#"
         create app/1 on sandbox 0, failures 2
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failed_liveness_probe_restarts_the_container_and_counts() {
     let mut memory = Memory::default();
     memory.health.insert("app0".into(), Health { liveness_failed: true, ..Health::GOOD });
-    let spec = "spec: {containers: [{name: app, livenessProbe: {terminationGracePeriodSeconds: 3, tcpSocket: {port: 1}}}]}";
-    check_with(spec, "POD/0 running ip=10.0.0.1\n app/0 running", &memory, expect![[r#"
+    let spec =
+        "spec: {containers: [{name: app, livenessProbe: {terminationGracePeriodSeconds: 3, tcpSocket: {port: 1}}}]}";
+    check_with(
+        spec,
+        "POD/0 running ip=10.0.0.1\n app/0 running",
+        &memory,
+        expect![[r#"
         begin stop app0: Liveness, grace 3s
-    "#]]);
-    check(WEB, "POD/0 running ip=10.0.0.1\n app/0 exited code=0 cause=liveness", expect![[r#"
+    "#]],
+    );
+    check(
+        WEB,
+        "POD/0 running ip=10.0.0.1\n app/0 exited code=0 cause=liveness",
+        expect![[r#"
         create app/1 on sandbox 0, failures 1
-    "#]]);
+    "#]],
+    );
 }
 
 fn stop(reason: StopReason, grace_secs: i64) -> Stop {
@@ -470,74 +647,130 @@ const UP: &str = "POD/0 running ip=10.0.0.1\n app/0 running";
 
 #[test]
 fn a_deleted_pod_is_asked_to_stop_then_killed() {
-    check_deleted(UP, &Memory::default(), expect![[r#"
+    check_deleted(
+        UP,
+        &Memory::default(),
+        expect![[r#"
         begin stop app0: PodDeleted, grace 30s
-    "#]]);
+    "#]],
+    );
     let mut step = stop(StopReason::PodDeleted, 30);
-    check_deleted(UP, &stopping(step.clone()), expect![[r#"
+    check_deleted(
+        UP,
+        &stopping(step.clone()),
+        expect![[r#"
         signal app0: Ask
-    "#]]);
+    "#]],
+    );
     step.asked_at = Some(now());
-    check_deleted(UP, &stopping(step.clone()), expect![[r#"
+    check_deleted(
+        UP,
+        &stopping(step.clone()),
+        expect![[r#"
         wake in 30s
-    "#]]);
+    "#]],
+    );
     step.since = at(-30.0);
     step.asked_at = Some(at(-30.0));
-    check_deleted(UP, &stopping(step.clone()), expect![[r#"
+    check_deleted(
+        UP,
+        &stopping(step.clone()),
+        expect![[r#"
         signal app0: Kill
-    "#]]);
+    "#]],
+    );
     step.killed_at = Some(now());
-    check_deleted(UP, &stopping(step), expect![[r#"
+    check_deleted(
+        UP,
+        &stopping(step),
+        expect![[r#"
         wake in 5s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_hook_and_the_rotation_come_before_the_signal() {
     let mut step = Stop { pre_stop_due: true, rotation_until: Some(at(2.0)), ..stop(StopReason::PodDeleted, 30) };
-    check_deleted(UP, &stopping(step.clone()), expect![[r#"
+    check_deleted(
+        UP,
+        &stopping(step.clone()),
+        expect![[r#"
         preStop app0, 30s
         wake in 30s
-    "#]]);
+    "#]],
+    );
     step.pre_stop_due = false;
-    check_deleted(UP, &stopping(step.clone()), expect![[r#"
+    check_deleted(
+        UP,
+        &stopping(step.clone()),
+        expect![[r#"
         wake in 2s
-    "#]]);
+    "#]],
+    );
     let left = Memory { has_left_rotation: true, ..stopping(step.clone()) };
-    check_deleted(UP, &left, expect![[r#"
+    check_deleted(
+        UP,
+        &left,
+        expect![[r#"
         signal app0: Ask
-    "#]]);
+    "#]],
+    );
     step.rotation_until = Some(now());
-    check_deleted(UP, &stopping(step), expect![[r#"
+    check_deleted(
+        UP,
+        &stopping(step),
+        expect![[r#"
         signal app0: Ask
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_hook_that_uses_up_the_grace_leaves_a_minimum() {
     let mut step = Stop { pre_stop_due: true, since: at(-30.0), ..stop(StopReason::PodDeleted, 30) };
-    check_deleted(UP, &stopping(step.clone()), expect![[r#"
+    check_deleted(
+        UP,
+        &stopping(step.clone()),
+        expect![[r#"
         signal app0: Ask
-    "#]]);
+    "#]],
+    );
     step.asked_at = Some(now());
-    check_deleted(UP, &stopping(step), expect![[r#"
+    check_deleted(
+        UP,
+        &stopping(step),
+        expect![[r#"
         wake in 2s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn when_all_is_dead_all_is_removed_and_then_the_pod() {
-    check_deleted("POD/0 running ip=10.0.0.1\n app/0 exited", &Memory::default(), expect![[r#"
+    check_deleted(
+        "POD/0 running ip=10.0.0.1\n app/0 exited",
+        &Memory::default(),
+        expect![[r#"
         remove POD0
         remove app0
-    "#]]);
-    check_deleted("", &Memory::default(), expect![[r#"
+    "#]],
+    );
+    check_deleted(
+        "",
+        &Memory::default(),
+        expect![[r#"
         remove volumes
-    "#]]);
+    "#]],
+    );
     let cleared = Memory { volumes_removed: true, ..Memory::default() };
-    check_deleted("", &cleared, expect![[r#"
+    check_deleted(
+        "",
+        &cleared,
+        expect![[r#"
         delete pod
-    "#]]);
+    "#]],
+    );
     check_deleted("", &Memory { in_flight: [Slot::Delete].into(), ..cleared }, expect![""]);
 }
 
@@ -580,18 +813,33 @@ fn blocked(retry_in: f64) -> Blocked {
 #[test]
 fn what_is_blocked_waits_and_says_why() {
     let memory = |b: Blocked| Memory { blocked: [("app".to_owned(), b)].into(), ..Memory::default() };
-    check_with(WEB, "POD/0 running ip=10.0.0.1", &memory(blocked(10.0)), expect![[r#"
+    check_with(
+        WEB,
+        "POD/0 running ip=10.0.0.1",
+        &memory(blocked(10.0)),
+        expect![[r#"
         app waits: ErrImagePull (no such image)
         wake in 1s
-    "#]]);
+    "#]],
+    );
     let later = Blocked { later: blocked(1.0).later.map(|(_, r, m)| (now(), r, m)), ..blocked(9.0) };
-    check_with(WEB, "POD/0 running ip=10.0.0.1", &memory(later), expect![[r#"
+    check_with(
+        WEB,
+        "POD/0 running ip=10.0.0.1",
+        &memory(later),
+        expect![[r#"
         app waits: ImagePullBackOff (Back-off pulling image "web:1")
         wake in 9s
-    "#]]);
-    check_with(WEB, "POD/0 running ip=10.0.0.1", &memory(blocked(0.0)), expect![[r#"
+    "#]],
+    );
+    check_with(
+        WEB,
+        "POD/0 running ip=10.0.0.1",
+        &memory(blocked(0.0)),
+        expect![[r#"
         create app/0 on sandbox 0, failures 0
-    "#]]);
+    "#]],
+    );
 }
 
 const HOOK: &str = "
@@ -603,16 +851,30 @@ spec:
 #[test]
 fn a_post_start_hook_runs_once_and_holds_back_the_next_container() {
     let lines = "POD/0 running ip=10.0.0.1\n app/0 running";
-    check(HOOK, lines, expect![[r#"
+    check(
+        HOOK,
+        lines,
+        expect![[r#"
         postStart app0
-    "#]]);
+    "#]],
+    );
     check_with(HOOK, lines, &busy(&[Slot::Hook("app0".into())]), expect![""]);
     let done = |hook: Hook| Memory { post_start: [("app0".to_owned(), hook)].into(), ..Memory::default() };
-    check_with(HOOK, lines, &done(Hook::Done), expect![[r#"
+    check_with(
+        HOOK,
+        lines,
+        &done(Hook::Done),
+        expect![[r#"
         create b/0 on sandbox 0, failures 0
-    "#]]);
-    check_with(HOOK, lines, &done(Hook::Failed), expect![[r#"
+    "#]],
+    );
+    check_with(
+        HOOK,
+        lines,
+        &done(Hook::Failed),
+        expect![[r#"
         begin stop app0: PostStartHook, grace 30s
         create b/0 on sandbox 0, failures 0
-    "#]]);
+    "#]],
+    );
 }

@@ -86,7 +86,9 @@ fn initialized(spec: &PodSpec, status: &PodStatus) -> Claim {
     }
     let any_started = status.container_statuses.iter().flatten().any(|s| {
         let state = s.state.clone().unwrap_or_default();
-        state.running.is_some() || state.terminated.is_some() || s.last_state.as_ref().is_some_and(|l| l.terminated.is_some())
+        state.running.is_some()
+            || state.terminated.is_some()
+            || s.last_state.as_ref().is_some_and(|l| l.terminated.is_some())
     });
     let pairs = spec.init_containers.iter().flatten().zip(status.init_container_statuses.iter().flatten());
     let incomplete: Vec<_> = pairs.filter(|(spec, s)| !is_initialized(spec, s)).map(|(_, s)| s).collect();

@@ -41,17 +41,18 @@ fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -
         state: Some(state),
         last_state: Some(last_state),
         resources: has_resources.then(|| spec.resources.clone().unwrap_or_default()),
-        allocated_resources: if has_resources { spec.resources.as_ref().and_then(|r| r.requests.clone()) } else { None },
+        allocated_resources: if has_resources {
+            spec.resources.as_ref().and_then(|r| r.requests.clone())
+        } else {
+            None
+        },
         volume_mounts: volume_mounts(spec),
         ..ContainerStatus::default()
     }
 }
 
 /// The attempt that users see, and the one before it. A next attempt shows once it runs: until then its forerunner does.
-fn shown_attempts<'a>(
-    name: &str,
-    facts: Facts<'a>,
-) -> (Option<&'a ObservedContainer>, Option<&'a ObservedContainer>) {
+fn shown_attempts<'a>(name: &str, facts: Facts<'a>) -> (Option<&'a ObservedContainer>, Option<&'a ObservedContainer>) {
     let mut ran = facts.observed.attempts(name).rev().filter(|c| c.has_started());
     let (newest, previous) = (ran.next(), ran.next());
     (newest.or_else(|| facts.observed.latest(name).filter(|c| !c.is_gone)), previous)

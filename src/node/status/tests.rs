@@ -93,7 +93,8 @@ fn render(status: &PodStatus) -> String {
     let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     for c in all {
         let flags = (if c.ready { " ready" } else { "" }, if c.started == Some(true) { " started" } else { "" });
-        writeln!(text, "{}{}{} restarts={} {}", c.name, flags.0, flags.1, c.restart_count, show(c.state.as_ref())).unwrap();
+        writeln!(text, "{}{}{} restarts={} {}", c.name, flags.0, flags.1, c.restart_count, show(c.state.as_ref()))
+            .unwrap();
         let last = show(c.last_state.as_ref());
         if !last.is_empty() {
             writeln!(text, "  last {last}").unwrap();

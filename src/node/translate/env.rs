@@ -188,8 +188,10 @@ fn service_variables(service: &Service) -> Vec<(String, String)> {
     let ports = spec.ports.unwrap_or_default();
     let (Some(first), false) = (ports.first(), matches!(ip.as_str(), "" | "None")) else { return Vec::new() };
     let prefix = upper(service.metadata.name.as_deref().unwrap_or_default());
-    let mut env =
-        vec![(format!("{prefix}_SERVICE_HOST"), ip.clone()), (format!("{prefix}_SERVICE_PORT"), first.port.to_string())];
+    let mut env = vec![
+        (format!("{prefix}_SERVICE_HOST"), ip.clone()),
+        (format!("{prefix}_SERVICE_PORT"), first.port.to_string()),
+    ];
     for port in &ports {
         if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
             env.push((format!("{prefix}_SERVICE_PORT_{}", upper(name)), port.port.to_string()));

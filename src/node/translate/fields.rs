@@ -15,7 +15,9 @@ pub fn pod_field(pod: &Pod, path: &str, node: NodeFacts, pod_ip: Option<Ipv4Addr
     let text = |field: Option<&String>| Ok(field.cloned().unwrap_or_default());
     let address = || pod_ip.map(|ip| ip.to_string()).unwrap_or_default();
     if let Some((map, key)) = subscript(path) {
-        let of = |values: &Option<BTreeMap<String, String>>| Ok(values.iter().flatten().find(|(k, _)| *k == key).map(|(_, v)| v.clone()).unwrap_or_default());
+        let of = |values: &Option<BTreeMap<String, String>>| {
+            Ok(values.iter().flatten().find(|(k, _)| *k == key).map(|(_, v)| v.clone()).unwrap_or_default())
+        };
         return match map {
             "metadata.labels" => of(&meta.labels),
             "metadata.annotations" => of(&meta.annotations),

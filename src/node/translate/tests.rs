@@ -112,7 +112,10 @@ fn services() -> Objects {
     let service = |namespace: &str, yaml: &str| (namespace.to_owned(), Arc::new(serde_yaml::from_str(yaml).unwrap()));
     Objects {
         services: vec![
-            service("default", "{metadata: {name: kubernetes}, spec: {clusterIP: 10.245.0.1, ports: [{name: https, port: 443}]}}"),
+            service(
+                "default",
+                "{metadata: {name: kubernetes}, spec: {clusterIP: 10.245.0.1, ports: [{name: https, port: 443}]}}",
+            ),
             service("default", "{metadata: {name: my-db}, spec: {clusterIP: 10.245.0.9, ports: [{port: 5432}]}}"),
             service("default", "{metadata: {name: headless}, spec: {clusterIP: None, ports: [{port: 1}]}}"),
             service("other", "{metadata: {name: kubernetes}, spec: {clusterIP: 10.245.0.66, ports: [{port: 1}]}}"),
@@ -138,7 +141,8 @@ fn services_show_as_variables() {
         MY_DB_PORT_5432_TCP_PROTO=tcp
         MY_DB_PORT_5432_TCP_PORT=5432
         MY_DB_PORT_5432_TCP_ADDR=10.245.0.9
-    "#]].assert_eq(&env_of("spec: {containers: [{name: app}]}", &services()).unwrap());
+    "#]]
+    .assert_eq(&env_of("spec: {containers: [{name: app}]}", &services()).unwrap());
 }
 
 #[test]
@@ -162,7 +166,8 @@ fn spec_of(yaml: &str, image: &Image) -> Result<ContainerSpec, ConfigError> {
     };
     let env = [("WHO".to_owned(), "you".to_owned())];
     let sandbox = sandbox_name(&pod, 1);
-    let from = Ingredients { identity: &identity, sandbox: &sandbox, image, image_reference: "web:1", env: &env, mounts: &[] };
+    let from =
+        Ingredients { identity: &identity, sandbox: &sandbox, image, image_reference: "web:1", env: &env, mounts: &[] };
     container_spec(&pod, &spec, &config(), from)
 }
 
@@ -233,7 +238,9 @@ fn a_container_that_must_not_be_root_is_refused_when_it_would_be() {
     assert_eq!(refused("{runAsNonRoot: true, runAsUser: 5}", ""), None);
     let breaks = Some(format!("container's runAsUser breaks non-root policy {who}"));
     assert_eq!(refused("{runAsNonRoot: true, runAsUser: 0}", ""), breaks);
-    let name = format!("container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root {who}");
+    let name = format!(
+        "container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root {who}"
+    );
     assert_eq!(refused("{runAsNonRoot: true}", "www"), Some(name));
 }
 
@@ -256,7 +263,8 @@ fn a_sandbox_owns_the_pods_network_and_names() {
         search default.svc.cluster.local svc.cluster.local cluster.local
         nameserver 10.245.0.10
         options ndots:5
-    "#]].assert_eq(&file(&spec, RESOLV_CONF));
+    "#]]
+    .assert_eq(&file(&spec, RESOLV_CONF));
     expect![[r#"
         # Kubernetes-managed hosts file.
         127.0.0.1	localhost
@@ -266,7 +274,8 @@ fn a_sandbox_owns_the_pods_network_and_names() {
         fe00::1	ip6-allnodes
         fe00::2	ip6-allrouters
         ${POD_IP}	web-1
-    "#]].assert_eq(&file(&spec, ETC_HOSTS));
+    "#]]
+    .assert_eq(&file(&spec, ETC_HOSTS));
 }
 
 #[test]
@@ -287,7 +296,8 @@ spec: {hostname: db, subdomain: sql, containers: [], hostAliases: [{ip: 1.2.3.4,
 
         # Entries added by HostAliases.
         1.2.3.4	a	b
-    "#]].assert_eq(&file(&spec, ETC_HOSTS));
+    "#]]
+    .assert_eq(&file(&spec, ETC_HOSTS));
 }
 
 #[test]
@@ -303,18 +313,21 @@ fn dns_policies_choose_servers_and_searches() {
     assert_eq!(resolv("{containers: [], dnsPolicy: Default}"), "");
     let host = resolv("{containers: [], hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet}");
     assert!(host.contains("nameserver 10.245.0.10\n"), "{host}");
-    let config = "dnsConfig: {nameservers: [9.9.9.9], searches: [corp], options: [{name: ndots, value: '2'}, {name: rotate}]}";
+    let config =
+        "dnsConfig: {nameservers: [9.9.9.9], searches: [corp], options: [{name: ndots, value: '2'}, {name: rotate}]}";
     expect![[r#"
         search corp
         nameserver 9.9.9.9
         options ndots:2 rotate
-    "#]].assert_eq(&resolv(&format!("{{containers: [], dnsPolicy: None, {config}}}")));
+    "#]]
+    .assert_eq(&resolv(&format!("{{containers: [], dnsPolicy: None, {config}}}")));
     expect![[r#"
         search default.svc.cluster.local svc.cluster.local cluster.local corp
         nameserver 10.245.0.10
         nameserver 9.9.9.9
         options ndots:2 rotate
-    "#]].assert_eq(&resolv(&format!("{{containers: [], {config}}}")));
+    "#]]
+    .assert_eq(&resolv(&format!("{{containers: [], {config}}}")));
 }
 
 #[test]
@@ -328,10 +341,14 @@ fn long_host_names_are_cut_and_too_long_full_names_refused() {
 
 #[test]
 fn host_ports_are_published_on_loopback_unless_the_pod_says_otherwise() {
-    let ports = |text: &str| sandbox_of(&format!("spec: {{containers: [{{name: app, ports: [{text}]}}]}}")).map(|s| s.publish);
+    let ports =
+        |text: &str| sandbox_of(&format!("spec: {{containers: [{{name: app, ports: [{text}]}}]}}")).map(|s| s.publish);
     let loopback: IpAddr = "127.0.0.1".parse().unwrap();
     assert_eq!(ports("{containerPort: 80, hostPort: 8080}").unwrap(), [(loopback, 8080, 80)]);
     assert_eq!(ports("{containerPort: 80}").unwrap(), []);
-    assert_eq!(ports("{containerPort: 80, hostPort: 80, hostIP: 10.0.0.3}").unwrap(), [("10.0.0.3".parse().unwrap(), 80, 80)]);
+    assert_eq!(
+        ports("{containerPort: 80, hostPort: 80, hostIP: 10.0.0.3}").unwrap(),
+        [("10.0.0.3".parse().unwrap(), 80, 80)]
+    );
     assert!(ports("{containerPort: 80, hostPort: 80, protocol: UDP}").is_err());
 }

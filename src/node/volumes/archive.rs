@@ -46,7 +46,8 @@ impl Tree {
     pub(super) fn fingerprint(&self) -> String {
         self.0.iter().fold(String::new(), |mut text, (volume, directory)| {
             let files = directory.files.as_ref().map(version);
-            write!(text, "{volume} {:o} {:?} {files:?};", directory.mode, directory.group).expect("writing to a String cannot fail");
+            write!(text, "{volume} {:o} {:?} {files:?};", directory.mode, directory.group)
+                .expect("writing to a String cannot fail");
             text
         })
     }
@@ -65,7 +66,8 @@ impl Tree {
 
 /// The name of the directory that holds this state of the files.
 fn version(files: &BTreeMap<String, (u32, Vec<u8>)>) -> String {
-    let parts: Vec<String> = files.iter().map(|(path, (mode, bytes))| format!("{path} {mode:o} {}", hex(bytes))).collect();
+    let parts: Vec<String> =
+        files.iter().map(|(path, (mode, bytes))| format!("{path} {mode:o} {}", hex(bytes))).collect();
     short_hash(&parts.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -80,7 +82,12 @@ fn hex(bytes: &[u8]) -> String {
 const NEXT: &str = "..data_next";
 
 /// The files, the link that announces them, and the links to them. The sandbox renames the announcement to `..data`.
-fn append_files(tar: &mut Builder<Vec<u8>>, volume: &str, group: Option<i64>, files: &BTreeMap<String, (u32, Vec<u8>)>) {
+fn append_files(
+    tar: &mut Builder<Vec<u8>>,
+    volume: &str,
+    group: Option<i64>,
+    files: &BTreeMap<String, (u32, Vec<u8>)>,
+) {
     let version = format!("..{}", version(files));
     append(tar, &format!("{volume}/{version}/"), EntryType::Directory, 0o755, group, &[]);
     let mut parents = BTreeSet::new();
@@ -126,7 +133,7 @@ fn link(tar: &mut Builder<Vec<u8>>, path: &str, target: &str) {
 ///
 /// # Errors
 /// When the directory cannot be read or written.
-pub fn publish_order(root: &std::path::Path) -> std::io::Result<usize> {
+pub fn publish_all(root: &std::path::Path) -> std::io::Result<usize> {
     let mut changed = 0;
     for entry in std::fs::read_dir(root)? {
         let volume = entry?.path();

@@ -24,7 +24,11 @@ impl Source for Objects {
         Some("jwt".into())
     }
     fn claim(&self, _: &str, name: &str) -> Result<String, String> {
-        if name == "data" { Ok("skiff_pvc_data".into()) } else { Err(format!("persistentvolumeclaim {name:?} not found")) }
+        if name == "data" {
+            Ok("skiff_pvc_data".into())
+        } else {
+            Err(format!("persistentvolumeclaim {name:?} not found"))
+        }
     }
 }
 
@@ -61,9 +65,12 @@ fn check(volumes: &str, want: Expect) {
 
 #[test]
 fn an_empty_dir_is_a_directory_that_anybody_may_write() {
-    check("{containers: [], volumes: [{name: d, emptyDir: {}}]}", expect![[r#"
+    check(
+        "{containers: [], volumes: [{name: d, emptyDir: {}}]}",
+        expect![[r#"
         0777 0 d/
-    "#]]);
+    "#]],
+    );
     check(
         "{containers: [], securityContext: {fsGroup: 7}, volumes: [{name: d, emptyDir: {}}]}",
         expect![[r#"
@@ -74,10 +81,29 @@ fn an_empty_dir_is_a_directory_that_anybody_may_write() {
 
 #[test]
 fn files_of_config_maps_and_secrets_are_linked_through_one_name() {
-    check("{containers: [], volumes: [{name: c, configMap: {name: cfg}}]}", expect![[""]]);
+    check(
+        "{containers: [], volumes: [{name: c, configMap: {name: cfg}}]}",
+        expect![[r#"
+        0777 0 c/
+        0755 0 c/..7d49f1f496bb/
+        0644 0 c/..7d49f1f496bb/a: one
+        0644 0 c/..7d49f1f496bb/b: two
+        0777 0 c/..data_next -> ..7d49f1f496bb
+        0777 0 c/a -> ..data/a
+        0777 0 c/b -> ..data/b
+    "#]],
+    );
     check(
         "{containers: [], volumes: [{name: s, secret: {secretName: sec, defaultMode: 256, items: [{key: key, path: deep/er/k}]}}]}",
-        expect![[""]],
+        expect![[r#"
+            0777 0 s/
+            0755 0 s/..daab0d832052/
+            0755 0 s/..daab0d832052/deep/
+            0755 0 s/..daab0d832052/deep/er/
+            0400 0 s/..daab0d832052/deep/er/k: s3cr3t
+            0777 0 s/..data_next -> ..daab0d832052
+            0777 0 s/deep -> ..data/deep
+        "#]],
     );
 }
 
@@ -92,7 +118,20 @@ fn a_projected_volume_joins_its_sources() {
       - serviceAccountToken: {path: token}
       - configMap: {name: cfg, items: [{key: a, path: a.txt}]}
       - downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}";
-    check(&format!("\n{volumes}"), expect![[""]]);
+    check(
+        &format!("\n{volumes}"),
+        expect![[r#"
+        0777 0 p/
+        0755 0 p/..e938e74a6255/
+        0644 0 p/..e938e74a6255/a.txt: one
+        0644 0 p/..e938e74a6255/labels: app="web"
+        0644 0 p/..e938e74a6255/token: jwt
+        0777 0 p/..data_next -> ..e938e74a6255
+        0777 0 p/a.txt -> ..data/a.txt
+        0777 0 p/labels -> ..data/labels
+        0777 0 p/token -> ..data/token
+    "#]],
+    );
 }
 
 #[test]
@@ -114,8 +153,7 @@ fn what_is_missing_is_named_unless_it_is_optional() {
 
 #[test]
 fn containers_mount_directories_paths_and_docker_volumes() {
-    let pod = pod(
-        "
+    let pod = pod("
   volumes:
   - {name: d, emptyDir: {}}
   - {name: m, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
@@ -131,8 +169,7 @@ fn containers_mount_directories_paths_and_docker_volumes() {
     - {name: m, mountPath: /m}
     - {name: h, mountPath: /h, readOnly: true}
     - {name: c, mountPath: /c}
-    - {name: p, mountPath: /p}",
-    );
+    - {name: p, mountPath: /p}");
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
     let spec = &pod.spec.unwrap().containers[0];
     let mounts = plan.mounts(spec, "/var/lib/docker/volumes/v/_data", &[("NAME".into(), "web".into())]).unwrap();
@@ -145,17 +182,21 @@ fn containers_mount_directories_paths_and_docker_volumes() {
         /h Path("/srv") ro
         /c Path("/var/lib/docker/volumes/v/_data/c") ro
         /p Volume("skiff_pvc_data")
-    "#]].assert_eq(&mounts.iter().map(line).collect::<String>());
+    "#]]
+    .assert_eq(&mounts.iter().map(line).collect::<String>());
     assert_eq!(plan.memory, [("skiff_skiff_pod_u1_m".to_owned(), Some(1 << 20))]);
     expect![[r#"
         /volumes Volume("skiff_skiff_pod_u1")
         /memory/skiff_skiff_pod_u1_m Volume("skiff_skiff_pod_u1_m")
-    "#]].assert_eq(&plan.sandbox_mounts("skiff", "u1").iter().map(line).collect::<String>());
+    "#]]
+    .assert_eq(&plan.sandbox_mounts("skiff", "u1").iter().map(line).collect::<String>());
 }
 
 #[test]
 fn a_sub_path_stays_inside_its_volume() {
-    let pod = pod("{volumes: [{name: d, emptyDir: {}}], containers: [{name: a, volumeMounts: [{name: d, mountPath: /d, subPath: a/../b}]}]}");
+    let pod = pod(
+        "{volumes: [{name: d, emptyDir: {}}], containers: [{name: a, volumeMounts: [{name: d, mountPath: /d, subPath: a/../b}]}]}",
+    );
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
     assert!(plan.mounts(&pod.spec.unwrap().containers[0], "/v", &[]).is_err());
 }
@@ -176,7 +217,7 @@ fn publishing_shows_the_new_files_and_removes_the_old() {
     let write = |items: &str| {
         let volumes = format!("{{containers: [], volumes: [{{name: c, configMap: {{name: cfg, items: [{items}]}}}}]}}");
         tar::Archive::new(&planned(&volumes).unwrap().archive()[..]).unpack(root.path()).unwrap();
-        publish_order(root.path()).unwrap()
+        publish_all(root.path()).unwrap()
     };
     assert_eq!(write("{key: a, path: x}, {key: b, path: y}"), 1);
     let read = |name: &str| std::fs::read_to_string(root.path().join("c").join(name));
@@ -184,7 +225,7 @@ fn publishing_shows_the_new_files_and_removes_the_old() {
     assert_eq!(write("{key: b, path: x}"), 1);
     assert_eq!(read("x").unwrap(), "two");
     assert!(read("y").is_err());
-    assert_eq!(publish_order(root.path()).unwrap(), 0);
+    assert_eq!(publish_all(root.path()).unwrap(), 0);
     let names = std::fs::read_dir(root.path().join("c")).unwrap().count();
     assert_eq!(names, 3, "one state, ..data and x");
 }

@@ -28,6 +28,8 @@ const ENGINE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Dur
 const CONFIG_RETRY: Duration = Duration::from_secs(60);
 /// How long `ErrImagePull` shows before it becomes `ImagePullBackOff`.
 const PULL_ERROR_SHOWS: SignedDuration = SignedDuration::from_secs(1);
+/// The length of an engine's ID; no container name is as long.
+const ID_LEN: usize = 64;
 /// A key of the worker's own in [`Memory::blocked`](crate::node::decide::Memory): the status.
 const STATUS: &str = "/status";
 
@@ -130,6 +132,13 @@ impl Worker {
     /// The engine works again.
     pub(super) fn unblock_engine(&mut self) {
         self.unblock(BlockKind::Engine);
+    }
+
+    /// There is a new sandbox: what failed on the old one is tried at once.
+    pub(super) fn unblock_for_new_sandbox(&mut self) {
+        self.memory
+            .blocked
+            .retain(|key, blocked| key.len() == ID_LEN || key.starts_with('/') || blocked.kind != BlockKind::Engine);
     }
 
     /// A container whose spec changed is tried at once.

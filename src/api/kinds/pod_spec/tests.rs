@@ -50,9 +50,8 @@ fn containers_need_names_and_images() {
     spec(
         "initContainers: [{name: i, image: i, restartPolicy: Always}, {name: j, image: i, restartPolicy: Never}]",
         &expect![[r#"
-        spec.initContainers[0].restartPolicy: Forbidden: skiff does not support sidecar containers yet
-        spec.initContainers[1].restartPolicy: Unsupported value: "Never": supported values: "Always"
-    "#]],
+            spec.initContainers[1].restartPolicy: Unsupported value: "Never": supported values: "Always"
+        "#]],
     );
     container(
         "restartPolicy: Always, restartPolicyRules: [{action: Restart}], volumeDevices: [{name: v, devicePath: /d}]",
@@ -182,22 +181,19 @@ fn volumes_and_mounts() {
     spec(
         "volumes: [{name: A.b, emptyDir: {}}, {name: v, hostPath: {path: /}}, {name: v, configMap: {name: x}, secret: {secretName: y}}, {emptyDir: {}}]",
         &expect![[r#"
-        spec.volumes[0].name: Invalid value: "A.b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
-        spec.volumes[1].hostPath: Forbidden: skiff does not support this volume source yet
-        spec.volumes[2].secret: Forbidden: may not specify more than 1 volume type
-        spec.volumes[2].configMap: Forbidden: skiff does not support this volume source yet
-        spec.volumes[2].name: Duplicate value: "v"
-        spec.volumes[3].name: Required value
-    "#]],
+            spec.volumes[0].name: Invalid value: "A.b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            spec.volumes[2].secret: Forbidden: may not specify more than 1 volume type
+            spec.volumes[2].name: Duplicate value: "v"
+            spec.volumes[3].name: Required value
+        "#]],
     );
     spec(
         "volumes: [{name: a, emptyDir: {medium: HugePages, sizeLimit: much, mode: 511}}, {name: b, emptyDir: {sizeLimit: '-1'}}]",
         &expect![[r#"
-        spec.volumes[0].emptyDir.medium: Unsupported value: "HugePages": supported values: "", "Memory"
-        spec.volumes[0].emptyDir.mode: Forbidden: skiff does not support modes of emptyDir volumes yet
-        spec.volumes[0].emptyDir.sizeLimit: Invalid value: "much": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
-        spec.volumes[1].emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity
-    "#]],
+            spec.volumes[0].emptyDir.medium: Unsupported value: "HugePages": supported values: "", "Memory"
+            spec.volumes[0].emptyDir.sizeLimit: Invalid value: "much": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
+            spec.volumes[1].emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity
+        "#]],
     );
     container(
         "volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: /a}, {name: w, mountPath: /b}, {}]",
@@ -212,13 +208,11 @@ fn volumes_and_mounts() {
     container(
         "volumeMounts: [{name: v, mountPath: /a, subPath: x, subPathExpr: y, mountPropagation: Bidirectional, recursiveReadOnly: Enabled, bindMountOptions: [x]}]",
         &expect![[r#"
-        spec.containers[0].volumeMounts[0].subPathExpr: Invalid value: "y": subPathExpr and subPath are mutually exclusive
-        spec.containers[0].volumeMounts[0].subPath: Forbidden: skiff does not support sub-paths of volumes yet
-        spec.containers[0].volumeMounts[0].subPathExpr: Forbidden: skiff does not support sub-paths of volumes yet
-        spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: skiff does not support mount propagation yet
-        spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: skiff does not support recursive read-only mounts yet
-        spec.containers[0].volumeMounts[0].bindMountOptions: Forbidden: skiff does not support bind mount options yet
-    "#]],
+            spec.containers[0].volumeMounts[0].subPathExpr: Invalid value: "y": subPathExpr and subPath are mutually exclusive
+            spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: skiff does not support mount propagation yet
+            spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: skiff does not support recursive read-only mounts yet
+            spec.containers[0].volumeMounts[0].bindMountOptions: Forbidden: skiff does not support bind mount options yet
+        "#]],
     );
     container("volumeMounts: [{name: v, mountPath: /a, readOnly: true, mountPropagation: None}]", &expect![[""]]);
 }
@@ -307,15 +301,14 @@ fn security() {
     spec(
         "securityContext: {runAsUser: -1, runAsGroup: 2147483648, fsGroup: -5, supplementalGroups: [-1], sysctls: [{name: a, value: b}], windowsOptions: {}, fsGroupChangePolicy: Never}",
         &expect![[r#"
-        spec.securityContext.fsGroup: Invalid value: -5: must be between 0 and 2147483647, inclusive
-        spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive
-        spec.securityContext.runAsGroup: Invalid value: 2147483648: must be between 0 and 2147483647, inclusive
-        spec.securityContext.supplementalGroups[0]: Invalid value: -1: must be between 0 and 2147483647, inclusive
-        spec.securityContext.fsGroupChangePolicy: Unsupported value: "Never": supported values: "Always", "OnRootMismatch"
-        spec.securityContext.supplementalGroups: Forbidden: skiff does not support supplemental groups yet
-        spec.securityContext.sysctls: Forbidden: skiff does not support sysctls yet
-        spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod
-    "#]],
+            spec.securityContext.fsGroup: Invalid value: -5: must be between 0 and 2147483647, inclusive
+            spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive
+            spec.securityContext.runAsGroup: Invalid value: 2147483648: must be between 0 and 2147483647, inclusive
+            spec.securityContext.supplementalGroups[0]: Invalid value: -1: must be between 0 and 2147483647, inclusive
+            spec.securityContext.fsGroupChangePolicy: Unsupported value: "Never": supported values: "Always", "OnRootMismatch"
+            spec.securityContext.sysctls: Forbidden: skiff does not support sysctls yet
+            spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod
+        "#]],
     );
     spec(
         "shareProcessNamespace: true, hostPID: true, hostUsers: false",
@@ -485,7 +478,6 @@ spec:
         spec.priorityClassName: has no effect: pods are not preempted
         spec.imagePullSecrets: has no effect yet: the engine pulls images without credentials
         spec.automountServiceAccountToken: has no effect yet: service account tokens are not mounted
-        spec.securityContext.fsGroup: has no effect yet: volumes are writable by every user
         spec.securityContext.seLinuxOptions: has no effect
         spec.volumes[0].emptyDir.sizeLimit: is enforced only for the medium Memory
         spec.containers[0].resources.limits[ephemeral-storage]: is not enforced

@@ -1,0 +1,94 @@
+//! Whatever goes wrong once, the end is the same.
+
+use super::*;
+use crate::engine::fake::{EventFault, EventFaultKind, Fault, FaultPlan};
+
+const FAULTS: [Fault; 4] = [
+    Fault::FailBefore,
+    Fault::LostReply,
+    Fault::CutReply,
+    Fault::DaemonRestart { down: Duration::from_secs(2), stop_containers: false },
+];
+
+/// Runs a scenario with its first, second, third … engine call failing, until it has no such call any more.
+async fn sweep<F: Future<Output = ()>>(fault: Fault, scenario: impl Fn(World) -> F) {
+    for nth in 1.. {
+        let world = World::with(Latencies::DOCKER, nth).await;
+        world.until("node", World::node_is_ready).await;
+        world.sleep(1).await;
+        world.engine.fail_nth_call(nth, fault);
+        let engine = world.engine.clone();
+        scenario(world).await;
+        if engine.nth_call_is_pending() {
+            assert!(nth > 4, "the scenario makes calls");
+            return;
+        }
+    }
+}
+
+async fn start(world: &World) {
+    world.create("web", "{containers: [{name: app, image: 'web:1'}], volumes: [{name: d, emptyDir: {}}]}").await;
+    world.until_ready("web").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_survives_any_failing_call() {
+    for fault in FAULTS {
+        sweep(fault, |world| async move {
+            start(&world).await;
+            world.sleep(60).await;
+            let running = world.engine.containers().iter().filter(|c| c.phase == Phase::Running).count();
+            assert_eq!((running, world.is_ready("web")), (2, true), "{fault:?}\n{}", world.describe());
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heal_survives_any_failing_call() {
+    for fault in FAULTS {
+        sweep(fault, |world| async move {
+            start(&world).await;
+            let app = world.running("web", "app").unwrap();
+            world.engine.docker_kill(&app.name, "SIGKILL").unwrap();
+            world.until("healed", |w| w.restarts("web") >= 1 && w.is_ready("web")).await;
+            world.sleep(60).await;
+            let running = world.engine.containers().iter().filter(|c| c.phase == Phase::Running).count();
+            assert_eq!((running, world.is_ready("web")), (2, true), "{fault:?}\n{}", world.describe());
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_survives_any_failing_call() {
+    for fault in FAULTS {
+        sweep(fault, |world| async move {
+            start(&world).await;
+            world.delete("web", Some(5)).await;
+            world.until("gone", |w| w.pod("web").is_none()).await;
+            world.until("removed", |w| w.engine.containers().is_empty() && w.engine.all_volumes().is_empty()).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_doubled_and_late_events_are_made_up_for() {
+    for fault in [EventFaultKind::Lost, EventFaultKind::Doubled, EventFaultKind::Late(Duration::from_secs(3))] {
+        for seed in 0..10 {
+            let world = World::with(Latencies::DOCKER, seed).await;
+            let events = vec![EventFault { fault, one_in: 3, times: 1000 }];
+            world.engine.set_faults(FaultPlan { events, ..FaultPlan::default() });
+            start(&world).await;
+            let app = world.running("web", "app").unwrap();
+            world.engine.docker_kill(&app.name, "SIGKILL").unwrap();
+            world.until("healed", |w| w.running("web", "app").is_some_and(|c| c.id != app.id)).await;
+            world.engine.set_faults(FaultPlan::default());
+            world.until("quiet", |w| w.restarts("web") >= 1 && w.is_ready("web")).await;
+            world.sleep(700).await;
+            let running = world.engine.containers().iter().filter(|c| c.phase == Phase::Running).count();
+            assert_eq!((running, world.is_ready("web")), (2, true), "{fault:?} {seed}\n{}", world.describe());
+        }
+    }
+}
