@@ -115,9 +115,7 @@ impl Drop for Skiff {
 async fn ready_client(home: &Path, port: u16) -> anyhow::Result<Client> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
-        if let Some(client) = client(home, port).await
-            && ready(&client).await
-        {
+        if let Some(client) = client(home, port).await && ready(&client).await {
             return Ok(client);
         }
         tokio::task::yield_now().await;
@@ -301,8 +299,7 @@ async fn heal_once(engine: &DockerEngine) -> anyhow::Result<f64> {
     let mut events = engine.events();
     events.next().await.context("no events")?;
     let is_app = |l: &BTreeMap<String, String>| l.get("io.kubernetes.container.name").is_some_and(|n| n == "c");
-    let victim =
-        engine.list().await?.into_iter().find(|c| is_app(&c.labels) && c.phase == skiff::engine::Phase::Running);
+    let victim = engine.list().await?.into_iter().find(|c| is_app(&c.labels) && c.phase == skiff::engine::Phase::Running);
     let victim = victim.context("nothing to kill")?;
     let mut died = None;
     engine.kill(&victim.id, "SIGKILL").await?;
@@ -326,11 +323,9 @@ async fn bench_idle(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> 
     let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
     deployments.create(&PostParams::default(), &deployment("idle", 20)).await?;
     wait(&pods, "20 pods are ready", |p| p.iter().filter(|p| is_ready(p)).count() == 20).await?;
-    let proxy = engine
-        .list()
-        .await?
-        .into_iter()
-        .find(|c| c.labels.get("io.kubernetes.container.name").is_some_and(|n| n == "proxy"));
+    let proxy = engine.list().await?.into_iter().find(|c| {
+        c.labels.get("io.kubernetes.container.name").is_some_and(|n| n == "proxy")
+    });
     let proxy = proxy.context("no data plane")?.pid;
     let own = i64::from(skiff.child.id());
     let (span, before) = (Duration::from_secs(30), cpu_secs(own)? + cpu_secs(proxy)?);

@@ -58,21 +58,13 @@ async fn remove(cluster: &ClusterArgs) -> anyhow::Result<()> {
     }
     remove_network(&engine, &cluster.name).await?;
     self_image::remove_unused(&engine).await?;
-    output::done(format!(
-        "removed {n} containers, {} volumes, the network and the images made for them",
-        volumes.len()
-    ));
+    output::done(format!("removed {n} containers, {} volumes, the network and the images made for them", volumes.len()));
     let config = kubeconfig::default_path()?;
     kubeconfig::remove(&config, &cluster.name)?;
     if path.exists() {
         fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
-    output::done(format!(
-        "removed the context {:?} from {} and the state in {}",
-        cluster.name,
-        config.display(),
-        path.display()
-    ));
+    output::done(format!("removed the context {:?} from {} and the state in {}", cluster.name, config.display(), path.display()));
     Ok(())
 }
 
@@ -96,9 +88,8 @@ async fn stop_control_plane(dir: &DataDir) -> anyhow::Result<()> {
         }
     };
     let raw = rustix::process::Pid::from_raw(pid).context("the process ID of the running skiff is not one")?;
-    rustix::process::kill_process(raw, rustix::process::Signal::TERM).with_context(|| {
-        format!("cannot end the running `skiff up` (process {pid}): end it, then run `skiff down` again")
-    })?;
+    rustix::process::kill_process(raw, rustix::process::Signal::TERM)
+        .with_context(|| format!("cannot end the running `skiff up` (process {pid}): end it, then run `skiff down` again"))?;
     if tokio::time::timeout(STOP_MAX, ended).await.is_err() {
         bail!("the running `skiff up` (process {pid}) does not end: end it, then run `skiff down` again");
     }

@@ -99,9 +99,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if args.rm {
         return down::run(down::Args::of(args.cluster));
     }
-    output::line(
-        "skiff has stopped. Containers and Services run on: `skiff up` takes them over, `skiff down` removes them.",
-    );
+    output::line("skiff has stopped. Containers and Services run on: `skiff up` takes them over, `skiff down` removes them.");
     Ok(())
 }
 
@@ -203,8 +201,7 @@ async fn show_progress(app: &App) {
 fn progress(app: &App) -> (String, bool) {
     let deployments = app.registry.api::<Deployments>().list("").items;
     let pods = app.registry.api::<Pods>().list("").items;
-    let alone =
-        |p: &&Arc<Pod>| p.metadata.owner_references.is_none() && p.metadata.namespace.as_deref() != Some("kube-system");
+    let alone = |p: &&Arc<Pod>| p.metadata.owner_references.is_none() && p.metadata.namespace.as_deref() != Some("kube-system");
     let mut parts: Vec<String> = Vec::new();
     let mut complete = true;
     for d in &deployments {
@@ -240,9 +237,7 @@ fn print_hints(access: &Access) {
     output::line(format!("Try (context {:?}):", access.name));
     output::line("   kubectl get all");
     output::line("   curl localhost:30000");
-    output::line(
-        "   docker kill $(docker ps -q --filter label=io.kubernetes.container.name=spring-container | head -1); kubectl get pods",
-    );
+    output::line("   docker kill $(docker ps -q --filter label=io.kubernetes.container.name=spring-container | head -1); kubectl get pods");
     output::line("");
     output::line("Ctrl-C stops skiff; containers and Services run on. `skiff down` removes everything.");
 }

@@ -25,9 +25,7 @@ use rustix::{
     io::Errno,
     net::{
         SocketFlags, SocketType, connect, getpeername, socket_with,
-        sockopt::{
-            set_socket_keepalive, set_socket_linger, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, socket_error,
-        },
+        sockopt::{set_socket_keepalive, set_socket_linger, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, socket_error},
     },
 };
 use std::{
@@ -222,9 +220,7 @@ impl Conn {
         if self.up.is_done() && self.down.is_done() {
             return Next::Closed;
         }
-        if self.is_open
-            && let Some(dial) = &self.endpoint
-        {
+        if self.is_open && let Some(dial) = &self.endpoint {
             if self.up.is_done() {
                 self.up.end(dial.socket.as_fd());
             }
@@ -417,11 +413,7 @@ fn watch(
     }
     let flags = if writes { WATCHED | EventFlags::OUT } else { WATCHED };
     let data = EventData::new_u64(token);
-    if *watched {
-        epoll::modify(epoll, socket, data, flags)?
-    } else {
-        epoll::add(epoll, socket, data, flags)?
-    }
+    if *watched { epoll::modify(epoll, socket, data, flags)? } else { epoll::add(epoll, socket, data, flags)? }
     (*watched, *watches_writes) = (true, writes);
     Ok(())
 }
@@ -443,7 +435,8 @@ fn note(flags: EventFlags, feeds: &mut Flow, drains: &mut Flow) {
 
 /// Begins to connect.
 fn connect_to(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let socket = socket_with(family(address), SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    let socket =
+        socket_with(family(address), SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
     match connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(err) => Err(err),

@@ -200,9 +200,7 @@ impl Backends {
         let mut sticky = self.sticky.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = sticky
             .get(&client)
-            .filter(|s| {
-                now.saturating_sub(s.last_seen) < sticky_for.as_millis() as Millis && !tried.contains(&s.address)
-            })
+            .filter(|s| now.saturating_sub(s.last_seen) < sticky_for.as_millis() as Millis && !tried.contains(&s.address))
             .and_then(|s| current.endpoints.iter().find(|e| e.address == s.address));
         let chosen = kept.or_else(|| current.next(turn, tried, now))?;
         remember(&mut sticky, client, Sticky { address: chosen.address, last_seen: now });

@@ -18,11 +18,7 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, recvfrom, send, sendto, socket_with},
 };
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::{Arc, atomic::Ordering::Relaxed}};
 use tracing::warn;
 
 /// A flow without a reply ends after this.
@@ -111,23 +107,14 @@ impl UdpSide {
             self.take_replies(token, scratch, now);
         } else if let Some(listening) = self.listeners.get(&token).cloned() {
             for _ in 0..DATAGRAMS_MAX {
-                let Ok((n, _, Some(from))) = recvfrom(&listening.socket, &mut *scratch, RecvFlags::empty()) else {
-                    return;
-                };
+                let Ok((n, _, Some(from))) = recvfrom(&listening.socket, &mut *scratch, RecvFlags::empty()) else { return };
                 let Ok(client) = SocketAddr::try_from(from) else { return };
                 self.forward(&listening, client, &scratch[..n], epoll, now);
             }
         }
     }
 
-    fn forward(
-        &mut self,
-        listening: &Arc<Listening>,
-        client: SocketAddr,
-        datagram: &[u8],
-        epoll: &OwnedFd,
-        now: Millis,
-    ) {
+    fn forward(&mut self, listening: &Arc<Listening>, client: SocketAddr, datagram: &[u8], epoll: &OwnedFd, now: Millis) {
         let known = self.by_client.get(&(listening.id, client)).copied();
         let Some(id) = known.or_else(|| self.begin(listening, client, epoll, now)) else { return };
         let Some(flow) = self.flows.get_mut(&id) else { return };

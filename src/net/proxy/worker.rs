@@ -171,11 +171,8 @@ impl Worker {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
             events.clear();
-            let waited =
-                epoll::wait(&post.epoll, rustix::buffer::spare_capacity(&mut events), self.patience().as_ref());
-            if let Err(err) = waited
-                && err != Errno::INTR
-            {
+            let waited = epoll::wait(&post.epoll, rustix::buffer::spare_capacity(&mut events), self.patience().as_ref());
+            if let Err(err) = waited && err != Errno::INTR {
                 warn!(component = "proxy", worker = self.id, err = %err, "cannot wait for events");
                 break;
             }

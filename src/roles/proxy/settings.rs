@@ -26,8 +26,7 @@ impl Settings {
     pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let given = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let kubeconfig = given("SKIFF_KUBECONFIG").context("SKIFF_KUBECONFIG is not set")?;
-        let services: IpRange =
-            parse("SKIFF_SERVICE_CIDR", given("SKIFF_SERVICE_CIDR"))?.context("SKIFF_SERVICE_CIDR is not set")?;
+        let services: IpRange = parse("SKIFF_SERVICE_CIDR", given("SKIFF_SERVICE_CIDR"))?.context("SKIFF_SERVICE_CIDR is not set")?;
         let (IpAddr::V4(base), bits) = services.parts() else { bail!("SKIFF_SERVICE_CIDR: only IPv4 is supported") };
         let pods: Option<IpRange> = parse("SKIFF_POD_CIDR", given("SKIFF_POD_CIDR"))?;
         let name_server: Option<IpAddr> = parse("SKIFF_DNS_IP", given("SKIFF_DNS_IP"))?;
@@ -73,8 +72,7 @@ fn parse_list(name: &str, list: &str) -> anyhow::Result<Vec<IpAddr>> {
 fn api_server(kubeconfig: &str) -> anyhow::Result<SocketAddr> {
     let config = kube::config::Kubeconfig::from_yaml(kubeconfig).context("SKIFF_KUBECONFIG is no kubeconfig")?;
     let server = config.clusters.iter().find_map(|named| named.cluster.as_ref()?.server.as_ref());
-    let uri: http::Uri =
-        server.context("SKIFF_KUBECONFIG names no server")?.parse().context("SKIFF_KUBECONFIG: bad server")?;
+    let uri: http::Uri = server.context("SKIFF_KUBECONFIG names no server")?.parse().context("SKIFF_KUBECONFIG: bad server")?;
     let host = uri.host().context("SKIFF_KUBECONFIG: the server has no host")?.trim_matches(['[', ']']);
     let port = uri.port_u16().unwrap_or(443);
     let mut addresses = (host, port).to_socket_addrs().with_context(|| format!("cannot find the API server {host}"))?;
@@ -86,8 +84,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    const KUBECONFIG: &str =
-        "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'https://127.0.0.1:6443'}}]}";
+    const KUBECONFIG: &str = "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'https://127.0.0.1:6443'}}]}";
 
     fn read(pairs: &[(&str, &str)]) -> anyhow::Result<Settings> {
         let mut all = BTreeMap::from([("SKIFF_KUBECONFIG", KUBECONFIG), ("SKIFF_SERVICE_CIDR", "10.245.0.0/16")]);
@@ -101,10 +98,7 @@ mod tests {
         let addresses: Vec<String> = settings.plan.node_port_addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["127.0.0.1", "::1", "10.244.0.1"]);
         assert_eq!(settings.plan.api_server, Some("127.0.0.1:6443".parse().unwrap()));
-        assert_eq!(
-            (settings.zone.domain.as_str(), settings.admin_port, settings.bridge),
-            ("cluster.local", None, None)
-        );
+        assert_eq!((settings.zone.domain.as_str(), settings.admin_port, settings.bridge), ("cluster.local", None, None));
         assert_eq!(settings.service_range, (Ipv4Addr::new(10, 245, 0, 0), 16));
     }
 
@@ -129,10 +123,7 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         let message = |pairs: &[(&str, &str)]| read(pairs).unwrap_err().to_string();
         assert_eq!(message(&[("SKIFF_DNS_IP", "x")]), r#"SKIFF_DNS_IP: cannot read "x""#);
-        assert_eq!(
-            message(&[("SKIFF_NODEPORT_ADDRESSES", "1.2.3")]),
-            r#"SKIFF_NODEPORT_ADDRESSES: "1.2.3" is no address"#
-        );
+        assert_eq!(message(&[("SKIFF_NODEPORT_ADDRESSES", "1.2.3")]), r#"SKIFF_NODEPORT_ADDRESSES: "1.2.3" is no address"#);
         assert_eq!(message(&[("SKIFF_SERVICE_CIDR", "")]), "SKIFF_SERVICE_CIDR is not set");
         assert_eq!(message(&[("SKIFF_KUBECONFIG", " ")]), "SKIFF_KUBECONFIG is not set");
     }
