@@ -144,7 +144,9 @@ fn describe_logs_events_and_explain_work() {
     ] {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }
-    let text = cluster.kubectl(&["describe", "pods", "-l", "app=backend-app"]);
+    // kubectl shows events only where it describes one object.
+    let pod = cluster.jsonpath(&["pods", "-l", "app=backend-app"], "{.items[0].metadata.name}");
+    let text = cluster.kubectl(&["describe", "pod", &pod]);
     for part in ["Successfully assigned default/spring-deployment-", "Created", "Started", "Controlled By:"] {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }
@@ -196,8 +198,6 @@ fn whatever_docker_command_hurts_a_pod_it_heals() {
             if fresh && ready_pods(&cluster) == 3 { Ok(()) } else { Err(now) }
         });
     }
-    let sandbox = cluster.containers("io.kubernetes.docker.type=podsandbox,io.kubernetes.pod.namespace=default");
-    drop(sandbox);
     let sandboxes = cluster.containers("io.kubernetes.docker.type=podsandbox");
     let app_sandbox = sandboxes.iter().find(|id| {
         docker(&["inspect", "-f", "{{index .Config.Labels \"io.kubernetes.pod.namespace\"}}", id]).trim() == "default"

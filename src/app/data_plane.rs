@@ -27,6 +27,8 @@ use std::collections::BTreeMap;
 pub const NAMESPACE: &str = "kube-system";
 /// The name of the Pod, the Secret and the Lease.
 pub const NAME: &str = "skiff-proxy";
+/// The annotation of the Lease in which the data plane says which revision of EndpointSlices it has applied.
+pub const OBSERVED_REVISION: &str = "skiff.dev/observed-revision";
 const KUBECONFIG: &str = "kubeconfig";
 
 /// The data plane that is wanted.

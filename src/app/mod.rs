@@ -13,7 +13,7 @@ mod keep;
 
 use crate::{
     api::{
-        kinds::{lease::Leases, node::Nodes},
+        kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes},
         meta::ObjectKey,
     },
     base::{
@@ -32,6 +32,7 @@ use anyhow::{Context as _, bail};
 use access::Access;
 use cidr::Plan;
 use data_dir::DataDir;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -223,11 +224,16 @@ impl App {
         self.until(ready).await;
     }
 
-    /// Returns when the data plane has applied the Services that there are.
+    /// Returns when the data plane has applied the endpoints that there are.
     pub async fn data_plane_ready(&self) {
-        let key = ObjectKey::new(data_plane::NAMESPACE, data_plane::NAME);
-        let seen = || self.registry.api::<Leases>().get(&key).is_some();
-        self.until(seen).await;
+        let lease = ObjectKey::new(data_plane::NAMESPACE, data_plane::NAME);
+        let applied = || {
+            let lease = self.registry.api::<Leases>().get(&lease)?;
+            lease.metadata.annotations.as_ref()?.get(data_plane::OBSERVED_REVISION)?.parse::<u64>().ok()
+        };
+        let revision = |slice: &EndpointSlice| slice.metadata.resource_version.as_deref()?.parse::<u64>().ok();
+        let wanted = || self.registry.api::<EndpointSlices>().list("").items.iter().filter_map(|s| revision(s)).max();
+        self.until(|| applied().is_some_and(|a| Some(a) >= wanted())).await;
     }
 
     /// Returns once `holds` does, looking again at every change of the store.
