@@ -30,7 +30,7 @@ fn service(name: &str, node_port: u16) -> String {
 /// What kubectl says of a manifest that it cannot apply.
 fn refused(cluster: &Cluster, manifest: &str) -> String {
     let out = cluster.kubectl_stdin(&["apply", "-f", "-"], manifest);
-    assert!(!out.status.success(), "it was taken: {}", text(&out.stdout));
+    assert!(!out.status.success(), "it was taken: {}\n{manifest}", text(&out.stdout));
     text(&out.stderr)
 }
 
@@ -161,7 +161,7 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     assert_eq!(cluster.jsonpath(&["configmap", "kept"], "{.data.a}"), "b");
     std::fs::remove_file(&filler).unwrap();
     eventually("writes are taken again", SOON, || {
-        let out = cluster.kubectl_stdin(&["apply", "-f", "-"], &manifest("after"));
+        let out = cluster.kubectl_stdin(&["create", "-f", "-"], &manifest("after"));
         if out.status.success() { Ok(()) } else { Err(text(&out.stderr)) }
     });
     let out = output(Command::new(SKIFF).args(["down", "--name", &cluster.name]).arg("--data-dir").arg(&data).env("KUBECONFIG", cluster.kubeconfig()));

@@ -13,8 +13,10 @@ mod keep;
 
 use crate::{
     api::{
-        kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes},
+        kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes, pod::Pods, service::Services},
         meta::ObjectKey,
+        pod_state,
+        selector::LabelSelector,
     },
     base::{
         clock::Clock,
@@ -32,7 +34,10 @@ use anyhow::{Context as _, bail};
 use access::Access;
 use cidr::Plan;
 use data_dir::DataDir;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::{Endpoint, EndpointSlice},
+};
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -233,7 +238,19 @@ impl App {
         };
         let revision = |slice: &EndpointSlice| slice.metadata.resource_version.as_deref()?.parse::<u64>().ok();
         let wanted = || self.registry.api::<EndpointSlices>().list("").items.iter().filter_map(|s| revision(s)).max();
-        self.until(|| applied().is_some_and(|a| Some(a) >= wanted())).await;
+        self.until(|| self.endpoints_are_current() && applied().is_some_and(|a| Some(a) >= wanted())).await;
+    }
+
+    /// Whether the EndpointSlices of every Service have all of its ready pods.
+    fn endpoints_are_current(&self) -> bool {
+        let pods = self.registry.api::<Pods>().list("").items;
+        let slices = self.registry.api::<EndpointSlices>().list("").items;
+        let services = self.registry.api::<Services>().list("").items;
+        services.iter().filter(|s| s.spec.as_ref().is_some_and(|s| s.selector.is_some())).all(|service| {
+            let wanted = pods.iter().filter(|p| serves(p, service) && pod_state::is_pod_ready(p)).count();
+            let there: usize = slices.iter().filter(|s| belongs(s, service)).map(|s| ready_endpoints(s)).sum();
+            wanted == there
+        })
     }
 
     /// Returns once `holds` does, looking again at every change of the store.
@@ -263,6 +280,27 @@ impl App {
             drop(task.await);
         }
     }
+}
+
+/// Whether a Service selects a pod.
+fn serves(pod: &Pod, service: &Service) -> bool {
+    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    pod.metadata.namespace == service.metadata.namespace
+        && pod.metadata.deletion_timestamp.is_none()
+        && selector.is_some_and(|s| LabelSelector::from_map(s).matches(&labels))
+}
+
+/// Whether a slice is a Service's.
+fn belongs(slice: &EndpointSlice, service: &Service) -> bool {
+    let name = slice.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name"));
+    slice.metadata.namespace == service.metadata.namespace && name == service.metadata.name.as_ref()
+}
+
+/// How many endpoints of a slice are ready.
+fn ready_endpoints(slice: &EndpointSlice) -> usize {
+    let is_ready = |e: &&Endpoint| e.conditions.as_ref().and_then(|c| c.ready) != Some(false);
+    slice.endpoints.iter().flatten().filter(is_ready).count()
 }
 
 /// The file that names the process of a running control plane; gone with it.
