@@ -356,7 +356,10 @@ impl Registry {
             return Ok(Some(Arc::clone(entry)));
         }
         if options.dry_run {
-            return Ok(Some(self.0.encoder.detached(kind, new, &entry.key)));
+            // What was not written has the revision of what is.
+            let mut shown = new.clone_dyn();
+            shown.meta_mut().resource_version = Some(entry.modified.to_string());
+            return Ok(Some(self.0.encoder.detached(kind, &*shown, &entry.key)));
         }
         let put = Write::Put { key: entry.key.to_string(), value, attrs };
         let mut writes = vec![put];

@@ -4,13 +4,13 @@
 
 use super::{
     ServerState, discovery,
-    discovery::Tagged,
     handle::Request,
     health,
     media::{self, Format, Offer, Output, Shape},
     respond::{self, Response, full, respond},
 };
 use crate::api::{schema::openapi, status::ApiError};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::{Value, json};
 
@@ -61,7 +61,8 @@ fn found(request: &Request, document: Option<Value>) -> Result<Response, ApiErro
 fn groups(request: &Request, is_core: bool, list: impl Fn() -> Value) -> Result<Response, ApiError> {
     let output = media::negotiate(&request.headers, request.query.text("pretty"), Offer::Discovery)?;
     let mut response = if output.shape == Shape::Aggregated {
-        unless_same(request, discovery::aggregated(is_core), AGGREGATED)
+        let document = discovery::aggregated(is_core);
+        unless_same(request, &document.etag, AGGREGATED, || document.json.clone())
     } else {
         respond::value(200, output, &list())?
     };
@@ -70,28 +71,23 @@ fn groups(request: &Request, is_core: bool, list: impl Fn() -> Value) -> Result<
 }
 
 /// A document, or 304 when the client has it.
-fn unless_same(request: &Request, document: &Tagged, content_type: &'static str) -> Response {
-    let has_it =
-        request.headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == document.etag.as_bytes());
-    let mut response = if has_it {
-        respond(304, content_type, full(""))
-    } else {
-        respond(200, content_type, full(document.json.clone()))
-    };
-    if let Ok(tag) = HeaderValue::from_str(&document.etag) {
+fn unless_same(request: &Request, etag: &str, content_type: &'static str, json: impl FnOnce() -> Bytes) -> Response {
+    let has_it = request.headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
+    let mut response =
+        if has_it { respond(304, content_type, full("")) } else { respond(200, content_type, full(json())) };
+    if let Ok(tag) = HeaderValue::from_str(etag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response
 }
 
 fn openapi(request: &Request, group: &str, version: &str) -> Result<Response, ApiError> {
-    let (json, hash) =
-        openapi::document(group, version).zip(openapi::hash(group, version)).ok_or(ApiError::NoSuchResource)?;
-    let is_current = request.query.text("hash") == hash;
-    let mut response = unless_same(request, &Tagged { json, etag: format!("\"{hash}\"") }, "application/json");
+    let hash = openapi::hash(group, version).ok_or(ApiError::NoSuchResource)?;
+    let document = || openapi::document(group, version).expect("what has a hash has a document");
+    let mut response = unless_same(request, &format!("\"{hash}\""), "application/json", document);
     // The index names a document with its hash, so that what is under that URL never changes.
     // Source: `k8s.io/kube-openapi/pkg/handler3/handler.go`.
-    let keep = if is_current { "public, immutable" } else { "no-cache, private" };
+    let keep = if request.query.text("hash") == hash { "public, immutable" } else { "no-cache, private" };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(keep));
     Ok(response)
 }

@@ -506,6 +506,13 @@ async fn discovery_answers_in_the_form_that_is_asked_for() {
     let again = desk.ask("GET", "/apis", &[accept[0], ("if-none-match", tag)], "").await;
     assert_eq!((again.code, again.text.as_str()), (304, ""));
     assert_eq!(desk.get("/version").await.json()["minor"], "37");
+    let index = desk.get("/openapi/v3").await.json();
+    let document = desk.get(index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap()).await;
+    assert_eq!((document.code, document.headers["cache-control"].to_str().unwrap()), (200, "public, immutable"));
+    let tag = document.headers["etag"].to_str().unwrap();
+    assert_eq!(desk.ask("GET", "/openapi/v3/apis/apps/v1", &[("if-none-match", tag)], "").await.code, 304);
+    assert_eq!(desk.get("/openapi/v3/apis/nothing/v1").await.code, 404);
+    assert_eq!(desk.get("/openapi/v2").await.code, 404);
     assert_eq!(desk.get("/readyz").await.text, "ok");
     assert_eq!(desk.get("/readyz/store").await.text, "ok");
     assert!(desk.get("/metrics").await.text.contains("apiserver_request_total"));
@@ -538,7 +545,9 @@ async fn protobuf_and_server_side_apply_say_what_to_do() {
     let got = desk.ask("POST", MAPS, &[("content-type", "application/vnd.kubernetes.protobuf")], "k8s").await;
     assert_eq!(got.code, 415);
     assert!(got.refusal().contains("kubectl apply -f -"));
-    let got = desk.ask("PATCH", &format!("{MAPS}/a"), &[("content-type", "application/apply-patch+yaml")], "{}").await;
+    let got = desk
+        .ask("PATCH", &format!("{MAPS}/a?force=true"), &[("content-type", "application/apply-patch+yaml")], "{}")
+        .await;
     assert_eq!(got.code, 415);
     assert!(got.refusal().contains("--server-side"));
 }
@@ -660,6 +669,10 @@ async fn an_object_is_patched_in_three_ways() {
     assert_eq!(failed.refusal(), "422 the server rejected our request due to an error in our request");
     let strategic = desk.ask("PATCH", &one, &STRATEGIC, r#"{"metadata":{"labels":{"y":"2"}}}"#).await;
     assert_eq!(strategic.json()["metadata"]["labels"]["y"], "2");
+    let dry = desk.ask("PATCH", &format!("{one}?dryRun=All"), &MERGE, r#"{"data":{"k":"dry"}}"#).await.json();
+    assert_eq!(dry["data"]["k"], "dry");
+    assert_eq!(dry["metadata"]["resourceVersion"], strategic.json()["metadata"]["resourceVersion"]);
+    assert_eq!(desk.get(&one).await.json()["data"]["k"], "w");
     let stale = desk.ask("PATCH", &one, &MERGE, r#"{"metadata":{"resourceVersion":"3"},"data":{"k":"x"}}"#).await;
     assert_eq!(stale.code, 409);
     let renamed = desk.ask("PATCH", &one, &MERGE, r#"{"metadata":{"name":"b"}}"#).await;

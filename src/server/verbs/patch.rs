@@ -83,8 +83,8 @@ impl Patch {
 
 /// Patches the object that the path names, or its status.
 pub(super) async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
-    let writing = options::writing("PatchOptions", call.query())?;
     let patch = Patch::read(&call.request.headers, &call.request.body)?;
+    let writing = options::writing("PatchOptions", call.query())?;
     let (kind, key) = (call.kind, call.key());
     let mut warnings = Vec::new();
     let mut change = |entry: &Entry| {
