@@ -2,6 +2,9 @@
 //!
 //! They install what they need (see `harness::tools`) and fail, never skip, when it cannot be had. Each test has a cluster of its own;
 //! they take turns, because host ports are shared.
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so and ends")]
+#![allow(clippy::disallowed_methods, reason = "these tests run in real time, against real programs")]
 
 mod bad_input;
 mod harness;

@@ -2,6 +2,7 @@
 //!
 //! Times are medians; ratios are against the same containers made by bare Docker calls in the same run, turn by turn, so that a noisy
 //! machine hurts both. Run it with `cargo bench --bench cluster`; Docker must run (`skiff doctor --fix`).
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 #[path = "../harness/stats.rs"]
 mod stats;
@@ -245,7 +246,8 @@ async fn bare_pod(engine: &DockerEngine, n: usize) -> anyhow::Result<()> {
         ..Default::default()
     };
     engine.create(&sandbox).await?;
-    let (started, created) = tokio::join!(engine.start(&sandbox.name), engine.create(&bare_app(n)));
+    let app = bare_app(n);
+    let (started, created) = tokio::join!(engine.start(&sandbox.name), engine.create(&app));
     started?;
     created?;
     engine.start(&bare_name("app", n)).await?;

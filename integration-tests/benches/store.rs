@@ -187,10 +187,10 @@ fn fan_out(runtime: &Runtime) {
     let start = Instant::now();
     runtime.block_on(async {
         for n in 0..writes {
-            write(&store, 0, n.into()).await;
+            write(&store, 0, usize::from(n)).await;
         }
     });
-    let each = start.elapsed() / writes.into();
+    let each = start.elapsed() / u32::from(writes);
     line("one write to 500 watchers", &format!("{:.1} us", each.as_secs_f64() * 1e6), "<= 500 us");
     drop(watches);
 }

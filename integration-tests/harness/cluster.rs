@@ -1,7 +1,7 @@
 //! A cluster of a test's own: `skiff up` as a user runs it, and `skiff down` at the end, whatever happened.
 
 use super::{
-    tools::{self, DOCKER, KUBECTL, SKIFF, docker, output, run, text},
+    tools::{DOCKER, KUBECTL, SKIFF, docker, output, run, text},
     wait::eventually,
 };
 use std::{
@@ -120,14 +120,6 @@ impl Cluster {
         run(&mut self.kubectl_command(args))
     }
 
-    /// Runs kubectl, which must fail, and gives what it said on standard error.
-    #[track_caller]
-    pub fn kubectl_fails(&self, args: &[&str]) -> String {
-        let out = output(&mut self.kubectl_command(args));
-        assert!(!out.status.success(), "kubectl {args:?} did not fail: {}", text(&out.stdout));
-        text(&out.stderr)
-    }
-
     /// Runs kubectl with a manifest on standard input.
     #[track_caller]
     pub fn kubectl_stdin(&self, args: &[&str], manifest: &str) -> Output {
@@ -192,9 +184,7 @@ impl Drop for Cluster {
             drop(child.wait());
         }
         let out = output(&mut self.skiff(&["down"]));
-        if !out.status.success() && !std::thread::panicking() {
-            panic!("skiff down failed: {}", text(&out.stderr));
-        }
+        assert!(out.status.success() || std::thread::panicking(), "skiff down failed: {}", text(&out.stderr));
     }
 }
 
@@ -263,6 +253,6 @@ pub fn answers(port: u16) -> String {
 
 /// Whether Docker has this container, running.
 pub fn is_running(id: &str) -> bool {
-    let out = tools::output(Command::new("docker").args(["inspect", "-f", "{{.State.Running}}", id]));
+    let out = output(Command::new("docker").args(["inspect", "-f", "{{.State.Running}}", id]));
     text(&out.stdout).trim() == "true"
 }

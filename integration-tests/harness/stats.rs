@@ -1,5 +1,7 @@
 //! Medians, percentiles and the rows that benchmarks print.
 #![allow(clippy::print_stdout, reason = "benchmarks print their figures")]
+#![allow(clippy::cast_precision_loss, reason = "counts here are small")]
+#![allow(unreachable_pub, reason = "a benchmark has no outside")]
 
 use std::time::Duration;
 

@@ -102,7 +102,7 @@ pub async fn start(config: Config, drain: Drain) -> anyhow::Result<App> {
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&config.name).await?);
     let engine_info = engine.info().await?;
     let dir = DataDir::prepare(&config.data_dir)?;
-    let store = Store::open(DiskBackend::open(&dir.store())?, true).map_err(anyhow::Error::msg)?;
+    let store = Store::open(DiskBackend::open(dir.store())?, true).map_err(anyhow::Error::msg)?;
     let pid = PidFile::write(dir.pid())?;
     let listener = bind(config.api_address).await?;
     let network = cidr::ensure_network(&*engine, &config.name, config.cluster_cidr).await?;

@@ -6,13 +6,14 @@ use anyhow::{Context as _, bail};
 use std::{
     fs,
     net::TcpListener,
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
 /// How long a started engine may take to answer.
-const ENGINE_START_MAX: Duration = Duration::from_secs(60);
+const ENGINE_START_MAX: Duration = Duration::from_mins(1);
 /// The oldest engine whose API skiff speaks.
 const ENGINE_VERSION_MIN: u64 = 20;
 /// Where an engine that skiff started writes its log.
@@ -170,7 +171,6 @@ fn start() -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    use std::os::unix::process::CommandExt as _;
     let log = fs::File::create(ENGINE_LOG).with_context(|| format!("cannot write {ENGINE_LOG}"))?;
     // A process group of its own, so that Ctrl-C on skiff does not end the engine.
     Command::new("dockerd")

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// The kubeconfig that this user's clients read: the first file of `$KUBECONFIG`, else `~/.kube/config`.
-pub fn default_path() -> anyhow::Result<PathBuf> {
+pub(super) fn default_path() -> anyhow::Result<PathBuf> {
     if let Some(list) = std::env::var_os("KUBECONFIG")
         && let Some(first) = std::env::split_paths(&list).find(|p| !p.as_os_str().is_empty())
     {
@@ -26,12 +26,12 @@ pub fn default_path() -> anyhow::Result<PathBuf> {
 }
 
 /// Puts the cluster into the file and makes it the current context.
-pub fn add(path: &Path, access: &Access) -> anyhow::Result<()> {
+pub(super) fn add(path: &Path, access: &Access) -> anyhow::Result<()> {
     edit(path, |root| merge(root, access))
 }
 
 /// Takes the cluster out of the file. A file that does not exist stays so.
-pub fn remove(path: &Path, name: &str) -> anyhow::Result<()> {
+pub(super) fn remove(path: &Path, name: &str) -> anyhow::Result<()> {
     if !path.exists() {
         return Ok(());
     }

@@ -69,7 +69,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Kubeconfig(args) => kubeconfig_command::run(&args),
         Command::Demo(args) => demo::run(&args),
-        Command::Version => version::run(),
+        Command::Version => {
+            version::run();
+            Ok(())
+        }
         Command::Proxy => roles::proxy::run(),
         Command::Pause => roles::pause::run(),
         Command::DemoServer(args) => roles::demo_server::run(args),

@@ -25,7 +25,7 @@ use std::{
 };
 
 /// How long `up -f` shows progress before it stops waiting; the cluster goes on.
-const PROGRESS_MAX: Duration = Duration::from_secs(180);
+const PROGRESS_MAX: Duration = Duration::from_mins(3);
 /// Worker threads: the control plane waits far more than it computes.
 const WORKERS: usize = 2;
 

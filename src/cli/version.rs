@@ -4,7 +4,6 @@ use super::output;
 use crate::server::discovery::GIT_VERSION;
 
 /// The Kubernetes API that is served, and skiff's own version.
-pub(super) fn run() -> anyhow::Result<()> {
+pub(super) fn run() {
     output::line(format!("skiff {} (Kubernetes API {})", env!("CARGO_PKG_VERSION"), GIT_VERSION));
-    Ok(())
 }

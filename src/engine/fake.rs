@@ -618,7 +618,10 @@ impl Engine for FakeEngine {
         _bytes_max: Option<u64>,
         labels: &BTreeMap<String, String>,
     ) -> Result<(), EngineError> {
-        let create = |world: &mut World| Ok(drop(world.create_volume(name, labels)));
+        let create = |world: &mut World| {
+            drop(world.create_volume(name, labels));
+            Ok(())
+        };
         self.call(CallKind::CreateVolume, name, create).await
     }
 

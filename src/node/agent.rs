@@ -41,7 +41,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, info, warn};
 
 /// How often everything is listed although no event said so.
-const SAFETY_RELIST: Duration = Duration::from_secs(600);
+const SAFETY_RELIST: Duration = Duration::from_mins(10);
 /// How soon a worker that panicked is made anew.
 const REVIVE_AFTER: Duration = Duration::from_secs(1);
 
@@ -356,18 +356,15 @@ impl Routes {
     fn listed(&mut self, listing: Listing, is_safety: bool) {
         self.is_listing = false;
         self.context.note_back();
-        let containers = Arc::new(listing.containers);
-        match self.early.take() {
-            Some(early) => {
-                info!(component = "node", containers = containers.len(), "adopting what runs already");
-                self.look_at_all(&containers);
-                early.into_iter().for_each(|(uid, message)| self.send(&uid, message));
-            }
-            None => {
-                let message = Message::Listed { containers: Arc::clone(&containers), is_safety };
-                self.send_to(|_| true, &message);
-                self.look_at_all(&containers);
-            }
+        let containers: Arc<[_]> = listing.containers.into();
+        if let Some(early) = self.early.take() {
+            info!(component = "node", containers = containers.len(), "adopting what runs already");
+            self.look_at_all(&containers);
+            early.into_iter().for_each(|(uid, message)| self.send(&uid, message));
+        } else {
+            let message = Message::Listed { containers: Arc::clone(&containers), is_safety };
+            self.send_to(|_| true, &message);
+            self.look_at_all(&containers);
         }
         self.sweep(&containers, &listing.volumes);
         if let Some(is_safety) = self.lists_again.take() {

@@ -164,11 +164,6 @@ impl Context {
         warn!(component = "node", finds, "a relist found what no event had told");
     }
 
-    /// How many differences only a relist found.
-    pub(super) fn relist_finds(&self) -> u64 {
-        self.relist_finds.load(Ordering::Relaxed)
-    }
-
     // Events.
 
     /// Tells users something about a pod.

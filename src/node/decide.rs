@@ -793,13 +793,10 @@ impl<'a> Planner<'a> {
 
     fn stop(&mut self, container: &ObservedContainer, reason: StopReason) {
         let (name, id) = (&container.identity.container, &container.id);
-        match self.memory().stops.get(id) {
-            Some(stop) => self.go_on_stopping(name, id, stop),
-            None => {
-                let spec = self.init_containers().iter().chain(&self.spec().containers).find(|s| s.name == *name);
-                let grace = stop_grace(self.pod, spec, reason, self.view.now);
-                self.push(Action::BeginStop { container: name.clone(), id: id.clone(), reason, grace });
-            }
+        if let Some(stop) = self.memory().stops.get(id) { self.go_on_stopping(name, id, stop) } else {
+            let spec = self.init_containers().iter().chain(&self.spec().containers).find(|s| s.name == *name);
+            let grace = stop_grace(self.pod, spec, reason, self.view.now);
+            self.push(Action::BeginStop { container: name.clone(), id: id.clone(), reason, grace });
         }
     }
 

@@ -308,10 +308,7 @@ impl Site {
                 Err(_) => Err(format!("it did not end within {bound:?}")),
             };
         if result.is_err() {
-            let (reason, message) = match is_post_start {
-                true => ("FailedPostStartHook", "PostStartHook failed"),
-                false => ("FailedPreStopHook", "PreStopHook failed"),
-            };
+            let (reason, message) = if is_post_start { ("FailedPostStartHook", "PostStartHook failed") } else { ("FailedPreStopHook", "PreStopHook failed") };
             self.tell(&spec.name, Severity::Warning, reason, message);
         }
         result

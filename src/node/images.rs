@@ -188,17 +188,14 @@ impl Images {
             return Ok(here);
         }
         let pull = self.pull_shared(reference);
-        match tokio::time::timeout(LOCAL_PATIENCE, pull).await {
-            Ok(Ok(())) => {
-                let image = self.engine.image(reference).await.map_err(|e| ImageError::Inspect(e.to_string()))?;
-                tell(Severity::Normal, "Pulled", &format!("Successfully pulled image {name:?}"));
-                Ok(image.unwrap_or(here))
-            }
-            Ok(Err(_)) | Err(_) => {
-                self.lock().only_here.insert(reference.to_owned(), self.clock.now());
-                tell_only_here(name, tell);
-                Ok(here)
-            }
+        if let Ok(Ok(())) = tokio::time::timeout(LOCAL_PATIENCE, pull).await {
+            let image = self.engine.image(reference).await.map_err(|e| ImageError::Inspect(e.to_string()))?;
+            tell(Severity::Normal, "Pulled", &format!("Successfully pulled image {name:?}"));
+            Ok(image.unwrap_or(here))
+        } else {
+            self.lock().only_here.insert(reference.to_owned(), self.clock.now());
+            tell_only_here(name, tell);
+            Ok(here)
         }
     }
 

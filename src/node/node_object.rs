@@ -39,11 +39,11 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// See the module's header.
-const LEASE_PERIOD: Duration = Duration::from_secs(60);
+const LEASE_PERIOD: Duration = Duration::from_mins(1);
 /// Five times the period, as a kubelet's 40 s are four times its own.
 const LEASE_SECS: i32 = 300;
 /// Source: `NodeStatusReportFrequency`, `pkg/kubelet/apis/config`, v1.37.
-const HEARTBEAT: Duration = Duration::from_secs(300);
+const HEARTBEAT: Duration = Duration::from_mins(5);
 /// Images change in bursts (a build tags several): they are written once.
 const IMAGES_SETTLE: Duration = Duration::from_millis(500);
 /// Looking whether an engine that is away is back.
@@ -162,19 +162,16 @@ impl Keeper {
         let api = self.context.registry.api::<Nodes>();
         let key = ObjectKey::new("", self.name());
         let labels = labels(self.name(), &self.info.architecture);
-        match api.get(&key) {
-            None => {
-                let metadata =
-                    ObjectMeta { name: Some(key.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
-                match api.create(Node { metadata, ..Node::default() }).await {
-                    Err(error) if error.class() != ErrorClass::Conflict => return Err(error),
-                    Ok(_) | Err(_) => {}
-                }
+        if api.get(&key).is_none() {
+            let metadata =
+                ObjectMeta { name: Some(key.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+            match api.create(Node { metadata, ..Node::default() }).await {
+                Err(error) if error.class() != ErrorClass::Conflict => return Err(error),
+                Ok(_) | Err(_) => {}
             }
-            Some(_) => {
-                let change = |node: &mut Node| node.metadata.labels.get_or_insert_default().extend(labels.clone());
-                api.modify(&key, change).await?;
-            }
+        } else {
+            let change = |node: &mut Node| node.metadata.labels.get_or_insert_default().extend(labels.clone());
+            api.modify(&key, change).await?;
         }
         let change = |node: &mut Node| node.status = Some(self.status(node.status.clone().unwrap_or_default(), away));
         api.modify_status(&key, change).await.map(drop)

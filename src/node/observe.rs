@@ -205,11 +205,10 @@ impl ObservedContainer {
             let known = Self { last_signal: signal, stopping, ..fresh.clone() };
             exit.cause = known.cause_of(exit.code, exit.at, true);
         }
-        if same_end {
-            if let (State::Exited(old), State::Exited(new)) = (&self.state, &mut state) {
+        if same_end
+            && let (State::Exited(old), State::Exited(new)) = (&self.state, &mut state) {
                 new.cause = old.cause;
             }
-        }
         *self = Self { last_signal: signal, stopping, state, ..fresh };
     }
 
@@ -463,7 +462,7 @@ impl ObservedContainer {
     fn death_seen(&mut self, code: i32, at: Timestamp) {
         match &self.state {
             State::Running | State::Created if self.started_at.is_none_or(|started| started <= at) => {
-                self.end(code, at)
+                self.end(code, at);
             }
             State::Running | State::Created | State::Exited(_) => {}
         }

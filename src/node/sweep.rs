@@ -118,7 +118,7 @@ pub(super) async fn remove(context: &Context, strays: Vec<Stray>) {
             Ok(()) => info!(component = "node", stray = ?stray, "removed what belongs to no pod"),
             // The next list finds it again.
             Err(error) => {
-                warn!(component = "node", stray = ?stray, err = chain(&error), "cannot remove what belongs to no pod")
+                warn!(component = "node", stray = ?stray, err = chain(&error), "cannot remove what belongs to no pod");
             }
         }
     }

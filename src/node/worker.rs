@@ -48,7 +48,7 @@ use tracing::{debug, info};
 /// A pod that is to leave the rotation waits for the data plane at most this long.
 const ROTATION_PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 /// A hook after the start has no bound in Kubernetes; here it has one, so that nothing is under way for ever.
-const POST_START_BOUND: Duration = Duration::from_secs(3600);
+const POST_START_BOUND: Duration = Duration::from_hours(1);
 /// The shortest sleep: timers are no finer.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 
@@ -69,7 +69,7 @@ pub(super) enum Message {
     /// The engine was listed.
     Listed {
         /// Every container of the cluster.
-        containers: Arc<Vec<EngineContainer>>,
+        containers: Arc<[EngineContainer]>,
         /// Whether no event had to be lost for this list to be made: differences are then worth a word.
         is_safety: bool,
     },

@@ -28,10 +28,7 @@ pub(super) struct Allocator(Arc<tokio::sync::Mutex<()>>);
 impl Allocator {
     /// Waits for its turn when this object takes numbers. Hold the guard until the object is written.
     pub(super) async fn begin(&self, obj: &dyn DynObject) -> Option<tokio::sync::OwnedMutexGuard<()>> {
-        match obj.as_any().is::<Service>() {
-            true => Some(Arc::clone(&self.0).lock_owned().await),
-            false => None,
-        }
+        if obj.as_any().is::<Service>() { Some(Arc::clone(&self.0).lock_owned().await) } else { None }
     }
 }
 

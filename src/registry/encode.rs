@@ -44,7 +44,7 @@ impl Encoder {
     }
 
     /// An entry that is not in the store: the answer to a dry run.
-    pub(super) fn detached(&self, kind: &dyn ErasedKind, obj: &dyn DynObject, key: &str) -> Arc<Entry> {
+    pub(super) fn detached(kind: &dyn ErasedKind, obj: &dyn DynObject, key: &str) -> Arc<Entry> {
         Arc::new(Entry {
             key: key.into(),
             value: kind.stored_bytes(obj).into(),

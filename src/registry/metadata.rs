@@ -17,9 +17,9 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 /// Finalizer of a foreground deletion.
-pub const FOREGROUND: &str = "foregroundDeletion";
+pub(super) const FOREGROUND: &str = "foregroundDeletion";
 /// Finalizer of an orphaning deletion.
-pub const ORPHAN: &str = "orphan";
+pub(super) const ORPHAN: &str = "orphan";
 /// The longest base of a generated name. Source: `maxGeneratedNameLength`, names/generate.go.
 const GENERATED_BASE_MAX: usize = 58;
 

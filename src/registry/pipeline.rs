@@ -103,6 +103,9 @@ pub struct DeleteOptions {
     pub dry_run: bool,
 }
 
+/// Makes the new object from the current entry.
+pub type Change<'a> = dyn FnMut(&Entry) -> Result<Box<dyn DynObject>, ApiError> + Send + 'a;
+
 /// Which objects a read wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -238,20 +241,13 @@ impl Registry {
             if generates_name {
                 metadata::generate_name(obj.meta_mut(), &self.0.rng);
             }
-            self.check_create(kind, &*obj)?;
+            check_create(kind, &*obj)?;
             match self.put_new(kind, &*obj, options).await {
                 Err(ApiError::AlreadyExists { .. }) if generates_name && tries < NAME_TRIES_MAX => {}
                 done => return done,
             }
         }
         unreachable!("the loop returns at its last try")
-    }
-
-    fn check_create(&self, kind: &'static dyn ErasedKind, obj: &dyn DynObject) -> Result<(), ApiError> {
-        let mut causes = metadata::validate(kind, obj.meta());
-        causes.extend(kind.validate(obj));
-        causes.extend(kind.validate_create(obj));
-        reject(kind.info(), obj, causes)
     }
 
     async fn put_new(
@@ -266,7 +262,7 @@ impl Registry {
         if options.dry_run {
             return match self.0.store.get(&key) {
                 Some(_) => Err(exists()),
-                None => Ok(self.0.encoder.detached(kind, obj, &key)),
+                None => Ok(Encoder::detached(kind, obj, &key)),
             };
         }
         let (value, attrs) = self.0.encoder.encode(kind, obj);
@@ -289,7 +285,7 @@ impl Registry {
         kind: &'static dyn ErasedKind,
         key: &ObjectKey,
         part: Part,
-        change: &mut (dyn FnMut(&Entry) -> Result<Box<dyn DynObject>, ApiError> + Send),
+        change: &mut Change<'_>,
         options: &WriteOptions,
     ) -> Result<Arc<Entry>, ApiError> {
         let info = kind.info();
@@ -359,7 +355,7 @@ impl Registry {
             // What was not written has the revision of what is.
             let mut shown = new.clone_dyn();
             shown.meta_mut().resource_version = Some(entry.modified.to_string());
-            return Ok(Some(self.0.encoder.detached(kind, &*shown, &entry.key)));
+            return Ok(Some(Encoder::detached(kind, &*shown, &entry.key)));
         }
         let put = Write::Put { key: entry.key.to_string(), value, attrs };
         let mut writes = vec![put];
@@ -431,6 +427,13 @@ impl Registry {
         let marked = self.commit_over(entry, vec![Write::Put { key: entry.key.to_string(), value, attrs }]).await?;
         Ok(marked.map(|c| Deleted::Marked(written(&c))))
     }
+}
+
+fn check_create(kind: &'static dyn ErasedKind, obj: &dyn DynObject) -> Result<(), ApiError> {
+    let mut causes = metadata::validate(kind, obj.meta());
+    causes.extend(kind.validate(obj));
+    causes.extend(kind.validate_create(obj));
+    reject(kind.info(), obj, causes)
 }
 
 /// The last state that a transaction wrote.

@@ -16,7 +16,7 @@ pub async fn registry() -> Registry {
 
 /// Like [`registry`], with this clock and this source of chance.
 pub async fn registry_with(clock: Clock, rng: Rng) -> Registry {
-    let store = Store::open(MemoryBackend::default(), false).expect("an empty store opens");
+    let store = Store::open(MemoryBackend, false).expect("an empty store opens");
     let config = Config {
         service_cidr: (Ipv4Addr::new(10, 245, 0, 0), 16),
         dns_ip: Ipv4Addr::new(10, 245, 0, 10),

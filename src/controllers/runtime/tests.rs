@@ -93,7 +93,7 @@ impl Running {
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_cannot_keep_up_is_followed_by_a_new_list() {
     let limits = Limits { watcher_changes: 8, ..Limits::default() };
-    let store = Store::open_with(MemoryBackend::default(), false, limits).unwrap();
+    let store = Store::open_with(MemoryBackend, false, limits).unwrap();
     let config = Config {
         service_cidr: (Ipv4Addr::new(10, 245, 0, 0), 16),
         dns_ip: Ipv4Addr::new(10, 245, 0, 10),

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, LifecycleHandl
 use std::time::Duration;
 
 /// Delays between crashes; the first restart has none. Source: `MaxCrashLoopBackOff`, `initialBackOff`, `pkg/kubelet/kubelet.go`.
-const CRASH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(300) };
+const CRASH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_mins(5) };
 /// A container that ran this long starts anew: twice the longest delay, as `flowcontrol.Backoff` forgets.
 const BACKOFF_FORGETS: SignedDuration = SignedDuration::from_secs(600);
 /// The grace of containers whose network is gone already: enough to flush, too short to keep the pod waiting.

@@ -21,11 +21,11 @@ use std::{sync::Arc, time::Duration};
 use tracing::{debug, warn};
 
 /// Source: `MaxImageBackOff`, `imageBackOffPeriod`, `pkg/kubelet/kubelet.go`, v1.37.
-const IMAGE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(300) };
+const IMAGE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_mins(5) };
 /// An engine that failed is tried again soon, and then less and less often.
 const ENGINE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
 /// What waits for an object is woken by it; this is for what the wake-up cannot tell.
-const CONFIG_RETRY: Duration = Duration::from_secs(60);
+const CONFIG_RETRY: Duration = Duration::from_mins(1);
 /// How long `ErrImagePull` shows before it becomes `ImagePullBackOff`.
 const PULL_ERROR_SHOWS: SignedDuration = SignedDuration::from_secs(1);
 /// The length of an engine's ID; no container name is as long.
