@@ -11,6 +11,8 @@ pub mod node;
 pub mod registry;
 pub mod roles;
 pub mod server;
+#[cfg(test)]
+mod sim;
 pub mod store;
 #[cfg(test)]
 pub mod testing;

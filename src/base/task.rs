@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 use tokio::{
     sync::watch,
@@ -18,9 +18,15 @@ tokio::task_local! {
 }
 
 /// Tasks that can be ended together, at whatever they are doing: how the simulator kills a control plane. Tasks that a member starts
-/// are members too.
+/// are members too. It remembers their panics.
 #[derive(Clone, Debug, Default)]
-pub struct Group(Arc<Mutex<Vec<AbortHandle>>>);
+pub struct Group(Arc<Mutex<Members>>);
+
+#[derive(Debug, Default)]
+struct Members {
+    tasks: Vec<AbortHandle>,
+    panics: Vec<String>,
+}
 
 impl Group {
     /// Runs `work` so that every task it starts is a member.
@@ -30,9 +36,24 @@ impl Group {
 
     /// Ends every member at once.
     pub fn abort(&self) {
-        for task in self.0.lock().expect("no one panics while adding a task").drain(..) {
+        for task in self.lock().tasks.drain(..) {
             task.abort();
         }
+    }
+
+    /// What members that panicked said.
+    pub fn panics(&self) -> Vec<String> {
+        self.lock().panics.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.0.lock().expect("no one panics while holding the lock")
+    }
+
+    fn add(&self, task: AbortHandle) {
+        let mut members = self.lock();
+        members.tasks.retain(|t| !t.is_finished());
+        members.tasks.push(task);
     }
 }
 
@@ -41,21 +62,33 @@ impl Group {
 /// # Cancel safety
 /// Dropping the handle leaves the task running.
 pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let Ok(group) = GROUP.try_with(Group::clone) else { return spawn_in_no_group(name, work) };
+    let owner = group.clone();
     let work = async move {
-        if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
-            error!(component = "task", name, err = panic_text(&*panic), "task panicked");
+        if let Some(panic) = run(name, work).await {
+            owner.lock().panics.push(format!("{name}: {panic}"));
         }
     };
-    match GROUP.try_with(Group::clone) {
-        Err(_) => start(work),
-        Ok(group) => {
-            let task = start(GROUP.scope(group.clone(), work));
-            let mut members = group.0.lock().expect("no one panics while adding a task");
-            members.retain(|t| !t.is_finished());
-            members.push(task.abort_handle());
-            task
-        }
-    }
+    let task = start(GROUP.scope(group.clone(), work));
+    group.add(task.abort_handle());
+    task
+}
+
+/// Starts `work` as a task that belongs to no group, whoever starts it: what goes on in a simulated world when a control plane
+/// in it is killed.
+///
+/// # Cancel safety
+/// As [`spawn`].
+pub fn spawn_in_no_group(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    start(async move { drop(run(name, work).await) })
+}
+
+/// Runs the work of a task; what it said when it panicked.
+async fn run(name: &'static str, work: impl Future<Output = ()>) -> Option<String> {
+    let panic = AssertUnwindSafe(work).catch_unwind().await.err()?;
+    let text = panic_text(&*panic).to_owned();
+    error!(component = "task", name, err = text, "task panicked");
+    Some(text)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one caller of tokio::spawn")]
@@ -132,6 +165,22 @@ mod tests {
         tokio::task::yield_now().await;
         group.abort();
         assert_eq!(gone.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_group_knows_which_of_its_tasks_panicked() {
+        let group = Group::default();
+        let task = group.enter(async { spawn("doomed", async { panic!("boom") }) }).await;
+        task.await.unwrap();
+        assert_eq!(group.panics(), ["doomed: boom"]);
+    }
+
+    #[tokio::test]
+    async fn a_task_in_no_group_outlives_the_group_of_who_started_it() {
+        let group = Group::default();
+        let task = group.enter(async { spawn_in_no_group("world", tokio::task::yield_now()) }).await;
+        group.abort();
+        task.await.unwrap();
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! The node agent and the simulator call it through [`Engine`]; tests also through the controls on [`FakeEngine`].
 //! It may call `base` only. `world` holds the state and its rules without async or chance of its own; this file adds time,
-//! latency, faults and the event streams.
+//! latency, faults and the event streams. Its tasks belong to no group: containers outlive a control plane that is killed.
 //!
 //! **Invariants**: time comes from [`Clock`] and tokio's timers, chance from [`Rng`], so a seed gives the same run;
 //! every event stream sees the same events in the same order, unless a fault is planned; the lock is never held over an await.
@@ -193,7 +193,7 @@ impl FakeEngine {
 
     fn end_later(&self, after: Duration, id: String, run: u64, code: i32) {
         let engine = self.clone();
-        task::spawn("fake-process", async move {
+        task::spawn_in_no_group("fake-process", async move {
             tokio::time::sleep(after).await;
             engine.apply(|world| world.end(&id, run, code, false));
         });
@@ -212,7 +212,7 @@ impl FakeEngine {
             }
             Some(EventFaultKind::Late(by)) => {
                 let engine = self.clone();
-                task::spawn("fake-late-event", async move {
+                task::spawn_in_no_group("fake-late-event", async move {
                     tokio::time::sleep(by).await;
                     let mut inner = engine.lock();
                     if !inner.is_down {
@@ -429,7 +429,7 @@ impl FakeEngine {
     pub fn restart_daemon(&self, down: Duration, stop_containers: bool) {
         self.daemon_down(stop_containers);
         let engine = self.clone();
-        task::spawn("fake-daemon", async move {
+        task::spawn_in_no_group("fake-daemon", async move {
             tokio::time::sleep(down).await;
             engine.daemon_up();
         });

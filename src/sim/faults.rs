@@ -1,9 +1,7 @@
 //! What goes wrong in a run, drawn from its seed: calls that fail, replies that are lost, events that are lost, doubled or late.
 
 use super::world::World;
-use crate::engine::fake::{
-    faults::{CallFault, EventFault, EventFaultKind, Fault, FaultPlan},
-};
+use crate::engine::fake::{CallFault, EventFault, EventFaultKind, Fault, FaultPlan};
 use std::time::Duration;
 
 /// The faults of calls, each drawn into a run or not.

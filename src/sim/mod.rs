@@ -12,6 +12,7 @@
 mod backend;
 mod checkers;
 mod faults;
+mod network;
 mod workload;
 mod world;
 
@@ -52,28 +53,44 @@ fn check(seed: u64) {
     }
 }
 
-fn seeds(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number of seeds"))
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Whether one seed is run for a person to look at.
+fn is_replay() -> bool {
+    number("SKIFF_SIM_SEED").is_some()
 }
 
 #[test]
 fn many_seeds_hold_every_checker() {
-    let n = seeds("SKIFF_SIM_SEEDS").unwrap_or(SEEDS);
-    for seed in 0..n {
+    let first = number("SKIFF_SIM_FIRST").unwrap_or(0);
+    let end = first + number("SKIFF_SIM_SEEDS").unwrap_or(SEEDS);
+    for seed in first..end {
         check(seed);
     }
 }
 
 #[test]
 fn one_seed_gives_one_trace() {
-    let seed = seeds("SKIFF_SIM_SEED").unwrap_or(7);
+    let seed = number("SKIFF_SIM_SEED").unwrap_or(7);
+    if is_replay() {
+        show_log();
+    }
     let (first, second) = (simulate(story(seed, STEPS)), simulate(story(seed, STEPS)));
     let differs = first.iter().zip(&second).position(|(a, b)| a != b);
     assert_eq!(differs.map(|i| (&first[i], &second[i])), None, "the traces of seed {seed} part");
     assert_eq!(first.len(), second.len());
-    if seeds("SKIFF_SIM_SEED").is_some() {
+    if is_replay() {
         for line in first {
             eprintln!("{line}");
         }
     }
+}
+
+/// Shows the log that `RUST_LOG` asks for.
+fn show_log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // Another test may have been first.
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
 }

@@ -155,7 +155,7 @@ fn manifest(world: &World, name: &str) -> Deployment {
                     "terminationGracePeriodSeconds": 5,
                     "containers": [{
                         "name": "c", "image": image, "imagePullPolicy": "IfNotPresent",
-                        "readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1},
+                        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
                     }],
                 },
             },

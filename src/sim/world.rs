@@ -1,6 +1,6 @@
 //! The simulated world: a disk, an engine, a clock, and a control plane over them that can be stopped, killed and started.
 
-use super::{backend::SimDisk, checkers::Checkers};
+use super::{backend::SimDisk, checkers::Checkers, network::FakeNetwork};
 use crate::{
     api::{
         kinds::{deployment::Deployments, pod::Pods},
@@ -15,19 +15,22 @@ use crate::{
     controllers,
     engine::{
         CLUSTER_LABEL, Engine, NetworkSpec, Phase,
-        fake::{FakeConfig, FakeEngine, Latencies, behaviour::Behaviour},
+        fake::{Behaviour, FakeConfig, FakeEngine, Latencies},
     },
     node,
     registry::Registry,
     store::Store,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 const CLUSTER: &str = "skiff";
 const SANDBOX_IMAGE: &str = "skiff:sim";
 /// Simulated time within which everything must have converged: longer than the longest back-off.
 const CONVERGE_MAX: Duration = Duration::from_secs(900);
 const TICK: Duration = Duration::from_secs(1);
+/// Simulated time within which a control plane that is asked to end must have ended.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
 
 /// The world of one run.
 pub(super) struct World {
@@ -83,7 +86,7 @@ impl World {
     /// The trace: what the user did, what was written, what the engine was asked.
     pub(super) fn trace(mut self) -> Vec<String> {
         self.collect();
-        self.trace
+        std::mem::take(&mut self.trace)
     }
 
     async fn start(&mut self) {
@@ -102,6 +105,19 @@ impl World {
         Running { registry, trigger, tasks, group }
     }
 
+    fn node_config(&self) -> node::NodeConfig {
+        node::NodeConfig {
+            node_name: CLUSTER.to_owned(),
+            cluster: CLUSTER.to_owned(),
+            sandbox_image: watch::channel(Some(SANDBOX_IMAGE.to_owned())).1,
+            network: self.plan.network.clone(),
+            node_ip: self.plan.node_ip,
+            dns_ip: self.plan.dns_ip(),
+            net_probe: Arc::new(FakeNetwork(self.engine.clone())),
+            ..node::NodeConfig::for_test()
+        }
+    }
+
     fn run(&self, registry: &Registry, drain: &Drain) -> Vec<tokio::task::JoinHandle<()>> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
         let agent = node::Agent::new(registry.clone(), engine, self.node_config());
@@ -118,8 +134,9 @@ impl World {
         let running = self.running.take().expect("the control plane runs");
         running.trigger.fire();
         for task in running.tasks {
-            task.await.unwrap();
+            tokio::time::timeout(DRAIN_MAX, task).await.expect("every loop ends when it is told to").unwrap();
         }
+        self.collect();
         // What the drained loops left running ends with the process.
         running.group.abort();
         self.start().await;
@@ -128,6 +145,7 @@ impl World {
     /// Ends the control plane as `kill -9` does, wherever it is, and starts it again.
     pub(super) async fn kill_and_start(&mut self) {
         self.running.take().expect("the control plane runs").group.abort();
+        self.collect();
         self.start().await;
     }
 
@@ -144,7 +162,9 @@ impl World {
     async fn tick(&mut self, time: Duration) {
         tokio::time::sleep(time).await;
         self.collect();
-        let registry = self.running.as_ref().expect("the control plane runs").registry.clone();
+        let running = self.running.as_ref().expect("the control plane runs");
+        assert_eq!(running.group.panics(), [""; 0], "tasks panicked");
+        let registry = running.registry.clone();
         self.checkers.look(&registry, &self.engine.containers());
     }
 
@@ -208,8 +228,20 @@ impl World {
         });
         let containers = self.engine.containers();
         let containers = containers.iter().map(|c| format!("container {} {:?}", c.name, c.phase));
-        let last = self.trace.iter().rev().take(60).rev().cloned();
+        let last = self.trace.iter().rev().take(40).rev().map(|line| line.chars().take(200).collect());
         last.chain(pods).chain(containers).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for World {
+    /// The replay of a seed that fails shows all that happened.
+    fn drop(&mut self) {
+        if std::thread::panicking() && super::is_replay() {
+            self.collect();
+            for line in &self.trace {
+                eprintln!("{line}");
+            }
+        }
     }
 }
 
