@@ -3,24 +3,35 @@
 //! A seed fixes the user's actions, the faults and every delay; the same seed gives the same trace. After every step the checkers
 //! look; at the end the faults stop, the user asks for something sound, and everything must converge within bounded simulated time.
 //!
-//! To replay a failure: `SKIFF_SIM_SEED=<seed> cargo test --lib sim::one -- --nocapture`.
-//! More seeds: `SKIFF_SIM_SEEDS=5000 cargo test --lib sim::many`.
+//! To replay a failure: `SKIFF_SIM_SEED=<seed> cargo test --lib sim::one -- --nocapture`; `RUST_LOG=skiff=debug` adds the log.
+//! More seeds: `SKIFF_SIM_SEEDS=5000 cargo test --lib sim::` (`SKIFF_SIM_FIRST` is the first of them).
+//!
+//! `sweep` lets each engine call of a small story fail in turn; `calm` is a rollout in which nothing goes wrong.
 //!
 //! To add a user action or a fault: its variant in `workload.rs` or `faults.rs`, and its line in the table there.
 //! To add a checker: its file in `checkers/` and its line in `checkers::Checkers`.
 
 mod backend;
 mod checkers;
+mod calm;
 mod faults;
+mod fence;
 mod network;
+mod sweep;
 mod workload;
 mod world;
 
-use std::{future::Future, panic::AssertUnwindSafe};
+use std::{
+    future::Future,
+    num::NonZero,
+    ops::Range,
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 use world::World;
 
 /// Seeds of an ordinary test run; the environment asks for more.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 24;
 /// Steps of the user in one run.
 const STEPS: usize = 25;
 
@@ -46,11 +57,16 @@ async fn story(seed: u64, steps: usize) -> Vec<String> {
 
 /// Runs a seed and says how to replay it when it fails.
 fn check(seed: u64) {
-    let run = AssertUnwindSafe(|| simulate(story(seed, STEPS)));
-    if let Err(panic) = std::panic::catch_unwind(run) {
-        let why = crate::base::task::panic_text(&*panic);
+    let why = failure(|| simulate(story(seed, STEPS)));
+    if let Some(why) = why {
         panic!("seed {seed} fails: {why}\nreplay: SKIFF_SIM_SEED={seed} cargo test --lib sim::one -- --nocapture");
     }
+}
+
+/// What a run that fails says.
+fn failure<T>(run: impl FnOnce() -> T) -> Option<String> {
+    let panic = std::panic::catch_unwind(AssertUnwindSafe(run)).err()?;
+    Some(crate::base::task::panic_text(&*panic).to_owned())
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -62,13 +78,34 @@ fn is_replay() -> bool {
     number("SKIFF_SIM_SEED").is_some()
 }
 
+/// The seeds to run: so many, or those that the environment asks for.
+fn seeds(ordinary: u64) -> Range<u64> {
+    let first = number("SKIFF_SIM_FIRST").unwrap_or(0);
+    first..first + number("SKIFF_SIM_SEEDS").unwrap_or(ordinary)
+}
+
+/// Checks each number, on every processor. A check that fails ends its thread, and in the end the test.
+fn each_in_parallel(numbers: Range<u64>, check: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(numbers.start);
+    let work = || {
+        let take = || Some(next.fetch_add(1, Relaxed)).filter(|n| *n < numbers.end);
+        while let Some(n) = take() {
+            check(n);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let failed = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().filter_map(|thread| thread.join().err()).last()
+    });
+    if let Some(panic) = failed {
+        std::panic::resume_unwind(panic);
+    }
+}
+
 #[test]
 fn many_seeds_hold_every_checker() {
-    let first = number("SKIFF_SIM_FIRST").unwrap_or(0);
-    let end = first + number("SKIFF_SIM_SEEDS").unwrap_or(SEEDS);
-    for seed in first..end {
-        check(seed);
-    }
+    each_in_parallel(seeds(SEEDS), check);
 }
 
 #[test]

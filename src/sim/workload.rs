@@ -3,22 +3,25 @@
 use super::world::World;
 use crate::{
     api::{
-        kinds::{deployment::Deployments, pod::Pods, replica_set::ReplicaSets},
-        meta::ObjectKey,
+        kinds::{config_map::ConfigMaps, deployment::Deployments, pod::Pods, replica_set::ReplicaSets},
+        meta::{ObjectKey, controller_of},
         status::ApiError,
     },
     engine::Phase,
-    registry::pipeline::DeleteOptions,
+    registry::pipeline::{DeleteOptions, Propagation},
 };
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, DeploymentSpec},
+    core::v1::ConfigMap,
+};
 use serde_json::json;
 use std::time::Duration;
 
 /// Images and what they do; see `World`.
 pub(super) const IMAGES: &[&str] = &["app:1", "app:2", "app:slow", "app:crash", "app:missing"];
 /// Images that become ready.
-const SOUND: &[&str] = &["app:1", "app:2", "app:slow"];
-const NAMES: &[&str] = &["web", "api"];
+pub(super) const SOUND: &[&str] = &["app:1", "app:2", "app:slow"];
+pub(super) const NAMES: &[&str] = &["web", "api"];
 
 /// One thing that a user does.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +35,10 @@ enum Action {
     DeleteDeployment,
     DeleteReplicaSet,
     DeletePod,
+    ChangeSettings,
     KillContainer,
     StopContainer,
+    StartContainer,
     RemoveContainer,
     KillEverything,
     RestartSkiff,
@@ -53,8 +58,10 @@ const ACTIONS: &[(u64, Action)] = &[
     (1, Action::DeleteDeployment),
     (1, Action::DeleteReplicaSet),
     (2, Action::DeletePod),
+    (1, Action::ChangeSettings),
     (4, Action::KillContainer),
     (1, Action::StopContainer),
+    (1, Action::StartContainer),
     (2, Action::RemoveContainer),
     (1, Action::KillEverything),
     (1, Action::RestartSkiff),
@@ -75,7 +82,7 @@ fn draw(world: &World) -> Action {
     unreachable!("the draw is below the sum of the weights")
 }
 
-fn one_of<'a, T>(world: &World, list: &'a [T]) -> Option<&'a T> {
+pub(super) fn one_of<'a, T>(world: &World, list: &'a [T]) -> Option<&'a T> {
     let n = u64::try_from(list.len()).unwrap();
     (n > 0).then(|| &list[usize::try_from(world.rng.between(0, n)).unwrap()])
 }
@@ -102,6 +109,7 @@ pub(super) async fn step(world: &mut World) {
         Action::DeleteDeployment => delete_deployment(world, &key).await,
         Action::DeleteReplicaSet => delete_replica_set(world).await,
         Action::DeletePod => delete_pod(world).await,
+        Action::ChangeSettings => change_settings(world).await,
         _ => {
             hurt(world, action).await;
             Ok(())
@@ -116,12 +124,12 @@ fn replicas(world: &World) -> i32 {
     i32::try_from(world.rng.between(0, 7)).unwrap()
 }
 
-fn set_image(spec: &mut DeploymentSpec, image: &str) {
+pub(super) fn set_image(spec: &mut DeploymentSpec, image: &str) {
     let pod = spec.template.spec.get_or_insert_default();
     pod.containers[0].image = Some(image.to_owned());
 }
 
-async fn change(
+pub(super) async fn change(
     world: &World,
     key: &ObjectKey,
     change: impl Fn(&mut DeploymentSpec) + Send + Sync,
@@ -131,7 +139,13 @@ async fn change(
 }
 
 fn manifest(world: &World, name: &str) -> Deployment {
-    let image = one_of(world, IMAGES).unwrap();
+    let image = (*one_of(world, IMAGES).unwrap()).to_owned();
+    let (replicas, has_volumes) = (replicas(world), world.rng.one_in(3));
+    deployment(world, name, &image, replicas, has_volumes)
+}
+
+/// A Deployment of this image, with a strategy that is drawn.
+pub(super) fn deployment(world: &World, name: &str, image: &str, replicas: i32, has_volumes: bool) -> Deployment {
     let strategies = [
         json!({"type": "RollingUpdate"}),
         json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
@@ -140,10 +154,15 @@ fn manifest(world: &World, name: &str) -> Deployment {
         json!({"type": "Recreate"}),
     ];
     let strategy = one_of(world, &strategies).unwrap();
+    let volumes = json!([
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "settings", "configMap": {"name": "settings"}},
+    ]);
+    let mounts = json!([{"name": "scratch", "mountPath": "/tmp"}, {"name": "settings", "mountPath": "/etc/settings"}]);
     serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "default"},
         "spec": {
-            "replicas": replicas(world),
+            "replicas": replicas,
             "selector": {"matchLabels": {"app": name}},
             "strategy": strategy,
             "minReadySeconds": if world.rng.one_in(4) { 3 } else { 0 },
@@ -153,9 +172,11 @@ fn manifest(world: &World, name: &str) -> Deployment {
                 "metadata": {"labels": {"app": name}},
                 "spec": {
                     "terminationGracePeriodSeconds": 5,
+                    "volumes": if has_volumes { volumes } else { json!([]) },
                     "containers": [{
                         "name": "c", "image": image, "imagePullPolicy": "IfNotPresent",
                         "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+                        "volumeMounts": if has_volumes { mounts } else { json!([]) },
                     }],
                 },
             },
@@ -194,14 +215,25 @@ async fn undo(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
 }
 
 async fn delete_deployment(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
-    world.registry().api::<Deployments>().delete(key, &DeleteOptions::default()).await
+    world.registry().api::<Deployments>().delete(key, &delete_options(world)).await
+}
+
+fn delete_options(world: &World) -> DeleteOptions {
+    let ways = [None, Some(Propagation::Background), Some(Propagation::Foreground), Some(Propagation::Orphan)];
+    DeleteOptions { propagation: *one_of(world, &ways).unwrap(), ..Default::default() }
+}
+
+async fn change_settings(world: &World) -> Result<(), ApiError> {
+    let colour = world.rng.name_suffix();
+    let change = move |settings: &mut ConfigMap| drop(settings.data.get_or_insert_default().insert("colour".to_owned(), colour.clone()));
+    world.registry().api::<ConfigMaps>().modify(&ObjectKey::new("default", "settings"), change).await.map(drop)
 }
 
 async fn delete_replica_set(world: &World) -> Result<(), ApiError> {
     let api = world.registry().api::<ReplicaSets>();
     let sets = api.list("default").items;
     let Some(set) = one_of(world, &sets) else { return Ok(()) };
-    api.delete(&ObjectKey::of(&set.metadata), &DeleteOptions::default()).await
+    api.delete(&ObjectKey::of(&set.metadata), &delete_options(world)).await
 }
 
 async fn delete_pod(world: &World) -> Result<(), ApiError> {
@@ -217,9 +249,15 @@ async fn delete_pod(world: &World) -> Result<(), ApiError> {
 async fn hurt(world: &mut World, action: Action) {
     let running: Vec<_> = world.engine.containers().into_iter().filter(|c| c.phase == Phase::Running).collect();
     let victim = one_of(world, &running).map(|c| c.id.clone());
+    let ended: Vec<_> = world.engine.containers().into_iter().filter(|c| c.phase == Phase::Exited).collect();
     match (action, victim) {
         (Action::KillContainer, Some(id)) => drop(world.engine.docker_kill(&id, "SIGKILL")),
         (Action::StopContainer, Some(id)) => drop(world.engine.docker_stop(&id, Duration::from_secs(1)).await),
+        (Action::StartContainer, _) => {
+            if let Some(container) = one_of(world, &ended) {
+                drop(world.engine.docker_start(&container.id));
+            }
+        }
         (Action::RemoveContainer, Some(id)) => drop(world.engine.docker_rm(&id)),
         (Action::KillEverything, _) => {
             for container in running {
@@ -240,7 +278,7 @@ async fn hurt(world: &mut World, action: Action) {
     }
 }
 
-/// Asks for something that can be had: sound images, nothing paused.
+/// Asks for something that can be had: sound images, nothing paused, nothing that was orphaned.
 pub(super) async fn settle(world: &mut World) {
     world.note("user: settle".to_owned());
     let api = world.registry().api::<Deployments>();
@@ -255,5 +293,18 @@ pub(super) async fn settle(world: &mut World) {
             Ok(()) | Err(ApiError::NotFound { .. }) => {}
             Err(err) => panic!("a sound change is refused: {err}"),
         }
+    }
+    // What is being orphaned or adopted is so by now.
+    world.tick(Duration::from_secs(20)).await;
+    delete_orphans(world).await;
+}
+
+async fn delete_orphans(world: &World) {
+    let (sets, pods) = (world.registry().api::<ReplicaSets>(), world.registry().api::<Pods>());
+    for set in sets.list("default").items.iter().filter(|set| controller_of(&set.metadata).is_none()) {
+        drop(sets.delete(&ObjectKey::of(&set.metadata), &DeleteOptions::default()).await);
+    }
+    for pod in pods.list("default").items.iter().filter(|pod| controller_of(&pod.metadata).is_none()) {
+        drop(pods.delete(&ObjectKey::of(&pod.metadata), &DeleteOptions::default()).await);
     }
 }

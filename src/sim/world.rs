@@ -1,9 +1,13 @@
 //! The simulated world: a disk, an engine, a clock, and a control plane over them that can be stopped, killed and started.
 
-use super::{backend::SimDisk, checkers::Checkers, network::FakeNetwork};
+use super::{
+    backend::SimDisk,
+    checkers::{self, Checkers},
+    network::{DataPlane, FakeNetwork},
+};
 use crate::{
     api::{
-        kinds::{deployment::Deployments, pod::Pods},
+        kinds::{config_map::ConfigMaps, deployment::Deployments, pod::Pods, service::Services},
         pod_state,
     },
     app::{bootstrap, cidr::Plan},
@@ -21,6 +25,7 @@ use crate::{
     registry::Registry,
     store::Store,
 };
+use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -28,7 +33,11 @@ const CLUSTER: &str = "skiff";
 const SANDBOX_IMAGE: &str = "skiff:sim";
 /// Simulated time within which everything must have converged: longer than the longest back-off.
 const CONVERGE_MAX: Duration = Duration::from_secs(900);
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
+/// When all is as wanted, it takes this long until strays are swept and leftovers are collected: then nothing happens any more.
+const REST: Duration = Duration::from_secs(100);
+/// How long nothing must happen.
+const QUIET: Duration = Duration::from_secs(30);
 /// Simulated time within which a control plane that is asked to end must have ended.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -37,7 +46,8 @@ pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) engine: FakeEngine,
     pub(super) disk: SimDisk,
-    clock: Clock,
+    pub(super) data_plane: DataPlane,
+    pub(super) clock: Clock,
     plan: Plan,
     running: Option<Running>,
     checkers: Checkers,
@@ -62,6 +72,7 @@ impl World {
         let mut world = Self {
             engine,
             disk: SimDisk::default(),
+            data_plane: DataPlane::default(),
             plan: Plan::of(&network).unwrap(),
             running: None,
             checkers: Checkers::default(),
@@ -70,7 +81,21 @@ impl World {
             rng,
         };
         world.start().await;
+        world.furnish().await;
         world
+    }
+
+    /// What the user has beside Deployments: a Service for each of them, and settings that their pods read.
+    async fn furnish(&self) {
+        for name in super::workload::NAMES {
+            let service = json!({
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
+            });
+            self.registry().api::<Services>().create(serde_json::from_value(service).unwrap()).await.unwrap();
+        }
+        let settings = json!({"metadata": {"name": "settings", "namespace": "default"}, "data": {"colour": "blue"}});
+        self.registry().api::<ConfigMaps>().create(serde_json::from_value(settings).unwrap()).await.unwrap();
     }
 
     /// The API.
@@ -126,6 +151,7 @@ impl World {
             task::spawn("events", registry.clone().run_events(drain.clone())),
             task::spawn("controllers", controllers::run_all(registry.clone(), config, drain.clone())),
             task::spawn("node", agent.run(drain.clone())),
+            task::spawn("data-plane", self.data_plane.clone().run(registry.clone(), drain.clone())),
         ]
     }
 
@@ -159,7 +185,8 @@ impl World {
         self.tick(Duration::from_millis(millis % 1000)).await;
     }
 
-    async fn tick(&mut self, time: Duration) {
+    /// Lets this much time go by; the checkers look once.
+    pub(super) async fn tick(&mut self, time: Duration) {
         tokio::time::sleep(time).await;
         self.collect();
         let running = self.running.as_ref().expect("the control plane runs");
@@ -175,27 +202,30 @@ impl World {
         self.trace.extend(calls.iter().map(|c| format!("{} engine: {:?} {} {:?}", c.at, c.kind, c.subject, c.outcome)));
     }
 
-    /// Waits until everything is as wanted, and checks that it stays so.
-    pub(super) async fn converge(&mut self) {
+    /// Waits until everything is as wanted.
+    pub(super) async fn complete(&mut self) {
         let mut waited = Duration::ZERO;
         while let Err(why) = self.settled() {
             assert!(waited < CONVERGE_MAX, "not converged after {CONVERGE_MAX:?}: {why}\n{}", self.show());
             self.tick(TICK).await;
             waited += TICK;
         }
-        // A minute for strays to be swept and owners' leftovers to be collected.
-        for _ in 0..60 {
-            self.tick(TICK).await;
-        }
-        let registry = self.registry().clone();
-        self.checkers.at_rest(&registry, &self.engine.containers());
+    }
+
+    /// Waits until everything is as wanted, and checks that it stays so.
+    pub(super) async fn converge(&mut self) {
+        self.complete().await;
+        self.tick(REST).await;
+        let before = self.trace.len();
+        self.tick(QUIET).await;
         if let Err(why) = self.settled() {
             panic!("it did not stay converged: {why}\n{}", self.show());
         }
+        checkers::at_rest(self.registry(), &self.engine, &self.data_plane, &self.trace[before..]);
     }
 
     /// Whether every Deployment is complete, and its pods are what runs.
-    fn settled(&self) -> Result<(), String> {
+    pub(super) fn settled(&self) -> Result<(), String> {
         let registry = self.registry();
         let mut wanted = 0;
         for deployment in registry.api::<Deployments>().list("").items {
@@ -252,7 +282,8 @@ fn engine(clock: &Clock, rng: &Rng) -> FakeEngine {
         call_bound: Duration::from_secs(30),
     };
     let engine = FakeEngine::new(clock.clone(), rng.clone(), config);
-    engine.add_image(SANDBOX_IMAGE, Behaviour::pause());
+    // Its sandboxes say when the pod's files are there.
+    engine.add_image(SANDBOX_IMAGE, Behaviour { output: vec!["ready".to_owned()], ..Behaviour::pause() });
     engine.add_image("app:1", Behaviour::server());
     engine.add_image("app:2", Behaviour::server());
     engine.add_image("app:slow", Behaviour::ready_after(Some(Duration::from_secs(7))));

@@ -1,4 +1,4 @@
-//! Containers and pods belong together: one runs at most per container of a pod, and none is left without a pod.
+//! Containers and pods belong together: one runs at most per container of a pod, none is left without a pod, and no volume is.
 
 use crate::{
     api::kinds::pod::Pods,
@@ -22,10 +22,13 @@ pub(super) fn at_most_one_runs(containers: &[Container]) {
     }
 }
 
-/// No container is left without a pod.
-pub(super) fn each_has_its_pod(registry: &Registry, containers: &[Container]) {
+/// No container and no volume is left without a pod.
+pub(super) fn each_has_its_pod(registry: &Registry, containers: &[Container], volumes: &[String]) {
     let pods: BTreeSet<String> =
         registry.api::<Pods>().list("").items.iter().filter_map(|p| p.metadata.uid.clone()).collect();
+    for volume in volumes {
+        assert!(pods.iter().any(|uid| volume.contains(uid.as_str())), "the volume {volume} has no pod");
+    }
     for container in containers {
         assert!(
             pods.contains(label(container, "io.kubernetes.pod.uid")),
