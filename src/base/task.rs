@@ -168,6 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[allow(clippy::async_yields_async, reason = "the handle is awaited outside the group")]
     async fn a_group_knows_which_of_its_tasks_panicked() {
         let group = Group::default();
         let task = group.enter(async { spawn("doomed", async { panic!("boom") }) }).await;
@@ -176,6 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[allow(clippy::async_yields_async, reason = "the handle is awaited outside the group")]
     async fn a_task_in_no_group_outlives_the_group_of_who_started_it() {
         let group = Group::default();
         let task = group.enter(async { spawn_in_no_group("world", tokio::task::yield_now()) }).await;

@@ -8,6 +8,14 @@
 //!                          └▶ zone ──────────▶ dns     (names)
 //!            the machine's routing table ◀──── netlink (the one route that makes the Service range local)
 //! ```
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "times are milliseconds of one run, and ports and slots are checked where they are made"
+)]
+#![allow(clippy::struct_excessive_bools, reason = "a connection's sides are independent claims")]
+#![allow(clippy::single_match_else, clippy::manual_let_else, reason = "both ways of a decision are shown side by side")]
+
 pub mod dns;
 pub mod netlink;
 pub mod plan;

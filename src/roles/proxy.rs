@@ -69,7 +69,7 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     if let Some(port) = settings.admin_port {
         task::spawn("admin", admin::run(port, Arc::clone(&proxy)));
     }
-    let (changes, changed) = mpsc::channel(CHANGES_MAX);
+    let (changes, arriving) = mpsc::channel(CHANGES_MAX);
     task::spawn("feed-services", feed::follow(client.clone(), changes.clone(), feed::Change::Services));
     task::spawn("feed-slices", feed::follow(client.clone(), changes, feed::Change::Slices));
     let (acks, to_ack) = mpsc::unbounded_channel();
@@ -77,7 +77,7 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     let (notices, to_notice) = mpsc::channel(notice::NOTICES_MAX);
     task::spawn("notice", notice::run(client, clock, to_notice));
     let follower = Follower::new(settings.plan, settings.zone, Arc::clone(&proxy), zone, acks, notices);
-    task::spawn("follow", follower.run(changed));
+    task::spawn("follow", follower.run(arriving));
     info!(component = "proxy", "the data plane is up");
     stop.drained().await;
     info!(component = "proxy", connections = proxy.connections(), "the data plane stops");

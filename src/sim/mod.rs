@@ -10,6 +10,7 @@
 //!
 //! To add a user action or a fault: its variant in `workload.rs` or `faults.rs`, and its line in the table there.
 //! To add a checker: its file in `checkers/` and its line in `checkers::Checkers`.
+#![allow(clippy::print_stderr, reason = "a replay is read by a person")]
 
 mod backend;
 mod checkers;

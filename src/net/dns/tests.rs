@@ -82,6 +82,7 @@ struct Running {
     _dir: tempfile::TempDir,
 }
 
+#[allow(clippy::unused_async, reason = "it must run inside a runtime")]
 async fn start(upstream: Option<SocketAddr>) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let resolv_conf = dir.path().join("resolv.conf");

@@ -292,7 +292,7 @@ impl Worker {
 
     /// Takes one waiting client and resets it. Without this the listener would stay ready, and the worker would spin.
     fn shed(&mut self, listening: &Listening) {
-        if self.shared.shed.fetch_add(1, Relaxed) % 1000 == 0 {
+        if self.shared.shed.fetch_add(1, Relaxed).is_multiple_of(1000) {
             warn!(component = "proxy", listener = %listening.front.key, "no file descriptor left: clients are reset");
         }
         self.reserve = None;

@@ -31,6 +31,7 @@ const GONE: u16 = 410;
 
 /// A change of one of the kinds that are followed.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "changes are few and move through one short channel")]
 pub(super) enum Change {
     /// Of Services.
     Services(Delta<Service>),
@@ -40,6 +41,7 @@ pub(super) enum Change {
 
 /// A change of a kind.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "changes are few and move through one short channel")]
 pub(super) enum Delta<K> {
     /// These are all, as of a revision.
     All(Vec<K>, u64),

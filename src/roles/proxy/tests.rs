@@ -132,7 +132,7 @@ impl FakeApi {
 async fn handle(request: Request<Incoming>, world: Arc<Mutex<World>>, changed: watch::Sender<u64>) -> Result<Response<Body>, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let kind = [SERVICES, SLICES].into_iter().find(|kind| *kind == path);
     Ok(match (method, kind) {
