@@ -190,9 +190,7 @@ impl ServiceRoute {
     }
 
     fn is(&self, route: &RouteMessage) -> bool {
-        let leads_here = |attribute: &RouteAttribute| {
-            matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet(ip)) if *ip == self.base)
-        };
+        let leads_here = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet(ip)) if *ip == self.base);
         route.header.kind == RouteType::Local
             && route.header.destination_prefix_length == self.bits
             && route.attributes.iter().any(leads_here)

@@ -11,7 +11,9 @@
 //!
 //! **Source**: `pkg/proxy/serviceport.go`, `endpointslicecache.go`, `topology.go` (`CategorizeEndpoints`), v1.37.
 
-use super::table::{ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Refusal, Role, Rotation, Target};
+use super::table::{
+    ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Refusal, Role, Rotation, Target,
+};
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort, ServiceSpec},
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
@@ -185,8 +187,7 @@ impl Planner<'_> {
         };
         if let Some(holder) = self.table.listeners.get(&key) {
             if holder.port != asked.named {
-                let message =
-                    format!("Cannot listen on {key} for the {}: {} has it already", role.name(), holder.port);
+                let message = format!("Cannot listen on {key} for the {}: {} has it already", role.name(), holder.port);
                 self.refuse(asked.service, message);
             }
             return;
@@ -322,7 +323,8 @@ mod tests {
             let to: Vec<String> = rotation.targets.iter().map(|t| t.address.to_string()).collect();
             let sticky = rotation.sticky_for.map(|d| format!(" sticky {}s", d.as_secs())).unwrap_or_default();
             let from: String = listener.sources.iter().map(|s| format!(" from {s}")).collect();
-            writeln!(text, "{key} {} {} -> {}{sticky}{from}", listener.role.name(), listener.port, to.join(" ")).unwrap();
+            writeln!(text, "{key} {} {} -> {}{sticky}{from}", listener.role.name(), listener.port, to.join(" "))
+                .unwrap();
         }
         for refusal in &table.refusals {
             writeln!(text, "refused {}: {}", refusal.service, refusal.message).unwrap();
@@ -349,8 +351,11 @@ mod tests {
 
     #[test]
     fn a_cluster_ip_and_its_node_port_lead_to_the_ready_endpoints_in_order() {
-        let web = service("web", json!({"type": "NodePort", "clusterIP": "10.245.0.5", "clusterIPs": ["10.245.0.5"],
-            "ports": [{"port": 80, "nodePort": 30000, "protocol": "TCP"}]}));
+        let web = service(
+            "web",
+            json!({"type": "NodePort", "clusterIP": "10.245.0.5", "clusterIPs": ["10.245.0.5"],
+            "ports": [{"port": 80, "nodePort": 30000, "protocol": "TCP"}]}),
+        );
         let ends = json!([ready("10.244.0.9"), ready("10.244.0.10"), {"addresses": ["10.244.0.2"], "conditions": {"ready": false}}]);
         check(
             vec![web],
@@ -386,8 +391,11 @@ mod tests {
 
     #[test]
     fn ports_find_their_number_by_name_and_protocol() {
-        let dns = service("dns", json!({"clusterIP": "10.245.0.6", "ports": [
-            {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]}));
+        let dns = service(
+            "dns",
+            json!({"clusterIP": "10.245.0.6", "ports": [
+            {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]}),
+        );
         let ports = json!([{"name": "dns", "port": 5353, "protocol": "UDP"}, {"name": "dns-tcp", "port": 5354}]);
         check(
             vec![dns],
@@ -401,10 +409,14 @@ mod tests {
 
     #[test]
     fn a_load_balancer_listens_on_the_address_it_was_given_for_those_who_may() {
-        let mut web = service("web", json!({"type": "LoadBalancer", "clusterIP": "10.245.0.5",
+        let mut web = service(
+            "web",
+            json!({"type": "LoadBalancer", "clusterIP": "10.245.0.5",
             "loadBalancerSourceRanges": ["127.0.0.0/8", "nonsense"], "sessionAffinity": "ClientIP",
-            "ports": [{"port": 80, "nodePort": 30001}]}));
-        web["status"] = json!({"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}, {"ip": "127.0.0.2", "ipMode": "Proxy"}]}});
+            "ports": [{"port": 80, "nodePort": 30001}]}),
+        );
+        web["status"] =
+            json!({"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}, {"ip": "127.0.0.2", "ipMode": "Proxy"}]}});
         check(
             vec![web],
             vec![],
@@ -443,9 +455,11 @@ mod tests {
     fn what_is_not_ours_has_no_listener() {
         let mut others = service("others", json!({"clusterIP": "10.245.0.8", "ports": [{"port": 80}]}));
         others["metadata"]["labels"] = json!({"service.kubernetes.io/service-proxy-name": "mesh"});
-        let name = service("name", json!({"type": "ExternalName", "externalName": "example.org", "ports": [{"port": 80}]}));
+        let name =
+            service("name", json!({"type": "ExternalName", "externalName": "example.org", "ports": [{"port": 80}]}));
         let headless = service("headless", json!({"clusterIP": "None", "ports": [{"port": 80}]}));
-        let own_dns = service("kube-dns", json!({"clusterIP": "10.245.0.10", "ports": [{"port": 53, "protocol": "UDP"}]}));
+        let own_dns =
+            service("kube-dns", json!({"clusterIP": "10.245.0.10", "ports": [{"port": 53, "protocol": "UDP"}]}));
         let sctp = service("sctp", json!({"clusterIP": "10.245.0.9", "ports": [{"port": 9, "protocol": "SCTP"}]}));
         check(
             vec![others, name, headless, own_dns, sctp],

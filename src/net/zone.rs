@@ -375,11 +375,17 @@ mod tests {
         let slice = |name: &str, ports: Value, endpoints: Value| -> EndpointSlice {
             let labels = json!({"kubernetes.io/service-name": name});
             let metadata = json!({"namespace": "shop", "name": name, "labels": labels});
-            serde_json::from_value(json!({"metadata": metadata, "addressType": "IPv4", "ports": ports, "endpoints": endpoints}))
-                .unwrap()
+            serde_json::from_value(
+                json!({"metadata": metadata, "addressType": "IPv4", "ports": ports, "endpoints": endpoints}),
+            )
+            .unwrap()
         };
         let services = [
-            service("default", "kubernetes", json!({"clusterIP": "10.245.0.1", "ports": [{"name": "https", "port": 443}]})),
+            service(
+                "default",
+                "kubernetes",
+                json!({"clusterIP": "10.245.0.1", "ports": [{"name": "https", "port": 443}]}),
+            ),
             service("shop", "web", json!({"clusterIP": "10.245.0.5", "ports": [{"name": "http", "port": 80}]})),
             service("shop", "db", json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]})),
             service("shop", "ext", json!({"type": "ExternalName", "externalName": "Example.org."})),
@@ -446,7 +452,11 @@ mod tests {
     fn ports_are_found_with_the_addresses_of_their_hosts() {
         check(
             Ask::Srv,
-            &["_http._tcp.web.shop.svc.cluster.local", "_sql._tcp.db.shop.svc.cluster.local", "_x._tcp.web.shop.svc.cluster.local"],
+            &[
+                "_http._tcp.web.shop.svc.cluster.local",
+                "_sql._tcp.db.shop.svc.cluster.local",
+                "_x._tcp.web.shop.svc.cluster.local",
+            ],
             expect![[r#"
                 _http._tcp.web.shop.svc.cluster.local Records([Srv { weight: 100, port: 80, target: "web.shop.svc.cluster.local" }], [("web.shop.svc.cluster.local", A(10.245.0.5))])
                 _sql._tcp.db.shop.svc.cluster.local Records([Srv { weight: 50, port: 5432, target: "10-244-0-8.db.shop.svc.cluster.local" }, Srv { weight: 50, port: 5432, target: "db-0.db.shop.svc.cluster.local" }], [("10-244-0-8.db.shop.svc.cluster.local", A(10.244.0.8)), ("db-0.db.shop.svc.cluster.local", A(10.244.0.7))])
@@ -473,7 +483,12 @@ mod tests {
     fn pods_have_names_that_spell_their_address() {
         check(
             Ask::A,
-            &["10-244-0-5.shop.pod.cluster.local", "nonsense.shop.pod.cluster.local", "shop.pod.cluster.local", "a.b.c.pod.cluster.local"],
+            &[
+                "10-244-0-5.shop.pod.cluster.local",
+                "nonsense.shop.pod.cluster.local",
+                "shop.pod.cluster.local",
+                "a.b.c.pod.cluster.local",
+            ],
             expect![[r#"
                 10-244-0-5.shop.pod.cluster.local Records([A(10.244.0.5)], [])
                 nonsense.shop.pod.cluster.local NoName
@@ -487,7 +502,15 @@ mod tests {
     fn an_existing_name_without_the_record_is_not_a_missing_name() {
         check(
             Ask::Aaaa,
-            &["web.shop.svc.cluster.local", "shop.svc.cluster.local", "_tcp.web.shop.svc.cluster.local", "no.shop.svc.cluster.local", "cluster.local", "example.org", "xcluster.local"],
+            &[
+                "web.shop.svc.cluster.local",
+                "shop.svc.cluster.local",
+                "_tcp.web.shop.svc.cluster.local",
+                "no.shop.svc.cluster.local",
+                "cluster.local",
+                "example.org",
+                "xcluster.local",
+            ],
             expect![[r#"
                 web.shop.svc.cluster.local NoData
                 shop.svc.cluster.local NoData
@@ -502,18 +525,26 @@ mod tests {
 
     #[test]
     fn an_external_name_is_an_alias_whatever_is_asked() {
-        check(Ask::A, &["ext.shop.svc.cluster.local"], expect![[r#"
+        check(
+            Ask::A,
+            &["ext.shop.svc.cluster.local"],
+            expect![[r#"
             ext.shop.svc.cluster.local Records([Cname("example.org")], [])
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn the_zone_tells_its_version_and_its_name_server() {
-        check(Ask::Any, &["dns-version.cluster.local", "cluster.local", "ns.dns.cluster.local"], expect![[r#"
+        check(
+            Ask::Any,
+            &["dns-version.cluster.local", "cluster.local", "ns.dns.cluster.local"],
+            expect![[r#"
             dns-version.cluster.local Records([Txt("1.1.0")], [])
             cluster.local Records([Soa, Ns("ns.dns.cluster.local")], [])
             ns.dns.cluster.local Records([A(10.245.0.10)], [])
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

@@ -19,8 +19,11 @@ fn zone() -> Arc<Zone> {
     ];
     let ips: Vec<String> = (0..100).map(|n| format!("10.245.1.{n}")).collect();
     services.push(service("wide", json!({"clusterIPs": ips})));
-    let settings =
-        ZoneSettings { domain: "cluster.local".into(), name_server: None, own_ranges: vec!["10.245.0.0/16".parse().unwrap()] };
+    let settings = ZoneSettings {
+        domain: "cluster.local".into(),
+        name_server: None,
+        own_ranges: vec!["10.245.0.0/16".parse().unwrap()],
+    };
     Arc::new(Zone::new(&services, &[], settings))
 }
 
@@ -131,10 +134,8 @@ fn a_denial_says_for_how_long_it_holds() {
 #[test]
 fn an_alias_inside_the_zone_is_followed() {
     let reply = reply_of("alias.shop.svc.cluster.local", RecordType::A);
-    let followed = [
-        "alias.shop.svc.cluster.local. CNAME web.shop.svc.cluster.local.",
-        "web.shop.svc.cluster.local. A 10.245.0.5",
-    ];
+    let followed =
+        ["alias.shop.svc.cluster.local. CNAME web.shop.svc.cluster.local.", "web.shop.svc.cluster.local. A 10.245.0.5"];
     assert_eq!(answers(&reply), followed);
     let lost = reply_of("lost.shop.svc.cluster.local", RecordType::A);
     assert_eq!((lost.answers.len(), lost.metadata.response_code), (1, ResponseCode::NXDomain));

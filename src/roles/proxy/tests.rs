@@ -111,7 +111,8 @@ impl FakeApi {
 
     fn slice(&self, endpoints: &[SocketAddr]) -> u64 {
         let port = endpoints.first().map_or(1, SocketAddr::port);
-        let ends: Vec<Value> = endpoints.iter().map(|e| json!({"addresses": [e.ip()], "conditions": {"ready": true}})).collect();
+        let ends: Vec<Value> =
+            endpoints.iter().map(|e| json!({"addresses": [e.ip()], "conditions": {"ready": true}})).collect();
         let metadata = json!({"namespace": "shop", "name": "web-1", "labels": {SERVICE_NAME_LABEL: "web"}});
         self.put(SLICES, json!({"metadata": metadata, "addressType": "IPv4", "ports": [{"name": "", "port": port}], "endpoints": ends}))
     }
@@ -129,7 +130,11 @@ impl FakeApi {
     }
 }
 
-async fn handle(request: Request<Incoming>, world: Arc<Mutex<World>>, changed: watch::Sender<u64>) -> Result<Response<Body>, Infallible> {
+async fn handle(
+    request: Request<Incoming>,
+    world: Arc<Mutex<World>>,
+    changed: watch::Sender<u64>,
+) -> Result<Response<Body>, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
