@@ -18,6 +18,8 @@ mod listener;
 mod relay;
 mod report;
 mod rotation;
+mod sources;
+mod token;
 mod udp;
 mod worker;
 
@@ -27,11 +29,12 @@ pub use report::{EndpointReport, Report};
 
 use crate::{
     base::clock::Clock,
-    net::table::{ForwardTable, ListenKey, Listener, PortRef, Protocol, Role},
+    net::table::{ForwardTable, IpRange, ListenKey, Listener, PortRef, Protocol, Role},
 };
 use listener::{Front, Listening};
 use rotation::{Backends, Endpoint};
 use rustix::event::epoll;
+use sources::Sources;
 use std::{
     collections::BTreeMap,
     io,
@@ -63,6 +66,15 @@ pub struct Proxy {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     state: Mutex<State>,
+}
+
+/// How a proxy runs.
+#[derive(Clone, Debug, Default)]
+pub struct ProxySettings {
+    /// How many workers; one per core when not told.
+    pub workers: Option<usize>,
+    /// A range that the machine owns: more addresses to dial endpoints from, should ports run out.
+    pub spare_sources: Option<IpRange>,
 }
 
 #[derive(Debug, Default)]
@@ -98,18 +110,20 @@ pub struct Applied {
 pub struct Leavers(Vec<Arc<Endpoint>>);
 
 impl Proxy {
-    /// Starts one worker per core, serving nothing yet.
-    pub fn start(clock: Clock) -> io::Result<Self> {
+    /// Starts serving nothing yet.
+    pub fn start(clock: Clock, settings: &ProxySettings) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::with_workers(clock, cores.min(WORKERS_MAX))
-    }
-
-    /// Starts with a number of workers.
-    pub fn with_workers(clock: Clock, workers: usize) -> io::Result<Self> {
+        let workers = settings.workers.unwrap_or(cores.min(WORKERS_MAX));
         let posts = (0..workers).map(|_| Post::new()).collect::<Result<Vec<_>, _>>()?;
-        let started = clock.mono();
-        let (unserved, shed) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { clock, started, listening: RwLock::default(), posts, unserved, shed });
+        let shared = Arc::new(Shared {
+            started: clock.mono(),
+            clock,
+            listening: RwLock::default(),
+            posts,
+            sources: Sources::new(settings.spare_sources),
+            unserved: AtomicU64::new(0),
+            shed: AtomicU64::new(0),
+        });
         let start = |id| {
             let worker = Worker::new(id, Arc::clone(&shared));
             let builder = std::thread::Builder::new().name(format!("proxy-{id}")).stack_size(WORKER_STACK_BYTES);
@@ -261,7 +275,8 @@ impl Proxy {
 
     fn udp_post(&self, id: u64) -> &Post {
         let posts = &self.shared.posts;
-        &posts[(id % posts.len() as u64) as usize]
+        let at = usize::try_from(id).unwrap_or_default() % posts.len();
+        &posts[at]
     }
 }
 

@@ -60,7 +60,7 @@ pub fn run() -> anyhow::Result<()> {
 /// Serves until drained.
 async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<()> {
     let client = feed::connect(&settings.kubeconfig).await?;
-    let proxy = Arc::new(Proxy::start(clock.clone()).context("cannot start the proxy")?);
+    let proxy = Arc::new(Proxy::start(clock.clone(), &settings.proxy).context("cannot start the proxy")?);
     keep_route(&settings)?;
     let (zone, zone_now) = watch::channel(Arc::new(Zone::new([], [], settings.zone.clone())));
     if let Some(address) = settings.plan.dns {

@@ -15,17 +15,21 @@
 //! Only the first endpoint that answers is kept. A client is reset, never closed politely, when it did not get what it asked for.
 
 use super::{
-    listener::{Front, family},
+    listener::Front,
     relay::{Fault, Flow, Pause, Tools, ends},
     rotation::{Claim, Millis},
+    sources::Sources,
+    token::{CLIENT, ConnId, Subject},
 };
 use rustix::{
-    event::epoll::{self, EventData, EventFlags},
+    event::epoll::{self, EventFlags},
     fd::{AsFd, OwnedFd},
     io::Errno,
     net::{
-        SocketFlags, SocketType, connect, getpeername, socket_with,
-        sockopt::{set_socket_keepalive, set_socket_linger, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, socket_error},
+        getpeername,
+        sockopt::{
+            set_socket_keepalive, set_socket_linger, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, socket_error,
+        },
     },
 };
 use std::{
@@ -46,19 +50,12 @@ const PARALLEL_DIALS_MAX: usize = 4;
 /// Endpoints that may be dialed for one client in all.
 const DIALS_MAX: u8 = 32;
 
-/// The token of a socket's events, without the side: `conn | side`.
-pub(super) type ConnToken = u64;
-
-/// The bits of a token that tell the side.
-pub(super) const SIDE_BITS: u32 = 8;
-
-const CLIENT_SIDE: u64 = 0;
-
 /// What a worker lends to a connection.
 pub(super) struct Context<'a> {
     pub(super) epoll: &'a OwnedFd,
     pub(super) tools: &'a mut Tools,
     pub(super) now: Millis,
+    pub(super) sources: &'a Sources,
 }
 
 /// What becomes of a connection after it was driven.
@@ -74,12 +71,19 @@ pub(super) enum Next {
     Failed,
 }
 
+/// Who is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gone {
+    Client,
+    Endpoint,
+}
+
 /// A dialed endpoint.
 #[derive(Debug)]
 struct Dial {
     socket: OwnedFd,
     claim: Claim,
-    side: u64,
+    side: u8,
     watched: bool,
     watches_writes: bool,
 }
@@ -87,7 +91,7 @@ struct Dial {
 /// A proxied connection.
 #[derive(Debug)]
 pub(super) struct Conn {
-    token: ConnToken,
+    id: ConnId,
     front: Arc<Front>,
     peer: Option<IpAddr>,
     client: OwnedFd,
@@ -106,9 +110,9 @@ pub(super) struct Conn {
 
 impl Conn {
     /// An accepted client, whose endpoint is not chosen yet.
-    pub(super) fn new(token: ConnToken, client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) -> Self {
+    pub(super) fn new(id: ConnId, client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) -> Self {
         Self {
-            token,
+            id,
             front,
             peer,
             client,
@@ -128,18 +132,18 @@ impl Conn {
 
     /// Dials the first endpoint and moves what the client has said already.
     pub(super) fn start(&mut self, cx: &mut Context<'_>) -> Next {
-        if !self.front.admits(self.peer) || !self.dial_next(cx.now) {
+        if !self.front.admits(self.peer) || !self.dial_next(cx) {
             return self.fail();
         }
         self.drive(cx)
     }
 
     /// Takes in an edge and goes on.
-    pub(super) fn on_edge(&mut self, side: u64, flags: EventFlags, cx: &mut Context<'_>) -> Next {
-        if side != CLIENT_SIDE && !self.is_open {
+    pub(super) fn on_edge(&mut self, side: u8, flags: EventFlags, cx: &mut Context<'_>) -> Next {
+        if side != CLIENT && !self.is_open {
             return self.on_dial_edge(side, flags, cx);
         }
-        if side == CLIENT_SIDE {
+        if side == CLIENT {
             note(flags, &mut self.up, &mut self.down);
         } else if self.endpoint.as_ref().is_some_and(|dial| dial.side == side) {
             note(flags, &mut self.down, &mut self.up);
@@ -147,7 +151,11 @@ impl Conn {
             // A dial that lost: its edge was under way when it was dropped.
             return Next::Wait;
         }
-        if flags.contains(EventFlags::ERR) { self.break_off(cx) } else { self.drive(cx) }
+        match flags.contains(EventFlags::ERR) {
+            true if side == CLIENT => self.fail(),
+            true => self.break_off(Gone::Endpoint, cx),
+            false => self.drive(cx),
+        }
     }
 
     /// Looks after a connection that was dialed a hedge delay ago. True: look again after another.
@@ -181,12 +189,12 @@ impl Conn {
         loop {
             match self.relay(cx) {
                 Ok(pause) => return self.settle(pause, cx),
-                Err(_) if self.is_open => return self.break_off(cx),
-                Err(Fault::Source(_)) => return self.fail(),
-                Err(Fault::Sink(_)) => {
+                Err(gone) if self.is_open => return self.break_off(gone, cx),
+                Err(Gone::Client) => return self.fail(),
+                Err(Gone::Endpoint) => {
                     // The connect had failed: the words that the client sent are in the stash, for the next endpoint.
                     self.drop_dial();
-                    if !self.dial_next(cx.now) {
+                    if !self.dial_next(cx) {
                         return self.fail();
                     }
                 }
@@ -194,7 +202,7 @@ impl Conn {
         }
     }
 
-    fn relay(&mut self, cx: &mut Context<'_>) -> Result<Pause, Fault> {
+    fn relay(&mut self, cx: &mut Context<'_>) -> Result<Pause, Gone> {
         let Some(dial) = &mut self.endpoint else { return Ok(Pause::Edge) };
         if !self.hedges.is_empty() {
             return Ok(Pause::Edge);
@@ -206,13 +214,14 @@ impl Conn {
             self.is_open = true;
             dial.claim.sent(sent as u64);
         }
-        let up = up?;
+        let up = up.map_err(|fault| if fault == Fault::Source { Gone::Client } else { Gone::Endpoint })?;
         let down = self.down.pump(socket, client, cx.tools, &mut received);
         if received > 0 {
             self.is_open = true;
             dial.claim.received(received as u64);
         }
-        Ok(if down? == Pause::Turn { Pause::Turn } else { up })
+        let down = down.map_err(|fault| if fault == Fault::Source { Gone::Endpoint } else { Gone::Client })?;
+        Ok(if down == Pause::Turn { Pause::Turn } else { up })
     }
 
     /// Passes ends on, makes sure that the edges it waits for will come, and tells whether it is over.
@@ -220,7 +229,9 @@ impl Conn {
         if self.up.is_done() && self.down.is_done() {
             return Next::Closed;
         }
-        if self.is_open && let Some(dial) = &self.endpoint {
+        if self.is_open
+            && let Some(dial) = &self.endpoint
+        {
             if self.up.is_done() {
                 self.up.end(dial.socket.as_fd());
             }
@@ -235,21 +246,28 @@ impl Conn {
     }
 
     fn watch(&mut self, cx: &Context<'_>) -> Result<(), Errno> {
-        let token = self.token;
+        let id = self.id;
         let writes = self.down.blocked;
-        watch(cx.epoll, &self.client, token, writes, &mut self.client_watched, &mut self.client_watches_writes)?;
+        watch(
+            cx.epoll,
+            &self.client,
+            Subject::Conn(id, CLIENT),
+            writes,
+            &mut self.client_watched,
+            &mut self.client_watches_writes,
+        )?;
         // A client that ended before the connection stood: the end is passed on when it stands, so that must be heard.
         let up_waits = self.up.blocked || !self.is_open && self.up.is_done();
         let hedged = !self.hedges.is_empty();
         for dial in self.endpoint.iter_mut().chain(&mut self.hedges) {
-            dial.watch(cx.epoll, token, up_waits || hedged)?;
+            dial.watch(cx.epoll, id, up_waits || hedged)?;
         }
         Ok(())
     }
 
-    /// One side is gone: gives the client what its endpoint still said, then resets both.
-    fn break_off(&mut self, cx: &mut Context<'_>) -> Next {
-        if let Some(dial) = &mut self.endpoint {
+    /// One side is gone: the other is reset. What an endpoint said before it went still goes to the client.
+    fn break_off(&mut self, gone: Gone, cx: &mut Context<'_>) -> Next {
+        if let Some(dial) = self.endpoint.as_mut().filter(|_| gone == Gone::Endpoint) {
             dial.claim.counters.errors.fetch_add(1, Relaxed);
             let (client, socket) = ends(&self.client, &dial.socket);
             let mut received = 0;
@@ -277,8 +295,8 @@ impl Conn {
 /// Dialing.
 impl Conn {
     /// Dials endpoints until one is on its way. False: there is none left.
-    fn dial_next(&mut self, now: Millis) -> bool {
-        match self.dial(now) {
+    fn dial_next(&mut self, cx: &Context<'_>) -> bool {
+        match self.dial(cx) {
             Some(dial) => {
                 self.up.redirect();
                 self.endpoint = Some(dial);
@@ -288,14 +306,14 @@ impl Conn {
         }
     }
 
-    fn dial(&mut self, now: Millis) -> Option<Dial> {
+    fn dial(&mut self, cx: &Context<'_>) -> Option<Dial> {
         while self.dials < DIALS_MAX {
-            let claim = self.front.pick(self.peer, &self.tried, now)?;
+            let claim = self.front.pick(self.peer, &self.tried, cx.now)?;
             self.dials += 1;
-            match connect_to(claim.address) {
+            match cx.sources.connect(claim.address, cx.now) {
                 Ok(socket) => {
                     claim.counters.connections.fetch_add(1, Relaxed);
-                    let side = u64::from(self.dials);
+                    let side = self.dials;
                     return Some(Dial { socket, claim, side, watched: false, watches_writes: false });
                 }
                 Err(_) => self.give_up_on(claim),
@@ -323,13 +341,13 @@ impl Conn {
         let dialed: Vec<SocketAddr> = self.endpoint.iter().chain(&self.hedges).map(|dial| dial.claim.address).collect();
         let known = self.tried.len();
         self.tried.extend(dialed);
-        let hedge = self.dial(cx.now);
+        let hedge = self.dial(cx);
         self.tried.drain(known..known + 1 + self.hedges.len());
         self.hedges.extend(hedge);
         if self.watch(cx).is_err() { self.fail() } else { Next::Wait }
     }
 
-    fn on_dial_edge(&mut self, side: u64, flags: EventFlags, cx: &mut Context<'_>) -> Next {
+    fn on_dial_edge(&mut self, side: u8, flags: EventFlags, cx: &mut Context<'_>) -> Next {
         let failed = flags.contains(EventFlags::ERR);
         if self.endpoint.as_ref().is_some_and(|dial| dial.side == side) {
             if failed {
@@ -365,7 +383,7 @@ impl Conn {
     fn on_dial_failed(&mut self, cx: &mut Context<'_>) -> Next {
         self.drop_dial();
         if self.hedges.is_empty() {
-            if !self.dial_next(cx.now) {
+            if !self.dial_next(cx) {
                 return self.fail();
             }
         } else {
@@ -394,8 +412,8 @@ impl Conn {
 }
 
 impl Dial {
-    fn watch(&mut self, epoll: &OwnedFd, token: ConnToken, writes: bool) -> Result<(), Errno> {
-        watch(epoll, &self.socket, token | self.side, writes, &mut self.watched, &mut self.watches_writes)
+    fn watch(&mut self, epoll: &OwnedFd, id: ConnId, writes: bool) -> Result<(), Errno> {
+        watch(epoll, &self.socket, Subject::Conn(id, self.side), writes, &mut self.watched, &mut self.watches_writes)
     }
 }
 
@@ -403,7 +421,7 @@ impl Dial {
 fn watch(
     epoll: &OwnedFd,
     socket: &OwnedFd,
-    token: u64,
+    subject: Subject,
     writes: bool,
     watched: &mut bool,
     watches_writes: &mut bool,
@@ -412,8 +430,12 @@ fn watch(
         return Ok(());
     }
     let flags = if writes { WATCHED | EventFlags::OUT } else { WATCHED };
-    let data = EventData::new_u64(token);
-    if *watched { epoll::modify(epoll, socket, data, flags)? } else { epoll::add(epoll, socket, data, flags)? }
+    let data = subject.token();
+    if *watched {
+        epoll::modify(epoll, socket, data, flags)?;
+    } else {
+        epoll::add(epoll, socket, data, flags)?;
+    }
     (*watched, *watches_writes) = (true, writes);
     Ok(())
 }
@@ -430,16 +452,6 @@ fn note(flags: EventFlags, feeds: &mut Flow, drains: &mut Flow) {
     }
     if broken || flags.contains(EventFlags::OUT) {
         drains.blocked = false;
-    }
-}
-
-/// Begins to connect.
-fn connect_to(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let socket =
-        socket_with(family(address), SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
-    match connect(&socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(err) => Err(err),
     }
 }
 

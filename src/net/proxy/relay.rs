@@ -84,9 +84,9 @@ impl Tools {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Reading failed: the source is gone.
-    Source(Errno),
+    Source,
     /// Writing failed: the sink is gone.
-    Sink(Errno),
+    Sink,
 }
 
 /// Why a direction stopped for now.
@@ -199,7 +199,7 @@ impl Flow {
                     return Ok(false);
                 }
                 Err(Errno::INTR) => {}
-                Err(err) => return Err(Fault::Sink(err)),
+                Err(_) => return Err(Fault::Sink),
             }
         }
         Ok(true)
@@ -223,7 +223,7 @@ impl Flow {
                     return Ok(None);
                 }
                 Err(Errno::INTR) => {}
-                Err(err) => return Err(Fault::Sink(err)),
+                Err(_) => return Err(Fault::Sink),
             }
         }
     }
@@ -242,7 +242,7 @@ impl Flow {
                 return Ok(());
             }
             Err(Errno::INTR) => return Ok(()),
-            Err(err) => return Err(Fault::Source(err)),
+            Err(_) => return Err(Fault::Source),
         };
         self.note_read(n);
         // The end follows at once and takes the last bytes along: one packet instead of two, one wake-up instead of two.
@@ -294,7 +294,7 @@ impl Flow {
             Ok(_) => (self.readable, self.drained) = (false, true),
             Err(Errno::AGAIN) => self.readable = false,
             Err(Errno::INTR) => {}
-            Err(err) => return Err(Fault::Source(err)),
+            Err(_) => return Err(Fault::Source),
         }
         Ok(())
     }

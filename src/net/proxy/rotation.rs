@@ -21,6 +21,11 @@ use std::{
 /// Milliseconds since the proxy started.
 pub(super) type Millis = u64;
 
+/// A duration in the proxy's measure.
+pub(super) fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
 /// For how long an endpoint whose connect hung is tried last.
 const SUSPICION: Duration = Duration::from_secs(1);
 
@@ -69,7 +74,7 @@ impl Endpoint {
 
     /// A connect hung: others first, for a while.
     pub(super) fn suspect(&self, now: Millis) {
-        self.suspect_until.store(now + SUSPICION.as_millis() as Millis, Relaxed);
+        self.suspect_until.store(now + millis(SUSPICION), Relaxed);
     }
 
     fn is_suspect(&self, now: Millis) -> bool {
@@ -200,7 +205,7 @@ impl Backends {
         let mut sticky = self.sticky.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = sticky
             .get(&client)
-            .filter(|s| now.saturating_sub(s.last_seen) < sticky_for.as_millis() as Millis && !tried.contains(&s.address))
+            .filter(|s| now.saturating_sub(s.last_seen) < millis(sticky_for) && !tried.contains(&s.address))
             .and_then(|s| current.endpoints.iter().find(|e| e.address == s.address));
         let chosen = kept.or_else(|| current.next(turn, tried, now))?;
         remember(&mut sticky, client, Sticky { address: chosen.address, last_seen: now });

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     base::task,
-    net::table::{IpRange, Rotation, Target},
+    net::table::{Rotation, Target},
 };
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use tokio::{
@@ -36,7 +36,11 @@ impl Scene {
         let mut table = ForwardTable::default();
         let listener = Listener { port, service_uid: "uid".into(), role, sources: Vec::new() };
         table.listeners.insert(key, listener);
-        let mut scene = Self { proxy: Proxy::with_workers(Clock::system(), 2).unwrap(), table, key };
+        let mut scene = Self {
+            proxy: Proxy::start(Clock::system(), &ProxySettings { workers: Some(2), ..Default::default() }).unwrap(),
+            table,
+            key,
+        };
         scene.endpoints(endpoints);
         scene
     }

@@ -10,15 +10,19 @@
 use super::{
     listener::{Listening, family},
     rotation::{Claim, Millis},
-    worker::KIND_UDP,
+    token::Subject,
 };
 use rustix::{
-    event::epoll::{self, EventData, EventFlags},
+    event::epoll::{self, EventFlags},
     fd::OwnedFd,
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, recvfrom, send, sendto, socket_with},
 };
-use std::{collections::BTreeMap, net::SocketAddr, sync::{Arc, atomic::Ordering::Relaxed}};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 use tracing::warn;
 
 /// A flow without a reply ends after this.
@@ -36,7 +40,7 @@ const FLOWS_MAX: usize = 4096;
 /// Datagrams taken per event before others get their turn.
 const DATAGRAMS_MAX: usize = 64;
 
-const KIND_SHIFT: u32 = 62;
+/// Tells flows from listeners.
 const FLOW_BIT: u64 = 1 << 61;
 
 /// A worker's datagram listeners and flows.
@@ -68,7 +72,7 @@ impl Flow {
 impl UdpSide {
     /// Begins to serve a listener.
     pub(super) fn open(&mut self, epoll: &OwnedFd, listening: Arc<Listening>) {
-        let data = EventData::new_u64(KIND_UDP << KIND_SHIFT | listening.id);
+        let data = Subject::Datagrams(listening.id).token();
         if let Err(err) = epoll::add(epoll, &listening.socket, data, EventFlags::IN) {
             warn!(component = "proxy", listener = %listening.front.key, err = %err, "cannot watch a datagram listener");
             return;
@@ -102,19 +106,28 @@ impl UdpSide {
     }
 
     /// Moves what a socket has.
-    pub(super) fn on_event(&mut self, token: u64, epoll: &OwnedFd, scratch: &mut [u8], now: Millis) {
-        if token & FLOW_BIT != 0 {
-            self.take_replies(token, scratch, now);
-        } else if let Some(listening) = self.listeners.get(&token).cloned() {
+    pub(super) fn on_event(&mut self, id: u64, epoll: &OwnedFd, scratch: &mut [u8], now: Millis) {
+        if id & FLOW_BIT != 0 {
+            self.take_replies(id, scratch, now);
+        } else if let Some(listening) = self.listeners.get(&id).cloned() {
             for _ in 0..DATAGRAMS_MAX {
-                let Ok((n, _, Some(from))) = recvfrom(&listening.socket, &mut *scratch, RecvFlags::empty()) else { return };
+                let Ok((n, _, Some(from))) = recvfrom(&listening.socket, &mut *scratch, RecvFlags::empty()) else {
+                    return;
+                };
                 let Ok(client) = SocketAddr::try_from(from) else { return };
                 self.forward(&listening, client, &scratch[..n], epoll, now);
             }
         }
     }
 
-    fn forward(&mut self, listening: &Arc<Listening>, client: SocketAddr, datagram: &[u8], epoll: &OwnedFd, now: Millis) {
+    fn forward(
+        &mut self,
+        listening: &Arc<Listening>,
+        client: SocketAddr,
+        datagram: &[u8],
+        epoll: &OwnedFd,
+        now: Millis,
+    ) {
         let known = self.by_client.get(&(listening.id, client)).copied();
         let Some(id) = known.or_else(|| self.begin(listening, client, epoll, now)) else { return };
         let Some(flow) = self.flows.get_mut(&id) else { return };
@@ -194,6 +207,6 @@ impl UdpSide {
 fn dial(address: SocketAddr, epoll: &OwnedFd, id: u64) -> Result<OwnedFd, Errno> {
     let socket = socket_with(family(address), SocketType::DGRAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
     connect(&socket, &address)?;
-    epoll::add(epoll, &socket, EventData::new_u64(KIND_UDP << KIND_SHIFT | id), EventFlags::IN)?;
+    epoll::add(epoll, &socket, Subject::Datagrams(id).token(), EventFlags::IN)?;
     Ok(socket)
 }

@@ -8,17 +8,19 @@
 //! socket that is gone touches nobody. Running out of descriptors costs the newest clients a reset and never spins.
 
 use super::{
-    conn::{Conn, Context, Next, SIDE_BITS, reset},
+    conn::{Conn, Context, Next, reset},
     listener::{Front, Listening},
     relay::Tools,
-    rotation::Millis,
+    rotation::{Millis, millis},
+    sources::Sources,
+    token::{CONNS_MAX, ConnId, Subject},
     udp::UdpSide,
 };
 use crate::base::clock::Clock;
 use rustix::{
     event::{
         EventfdFlags, Timespec,
-        epoll::{self, CreateFlags, Event, EventData, EventFlags},
+        epoll::{self, CreateFlags, Event, EventFlags},
         eventfd,
     },
     fd::OwnedFd,
@@ -50,14 +52,6 @@ const ACCEPTS_MAX: usize = 64;
 /// How many more connections than the least busy worker one may have before it hands new ones over, and a quarter more.
 const LEAD_MAX: usize = 4;
 
-const KIND_SHIFT: u32 = 62;
-const KIND_CONN: u64 = 0;
-const KIND_LISTENER: u64 = 1;
-const KIND_WAKE: u64 = 2;
-pub(super) const KIND_UDP: u64 = 3;
-const SLOT_SHIFT: u32 = 32 + SIDE_BITS;
-const SLOT_MASK: u64 = (1 << (KIND_SHIFT - SLOT_SHIFT)) - 1;
-
 /// What all workers and the proxy share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -65,6 +59,7 @@ pub(super) struct Shared {
     pub(super) started: Instant,
     pub(super) listening: RwLock<BTreeMap<u64, Arc<Listening>>>,
     pub(super) posts: Vec<Post>,
+    pub(super) sources: Sources,
     /// Clients that were reset because nothing stood behind the listener or nothing answered.
     pub(super) unserved: AtomicU64,
     /// Clients that were reset because the process has no descriptor left.
@@ -102,7 +97,7 @@ impl Post {
     pub(super) fn new() -> Result<Self, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &wake, EventData::new_u64(KIND_WAKE << KIND_SHIFT), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(&epoll, &wake, Subject::Wake.token(), EventFlags::IN | EventFlags::ET)?;
         let (inbox, load, stopped) = (Mutex::default(), AtomicUsize::new(0), AtomicBool::new(false));
         Ok(Self { epoll, wake, inbox, load, stopped })
     }
@@ -120,7 +115,7 @@ impl Post {
 
     /// Has the worker accept from a listener, sharing it with the others.
     pub(super) fn watch(&self, listening: &Listening) -> Result<(), Errno> {
-        let data = EventData::new_u64(KIND_LISTENER << KIND_SHIFT | listening.id);
+        let data = Subject::Listener(listening.id).token();
         epoll::add(&self.epoll, &listening.socket, data, EventFlags::IN | EventFlags::EXCLUSIVE)
     }
 }
@@ -131,11 +126,11 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     tools: Tools,
     slots: Vec<Slot>,
-    free: Vec<usize>,
+    free: Vec<u32>,
     /// When to look after connections that were dialed; the delay is constant, so they come in order.
-    checks: VecDeque<(Millis, u64)>,
+    checks: VecDeque<(Millis, ConnId)>,
     /// Connections that used up their turn.
-    eager: VecDeque<u64>,
+    eager: VecDeque<ConnId>,
     udp: UdpSide,
     /// Given up for a moment to accept, and reset, a client when no descriptor is left.
     reserve: Option<OwnedFd>,
@@ -171,8 +166,11 @@ impl Worker {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
             events.clear();
-            let waited = epoll::wait(&post.epoll, rustix::buffer::spare_capacity(&mut events), self.patience().as_ref());
-            if let Err(err) = waited && err != Errno::INTR {
+            let waited =
+                epoll::wait(&post.epoll, rustix::buffer::spare_capacity(&mut events), self.patience().as_ref());
+            if let Err(err) = waited
+                && err != Errno::INTR
+            {
                 warn!(component = "proxy", worker = self.id, err = %err, "cannot wait for events");
                 break;
             }
@@ -191,7 +189,7 @@ impl Worker {
     }
 
     fn read_clock(&self) -> Millis {
-        self.shared.clock.mono().duration_since(self.shared.started).as_millis() as Millis
+        millis(self.shared.clock.mono().duration_since(self.shared.started))
     }
 
     /// How long to wait at most; nothing means until something happens.
@@ -201,19 +199,18 @@ impl Worker {
         }
         let due = self.checks.front().map(|(due, _)| *due).into_iter().chain(self.udp.next_expiry()).min()?;
         let wait = Duration::from_millis(due.saturating_sub(self.now));
-        Some(Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) })
+        Timespec::try_from(wait).ok()
     }
 
     /// False: it is time to end.
     fn on_event(&mut self, event: &Event) -> bool {
-        let (token, flags) = (event.data.u64(), event.flags);
-        match token >> KIND_SHIFT {
-            KIND_CONN => self.with_conn(token, |conn, cx| conn.on_edge(token & ((1 << SIDE_BITS) - 1), flags, cx)),
-            KIND_LISTENER => self.accept(token & !(KIND_LISTENER << KIND_SHIFT)),
-            KIND_WAKE => return self.read_inbox(),
-            _ => {
-                let (epoll, scratch) = (&self.shared.posts[self.id].epoll, self.tools.scratch());
-                self.udp.on_event(token & !(KIND_UDP << KIND_SHIFT), epoll, scratch, self.now);
+        match Subject::of(event.data) {
+            Subject::Conn(id, side) => self.with_conn(id, |conn, cx| conn.on_edge(side, event.flags, cx)),
+            Subject::Listener(id) => self.accept(id),
+            Subject::Wake => return self.read_inbox(),
+            Subject::Datagrams(id) => {
+                let epoll = &self.shared.posts[self.id].epoll;
+                self.udp.on_event(id, epoll, self.tools.scratch(), self.now);
             }
         }
         true
@@ -278,16 +275,25 @@ impl Worker {
     }
 
     fn admit(&mut self, client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) {
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            self.slots.len() - 1
-        });
-        let slot = &mut self.slots[at];
+        let Some(at) = self.free_slot() else {
+            self.shared.posts[self.id].load.fetch_sub(1, Relaxed);
+            return reset(&client);
+        };
+        let slot = &mut self.slots[at as usize];
         slot.generation = slot.generation.wrapping_add(1);
-        let token = (at as u64) << SLOT_SHIFT | u64::from(slot.generation) << SIDE_BITS;
-        slot.conn = Some(Conn::new(token, client, front, peer));
-        self.checks.push_back((self.now + HEDGE_DELAY.as_millis() as Millis, token));
-        self.with_conn(token, Conn::start);
+        let id = ConnId { slot: at, generation: slot.generation };
+        slot.conn = Some(Conn::new(id, client, front, peer));
+        self.checks.push_back((self.now + millis(HEDGE_DELAY), id));
+        self.with_conn(id, Conn::start);
+    }
+
+    fn free_slot(&mut self) -> Option<u32> {
+        if let Some(at) = self.free.pop() {
+            return Some(at);
+        }
+        let at = u32::try_from(self.slots.len()).ok().filter(|_| self.slots.len() < CONNS_MAX)?;
+        self.slots.push(Slot::default());
+        Some(at)
     }
 
     /// Takes one waiting client and resets it. Without this the listener would stay ready, and the worker would spin.
@@ -305,16 +311,21 @@ impl Worker {
 
 /// Driving connections.
 impl Worker {
-    fn with_conn(&mut self, token: u64, act: impl FnOnce(&mut Conn, &mut Context<'_>) -> Next) {
-        let at = (token >> SLOT_SHIFT & SLOT_MASK) as usize;
-        let generation = (token >> SIDE_BITS) as u32;
-        let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.generation == generation) else { return };
+    fn with_conn(&mut self, id: ConnId, act: impl FnOnce(&mut Conn, &mut Context<'_>) -> Next) {
+        let Some(slot) = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation) else {
+            return;
+        };
         let Some(conn) = &mut slot.conn else { return };
-        let mut cx = Context { epoll: &self.shared.posts[self.id].epoll, tools: &mut self.tools, now: self.now };
+        let mut cx = Context {
+            epoll: &self.shared.posts[self.id].epoll,
+            tools: &mut self.tools,
+            now: self.now,
+            sources: &self.shared.sources,
+        };
         match act(conn, &mut cx) {
             Next::Wait => return,
             Next::Again => {
-                self.eager.push_back(token);
+                self.eager.push_back(id);
                 return;
             }
             Next::Failed if !conn.was_served() => {
@@ -323,40 +334,40 @@ impl Worker {
             Next::Closed | Next::Failed => {}
         }
         slot.conn = None;
-        self.free.push(at);
+        self.free.push(id.slot);
         self.shared.posts[self.id].load.fetch_sub(1, Relaxed);
     }
 
     fn serve_eager(&mut self) {
         for _ in 0..self.eager.len() {
-            let Some(token) = self.eager.pop_front() else { return };
-            self.with_conn(token, Conn::drive);
+            let Some(id) = self.eager.pop_front() else { return };
+            self.with_conn(id, Conn::drive);
         }
     }
 
     fn run_checks(&mut self) {
-        while let Some((due, token)) = self.checks.front().copied() {
+        while let Some((due, id)) = self.checks.front().copied() {
             if due > self.now {
                 return;
             }
             self.checks.pop_front();
             let mut again = false;
-            self.with_conn(token, |conn, cx| {
+            self.with_conn(id, |conn, cx| {
                 let (next, look_again) = conn.check(cx);
                 again = look_again && matches!(next, Next::Wait | Next::Again);
                 next
             });
             if again {
-                self.checks.push_back((self.now + HEDGE_DELAY.as_millis() as Millis, token));
+                self.checks.push_back((self.now + millis(HEDGE_DELAY), id));
             }
         }
     }
 
     /// Endpoints left: connections that dial one do not wait for the hedge delay.
     fn redial(&mut self) {
-        let dialing: Vec<u64> = self.checks.iter().map(|(_, token)| *token).collect();
-        for token in dialing {
-            self.with_conn(token, |conn, cx| if conn.dials_a_leaver() { conn.check(cx).0 } else { Next::Wait });
+        let dialing: Vec<ConnId> = self.checks.iter().map(|(_, id)| *id).collect();
+        for id in dialing {
+            self.with_conn(id, |conn, cx| if conn.dials_a_leaver() { conn.check(cx).0 } else { Next::Wait });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What `skiff proxy` is told, through its environment.
 
-use crate::net::{plan::PlanSettings, table::IpRange, zone::ZoneSettings};
+use crate::net::{plan::PlanSettings, proxy::ProxySettings, table::IpRange, zone::ZoneSettings};
 use anyhow::{Context as _, bail};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
@@ -15,8 +15,11 @@ pub(super) struct Settings {
     pub(super) bridge: Option<String>,
     /// On which port of 127.0.0.1 counters are told (`SKIFF_PROXY_ADMIN_PORT`).
     pub(super) admin_port: Option<u16>,
-    /// What to forward (`SKIFF_NODEPORT_ADDRESSES`, or loopback and `SKIFF_NODE_IP`; `SKIFF_DNS_IP`).
+    /// What to forward. NodePorts listen on `SKIFF_NODEPORT_ADDRESSES` (loopback by default) and always on `SKIFF_NODE_IP`, where
+    /// pods look for them. `SKIFF_DNS_IP` needs no listener.
     pub(super) plan: PlanSettings,
+    /// How to forward it.
+    pub(super) proxy: ProxySettings,
     /// Which names to serve (`SKIFF_CLUSTER_DOMAIN`, `SKIFF_POD_CIDR`).
     pub(super) zone: ZoneSettings,
 }
@@ -26,16 +29,19 @@ impl Settings {
     pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let given = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let kubeconfig = given("SKIFF_KUBECONFIG").context("SKIFF_KUBECONFIG is not set")?;
-        let services: IpRange = parse("SKIFF_SERVICE_CIDR", given("SKIFF_SERVICE_CIDR"))?.context("SKIFF_SERVICE_CIDR is not set")?;
+        let services: IpRange =
+            parse("SKIFF_SERVICE_CIDR", given("SKIFF_SERVICE_CIDR"))?.context("SKIFF_SERVICE_CIDR is not set")?;
         let (IpAddr::V4(base), bits) = services.parts() else { bail!("SKIFF_SERVICE_CIDR: only IPv4 is supported") };
         let pods: Option<IpRange> = parse("SKIFF_POD_CIDR", given("SKIFF_POD_CIDR"))?;
         let name_server: Option<IpAddr> = parse("SKIFF_DNS_IP", given("SKIFF_DNS_IP"))?;
         let node: Option<IpAddr> = parse("SKIFF_NODE_IP", given("SKIFF_NODE_IP"))?;
         let admin_port: Option<u16> = parse("SKIFF_PROXY_ADMIN_PORT", given("SKIFF_PROXY_ADMIN_PORT"))?;
         let plan = PlanSettings {
-            node_port_addresses: match given("SKIFF_NODEPORT_ADDRESSES") {
-                Some(list) => parse_list("SKIFF_NODEPORT_ADDRESSES", &list)?,
-                None => default_addresses(node),
+            node_port_addresses: {
+                let list = given("SKIFF_NODEPORT_ADDRESSES").unwrap_or_else(|| "127.0.0.1,::1".to_owned());
+                let mut addresses = parse_list("SKIFF_NODEPORT_ADDRESSES", &list)?;
+                addresses.extend(node);
+                addresses
             },
             dns: name_server.map(|ip| SocketAddr::new(ip, 53)),
             api_server: Some(api_server(&kubeconfig)?),
@@ -46,14 +52,11 @@ impl Settings {
             own_ranges: std::iter::once(services).chain(pods).collect(),
         };
         let admin_port = admin_port.filter(|port| *port != 0);
-        Ok(Self { kubeconfig, service_range: (base, bits), bridge: given("SKIFF_BRIDGE"), admin_port, plan, zone })
+        let bridge = given("SKIFF_BRIDGE");
+        // Only the route to the bridge makes the range ours.
+        let proxy = ProxySettings { spare_sources: bridge.as_ref().map(|_| services), workers: None };
+        Ok(Self { kubeconfig, service_range: (base, bits), bridge, admin_port, plan, proxy, zone })
     }
-}
-
-/// Loopback, and the node's own address.
-fn default_addresses(node: Option<IpAddr>) -> Vec<IpAddr> {
-    let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1u16])];
-    loopback.into_iter().chain(node).collect()
 }
 
 fn parse<T>(name: &str, text: Option<String>) -> anyhow::Result<Option<T>>
@@ -72,7 +75,8 @@ fn parse_list(name: &str, list: &str) -> anyhow::Result<Vec<IpAddr>> {
 fn api_server(kubeconfig: &str) -> anyhow::Result<SocketAddr> {
     let config = kube::config::Kubeconfig::from_yaml(kubeconfig).context("SKIFF_KUBECONFIG is no kubeconfig")?;
     let server = config.clusters.iter().find_map(|named| named.cluster.as_ref()?.server.as_ref());
-    let uri: http::Uri = server.context("SKIFF_KUBECONFIG names no server")?.parse().context("SKIFF_KUBECONFIG: bad server")?;
+    let uri: http::Uri =
+        server.context("SKIFF_KUBECONFIG names no server")?.parse().context("SKIFF_KUBECONFIG: bad server")?;
     let host = uri.host().context("SKIFF_KUBECONFIG: the server has no host")?.trim_matches(['[', ']']);
     let port = uri.port_u16().unwrap_or(443);
     let mut addresses = (host, port).to_socket_addrs().with_context(|| format!("cannot find the API server {host}"))?;
@@ -84,7 +88,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    const KUBECONFIG: &str = "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'https://127.0.0.1:6443'}}]}";
+    const KUBECONFIG: &str =
+        "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'https://127.0.0.1:6443'}}]}";
 
     fn read(pairs: &[(&str, &str)]) -> anyhow::Result<Settings> {
         let mut all = BTreeMap::from([("SKIFF_KUBECONFIG", KUBECONFIG), ("SKIFF_SERVICE_CIDR", "10.245.0.0/16")]);
@@ -98,7 +103,10 @@ mod tests {
         let addresses: Vec<String> = settings.plan.node_port_addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["127.0.0.1", "::1", "10.244.0.1"]);
         assert_eq!(settings.plan.api_server, Some("127.0.0.1:6443".parse().unwrap()));
-        assert_eq!((settings.zone.domain.as_str(), settings.admin_port, settings.bridge), ("cluster.local", None, None));
+        assert_eq!(
+            (settings.zone.domain.as_str(), settings.admin_port, settings.bridge),
+            ("cluster.local", None, None)
+        );
         assert_eq!(settings.service_range, (Ipv4Addr::new(10, 245, 0, 0), 16));
     }
 
@@ -123,7 +131,10 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         let message = |pairs: &[(&str, &str)]| read(pairs).unwrap_err().to_string();
         assert_eq!(message(&[("SKIFF_DNS_IP", "x")]), r#"SKIFF_DNS_IP: cannot read "x""#);
-        assert_eq!(message(&[("SKIFF_NODEPORT_ADDRESSES", "1.2.3")]), r#"SKIFF_NODEPORT_ADDRESSES: "1.2.3" is no address"#);
+        assert_eq!(
+            message(&[("SKIFF_NODEPORT_ADDRESSES", "1.2.3")]),
+            r#"SKIFF_NODEPORT_ADDRESSES: "1.2.3" is no address"#
+        );
         assert_eq!(message(&[("SKIFF_SERVICE_CIDR", "")]), "SKIFF_SERVICE_CIDR is not set");
         assert_eq!(message(&[("SKIFF_KUBECONFIG", " ")]), "SKIFF_KUBECONFIG is not set");
     }

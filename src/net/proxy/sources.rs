@@ -1,0 +1,99 @@
+//! The addresses from which endpoints are dialed.
+//!
+//! Used by `conn`. Normally the kernel chooses. But every client of a Service reaches an endpoint from the same address of the
+//! machine, and a connection that we close first holds its port for a minute: past some hundred connections a second to one
+//! endpoint, ports run out. Then addresses of the Service range serve as more sources: the machine owns the whole range, and the
+//! pods have it on-link.
+
+use super::{
+    listener::family,
+    rotation::{Millis, millis},
+};
+use crate::net::table::IpRange;
+use rustix::{
+    fd::OwnedFd,
+    io::Errno,
+    net::{SocketFlags, SocketType, bind, connect, socket_with},
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// For how long spare addresses are used once ports ran out. Finding out is dear: the kernel looks at every port.
+const SHORTAGE: Duration = Duration::from_secs(5);
+
+/// Where connections to endpoints come from.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    /// The first spare address that may be used, and how many there are.
+    spare: Option<(Ipv4Addr, u32)>,
+    turn: AtomicU32,
+    short_until: AtomicU64,
+}
+
+impl Sources {
+    /// With spare addresses from a range that the machine owns.
+    pub(super) fn new(range: Option<IpRange>) -> Self {
+        let spare = range.and_then(|range| match range.parts() {
+            // Without the first and the last, which are special in every network.
+            (IpAddr::V4(base), bits @ 1..=30) => {
+                Some((Ipv4Addr::from_bits(base.to_bits() + 1), (1 << (32 - bits)) - 2))
+            }
+            _ => None,
+        });
+        Self { spare, ..Self::default() }
+    }
+
+    /// Begins to connect.
+    pub(super) fn connect(&self, to: SocketAddr, now: Millis) -> Result<OwnedFd, Errno> {
+        let is_short = self.short_until.load(Relaxed) > now;
+        match connect_from(self.spare_for(to).filter(|_| is_short), to) {
+            Err(Errno::ADDRNOTAVAIL) => {
+                self.short_until.store(now + millis(SHORTAGE), Relaxed);
+                let spare = self.spare_for(to).ok_or(Errno::ADDRNOTAVAIL)?;
+                connect_from(Some(spare), to)
+            }
+            begun => begun,
+        }
+    }
+
+    fn spare_for(&self, to: SocketAddr) -> Option<SocketAddr> {
+        let (first, count) = self.spare.filter(|_| to.is_ipv4() && !to.ip().is_loopback())?;
+        let address = Ipv4Addr::from_bits(first.to_bits() + self.turn.fetch_add(1, Relaxed) % count);
+        Some((address, 0).into())
+    }
+}
+
+fn connect_from(source: Option<SocketAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
+    let socket = socket_with(family(to), SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    if let Some(source) = source {
+        bind(&socket, &source)?;
+    }
+    match connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(err) => Err(err),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spares(range: &str, to: &str, n: usize) -> Vec<String> {
+        let sources = Sources::new(Some(range.parse().unwrap()));
+        (0..n).filter_map(|_| sources.spare_for(to.parse().unwrap())).map(|spare| spare.ip().to_string()).collect()
+    }
+
+    #[test]
+    fn spare_addresses_take_turns_without_the_first_and_the_last() {
+        assert_eq!(spares("10.245.0.0/30", "10.244.0.1:80", 3), ["10.245.0.1", "10.245.0.2", "10.245.0.1"]);
+    }
+
+    #[test]
+    fn an_endpoint_on_loopback_has_no_spare_source() {
+        assert!(spares("10.245.0.0/16", "127.0.0.1:80", 1).is_empty());
+        assert!(spares("10.245.0.0/31", "10.244.0.1:80", 1).is_empty());
+    }
+}
