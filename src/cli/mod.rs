@@ -42,7 +42,7 @@ enum Command {
     Proxy,
     /// The sandbox's program (run by skiff, in a container)
     #[command(hide = true)]
-    Pause,
+    Pause(roles::pause::Args),
     /// A small web server for demos and tests
     DemoServer(roles::demo_server::Args),
 }
@@ -74,7 +74,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Proxy => roles::proxy::run(),
-        Command::Pause => roles::pause::run(),
+        Command::Pause(args) => roles::pause::run(&args),
         Command::DemoServer(args) => roles::demo_server::run(args),
     }
 }

@@ -53,8 +53,10 @@ pub enum Slot {
     Image(String),
     /// Writing the files of the pod's volumes again.
     Files,
-    /// Running a hook in the container of this ID.
-    Hook(String),
+    /// Running the `postStart` hook of the container of this ID.
+    PostStart(String),
+    /// Running the `preStop` hook of the container of this ID.
+    PreStop(String),
     /// Sending a signal to the container of this ID.
     Signal(String),
     /// Removing the container of this ID.
@@ -634,7 +636,7 @@ impl<'a> Planner<'a> {
             return self.stop(running, reason);
         }
         let is_due = post_start_of(spec).is_some() && hook.is_none();
-        if is_due && !self.memory().is_busy(&Slot::Hook(running.id.clone())) {
+        if is_due && !self.memory().is_busy(&Slot::PostStart(running.id.clone())) {
             self.push(Action::PostStart { container: spec.name.clone(), id: running.id.clone() });
         }
     }
@@ -819,7 +821,7 @@ impl<'a> Planner<'a> {
             stop.rotation_until.filter(|until| !self.memory().has_left_rotation && *until > self.view.now);
         if stop.pre_stop_due && !is_late {
             self.decision.wake(deadline);
-            if !self.memory().is_busy(&Slot::Hook(id.to_owned())) {
+            if !self.memory().is_busy(&Slot::PreStop(id.to_owned())) {
                 self.push(Action::PreStop { container: name.to_owned(), id: id.to_owned(), deadline });
             }
         } else if let Some(until) = rotation_until.filter(|_| !is_late) {

@@ -29,6 +29,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// How long a sandbox may take to write the pod's files.
 const FILES_BOUND: Duration = Duration::from_secs(10);
@@ -47,6 +48,8 @@ pub(super) enum Failure {
     Mount(MountError),
     /// The engine failed.
     Engine(EngineError),
+    /// The pod ends: nothing is to be made any more.
+    Abandoned,
 }
 
 impl From<EngineError> for Failure {
@@ -85,6 +88,8 @@ pub(super) enum Start {
 pub(super) struct Site {
     pub(super) context: Arc<Context>,
     pub(super) pod: Arc<Pod>,
+    /// Set once nothing new is to be made for the pod.
+    pub(super) abandoned: watch::Receiver<bool>,
 }
 
 impl Site {
@@ -117,7 +122,7 @@ impl Site {
     /// Writes the files of the pod's volumes into a running sandbox, and shows them all at once.
     pub(super) async fn write_files(&self, sandbox: &str, plan: &Plan) -> Result<(), EngineError> {
         let engine = &self.context.engine;
-        self.context.ask(engine.upload(sandbox, MOUNT_POINT, plan.archive().into())).await?;
+        self.context.ask(engine.upload(sandbox, MOUNT_POINT, plan.archive(self.context.now()).into())).await?;
         let publish: Vec<String> = ["/skiff", "pause", "--publish", MOUNT_POINT].map(str::to_owned).to_vec();
         let output = self.context.ask(engine.exec(sandbox, &publish, FILES_BOUND)).await?;
         if output.exit_code == 0 {
@@ -146,7 +151,7 @@ impl Site {
         let mounted = self.mount(None).await?;
         let plan = &mounted.plan;
         let identity = Identity::sandbox(self.id(), attempt, plan.hash());
-        let archive = plan.needs_volume().then(|| plan.archive());
+        let archive = plan.needs_volume().then(|| plan.archive(context.now()));
         // The environment of a sandbox whose processes the containers see is theirs to read.
         let is_shared = self.pod.spec.as_ref().is_some_and(|s| s.share_process_namespace == Some(true));
         let inline = archive.as_deref().filter(|tar| tar.len() <= INLINE_MAX && !is_shared);
@@ -161,9 +166,18 @@ impl Site {
 
     async fn sandbox_image(&self) -> Result<String, Failure> {
         let mut image = self.context.config.sandbox_image.clone();
-        match image.wait_for(Option::is_some).await {
-            Ok(name) => Ok(name.clone().unwrap_or_default()),
-            Err(_) => Err(EngineError::Failed("the image of the sandbox could not be made".into()).into()),
+        let known = async move { image.wait_for(Option::is_some).await.map(|name| name.clone().unwrap_or_default()) };
+        let failed = |_| EngineError::Failed("the image of the sandbox could not be made".into());
+        Ok(self.unless_abandoned(known).await?.map_err(failed)?)
+    }
+
+    /// What a wait gives, unless the pod ends meanwhile. Pulls go on by themselves, for the next who wants the image.
+    async fn unless_abandoned<T>(&self, wait: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut abandoned = self.abandoned.clone();
+        tokio::select! {
+            biased;
+            Ok(_) = abandoned.wait_for(|is_abandoned| *is_abandoned) => Err(Failure::Abandoned),
+            result = wait => Ok(result),
         }
     }
 
@@ -236,7 +250,7 @@ impl Site {
         let name = spec.image.as_deref().unwrap_or_default();
         let policy = spec.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
         let tell = |severity: Severity, reason: &str, message: &str| self.tell(&spec.name, severity, reason, message);
-        let image = context.images.ensure(name, policy, &tell).await.map_err(Failure::Image)?;
+        let image = self.unless_abandoned(context.images.ensure(name, policy, &tell)).await?.map_err(Failure::Image)?;
         let env = environment(&self.pod, spec, &**context, context.facts(), pod_ip)?;
         let mounted = match mounted {
             Some(mounted) => mounted,

@@ -10,7 +10,7 @@
 //!      └── <path> -> ..data/<path>
 //! ```
 //!
-//! **Invariants**: the same objects give the same archive, byte for byte, so its hash tells whether files must be written again.
+//! **Invariants**: the same objects give the same hash, which so tells whether files must be written again.
 //! **Not here**: writing the files (the sandbox does, see `roles/pause`), claims' own life (`controllers`).
 //! **Source**: `pkg/volume/util/atomic_writer.go`, `pkg/volume/{configmap,secret,projected,downwardapi,emptydir}`, v1.37.
 
@@ -26,6 +26,7 @@ use super::{
 use crate::engine::{Mount, MountSource};
 use archive::Tree;
 pub use archive::publish_all;
+use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     api::core::v1::{
@@ -93,8 +94,8 @@ impl Plan {
     }
 
     /// The directories and files as a tar archive, to be unpacked at [`MOUNT_POINT`].
-    pub fn archive(&self) -> Vec<u8> {
-        self.tree.to_tar()
+    pub fn archive(&self, at: Timestamp) -> Vec<u8> {
+        self.tree.to_tar(at)
     }
 
     /// Whether files come from objects that may change.

@@ -42,7 +42,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tracing::{debug, info};
 
 /// A pod that is to leave the rotation waits for the data plane at most this long.
@@ -99,6 +102,8 @@ enum Done {
     FilesWritten(String, Result<(), EngineError>),
 }
 
+type Metadata = (Option<BTreeMap<String, String>>, Option<BTreeMap<String, String>>);
+
 type Work = BoxFuture<'static, (Option<Slot>, Done)>;
 
 /// A pod's worker.
@@ -118,9 +123,13 @@ pub(super) struct Worker {
     waited: BTreeMap<String, Waiting>,
     /// What the spec of each container was: a changed one is tried at once.
     hashes: BTreeMap<String, String>,
+    /// The labels and annotations that files may show.
+    shown_metadata: Option<Metadata>,
     /// Containers whose last words were asked for.
     asked_last_words: BTreeSet<String>,
     is_writing_status: bool,
+    /// Set once nothing new is to be made: whoever waits for an image gives up.
+    abandon: watch::Sender<bool>,
     wake_at: Option<Instant>,
 }
 
@@ -148,8 +157,10 @@ impl Worker {
             mounted: None,
             waited: BTreeMap::new(),
             hashes: BTreeMap::new(),
+            shown_metadata: None,
             asked_last_words: BTreeSet::new(),
             is_writing_status: false,
+            abandon: watch::Sender::new(false),
             wake_at: None,
         };
         worker.adopt(pod);
@@ -221,6 +232,10 @@ impl Worker {
             self.check_rotation(pod);
         }
         let decision = self.decide(pod.as_deref());
+        let is_ending = pod.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+        if is_ending || decision.over.is_some() {
+            self.abandon.send_replace(true);
+        }
         let status = pod.as_ref().map(|pod| self.status(pod, &decision));
         for action in decision.actions.clone() {
             self.begin(action, pod.as_ref(), status.as_ref());
@@ -230,7 +245,7 @@ impl Worker {
             self.write_status(pod, status);
         }
         self.set_timer(&decision);
-        decision.is_finished && self.work.is_empty()
+        decision.is_finished
     }
 
     /// A decision. Stops that it begins are noted at once, and it goes on from there.
@@ -362,7 +377,8 @@ impl Worker {
     }
 
     fn site(&self, pod: &Arc<Pod>) -> Site {
-        Site { context: Arc::clone(&self.context), pod: Arc::clone(pod) }
+        let (context, pod) = (Arc::clone(&self.context), Arc::clone(pod));
+        Site { context, pod, abandoned: self.abandon.subscribe() }
     }
 
     /// Starts an action. Actions that need the pod's object come only while it is stored.
@@ -444,7 +460,8 @@ impl Worker {
     fn run_hook(&mut self, site: Site, name: &str, id: String, is_post_start: bool, bound: Duration) {
         let Some(spec) = container_of(&site.pod, name).cloned() else { return };
         let pod_ip = self.pod_ip(&site.pod);
-        self.start(Some(Slot::Hook(id.clone())), async move {
+        let slot = if is_post_start { Slot::PostStart(id.clone()) } else { Slot::PreStop(id.clone()) };
+        self.start(Some(slot), async move {
             let result = site.run_hook(&spec, &id, is_post_start, pod_ip, bound).await;
             // Whether `preStop` went well or badly, the container is asked to stop next.
             if is_post_start { Done::PostStart(id, result) } else { Done::PreStop(id) }

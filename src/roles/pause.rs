@@ -25,7 +25,7 @@ use signal_hook::{
 use std::{
     io::{self, Write as _},
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Files that the environment may give: which variable holds the content of which.
@@ -46,13 +46,20 @@ enum PauseError {
     Volumes(#[source] io::Error),
 }
 
-/// Runs until it is told to stop; with `--publish DIR` as arguments it does that and ends.
-pub fn run() -> anyhow::Result<()> {
-    let mut arguments = std::env::args().skip_while(|a| a != "--publish").skip(1);
-    if let Some(directory) = arguments.next() {
-        return Ok(publish_all(Path::new(&directory)).map(drop).map_err(PauseError::Volumes)?);
+/// The arguments of `skiff pause`.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Make the files that were uploaded below this directory the current ones, and end
+    #[arg(long, value_name = "DIR")]
+    publish: Option<PathBuf>,
+}
+
+/// Runs until it is told to stop, or publishes files and ends.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.publish {
+        Some(directory) => Ok(publish_all(directory).map(drop).map_err(PauseError::Volumes)?),
+        None => hold(),
     }
-    hold()
 }
 
 fn hold() -> anyhow::Result<()> {

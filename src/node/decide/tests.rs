@@ -858,7 +858,7 @@ fn a_post_start_hook_runs_once_and_holds_back_the_next_container() {
         postStart app0
     "#]],
     );
-    check_with(HOOK, lines, &busy(&[Slot::Hook("app0".into())]), expect![""]);
+    check_with(HOOK, lines, &busy(&[Slot::PostStart("app0".into())]), expect![""]);
     let done = |hook: Hook| Memory { post_start: [("app0".to_owned(), hook)].into(), ..Memory::default() };
     check_with(
         HOOK,

@@ -197,6 +197,20 @@ async fn a_pull_that_fails_at_first_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_while_it_waits_for_a_pull_goes_at_once() {
+    let latencies = Latencies { pull: (Duration::from_secs(300), Duration::from_secs(301)), ..Latencies::DOCKER };
+    let world = World::with(latencies, 1).await;
+    world.engine.add_remote_image("far:1", Behaviour::server(), 0);
+    world.create("web", "{containers: [{name: app, image: 'far:1'}]}").await;
+    world.sleep(5).await;
+    world.delete("web", None).await;
+    let took = world.until("gone", |w| w.pod("web").is_none()).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    world.sleep(400).await;
+    assert!(world.engine.containers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_config_map_is_waited_for() {
     let world = World::new().await;
     world.create("web", "{containers: [{name: app, image: 'web:1', envFrom: [{configMapRef: {name: cfg}}]}]}").await;

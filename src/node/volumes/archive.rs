@@ -1,6 +1,7 @@
 //! Directories and files of a pod's volumes as one tar archive. Pure.
 
 use super::short_hash;
+use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -52,15 +53,17 @@ impl Tree {
         })
     }
 
-    pub(super) fn to_tar(&self) -> Vec<u8> {
-        let mut tar = Builder::new(Vec::new());
+    /// The archive. Programs may tell new files from old by their time, so it is that of the writing.
+    pub(super) fn to_tar(&self, at: Timestamp) -> Vec<u8> {
+        let mtime = u64::try_from(at.as_second()).unwrap_or_default();
+        let mut tar = Writer { tar: Builder::new(Vec::new()), mtime };
         for (volume, directory) in &self.0 {
-            append(&mut tar, &format!("{volume}/"), EntryType::Directory, directory.mode, directory.group, &[]);
+            tar.append(&format!("{volume}/"), EntryType::Directory, directory.mode, directory.group, &[]);
             if let Some(files) = &directory.files {
-                append_files(&mut tar, volume, directory.group, files);
+                tar.append_files(volume, directory.group, files);
             }
         }
-        tar.into_inner().expect("writing to memory cannot fail")
+        tar.tar.into_inner().expect("writing to memory cannot fail")
     }
 }
 
@@ -81,51 +84,64 @@ fn hex(bytes: &[u8]) -> String {
 /// The name under which a new state is announced until it is published.
 const NEXT: &str = "..data_next";
 
-/// The files, the link that announces them, and the links to them. The sandbox renames the announcement to `..data`.
-fn append_files(
-    tar: &mut Builder<Vec<u8>>,
-    volume: &str,
-    group: Option<i64>,
-    files: &BTreeMap<String, (u32, Vec<u8>)>,
-) {
-    let version = format!("..{}", version(files));
-    append(tar, &format!("{volume}/{version}/"), EntryType::Directory, 0o755, group, &[]);
-    let mut parents = BTreeSet::new();
-    for (path, (mode, bytes)) in files {
-        for (at, _) in path.match_indices('/') {
-            if parents.insert(&path[..at]) {
-                append(tar, &format!("{volume}/{version}/{}/", &path[..at]), EntryType::Directory, 0o755, group, &[]);
+struct Writer {
+    tar: Builder<Vec<u8>>,
+    mtime: u64,
+}
+
+impl Writer {
+    /// The files, the link that announces them, and the links to them. The sandbox renames the announcement to `..data`.
+    fn append_files(&mut self, volume: &str, group: Option<i64>, files: &BTreeMap<String, (u32, Vec<u8>)>) {
+        let version = format!("..{}", version(files));
+        self.append(&format!("{volume}/{version}/"), EntryType::Directory, 0o755, group, &[]);
+        let mut parents = BTreeSet::new();
+        for (path, (mode, bytes)) in files {
+            for (at, _) in path.match_indices('/') {
+                if parents.insert(&path[..at]) {
+                    self.append(
+                        &format!("{volume}/{version}/{}/", &path[..at]),
+                        EntryType::Directory,
+                        0o755,
+                        group,
+                        &[],
+                    );
+                }
             }
+            self.append(&format!("{volume}/{version}/{path}"), EntryType::Regular, *mode, group, bytes);
         }
-        append(tar, &format!("{volume}/{version}/{path}"), EntryType::Regular, *mode, group, bytes);
+        self.link(&format!("{volume}/{NEXT}"), &version);
+        let tops: BTreeSet<&str> = files.keys().map(|path| path.split('/').next().unwrap_or(path)).collect();
+        for top in tops {
+            self.link(&format!("{volume}/{top}"), &format!("..data/{top}"));
+        }
     }
-    link(tar, &format!("{volume}/{NEXT}"), &version);
-    let tops: BTreeSet<&str> = files.keys().map(|path| path.split('/').next().unwrap_or(path)).collect();
-    for top in tops {
-        link(tar, &format!("{volume}/{top}"), &format!("..data/{top}"));
+
+    fn append(&mut self, path: &str, kind: EntryType, mode: u32, group: Option<i64>, bytes: &[u8]) {
+        let mut header = self.header(kind, mode);
+        header.set_gid(group.and_then(|g| u64::try_from(g).ok()).unwrap_or_default());
+        header.set_size(bytes.len() as u64);
+        self.tar
+            .append_data(&mut header, path, bytes)
+            .expect("writing to memory cannot fail, and paths were validated");
     }
-}
 
-fn append(tar: &mut Builder<Vec<u8>>, path: &str, kind: EntryType, mode: u32, group: Option<i64>, bytes: &[u8]) {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_gid(group.and_then(|g| u64::try_from(g).ok()).unwrap_or_default());
-    header.set_uid(0);
-    header.set_mtime(0);
-    header.set_size(bytes.len() as u64);
-    tar.append_data(&mut header, path, bytes).expect("writing to memory cannot fail, and paths were validated");
-}
+    fn link(&mut self, path: &str, target: &str) {
+        let mut header = self.header(EntryType::Symlink, 0o777);
+        self.tar
+            .append_link(&mut header, path, target)
+            .expect("writing to memory cannot fail, and paths were validated");
+    }
 
-fn link(tar: &mut Builder<Vec<u8>>, path: &str, target: &str) {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(EntryType::Symlink);
-    header.set_mode(0o777);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(0);
-    tar.append_link(&mut header, path, target).expect("writing to memory cannot fail, and paths were validated");
+    fn header(&self, kind: EntryType, mode: u32) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(0);
+        header.set_mtime(self.mtime);
+        header
+    }
 }
 
 /// Makes the announced state of every volume below `root` the current one: what the sandbox does after files have arrived.

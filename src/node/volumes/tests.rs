@@ -60,7 +60,7 @@ fn show(tar: &[u8]) -> String {
 }
 
 fn check(volumes: &str, want: Expect) {
-    want.assert_eq(&show(&planned(volumes).unwrap().archive()));
+    want.assert_eq(&show(&planned(volumes).unwrap().archive(Timestamp::UNIX_EPOCH)));
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn publishing_shows_the_new_files_and_removes_the_old() {
     let root = tempfile::tempdir().unwrap();
     let write = |items: &str| {
         let volumes = format!("{{containers: [], volumes: [{{name: c, configMap: {{name: cfg, items: [{items}]}}}}]}}");
-        tar::Archive::new(&planned(&volumes).unwrap().archive()[..]).unpack(root.path()).unwrap();
+        tar::Archive::new(&planned(&volumes).unwrap().archive(Timestamp::UNIX_EPOCH)[..]).unpack(root.path()).unwrap();
         publish_all(root.path()).unwrap()
     };
     assert_eq!(write("{key: a, path: x}, {key: b, path: y}"), 1);

@@ -8,7 +8,7 @@ use crate::{
     node::{
         context::stored_pod,
         decide::{BlockKind, Blocked, Slot},
-        execute::{Failure, Site},
+        execute::Failure,
         identity::SANDBOX,
         images::ImageError,
         volumes,
@@ -86,6 +86,7 @@ impl Worker {
                 self.block_config(name, "ContainerCreating", "");
             }
             Failure::Engine(error) => self.block_engine(name, "CreateContainerError", &error.to_string()),
+            Failure::Abandoned => {}
         }
     }
 
@@ -115,6 +116,7 @@ impl Worker {
                 return self.block_config(SANDBOX, "", &error.to_string());
             }
             Failure::Engine(error) => chain(error),
+            Failure::Abandoned => return,
         };
         self.tell_pod(Severity::Warning, "FailedCreatePodSandBox", &format!("Failed to create pod sandbox: {message}"));
         self.block(SANDBOX, BlockKind::Engine, ENGINE_BACKOFF, "", &message);
@@ -150,6 +152,11 @@ impl Worker {
             self.memory.blocked.remove(&name);
         }
         self.hashes = hashes;
+        // Files may show labels and annotations.
+        let shown = (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        if std::mem::replace(&mut self.shown_metadata, Some(shown.clone())).is_some_and(|before| before != shown) {
+            self.refresh_files();
+        }
     }
 
     /// Images changed: whoever waits for one looks whether it is here now.
@@ -199,7 +206,7 @@ impl Worker {
         if !plan.follows_objects() || hash == self.files {
             return;
         }
-        let site = Site { context, pod };
+        let site = self.site(&pod);
         self.start(Some(Slot::Files), async move {
             let result = site.write_files(&sandbox, &plan).await;
             Done::FilesWritten(hash, result)

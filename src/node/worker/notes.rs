@@ -6,7 +6,6 @@ use crate::{
     node::{
         context::stored_pod,
         decide::{Decision, Waiting},
-        execute::Site,
         observe::StopReason,
         probes::Due,
     },
@@ -104,7 +103,7 @@ impl Worker {
         if policy.as_deref() != Some("FallbackToLogsOnError") || !self.asked_last_words.insert(id.to_owned()) {
             return;
         }
-        let (site, id) = (Site { context: Arc::clone(&self.context), pod }, id.to_owned());
+        let (site, id) = (self.site(&pod), id.to_owned());
         self.start(None, async move {
             let text = site.last_words(&id).await;
             Done::LastWords(id, text)
