@@ -24,10 +24,10 @@ use crate::{
         events::{Recorder, Severity, reference},
     },
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service, ServiceAccountTokenProjection};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -53,7 +53,16 @@ pub(super) struct Context {
     /// The UIDs of the pods that wait until the data plane has taken them out of the rotation.
     leaving: Mutex<BTreeSet<String>>,
     relist_finds: AtomicU64,
+    tokens: Mutex<Tokens>,
 }
+
+/// The tokens in the volumes of pods, by UID and what of them was asked for, and when each is to be replaced.
+type Tokens = BTreeMap<(String, TokenKey), (String, Timestamp)>;
+/// Path and audience.
+type TokenKey = (String, Option<String>);
+
+/// How long a token is valid when its volume does not say. Source: `serviceAccountToken.expirationSeconds`, core/v1.
+const TOKEN_SECS: i64 = 3600;
 
 impl Context {
     pub(super) fn new(registry: Registry, engine: Arc<dyn Engine>, config: NodeConfig) -> Self {
@@ -67,6 +76,7 @@ impl Context {
             facts: OnceLock::new(),
             leaving: Mutex::default(),
             relist_finds: AtomicU64::new(0),
+            tokens: Mutex::default(),
             registry,
             engine,
             config,
@@ -164,6 +174,19 @@ impl Context {
         warn!(component = "node", finds, "a relist found what no event had told");
     }
 
+    // Tokens.
+
+    /// When the next token of a pod is to be replaced.
+    pub(super) fn next_token_at(&self, uid: &str) -> Option<Timestamp> {
+        let tokens = self.tokens.lock().expect("no one panics while holding the lock");
+        tokens.iter().filter(|((owner, _), _)| owner == uid).map(|(_, (_, at))| *at).min()
+    }
+
+    /// Forgets the tokens of a pod that is gone.
+    pub(super) fn forget_tokens(&self, uid: &str) {
+        self.tokens.lock().expect("no one panics while holding the lock").retain(|(owner, _), _| owner != uid);
+    }
+
     // Events.
 
     /// Tells users something about a pod.
@@ -209,7 +232,18 @@ impl Lookup for Context {
 
 impl Source for Context {
     fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Option<String> {
-        self.config.tokens.as_ref().map(|tokens| tokens.token(pod, projection))
+        let issuer = self.config.tokens.as_ref()?;
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let key = (uid, (projection.path.clone(), projection.audience.clone()));
+        let (now, mut tokens) = (self.now(), self.tokens.lock().expect("no one panics while holding the lock"));
+        if let Some((token, _)) = tokens.get(&key).filter(|(_, replace_at)| *replace_at > now) {
+            return Some(token.clone());
+        }
+        let token = issuer.token(pod, projection);
+        // As the kubelet: when four fifths of its time are over. Source: `pkg/kubelet/token/token_manager.go`, v1.37.
+        let secs = projection.expiration_seconds.unwrap_or(TOKEN_SECS);
+        tokens.insert(key, (token.clone(), now + SignedDuration::from_secs(secs * 4 / 5)));
+        Some(token)
     }
 
     fn claim(&self, _namespace: &str, name: &str) -> Result<String, String> {

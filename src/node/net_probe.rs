@@ -1,10 +1,12 @@
-//! Network probes: one HTTP request or one connection from the node to a pod.
+//! Network probes: one HTTP request, one connection or one gRPC health check from the node to a pod.
 //!
 //! Called by `probes` and `hooks` through [`NetProbe`], so that the simulator can put its own world behind it.
-//! A probe needs so little of HTTP (one request, the status, a redirect) that it is spoken here.
+//! An HTTP probe needs so little (one request, the status, a redirect) that it is spoken here; gRPC needs HTTP/2, and so hyper.
 //!
 //! **Invariants**: a probe ends within its timeout; certificates are not checked, as the kubelet does not.
 //! **Source** of behaviour and texts: `pkg/probe/{http,tcp}`, v1.37, and Go's `net` errors.
+
+mod grpc;
 
 use crate::base::chain::chain;
 use async_trait::async_trait;
@@ -60,6 +62,10 @@ pub trait NetProbe: Send + Sync + 'static {
     async fn http(&self, target: &HttpTarget, timeout: Duration) -> Result<(), String>;
     /// Makes a connection.
     async fn tcp(&self, host: &str, port: u16, timeout: Duration) -> Result<(), String>;
+    /// Asks a gRPC server for the health of a service of it; empty: of itself. A world that knows connections only makes one.
+    async fn grpc(&self, host: &str, port: u16, _service: &str, timeout: Duration) -> Result<(), String> {
+        self.tcp(host, port, timeout).await
+    }
 }
 
 /// A world in which every probe succeeds.
@@ -114,6 +120,10 @@ impl NetProbe for SystemNetProbe {
             Ok(result) => result.map(drop),
             Err(_) => Err(format!("dial tcp {}:{port}: i/o timeout", bracketed(host))),
         }
+    }
+
+    async fn grpc(&self, host: &str, port: u16, service: &str, timeout: Duration) -> Result<(), String> {
+        grpc::check(host, port, service, timeout).await
     }
 }
 

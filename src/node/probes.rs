@@ -289,8 +289,13 @@ pub(super) async fn make(
         return context.config.net_probe.http(&target, timeout).await;
     }
     if let Some(tcp) = &due.probe.tcp_socket {
-        let host = tcp.host.clone().filter(|h| !h.is_empty()).unwrap_or(pod_ip);
+        let host = tcp.host.clone().filter(|h| !h.is_empty()).unwrap_or_else(|| pod_ip.clone());
         return context.config.net_probe.tcp(&host, port_number(&tcp.port, ports)?, timeout).await;
+    }
+    if let Some(grpc) = &due.probe.grpc {
+        let port = u16::try_from(grpc.port).map_err(|_| format!("invalid port number: {}", grpc.port))?;
+        let service = grpc.service.as_deref().unwrap_or_default();
+        return context.config.net_probe.grpc(&pod_ip, port, service, timeout).await;
     }
     Err("missing probe handler".to_owned())
 }

@@ -4,7 +4,7 @@ mod faults;
 mod lives;
 mod restarts;
 
-use super::{Agent, NetProbe, NodeConfig, net_probe::HttpTarget};
+use super::{Agent, NetProbe, NodeConfig, TokenSource, net_probe::HttpTarget};
 use crate::{
     api::{
         kinds::{event::Events, lease::Leases, namespace::Namespaces, node::Nodes, pod::Pods},
@@ -23,8 +23,16 @@ use crate::{
     testing::registry_with,
 };
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, Node, Pod};
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, Node, Pod, ServiceAccountTokenProjection};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 use tokio::task::JoinHandle;
 
 /// The longest that a test waits, in simulated time.
@@ -32,6 +40,31 @@ const BOUND: Duration = Duration::from_secs(1200);
 
 /// Network probes reach the fake's containers.
 struct FakeProbe(FakeEngine);
+
+/// A probe that panics once.
+#[derive(Default)]
+struct Panics(AtomicBool);
+
+#[async_trait]
+impl NetProbe for Panics {
+    async fn http(&self, _: &HttpTarget, _: Duration) -> Result<(), String> {
+        Ok(())
+    }
+    async fn tcp(&self, _: &str, _: u16, _: Duration) -> Result<(), String> {
+        assert!(self.0.swap(true, Ordering::SeqCst), "planned");
+        Ok(())
+    }
+}
+
+/// Issues numbered tokens.
+#[derive(Default)]
+struct Numbered(AtomicU32);
+
+impl TokenSource for Numbered {
+    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> String {
+        format!("token-{}", self.0.fetch_add(1, Ordering::SeqCst))
+    }
+}
 
 #[async_trait]
 impl NetProbe for FakeProbe {

@@ -201,6 +201,7 @@ impl Worker {
             self.take_in_the_rest();
         }
         self.context.set_leaving(&self.id.uid, false);
+        self.context.forget_tokens(&self.id.uid);
         debug!(
             component = "node",
             namespace = self.id.namespace,
@@ -230,6 +231,9 @@ impl Worker {
             self.watch_running(pod);
             self.begin_probes(pod);
             self.check_rotation(pod);
+            if self.context.next_token_at(&self.id.uid).is_some_and(|at| at <= self.context.now()) {
+                self.refresh_files();
+            }
         }
         let decision = self.decide(pod.as_deref());
         let is_ending = pod.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
@@ -331,8 +335,9 @@ impl Worker {
     fn set_timer(&mut self, decision: &Decision) {
         let (mono, now) = (self.context.clock().mono(), self.context.now());
         let decided = decision.wake_at.map(|at| mono + until(at, now).max(SLEEP_MIN));
-        let status = self.status_retry_at().map(|at| mono + until(at, now).max(SLEEP_MIN));
-        self.wake_at = [decided, status, self.probes.next_at()].into_iter().flatten().min();
+        let others = [self.status_retry_at(), self.context.next_token_at(&self.id.uid)].into_iter().flatten().min();
+        let others = others.map(|at| mono + until(at, now).max(SLEEP_MIN));
+        self.wake_at = [decided, others, self.probes.next_at()].into_iter().flatten().min();
     }
 
     // Probes.

@@ -361,3 +361,23 @@ async fn the_node_says_what_it_is_and_whether_it_is_ready() {
     world.engine.add_image("new:1", Behaviour::server());
     world.until("listed", |w| names(&w.node().unwrap()).contains(&"new:1".to_owned())).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_replaced_before_they_expire() {
+    let mut world = World::new().await;
+    world.stop_agent().await;
+    world.config.tokens = Some(Arc::new(Numbered::default()));
+    world.start_agent();
+    let spec = "
+{containers: [{name: app, image: 'web:1', volumeMounts: [{name: t, mountPath: /t}]}],
+ volumes: [{name: t, projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 1000}}]}}]}";
+    world.create("web", spec).await;
+    world.until_ready("web").await;
+    world.sleep(700).await;
+    let writes = |w: &World| w.engine.calls().iter().filter(|c| c.kind == CallKind::Upload).count();
+    assert_eq!(writes(&world), 0);
+    world.sleep(150).await;
+    assert_eq!(writes(&world), 1);
+    world.sleep(800).await;
+    assert_eq!(writes(&world), 2);
+}

@@ -198,3 +198,15 @@ async fn a_restart_of_the_engine_that_ends_containers_is_healed() {
     let took = world.until("healed", |w| ["a", "b", "c"].iter().all(|n| w.restarts(n) == 1 && w.is_ready(n))).await;
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_panics_is_made_anew_and_knows_its_pod() {
+    let mut world = World::new().await;
+    world.stop_agent().await;
+    world.config.net_probe = Arc::new(Panics::default());
+    world.start_agent();
+    world.create("web", "{containers: [{name: app, image: 'web:1', readinessProbe: {tcpSocket: {port: 80}}}]}").await;
+    let took = world.until_ready("web").await;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert_eq!((world.restarts("web"), world.engine.containers().len()), (0, 2));
+}

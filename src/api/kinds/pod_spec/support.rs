@@ -13,4 +13,4 @@ pub(super) const GROUPS: bool = true;
 /// Seccomp and AppArmor profiles that are honoured.
 pub(super) const PROFILES: &[&str] = &["RuntimeDefault", "Unconfined"];
 /// Whether probes may speak gRPC.
-pub(super) const GRPC_PROBES: bool = false;
+pub(super) const GRPC_PROBES: bool = true;

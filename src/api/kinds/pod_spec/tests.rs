@@ -222,11 +222,10 @@ fn probes_and_hooks() {
     container(
         "livenessProbe: {}, readinessProbe: {exec: {}, tcpSocket: {port: 1}}, startupProbe: {grpc: {port: 1}}",
         &expect![[r#"
-        spec.containers[0].livenessProbe: Required value: must specify a handler type
-        spec.containers[0].readinessProbe.exec.command: Required value
-        spec.containers[0].readinessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type
-        spec.containers[0].startupProbe.grpc: Forbidden: skiff does not support gRPC probes yet
-    "#]],
+            spec.containers[0].livenessProbe: Required value: must specify a handler type
+            spec.containers[0].readinessProbe.exec.command: Required value
+            spec.containers[0].readinessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type
+        "#]],
     );
     container(
         "livenessProbe: {httpGet: {port: 0, scheme: http, httpHeaders: [{name: 'a b', value: c}], protocol: HTTP2}, successThreshold: 2, failureThreshold: -1, terminationGracePeriodSeconds: 0}",
