@@ -60,6 +60,7 @@ pub static CONTROLLERS: &[Row] = &[
     ("replicationcontroller", |s| s.run(replica_set::PodSetController::<ReplicationControllers>::NEW)),
     ("scheduler", |s| s.run(scheduler::Scheduler)),
     ("endpoints", |s| s.run(endpoints::EndpointsController)),
+    ("endpoints-mirror", |s| s.run(endpoints::mirror::MirrorController)),
     ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),
     ("namespace", |s| s.run(namespace::NamespaceController)),
     ("serviceaccount", |s| s.run(service_account::NamespaceDefaults { root_ca: s.config.root_ca.clone() })),

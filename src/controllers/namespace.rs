@@ -84,7 +84,7 @@ impl Controller for NamespaceController {
             Trigger::on_erased(kind, move |registry: &Registry, before, after, keys: &mut Vec<String>| {
                 let Some(entry) = after.or(before) else { return };
                 let namespace = keys::object_key(kind.info(), &entry.key).map(|key| key.namespace);
-                keys.extend(namespace.filter(|n| goes_or_is_gone(registry, n)));
+                keys.extend(namespace.filter(|n| namespace_goes(registry, n)));
             })
         });
         let own = Trigger::on::<Namespaces>(|_, moved, keys: &mut Vec<String>| {
@@ -95,7 +95,7 @@ impl Controller for NamespaceController {
     }
 
     fn observe(&self, registry: &Registry, namespace: &String) -> Option<Observed> {
-        if !goes_or_is_gone(registry, namespace) {
+        if !namespace_goes(registry, namespace) {
             return None;
         }
         let of_kind = |kind: &'static dyn ErasedKind| {
@@ -118,7 +118,8 @@ impl Controller for NamespaceController {
     }
 }
 
-fn goes_or_is_gone(registry: &Registry, namespace: &str) -> bool {
+/// Whether a namespace goes or is gone, so that nothing can be created in it.
+pub(super) fn namespace_goes(registry: &Registry, namespace: &str) -> bool {
     let found = registry.api::<Namespaces>().get(&ObjectKey::new("", namespace));
     found.is_none_or(|n| n.metadata.deletion_timestamp.is_some())
 }

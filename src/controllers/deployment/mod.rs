@@ -21,12 +21,13 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use super::runtime::{
-    Claim, Controller, Decision, Done, Moved, Trigger, claim, controller_key, is_selected, selector_of,
+use super::{
+    namespace::namespace_goes,
+    runtime::{Claim, Controller, Decision, Done, Moved, Trigger, claim, controller_key, is_selected, selector_of},
 };
 use crate::{
     api::{
-        kinds::{deployment::Deployments, namespace::Namespaces, pod::Pods, replica_set::ReplicaSets},
+        kinds::{deployment::Deployments, pod::Pods, replica_set::ReplicaSets},
         meta::{ObjectKey, controller_of},
         pod_state,
         selector::{FieldSelector, LabelSelector},
@@ -84,12 +85,11 @@ impl Controller for DeploymentController {
         let replica_sets = replica_sets_of(registry, &deployment);
         let pods =
             if sets::is_recreate(&deployment) { pods_of(registry, &deployment, &replica_sets) } else { Vec::new() };
-        let namespace = registry.api::<Namespaces>().get(&ObjectKey::new("", &key.namespace));
         Some(Observed {
             deployment,
             replica_sets,
             pods,
-            namespace_goes: namespace.is_none_or(|n| n.metadata.deletion_timestamp.is_some()),
+            namespace_goes: namespace_goes(registry, &key.namespace),
             now: registry.clock().now(),
         })
     }

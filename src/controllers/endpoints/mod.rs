@@ -4,7 +4,7 @@
 //! it is no longer ready, may still be serving, and is terminating.
 //!
 //! - [`desired`]: Service and pods → endpoints, grouped by ports. [`slices`]: endpoints → the fewest changes of slices.
-//!   [`legacy`]: the same as one Endpoints object.
+//!   [`legacy`]: the same as one Endpoints object. [`mirror`]: the other way round, for Endpoints that a user wrote.
 //!
 //! **Invariants**: a pod's endpoint stays in its slice; at most [`slices::ENDPOINTS_MAX`] are in one; at rest nothing is written.
 //!
@@ -13,11 +13,15 @@
 
 mod desired;
 mod legacy;
+pub mod mirror;
 mod slices;
 #[cfg(test)]
 mod tests;
 
-use super::runtime::{Action, Controller, Decision, Moved, Step, Trigger};
+use super::{
+    namespace::namespace_goes,
+    runtime::{Action, Controller, Decision, Moved, Step, Trigger},
+};
 use crate::{
     api::{
         kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind, node::Nodes, pod::Pods, service::Services},
@@ -31,6 +35,7 @@ use k8s_openapi::api::{
     core::v1::{Endpoints, Pod, PodIP, Service},
     discovery::v1::EndpointSlice,
 };
+use slices::Family;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The label by which a slice names its Service.
@@ -55,6 +60,8 @@ pub struct Observed {
     pub endpoints: Option<Arc<Endpoints>>,
     /// The zones of nodes that have one.
     pub zones: BTreeMap<String, String>,
+    /// Whether the namespace is going away, so that nothing can be created in it.
+    pub namespace_goes: bool,
 }
 
 /// The controller.
@@ -77,7 +84,7 @@ impl Controller for EndpointsController {
         vec![
             Trigger::itself::<Services>(),
             Trigger::on::<Pods>(wake_for_pod),
-            Trigger::on::<EndpointSlices>(wake_for_slice),
+            Trigger::on::<EndpointSlices>(|_, moved, keys| keys.extend(services_of(moved, SLICE_CONTROLLER))),
             Trigger::on::<EndpointsKind>(|_, moved, keys| {
                 let managed = moved.states().filter(|e| legacy::is_managed(e));
                 keys.extend(managed.map(|e| ObjectKey::of(&e.metadata)));
@@ -92,21 +99,27 @@ impl Controller for EndpointsController {
             let selection = Selection { labels, fields: FieldSelector::everything() };
             registry.api::<Pods>().select(&key.namespace, &selection).items
         });
-        let ours = [(SERVICE_NAME, key.name.as_str()), (MANAGED_BY, SLICE_CONTROLLER)];
-        let labels = LabelSelector::from_map(&ours.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
-        let selection = Selection { labels, fields: FieldSelector::everything() };
         Some(Observed {
             zones: zones_of(registry, &pods),
             service,
             pods,
-            slices: registry.api::<EndpointSlices>().select(&key.namespace, &selection).items,
+            slices: slices_of(registry, key, SLICE_CONTROLLER),
             endpoints: registry.api::<EndpointsKind>().get(key),
+            namespace_goes: namespace_goes(registry, &key.namespace),
         })
     }
 
     fn decide(&self, observed: &Observed) -> Decision {
         decide(observed)
     }
+}
+
+/// The slices that a controller keeps for a Service.
+fn slices_of(registry: &Registry, service: &ObjectKey, controller: &str) -> Vec<Arc<EndpointSlice>> {
+    let wanted = [(SERVICE_NAME, service.name.as_str()), (MANAGED_BY, controller)];
+    let labels = LabelSelector::from_map(&wanted.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    let selection = Selection { labels, fields: FieldSelector::everything() };
+    registry.api::<EndpointSlices>().select(&service.namespace, &selection).items
 }
 
 /// The labels that a Service's pods have; `None` when the Service selects no pods.
@@ -145,8 +158,9 @@ fn decide(observed: &Observed) -> Decision {
     }
     let groups = desired::groups(service, observed);
     // One batch, so that one flush makes all of it durable; the slices are the first in it.
-    let mut batch = slices::changes(service, &groups, &observed.slices);
+    let mut batch = slices::changes(&Family::of(service), &groups, &observed.slices);
     batch.extend(legacy::change(service, &groups, observed.endpoints.as_deref()));
+    batch.retain(|planned| !observed.namespace_goes || !matches!(planned.action, Action::Create { .. }));
     if !batch.is_empty() {
         decision.then(Step::Parallel(batch));
     }
@@ -197,13 +211,13 @@ fn has_all(labels: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, 
     wanted.iter().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v))
 }
 
-fn wake_for_slice(_: &Registry, moved: &Moved<EndpointSlice>, keys: &mut Vec<ObjectKey>) {
-    for slice in moved.states() {
-        let label = |key: &str| slice.metadata.labels.as_ref().and_then(|l| l.get(key));
-        if label(MANAGED_BY).is_some_and(|by| by == SLICE_CONTROLLER)
-            && let Some(service) = label(SERVICE_NAME)
-        {
-            keys.push(ObjectKey::new(slice.metadata.namespace.clone().unwrap_or_default(), service));
-        }
-    }
+/// The Services of a changed slice that a controller keeps.
+fn services_of(moved: &Moved<EndpointSlice>, controller: &str) -> Vec<ObjectKey> {
+    let service = |slice: &Arc<EndpointSlice>| {
+        let labels = slice.metadata.labels.as_ref()?;
+        let is_kept = labels.get(MANAGED_BY).is_some_and(|by| by == controller);
+        let service = labels.get(SERVICE_NAME).filter(|_| is_kept)?;
+        Some(ObjectKey::new(slice.metadata.namespace.clone().unwrap_or_default(), service))
+    };
+    moved.states().filter_map(service).collect()
 }

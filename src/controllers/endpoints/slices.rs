@@ -16,21 +16,62 @@ use k8s_openapi::{
         core::v1::Service,
         discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The most endpoints of a slice. Source: `--max-endpoints-per-slice`.
 pub(super) const ENDPOINTS_MAX: usize = 100;
 
+/// What the slices of a Service have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Family {
+    /// The Service's namespace and name.
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+    /// What the slices go with.
+    pub(super) owner: OwnerReference,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) address_type: &'static str,
+    /// Whether there is a slice even when there are no endpoints.
+    pub(super) has_placeholder: bool,
+}
+
+impl Family {
+    /// The slices of a Service whose pods answer for it.
+    pub(super) fn of(service: &Service) -> Self {
+        Self {
+            namespace: service.metadata.namespace.clone(),
+            name: service.metadata.name.clone().unwrap_or_default(),
+            owner: controller_reference(&Services::INFO, &service.metadata),
+            labels: labels(service),
+            address_type: "IPv4",
+            has_placeholder: true,
+        }
+    }
+
+    fn blank(&self) -> EndpointSlice {
+        EndpointSlice {
+            address_type: self.address_type.to_owned(),
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{}-", self.name)),
+                namespace: self.namespace.clone(),
+                owner_references: Some(vec![self.owner.clone()]),
+                ..ObjectMeta::default()
+            },
+            ..EndpointSlice::default()
+        }
+    }
+}
+
 /// What to change so that the slices show the groups.
-pub(super) fn changes(service: &Service, groups: &[Group], existing: &[Arc<EndpointSlice>]) -> Vec<Planned> {
+pub(super) fn changes(family: &Family, groups: &[Group], existing: &[Arc<EndpointSlice>]) -> Vec<Planned> {
     let mut free: Vec<&EndpointSlice> = existing.iter().map(|slice| &**slice).collect();
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
     for group in groups {
         fill(group, &mut free, &mut wanted);
     }
-    if wanted.is_empty() {
+    if wanted.is_empty() && family.has_placeholder {
         // A Service without endpoints has one empty slice, so that readers know that it was looked at.
         let kept = free.iter().position(|s| is_empty(s)).map(|i| free.remove(i));
         wanted.push(Wanted { slice: kept, ports: &[], endpoints: Vec::new() });
@@ -38,7 +79,7 @@ pub(super) fn changes(service: &Service, groups: &[Group], existing: &[Arc<Endpo
     for new in wanted.iter_mut().filter(|w| w.slice.is_none()) {
         new.slice = free.pop();
     }
-    let writes = wanted.into_iter().filter_map(|w| w.planned(service));
+    let writes = wanted.into_iter().filter_map(|w| w.planned(family));
     let gone =
         free.into_iter().map(|slice| Action::delete::<EndpointSlices>(slice).because("no endpoint is left for it"));
     writes.chain(gone).collect()
@@ -94,11 +135,11 @@ fn has_ports(slice: &EndpointSlice, ports: &[EndpointPort]) -> bool {
 }
 
 impl Wanted<'_> {
-    fn planned(self, service: &Service) -> Option<Planned> {
+    fn planned(self, family: &Family) -> Option<Planned> {
         let unless_empty = |empty: bool| if empty { None } else { Some(()) };
         let is_new = self.slice.is_none();
-        let mut slice = self.slice.cloned().unwrap_or_else(|| blank(service));
-        slice.metadata.labels = Some(labels(service));
+        let mut slice = self.slice.cloned().unwrap_or_else(|| family.blank());
+        slice.metadata.labels = Some(family.labels.clone());
         slice.ports = unless_empty(self.ports.is_empty()).map(|()| self.ports.to_vec());
         slice.endpoints = unless_empty(self.endpoints.is_empty()).map(|()| self.endpoints);
         match self.slice {
@@ -114,20 +155,6 @@ fn is_same(a: &EndpointSlice, b: &EndpointSlice) -> bool {
     a.metadata.labels == b.metadata.labels
         && a.ports.as_deref().unwrap_or_default() == b.ports.as_deref().unwrap_or_default()
         && a.endpoints.as_deref().unwrap_or_default() == b.endpoints.as_deref().unwrap_or_default()
-}
-
-fn blank(service: &Service) -> EndpointSlice {
-    let name = service.metadata.name.as_deref().unwrap_or_default();
-    EndpointSlice {
-        address_type: "IPv4".to_owned(),
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{name}-")),
-            namespace: service.metadata.namespace.clone(),
-            owner_references: Some(vec![controller_reference(&Services::INFO, &service.metadata)]),
-            ..ObjectMeta::default()
-        },
-        ..EndpointSlice::default()
-    }
 }
 
 /// The Service's own labels and those of its slices. Source: `setEndpointSliceLabels`.

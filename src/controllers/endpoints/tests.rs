@@ -61,6 +61,7 @@ fn observed(service: Service, pods: Vec<Pod>) -> Observed {
         slices: Vec::new(),
         endpoints: None,
         zones: BTreeMap::new(),
+        namespace_goes: false,
     }
 }
 

@@ -13,14 +13,17 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use super::runtime::{
-    Action, Claim, Controller, Decision, Done, Moved, Planned, Report, Step, Trigger, claim, controller_key,
-    controller_reference, is_selected,
+use super::{
+    namespace::namespace_goes,
+    runtime::{
+        Action, Claim, Controller, Decision, Done, Moved, Planned, Report, Step, Trigger, claim, controller_key,
+        controller_reference, is_selected,
+    },
 };
 use crate::{
     api::{
         kind::Kind,
-        kinds::{namespace::Namespaces, pod::Pods},
+        kinds::pod::Pods,
         meta::{ObjectKey, controller_of},
         object::Object as _,
         pod_state,
@@ -91,12 +94,11 @@ impl<K: PodSet> Controller for PodSetController<K> {
         let set = registry.api::<K>().get(key)?;
         let selector = K::selector(&set);
         let pods = pods_of(registry, set.meta(), &selector);
-        let namespace = registry.api::<Namespaces>().get(&ObjectKey::new("", &key.namespace));
         Some(Observed {
             set,
             selector,
             pods,
-            namespace_goes: namespace.is_none_or(|n| n.metadata.deletion_timestamp.is_some()),
+            namespace_goes: namespace_goes(registry, &key.namespace),
             now: registry.clock().now(),
         })
     }
