@@ -237,9 +237,7 @@ impl Worker {
         }
         let decision = self.decide(pod.as_deref());
         let is_ending = pod.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
-        if is_ending || decision.over.is_some() {
-            self.abandon.send_replace(true);
-        }
+        self.abandon.send_replace(is_ending || decision.over.is_some());
         let status = pod.as_ref().map(|pod| self.status(pod, &decision));
         for action in decision.actions.clone() {
             self.begin(action, pod.as_ref(), status.as_ref());
@@ -248,7 +246,7 @@ impl Worker {
             self.tell_waiting(pod, &decision);
             self.write_status(pod, status);
         }
-        self.set_timer(&decision);
+        self.set_timer(&decision, pod.is_some());
         decision.is_finished
     }
 
@@ -332,12 +330,20 @@ impl Worker {
         }
     }
 
-    fn set_timer(&mut self, decision: &Decision) {
+    /// Probes and tokens are due only while the pod is stored: what nobody begins must not wake the worker over and over.
+    fn set_timer(&mut self, decision: &Decision, is_stored: bool) {
         let (mono, now) = (self.context.clock().mono(), self.context.now());
-        let decided = decision.wake_at.map(|at| mono + until(at, now).max(SLEEP_MIN));
-        let others = [self.status_retry_at(), self.context.next_token_at(&self.id.uid)].into_iter().flatten().min();
-        let others = others.map(|at| mono + until(at, now).max(SLEEP_MIN));
-        self.wake_at = [decided, others, self.probes.next_at()].into_iter().flatten().min();
+        let at = |at: Timestamp| mono + until(at, now).max(SLEEP_MIN);
+        let tokens = self.can_refresh_files().then(|| self.context.next_token_at(&self.id.uid)).flatten();
+        let if_stored = [self.probes.next_at(), tokens.map(at)].into_iter().filter(|_| is_stored);
+        let always = [decision.wake_at.map(at), self.status_retry_at().map(at)];
+        self.wake_at = always.into_iter().chain(if_stored).flatten().min();
+    }
+
+    /// Whether there is a sandbox to write files into, and nobody is at it.
+    fn can_refresh_files(&self) -> bool {
+        let is_up = self.observed.sandbox().is_some_and(|s| s.is_running() && !s.is_gone);
+        is_up && !self.memory.is_busy(&Slot::Files)
     }
 
     // Probes.

@@ -92,3 +92,17 @@ async fn lost_doubled_and_late_events_are_made_up_for() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_due_for_a_pod_that_is_gone_wakes_nobody() {
+    let world = World::new().await;
+    let probe = "livenessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}";
+    world.create("web", &format!("{{containers: [{{name: app, image: 'web:1', {probe}}}]}}")).await;
+    world.until_ready("web").await;
+    world.engine.daemon_down(false);
+    world.delete("web", Some(0)).await;
+    // Were the worker awake all the time, simulated time would stand still.
+    world.sleep(60).await;
+    world.engine.daemon_up();
+    world.until("removed", |w| w.engine.containers().is_empty()).await;
+}
