@@ -611,12 +611,9 @@ fn warnings(spec: &ServiceSpec) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut say = |field: &str, why: &str| warnings.push(format!("spec.{field}: {why}"));
     for (i, port) in spec.ports.iter().flatten().enumerate() {
-        if port.protocol.as_deref().is_some_and(|p| p != "TCP") {
-            say(&format!("ports[{i}].protocol"), "only TCP ports are proxied so far");
+        if port.protocol.as_deref() == Some("SCTP") {
+            say(&format!("ports[{i}].protocol"), "has no effect: only TCP and UDP ports are proxied");
         }
-    }
-    if spec.session_affinity.as_deref() == Some("ClientIP") {
-        say("sessionAffinity", "has no effect yet");
     }
     if spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()) {
         say("externalIPs", "has no effect: the service does not answer at these addresses");
@@ -626,9 +623,6 @@ fn warnings(spec: &ServiceSpec) -> Vec<String> {
     }
     if spec.load_balancer_class.is_some() {
         say("loadBalancerClass", "has no effect: there is one load balancer");
-    }
-    if spec.load_balancer_source_ranges.as_ref().is_some_and(|r| !r.is_empty()) {
-        say("loadBalancerSourceRanges", "has no effect: sources are not filtered");
     }
     if spec.health_check_node_port.is_some_and(|p| p != 0) {
         say("healthCheckNodePort", "has no effect: nothing answers at this port");
@@ -873,11 +867,10 @@ spec:
 
     #[test]
     fn what_has_no_effect_is_warned_of() {
-        let service =
-            "spec: {sessionAffinity: ClientIP, externalIPs: [1.2.3.4], ports: [{port: 80}, {port: 53, protocol: UDP}]}";
+        let service = "spec: {sessionAffinity: ClientIP, externalIPs: [1.2.3.4], \
+             ports: [{port: 80}, {port: 53, protocol: UDP}, {port: 9, protocol: SCTP}]}";
         expect![[r#"
-            spec.ports[1].protocol: only TCP ports are proxied so far
-            spec.sessionAffinity: has no effect yet
+            spec.ports[2].protocol: has no effect: only TCP and UDP ports are proxied
             spec.externalIPs: has no effect: the service does not answer at these addresses"#]]
         .assert_eq(&Services::warnings(&created::<Services>(service)).join("\n"));
         assert_eq!(Services::warnings(&created::<Services>(WEB)), Vec::<String>::new());
