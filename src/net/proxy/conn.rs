@@ -18,7 +18,7 @@ use super::{
     listener::Front,
     relay::{Fault, Flow, Pause, Tools, ends},
     rotation::{Claim, Millis},
-    sources::Sources,
+    sources::{Opening, Sources},
     token::{CLIENT, ConnId, Subject},
 };
 use rustix::{
@@ -104,15 +104,16 @@ pub(super) struct Conn {
     checks: u8,
     is_open: bool,
     is_kept_alive: bool,
+    opening: Opening,
     up: Flow,
     down: Flow,
 }
 
 impl Conn {
     /// An accepted client, whose endpoint is not chosen yet.
-    pub(super) fn new(id: ConnId, client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) -> Self {
+    pub(super) fn new(client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) -> Self {
         Self {
-            id,
+            id: ConnId::default(),
             front,
             peer,
             client,
@@ -125,17 +126,67 @@ impl Conn {
             checks: 0,
             is_open: false,
             is_kept_alive: false,
+            opening: Opening::Silent,
             up: Flow::from_client(),
             down: Flow::to_client(),
         }
     }
 
+    /// From now on a worker knows it by this; its sockets are watched when it is driven next.
+    pub(super) fn lodge(&mut self, id: ConnId) {
+        self.id = id;
+    }
+
+    /// Leaves its worker. Whoever drives it next hears of everything that is true of its sockets then.
+    pub(super) fn unwatch(&mut self, epoll: &OwnedFd) {
+        let forget = |socket: &OwnedFd, watched: &mut bool, watches_writes: &mut bool| {
+            if std::mem::take(watched) {
+                // It is watched, and so this cannot fail.
+                epoll::delete(epoll, socket).ok();
+            }
+            *watches_writes = false;
+        };
+        forget(&self.client, &mut self.client_watched, &mut self.client_watches_writes);
+        for dial in self.endpoint.iter_mut().chain(&mut self.hedges) {
+            forget(&dial.socket, &mut dial.watched, &mut dial.watches_writes);
+        }
+    }
+
     /// Dials the first endpoint and moves what the client has said already.
     pub(super) fn start(&mut self, cx: &mut Context<'_>) -> Next {
-        if !self.front.admits(self.peer) || !self.dial_next(cx) {
+        if !self.front.admits(self.peer) {
             return self.fail();
         }
-        self.drive(cx)
+        let Ok(heard) = self.up.hear(self.client.as_fd(), cx.tools) else { return self.fail() };
+        if heard > 0 {
+            self.opening = Opening::WithWords;
+        }
+        if !self.dial_next(cx) {
+            return self.fail();
+        }
+        match self.open_with(heard, cx) {
+            Ok(()) => self.drive(cx),
+            Err(_) if self.is_open => self.break_off(Gone::Endpoint, cx),
+            // The words are kept for the next endpoint.
+            Err(_) => self.redial(cx),
+        }
+    }
+
+    /// Says to the endpoint what was heard.
+    fn open_with(&mut self, heard: usize, cx: &mut Context<'_>) -> Result<(), Fault> {
+        let (Some(dial), true) = (&mut self.endpoint, heard > 0) else { return Ok(()) };
+        let mut sent = 0;
+        let said = self.up.say(heard, dial.socket.as_fd(), cx.tools, &mut sent);
+        if sent > 0 {
+            self.is_open = true;
+            dial.claim.sent(sent as u64);
+        }
+        said
+    }
+
+    fn redial(&mut self, cx: &mut Context<'_>) -> Next {
+        self.drop_dial();
+        if self.dial_next(cx) { self.drive(cx) } else { self.fail() }
     }
 
     /// Takes in an edge and goes on.
@@ -191,8 +242,8 @@ impl Conn {
                 Ok(pause) => return self.settle(pause, cx),
                 Err(gone) if self.is_open => return self.break_off(gone, cx),
                 Err(Gone::Client) => return self.fail(),
+                // The connect had failed: the words that the client sent are in the stash, for the next endpoint.
                 Err(Gone::Endpoint) => {
-                    // The connect had failed: the words that the client sent are in the stash, for the next endpoint.
                     self.drop_dial();
                     if !self.dial_next(cx) {
                         return self.fail();
@@ -283,7 +334,8 @@ impl Conn {
         self.fail()
     }
 
-    fn fail(&mut self) -> Next {
+    /// Resets both sides.
+    pub(super) fn fail(&mut self) -> Next {
         reset(&self.client);
         if let Some(dial) = &self.endpoint {
             reset(&dial.socket);
@@ -310,7 +362,7 @@ impl Conn {
         while self.dials < DIALS_MAX {
             let claim = self.front.pick(self.peer, &self.tried, cx.now)?;
             self.dials += 1;
-            match cx.sources.connect(claim.address, cx.now) {
+            match cx.sources.connect(claim.address, self.opening, cx.now) {
                 Ok(socket) => {
                     claim.counters.connections.fetch_add(1, Relaxed);
                     let side = self.dials;

@@ -235,30 +235,48 @@ impl Flow {
         tools: &mut Tools,
         moved: &mut usize,
     ) -> Result<(), Fault> {
-        let n = match recv(source, &mut *tools.scratch, RecvFlags::empty()) {
-            Ok((n, _)) => n,
+        let heard = self.hear(source, tools)?;
+        self.say(heard, sink, tools, moved)
+    }
+
+    /// Takes what the source has, for [`Flow::say`] at once: it is in the scratch buffer, and the next call overwrites it.
+    pub(super) fn hear(&mut self, source: BorrowedFd<'_>, tools: &mut Tools) -> Result<usize, Fault> {
+        match recv(source, &mut *tools.scratch, RecvFlags::empty()) {
+            Ok((n, _)) => {
+                self.note_read(n);
+                Ok(n)
+            }
             Err(Errno::AGAIN) => {
                 self.readable = false;
-                return Ok(());
+                Ok(0)
             }
-            Err(Errno::INTR) => return Ok(()),
-            Err(_) => return Err(Fault::Source),
-        };
-        self.note_read(n);
+            Err(Errno::INTR) => Ok(0),
+            Err(_) => Err(Fault::Source),
+        }
+    }
+
+    /// Gives the sink what was heard; keeps what it does not take.
+    pub(super) fn say(
+        &mut self,
+        heard: usize,
+        sink: BorrowedFd<'_>,
+        tools: &Tools,
+        moved: &mut usize,
+    ) -> Result<(), Fault> {
         // The end follows at once and takes the last bytes along: one packet instead of two, one wake-up instead of two.
         let flags = if self.drained { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
         let mut from = 0;
-        while from < n {
-            match self.write(sink, Some(&tools.scratch[from..n]), flags) {
+        while from < heard {
+            match self.write(sink, Some(&tools.scratch[from..heard]), flags) {
                 Ok(Some(sent)) => from += sent,
                 refused => {
-                    self.stash.extend_from_slice(&tools.scratch[from..n]);
+                    self.stash.extend_from_slice(&tools.scratch[from..heard]);
                     *moved += from;
                     return refused.map(drop);
                 }
             }
         }
-        *moved += n;
+        *moved += heard;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::net::table::IpRange;
 use rustix::{
     fd::OwnedFd,
     io::Errno,
-    net::{SocketFlags, SocketType, bind, connect, socket_with},
+    net::{SocketFlags, SocketType, bind, connect, socket_with, sockopt::set_tcp_quickack},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -23,6 +23,16 @@ use std::{
 
 /// For how long spare addresses are used once ports ran out. Finding out is dear: the kernel looks at every port.
 const SHORTAGE: Duration = Duration::from_secs(5);
+
+/// Who speaks first on a connection that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// The client has spoken already. Its words end the handshake: a packet less, and the endpoint wakes once, not twice.
+    /// Once the handshake stands, the kernel acknowledges at once again, as endpoints that reply in pieces need.
+    WithWords,
+    /// Perhaps the endpoint, which must learn at once that the connection stands.
+    Silent,
+}
 
 /// Where connections to endpoints come from.
 #[derive(Debug, Default)]
@@ -46,14 +56,14 @@ impl Sources {
         Self { spare, ..Self::default() }
     }
 
-    /// Begins to connect.
-    pub(super) fn connect(&self, to: SocketAddr, now: Millis) -> Result<OwnedFd, Errno> {
+    /// Begins to connect. Who has something to say at once says so.
+    pub(super) fn connect(&self, to: SocketAddr, opening: Opening, now: Millis) -> Result<OwnedFd, Errno> {
         let is_short = self.short_until.load(Relaxed) > now;
-        match connect_from(self.spare_for(to).filter(|_| is_short), to) {
+        match connect_from(self.spare_for(to).filter(|_| is_short), to, opening) {
             Err(Errno::ADDRNOTAVAIL) => {
                 self.short_until.store(now + millis(SHORTAGE), Relaxed);
                 let spare = self.spare_for(to).ok_or(Errno::ADDRNOTAVAIL)?;
-                connect_from(Some(spare), to)
+                connect_from(Some(spare), to, opening)
             }
             begun => begun,
         }
@@ -66,10 +76,14 @@ impl Sources {
     }
 }
 
-fn connect_from(source: Option<SocketAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
+fn connect_from(source: Option<SocketAddr>, to: SocketAddr, opening: Opening) -> Result<OwnedFd, Errno> {
     let socket = socket_with(family(to), SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
     if let Some(source) = source {
         bind(&socket, &source)?;
+    }
+    if opening == Opening::WithWords {
+        // Refused: then the handshake ends with a packet of its own, as ever.
+        set_tcp_quickack(&socket, false).ok();
     }
     match connect(&socket, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
@@ -80,6 +94,10 @@ fn connect_from(source: Option<SocketAddr>, to: SocketAddr) -> Result<OwnedFd, E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::{
+        event::{PollFd, PollFlags, poll},
+        net::sockopt::tcp_quickack,
+    };
 
     fn spares(range: &str, to: &str, n: usize) -> Vec<String> {
         let sources = Sources::new(Some(range.parse().unwrap()));
@@ -95,5 +113,16 @@ mod tests {
     fn an_endpoint_on_loopback_has_no_spare_source() {
         assert!(spares("10.245.0.0/16", "127.0.0.1:80", 1).is_empty());
         assert!(spares("10.245.0.0/31", "10.244.0.1:80", 1).is_empty());
+    }
+
+    #[test]
+    fn after_a_handshake_that_waits_for_words_acknowledgements_do_not_wait() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for opening in [Opening::Silent, Opening::WithWords] {
+            let socket = Sources::default().connect(listener.local_addr().unwrap(), opening, 0).unwrap();
+            let mut ready = [PollFd::new(&socket, PollFlags::OUT)];
+            assert_eq!(poll(&mut ready, None).unwrap(), 1);
+            assert!(tcp_quickack(&socket).unwrap(), "{opening:?}");
+        }
     }
 }

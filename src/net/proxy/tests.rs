@@ -449,16 +449,28 @@ async fn shutting_down_waits_for_connections_and_stops_listening() {
     timeout(PATIENCE, ending).await.unwrap().unwrap();
 }
 
+async fn assert_hears(from: &mut TcpStream, to: &mut TcpStream) {
+    from.write_all(b"word").await.unwrap();
+    let mut words = [0; 4];
+    to.read_exact(&mut words).await.unwrap();
+    assert_eq!(&words, b"word");
+}
+
 #[tokio::test]
-async fn lasting_connections_spread_over_the_workers() {
+async fn lasting_connections_spread_over_the_workers_and_work_there() {
     let (listener, address) = manual_endpoint().await;
     let scene = Scene::tcp(&[address]);
     let mut held = Vec::new();
     for _ in 0..40 {
-        held.push((scene.connect().await, listener.accept().await.unwrap()));
+        held.push((scene.connect().await, listener.accept().await.unwrap().0));
     }
-    let loads: Vec<usize> = scene.proxy.shared.posts.iter().map(Post::load).collect();
-    assert!(loads.iter().all(|load| *load >= 10), "{loads:?}");
+    until(|| scene.proxy.shared.posts.iter().all(|post| (18..=22).contains(&post.load()))).await;
+    for (client, server) in &mut held {
+        assert_hears(client, server).await;
+        assert_hears(server, client).await;
+    }
+    drop(held);
+    until(|| scene.proxy.connections() == 0).await;
 }
 
 #[tokio::test]

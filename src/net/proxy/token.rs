@@ -13,7 +13,7 @@ pub(super) const CONNS_MAX: usize = 1 << 22;
 const ID_MASK: u64 = (1 << 62) - 1;
 
 /// One connection of a worker. The generation tells it from those that had the slot before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConnId {
     pub(super) slot: u32,
     pub(super) generation: u32,

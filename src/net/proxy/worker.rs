@@ -1,8 +1,8 @@
 //! One thread of the proxy: waits for edges, accepts clients, drives its connections.
 //!
-//! Started by the proxy, one per core. All workers watch the same listening sockets, each wakes for a share of the clients
-//! (`EPOLLEXCLUSIVE`), and a worker that is well ahead of another hands new clients over, so that a burst of lasting
-//! connections does not stay on one core. A connection never moves once it has begun.
+//! Started by the proxy, one per core. All workers watch the same listening sockets, and each wakes for a share of the clients
+//! (`EPOLLEXCLUSIVE`). A short connection ends where it began: a hand-over wakes a second thread. One that turns out to last is
+//! moved, once, when another worker has less to do, so that lasting connections do not share one core.
 //!
 //! **Invariants**: a worker blocks nowhere but in `epoll_wait`. A slot's generation grows with each connection, so an edge of a
 //! socket that is gone touches nobody. Running out of descriptors costs the newest clients a reset and never spins.
@@ -49,9 +49,6 @@ const EVENTS_MAX: usize = 256;
 /// Clients accepted per wake-up of a listener, so that connections at work are not starved.
 const ACCEPTS_MAX: usize = 64;
 
-/// How many more connections than the least busy worker one may have before it hands new ones over, and a quarter more.
-const LEAD_MAX: usize = 4;
-
 /// What all workers and the proxy share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -79,8 +76,8 @@ pub(super) struct Post {
 /// What a worker is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// A client that another worker accepted.
-    Adopt(OwnedFd, Arc<Front>, Option<IpAddr>),
+    /// A connection that began at another worker.
+    Adopt(Box<Conn>),
     /// Endpoints left: whoever dials one should try another now.
     Redial,
     /// Serve a datagram listener.
@@ -224,7 +221,7 @@ impl Worker {
         let commands = std::mem::take(&mut *post.inbox.lock().unwrap_or_else(PoisonError::into_inner));
         for command in commands {
             match command {
-                Command::Adopt(client, front, peer) => self.admit(client, front, peer),
+                Command::Adopt(conn) => self.adopt(*conn),
                 Command::Redial => self.redial(),
                 Command::OpenUdp(listening) => self.udp.open(&post.epoll, listening),
                 Command::CloseUdp(id) => self.udp.close(id),
@@ -244,7 +241,7 @@ impl Worker {
         let asks_who = listening.front.asks_who();
         for _ in 0..ACCEPTS_MAX {
             match accept_one(&listening.socket, asks_who) {
-                Ok((client, peer)) => self.place(client, &listening.front, peer),
+                Ok((client, peer)) => self.admit(client, Arc::clone(&listening.front), peer),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     self.shed(&listening);
@@ -256,35 +253,32 @@ impl Worker {
         }
     }
 
-    /// Keeps a client, or hands it to a worker that has much less to do.
-    fn place(&mut self, client: OwnedFd, front: &Arc<Front>, peer: Option<IpAddr>) {
-        let posts = &self.shared.posts;
-        let mine = posts[self.id].load();
-        let idlest = posts.iter().min_by_key(|post| post.load()).filter(|post| post.load() * 5 / 4 + LEAD_MAX < mine);
-        match idlest {
-            Some(post) => {
-                // Counted at once, or a burst would all go to one worker.
-                post.load.fetch_add(1, Relaxed);
-                post.send(Command::Adopt(client, Arc::clone(front), peer));
-            }
-            None => {
-                posts[self.id].load.fetch_add(1, Relaxed);
-                self.admit(client, Arc::clone(front), peer);
-            }
+    fn admit(&mut self, client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) {
+        self.shared.posts[self.id].load.fetch_add(1, Relaxed);
+        if let Some(id) = self.lodge(Conn::new(client, front, peer)) {
+            self.checks.push_back((self.now + millis(HEDGE_DELAY), id));
+            self.with_conn(id, Conn::start);
         }
     }
 
-    fn admit(&mut self, client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) {
+    fn adopt(&mut self, conn: Conn) {
+        if let Some(id) = self.lodge(conn) {
+            self.with_conn(id, Conn::drive);
+        }
+    }
+
+    fn lodge(&mut self, mut conn: Conn) -> Option<ConnId> {
         let Some(at) = self.free_slot() else {
             self.shared.posts[self.id].load.fetch_sub(1, Relaxed);
-            return reset(&client);
+            conn.fail();
+            return None;
         };
         let slot = &mut self.slots[at as usize];
         slot.generation = slot.generation.wrapping_add(1);
         let id = ConnId { slot: at, generation: slot.generation };
-        slot.conn = Some(Conn::new(id, client, front, peer));
-        self.checks.push_back((self.now + millis(HEDGE_DELAY), id));
-        self.with_conn(id, Conn::start);
+        conn.lodge(id);
+        slot.conn = Some(conn);
+        Some(id)
     }
 
     fn free_slot(&mut self) -> Option<u32> {
@@ -359,8 +353,30 @@ impl Worker {
             });
             if again {
                 self.checks.push_back((self.now + millis(HEDGE_DELAY), id));
+            } else {
+                self.even_out(id);
             }
         }
+    }
+
+    /// Moves a connection that lasts to a worker that has less to do.
+    fn even_out(&mut self, id: ConnId) {
+        let shared = Arc::clone(&self.shared);
+        let mine = &shared.posts[self.id];
+        let Some(idlest) = shared.posts.iter().min_by_key(|post| post.load()) else { return };
+        if idlest.load() + 1 >= mine.load() {
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation) else {
+            return;
+        };
+        let Some(mut conn) = slot.conn.take() else { return };
+        conn.unwatch(&mine.epoll);
+        self.free.push(id.slot);
+        mine.load.fetch_sub(1, Relaxed);
+        // Counted at once, or everything would go to the same worker.
+        idlest.load.fetch_add(1, Relaxed);
+        idlest.send(Command::Adopt(Box::new(conn)));
     }
 
     /// Endpoints left: connections that dial one do not wait for the hedge delay.
