@@ -6,14 +6,23 @@
 use super::{apply, doctor, down, kubeconfig, output};
 use crate::{
     api::{
-        kinds::{deployment::Deployments, pod::Pods, service::Services},
+        kinds::{
+            deployment::Deployments, pod::Pods, replica_set::ReplicaSets,
+            replication_controller::ReplicationControllers, service::Services,
+        },
         pod_state,
     },
     app::{self, App, access::Access, cidr::Cidr, data_dir::DataDir},
     base::task::{Drain, DrainTrigger, drain_signal},
 };
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        core::v1::{Pod, ReplicationController},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -99,7 +108,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if args.rm {
         return down::run(down::Args::of(args.cluster));
     }
-    output::line("skiff has stopped. Containers and Services run on: `skiff up` takes them over, `skiff down` removes them.");
+    output::line(
+        "skiff has stopped. Containers and Services run on: `skiff up` takes them over, `skiff down` removes them.",
+    );
     Ok(())
 }
 
@@ -176,11 +187,11 @@ async fn apply_and_wait(app: &App, docs: Vec<apply::Document>) -> anyhow::Result
     }
     app.data_plane_ready().await;
     print_urls(app);
-    print_hints(&app.access);
+    print_hints(app);
     Ok(())
 }
 
-/// Prints how many replicas of each Deployment are ready, until all are.
+/// Prints how many replicas of each Deployment, ReplicaSet and ReplicationController are ready, until all are.
 async fn show_progress(app: &App) {
     let mut last = String::new();
     loop {
@@ -200,44 +211,100 @@ async fn show_progress(app: &App) {
 
 fn progress(app: &App) -> (String, bool) {
     let deployments = app.registry.api::<Deployments>().list("").items;
+    let sets = app.registry.api::<ReplicaSets>().list("").items;
+    let controllers = app.registry.api::<ReplicationControllers>().list("").items;
     let pods = app.registry.api::<Pods>().list("").items;
-    let alone = |p: &&Arc<Pod>| p.metadata.owner_references.is_none() && p.metadata.namespace.as_deref() != Some("kube-system");
-    let mut parts: Vec<String> = Vec::new();
-    let mut complete = true;
-    for d in &deployments {
-        let wanted = d.spec.replicas.unwrap_or(1);
+    let is_alone = |meta: &ObjectMeta| {
+        meta.owner_references.as_ref().is_none_or(Vec::is_empty) && meta.namespace.as_deref() != Some("kube-system")
+    };
+    let mut parts: Vec<Part> = deployments.iter().map(|d| Part::of_deployment(d)).collect();
+    parts.extend(sets.iter().filter(|rs| is_alone(&rs.metadata)).map(|rs| Part::of_replica_set(rs)));
+    parts.extend(controllers.iter().filter(|rc| is_alone(&rc.metadata)).map(|rc| Part::of_replication_controller(rc)));
+    parts.extend(pods.iter().filter(|p| is_alone(&p.metadata)).map(|p| Part::of_pod(p)));
+    let text: Vec<&str> = parts.iter().map(|p| p.text.as_str()).collect();
+    (text.join(", "), parts.iter().all(|p| p.is_complete))
+}
+
+/// How far one object is.
+#[derive(Debug)]
+struct Part {
+    text: String,
+    is_complete: bool,
+}
+
+impl Part {
+    fn of_deployment(d: &Deployment) -> Self {
         let status = d.status.clone().unwrap_or_default();
         let ready = status.ready_replicas.unwrap_or(0).min(status.updated_replicas.unwrap_or(0));
-        complete &= ready >= wanted && status.observed_generation == d.metadata.generation;
-        parts.push(format!("deployment/{} {ready}/{wanted} ready", d.metadata.name.as_deref().unwrap_or_default()));
+        let is_seen = status.observed_generation == d.metadata.generation;
+        Self::of_replicas("deployment", &d.metadata, ready, d.spec.replicas, is_seen)
     }
-    for pod in pods.iter().filter(alone) {
-        let ready = pod_state::is_pod_ready(pod);
+
+    fn of_replica_set(rs: &ReplicaSet) -> Self {
+        let status = rs.status.clone().unwrap_or_default();
+        let is_seen = status.observed_generation == rs.metadata.generation;
+        let wanted = rs.spec.replicas;
+        Self::of_replicas("replicaset", &rs.metadata, status.ready_replicas.unwrap_or(0), wanted, is_seen)
+    }
+
+    fn of_replication_controller(rc: &ReplicationController) -> Self {
+        let status = rc.status.clone().unwrap_or_default();
+        let is_seen = status.observed_generation == rc.metadata.generation;
+        let wanted = rc.spec.as_ref().and_then(|s| s.replicas);
+        let ready = status.ready_replicas.unwrap_or(0);
+        Self::of_replicas("replicationcontroller", &rc.metadata, ready, wanted, is_seen)
+    }
+
+    fn of_replicas(kind: &str, meta: &ObjectMeta, ready: i32, wanted: Option<i32>, is_seen: bool) -> Self {
+        let wanted = wanted.unwrap_or(1);
+        let name = meta.name.as_deref().unwrap_or_default();
+        Self { text: format!("{kind}/{name} {ready}/{wanted} ready"), is_complete: is_seen && ready >= wanted }
+    }
+
+    fn of_pod(pod: &Pod) -> Self {
         let phase = pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
-        complete &= ready || phase == "Succeeded" || phase == "Failed";
-        parts.push(format!("pod/{} {phase}", pod.metadata.name.as_deref().unwrap_or_default()));
+        let is_complete = pod_state::is_pod_ready(pod) || phase == "Succeeded" || phase == "Failed";
+        Self { text: format!("pod/{} {phase}", pod.metadata.name.as_deref().unwrap_or_default()), is_complete }
     }
-    (parts.join(", "), complete)
 }
 
 /// Prints where the node ports answer.
 fn print_urls(app: &App) {
-    for service in app.registry.api::<Services>().list("").items {
-        for port in service.spec.iter().flat_map(|s| s.ports.iter().flatten()) {
-            if let Some(node_port) = port.node_port.filter(|n| *n != 0) {
-                let name = service.metadata.name.as_deref().unwrap_or_default();
-                output::done(format!("service/{name} answers on http://localhost:{node_port}"));
-            }
-        }
+    for (name, node_port) in node_ports(app) {
+        output::done(format!("service/{name} answers on http://localhost:{node_port}"));
     }
 }
 
-fn print_hints(access: &Access) {
+/// Every node port, with its Service's name.
+fn node_ports(app: &App) -> Vec<(String, i32)> {
+    let services = app.registry.api::<Services>().list("").items;
+    let ports = services.iter().flat_map(|service| {
+        let name = service.metadata.name.clone().unwrap_or_default();
+        let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+        ports.filter_map(|p| p.node_port.filter(|n| *n != 0)).map(move |port| (name.clone(), port))
+    });
+    ports.collect()
+}
+
+/// The name of a container that a user may kill for a look at healing.
+fn first_container(app: &App) -> Option<String> {
+    let pods = app.registry.api::<Pods>().list("").items;
+    let pod = pods.iter().find(|p| p.metadata.namespace.as_deref() != Some("kube-system"))?;
+    Some(pod.spec.as_ref()?.containers.first()?.name.clone())
+}
+
+fn print_hints(app: &App) {
     output::line("");
-    output::line(format!("Try (context {:?}):", access.name));
+    output::line(format!("Try (context {:?}):", app.access.name));
     output::line("   kubectl get all");
-    output::line("   curl localhost:30000");
-    output::line("   docker kill $(docker ps -q --filter label=io.kubernetes.container.name=spring-container | head -1); kubectl get pods");
+    if let Some(port) = node_ports(app).first() {
+        output::line(format!("   curl localhost:{}", port.1));
+    }
+    if let Some(container) = first_container(app) {
+        output::line(format!(
+            "   docker kill $(docker ps -q --filter label=io.kubernetes.container.name={container} | head -1); kubectl get pods"
+        ));
+    }
     output::line("");
     output::line("Ctrl-C stops skiff; containers and Services run on. `skiff down` removes everything.");
 }
