@@ -8,10 +8,7 @@ use super::{
     media::{MetaVersion, Shape},
     route::Query,
 };
-use crate::api::{
-    kind::{ErasedKind, KindInfo},
-    status::ApiError,
-};
+use crate::api::{kind::ErasedKind, status::ApiError, table::Column};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -90,7 +87,7 @@ impl Printer {
         let Shape::Table(version) = self.shape else { return self.item(stored) };
         let served = self.served(stored)?;
         let meta = ListMeta { revision: identity(&served)?.revision, ..ListMeta::default() };
-        let mut out = table_head(self.kind.info(), version, &meta, with_columns);
+        let mut out = table_head(self.kind.info().columns, version, &meta, with_columns);
         out.extend_from_slice(&self.row(stored, &served)?);
         out.extend_from_slice(b"]}");
         Ok(out.into())
@@ -108,7 +105,7 @@ impl Printer {
             )
         };
         match self.shape {
-            Shape::Table(version) => table_head(info, version, meta, true),
+            Shape::Table(version) => table_head(info.columns, version, meta, true),
             Shape::Metadata(version) => head("PartialObjectMetadataList", version.api_version()).into_bytes(),
             Shape::Object | Shape::Aggregated => head(&format!("{}List", info.kind), &info.api_version()).into_bytes(),
         }
@@ -116,7 +113,7 @@ impl Printer {
 
     /// What a list ends with.
     pub fn list_tail(&self) -> &'static [u8] {
-        b"]}"
+        b"]}\n"
     }
 
     /// One item of a list: an object, its metadata, or a table's row.
@@ -278,13 +275,23 @@ fn partial(version: MetaVersion, metadata: &[u8]) -> Vec<u8> {
     out
 }
 
-fn table_head(info: &KindInfo, version: MetaVersion, meta: &ListMeta, with_columns: bool) -> Vec<u8> {
-    let column = |c: &crate::api::table::Column| {
+/// A table of one row, for what is not an object of a kind.
+pub fn lone_row(version: MetaVersion, columns: &[Column], cells: Vec<Value>, metadata: &Value) -> Vec<u8> {
+    let revision = metadata["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    let mut out = table_head(columns, version, &ListMeta { revision, ..ListMeta::default() }, true);
+    let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": version.api_version(), "metadata": metadata });
+    out.extend_from_slice(json!({ "cells": cells, "object": object }).to_string().as_bytes());
+    out.extend_from_slice(b"]}");
+    out
+}
+
+fn table_head(columns: &[Column], version: MetaVersion, meta: &ListMeta, with_columns: bool) -> Vec<u8> {
+    let column = |c: &Column| {
         json!({
             "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority,
         })
     };
-    let columns: Vec<Value> = if with_columns { info.columns.iter().map(column).collect() } else { Vec::new() };
+    let columns: Vec<Value> = if with_columns { columns.iter().map(column).collect() } else { Vec::new() };
     format!(
         "{{\"kind\":\"Table\",\"apiVersion\":\"{}\",\"metadata\":{},\"columnDefinitions\":{},\"rows\":[",
         version.api_version(),

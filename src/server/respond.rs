@@ -49,11 +49,11 @@ pub fn text(code: u16, text: impl Into<String>) -> Response {
     response
 }
 
-/// JSON text in the format that the client takes.
+/// JSON text in the format that the client takes. As from Kubernetes, it ends with a line end.
 pub fn object(code: u16, output: Output, json: impl Into<Bytes>) -> Result<Response, ApiError> {
-    let json = json.into();
-    let body = match output.format {
-        Format::Json => json,
+    let json: Bytes = json.into();
+    let body: Bytes = match output.format {
+        Format::Json => [&json[..], b"\n"].concat().into(),
         Format::PrettyJson => pretty(&json).into(),
         Format::Yaml => yaml(&json)?.into(),
     };

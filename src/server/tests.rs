@@ -734,6 +734,21 @@ async fn what_scales_is_scaled_through_its_scale() {
         "422 Scale.autoscaling \"web\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"
     );
     assert_eq!(desk.get("/apis/apps/v1/namespaces/default/deployments/z/scale").await.code, 404);
+    let table = desk.ask("GET", &url, &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")], "").await.json();
+    let names: Vec<_> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(table["rows"][0]["cells"].as_array().unwrap()[..3], [json!("web"), json!(7), json!(0)]);
+    assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "web");
+}
+
+#[tokio::test]
+async fn json_ends_with_a_line_end_as_from_kubernetes() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    for url in [MAPS.to_owned(), format!("{MAPS}/a"), format!("{MAPS}/z"), "/apis".to_owned()] {
+        let body = desk.get(&url).await.text;
+        assert!(body.ends_with("}\n") && !body.ends_with("\n\n"), "{url}: {body:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,13 +4,33 @@
 
 use super::{Call, patch::Patch, write::check_name};
 use crate::{
-    api::{field::FieldError, kind::ErasedKind, kind::ScaleView, object::DynObject, status::ApiError},
+    api::{
+        field::FieldError,
+        kind::{ErasedKind, ScaleView},
+        object::DynObject,
+        status::ApiError,
+        table::{self, Column},
+    },
     registry::pipeline::Part,
-    server::{codec, media::Offer, options, respond, respond::Response},
+    server::{
+        codec,
+        media::{Offer, Shape},
+        options, print, respond,
+        respond::Response,
+    },
     store::Entry,
 };
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
+
+/// Source: `scaleColumnDefinitions` in pkg/printers/internalversion/printers.go.
+const COLUMNS: [Column; 4] = [
+    Column { format: "", ..Column::name() },
+    Column::number("Desired", "How many replicas are wanted."),
+    Column::number("Available", "How many replicas there are."),
+    Column::age(),
+];
 
 const DEFINITION: &str = "io.k8s.api.autoscaling.v1.Scale";
 
@@ -71,8 +91,27 @@ async fn write(
 
 fn answer(call: &Call<'_>, entry: &Entry) -> Result<Response, ApiError> {
     let obj = decode(call.kind, entry)?;
-    let scale = serde_json::to_value(scale_of(call.kind, &*obj)?).expect("a Scale has string keys only");
-    respond::value(200, call.output(Offer::Plain)?, &scale)
+    let scale = scale_of(call.kind, &*obj)?;
+    let value = serde_json::to_value(&scale).expect("a Scale has string keys only");
+    let output = call.output(Offer::Objects)?;
+    match output.shape {
+        Shape::Object | Shape::Aggregated => respond::value(200, output, &value),
+        Shape::Metadata(version) => {
+            let metadata = &value["metadata"];
+            let partial =
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": version.api_version(), "metadata": metadata });
+            respond::value(200, output, &partial)
+        }
+        Shape::Table(version) => {
+            let cells = vec![
+                table::name(&scale.metadata),
+                json!(scale.spec.and_then(|s| s.replicas).unwrap_or(0)),
+                json!(scale.status.map_or(0, |s| s.replicas)),
+                table::age(&scale.metadata, call.registry().clock().now()),
+            ];
+            respond::object(200, output, print::lone_row(version, &COLUMNS, cells, &value["metadata"]))
+        }
+    }
 }
 
 fn decode(kind: &dyn ErasedKind, entry: &Entry) -> Result<Box<dyn DynObject>, ApiError> {
