@@ -7,5 +7,8 @@
 #![allow(clippy::disallowed_methods, reason = "these tests run in real time, against real programs")]
 
 mod bad_input;
+mod commands;
+mod deployments;
 mod harness;
+mod replica_sets;
 mod story;

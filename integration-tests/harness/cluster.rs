@@ -120,6 +120,15 @@ impl Cluster {
         run(&mut self.kubectl_command(args))
     }
 
+    /// Runs a kubectl command that must fail, and gives what it said to standard output and standard error.
+    #[track_caller]
+    pub fn kubectl_fails(&self, args: &[&str]) -> String {
+        let out = output(&mut self.kubectl_command(args));
+        let said = text(&out.stdout) + &text(&out.stderr);
+        assert!(!out.status.success(), "kubectl {args:?} did not fail; it said: {said}");
+        said
+    }
+
     /// Runs kubectl with a manifest on standard input.
     #[track_caller]
     pub fn kubectl_stdin(&self, args: &[&str], manifest: &str) -> Output {
@@ -237,7 +246,9 @@ pub fn http_get(port: u16) -> Result<String, String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| format!("connect: {e}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
     stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8\r\nAccept: */*\r\nConnection: close\r\n\r\n")
+        .write_all(
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        )
         .map_err(|e| format!("write: {e}"))?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(|e| format!("read: {e}"))?;
