@@ -4,7 +4,7 @@
 //!
 //! - [`read`]: JSON and YAML text into values, with duplicate fields found.
 //! - [`check()`]: unknown fields and wrong types, in the words of Go's decoder. [`normalize()`]: the value as Go would write it.
-//! - [`openapi`]: the documents for clients. [`structure`]: the definitions themselves.
+//! - [`openapi`]: the documents for clients; [`swagger`]: the same as one, in v2. [`structure`]: the definitions themselves.
 //!
 //! **Invariants**: nothing is generated at run time. `build.rs` packs what k8s-openapi knows and what `schema/facts.rs` adds;
 //! the structure is read on first use, descriptions are unpacked only for a document and dropped after.
@@ -17,6 +17,7 @@ mod normalize;
 pub mod openapi;
 pub mod read;
 pub mod structure;
+pub mod swagger;
 mod yaml;
 
 pub(crate) use go::{display as go_display, kind_of as go_kind};

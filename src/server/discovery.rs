@@ -195,7 +195,7 @@ fn aggregated_resource(info: &KindInfo) -> Value {
 /// `/`: every path that is no object's.
 pub fn paths() -> Value {
     let mut paths: Vec<String> =
-        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
+        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
             .map(str::to_owned)
             .to_vec();
     paths.extend(versions("").into_iter().map(|v| format!("/api/{v}")));

@@ -9,12 +9,21 @@ use super::{
     media::{self, Format, Offer, Output, Shape},
     respond::{self, Response, full, respond},
 };
-use crate::api::{schema::openapi, status::ApiError};
+use crate::api::{
+    schema::{openapi, swagger},
+    status::ApiError,
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::{Value, json};
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// What clients call OpenAPI v2 in protobuf: with the dot that the first servers wrote, and without.
+const PROTOBUF_V2: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
 
 /// Answers a request for a plain path.
 pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Result<Response, ApiError> {
@@ -30,6 +39,7 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
         ["apis", group] => found(request, discovery::group(group)),
         ["api", version] => found(request, discovery::resources("", version)),
         ["apis", group, version] => found(request, discovery::resources(group, version)),
+        ["openapi", "v2"] => Ok(openapi_v2(request)),
         ["openapi", "v3"] => plain(request, &openapi::index()),
         ["openapi", "v3", "api", version] => openapi(request, "", version),
         ["openapi", "v3", "apis", group, version] => openapi(request, group, version),
@@ -78,6 +88,19 @@ fn unless_same(request: &Request, etag: &str, content_type: &'static str, json: 
     if let Ok(tag) = HeaderValue::from_str(etag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
+    response
+}
+
+/// All groups in one document, as protobuf when the client takes that.
+fn openapi_v2(request: &Request) -> Response {
+    let accepts = request.headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let takes_protobuf = accepts.flat_map(|v| v.split(',')).any(|v| PROTOBUF_V2.contains(&v.trim()));
+    let mut response = if takes_protobuf {
+        respond(200, PROTOBUF_V2[0], full(swagger::protobuf()))
+    } else {
+        respond(200, "application/json", full(swagger::json()))
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
 

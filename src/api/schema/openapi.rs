@@ -4,7 +4,7 @@
 //! verbs and sub-resources. kubectl takes from them what to validate, explain, and how to make strategic merge patches.
 //!
 //! **Invariants**: nothing is unpacked before a client asks, and nothing but the hashes is kept after.
-//! `/openapi/v2` is not served: clients fall back to it only where v3 is missing.
+//! Not here: the same in v2's words (`swagger`).
 //!
 //! **Source** of the form: `k8s.io/apiserver/pkg/endpoints/installer.go`, `k8s.io/kube-openapi/pkg/builder3`, v1.37.
 
@@ -30,7 +30,7 @@ static HASHES: LazyLock<BTreeMap<GroupVersion, String>> = LazyLock::new(hashes);
 const REF_PREFIX: &str = "#/components/schemas/";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /// The version of Kubernetes that the API is.
-const KUBERNETES_VERSION: &str = "v1.37.0";
+pub(super) const KUBERNETES_VERSION: &str = "v1.37.0";
 /// The media types of patches that the server takes.
 const PATCH_TYPES: [&str; 3] =
     ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
@@ -54,6 +54,13 @@ pub fn index() -> Value {
 pub fn document(group: &str, version: &str) -> Option<Bytes> {
     let (of, _) = find(group, version)?;
     Some(assemble(*of, &by_name(&unpack())))
+}
+
+/// Every document, one after the other.
+pub(super) fn every_document() -> Vec<Bytes> {
+    let text = unpack();
+    let definitions = by_name(&text);
+    HASHES.keys().map(|of| assemble(*of, &definitions)).collect()
 }
 
 /// The hash in the index's URL, which is the document's `ETag` too (without quotes). Changes when the document does.
