@@ -47,6 +47,10 @@ fn wrong_manifests_are_refused_with_the_field_and_change_nothing() {
         (good.replace("name: c,", "name: Not_Valid,"), "spec.template.spec.containers[0].name: Invalid value"),
         (service("low", 80), "provided port is not in the valid range. The range of valid ports is 30000-32767"),
         ("kind: Deployment\nmetadata: {name: x\n".to_owned(), "yaml: line"),
+        (
+            "apiVersion: v9\nkind: Nothing\nmetadata: {name: x}\n".to_owned(),
+            "no matches for kind \"Nothing\" in version \"v9\"",
+        ),
     ];
     for (manifest, part) in cases {
         let said = refused(&cluster, &manifest);

@@ -16,3 +16,5 @@ mod sim;
 pub mod store;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod tidy;

@@ -1,3 +1,5 @@
+//! Schemas against documents: what is found, and in which words.
+
 use super::*;
 use serde_json::json;
 

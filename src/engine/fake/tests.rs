@@ -1,3 +1,5 @@
+//! What the fake engine promises beyond the contract that it shares with Docker.
+
 use super::*;
 use crate::engine::{MountSource, NamespaceMode, NetworkMode, Phase};
 use futures::FutureExt as _;

@@ -1,3 +1,5 @@
+//! Strategic merge patches, case by case.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;

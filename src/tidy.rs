@@ -1,0 +1,134 @@
+//! The house rules that a compiler does not check: which room may use which, where libraries stay behind their border, and that each
+//! file says what it is.
+//!
+//! The rules are those of `ARCHITECTURE.md`. A room that needs a new edge gets it here, in a diff that a reviewer sees.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Which rooms a room may use, beside itself.
+const MAY_USE: [(&str, &[&str]); 12] = [
+    ("base", &[]),
+    ("api", &[]),
+    ("engine", &["base"]),
+    // An entry is stored with its labels and selectable fields, whose words are the API's.
+    ("store", &["api", "base"]),
+    ("registry", &["api", "base", "store"]),
+    ("controllers", &["api", "base", "registry", "store"]),
+    ("node", &["api", "base", "engine", "registry", "store"]),
+    ("net", &["api", "base"]),
+    // Logs are streamed by the node.
+    ("server", &["api", "base", "node", "registry", "store"]),
+    ("roles", &["api", "base", "net", "node"]),
+    ("app", &["api", "base", "controllers", "engine", "net", "node", "registry", "server", "store"]),
+    ("cli", &["api", "app", "base", "engine", "roles", "server"]),
+];
+
+/// Libraries that stay behind a border: the crate, and where it may be named.
+const BORDERS: [(&str, &[&str]); 8] = [
+    ("bollard", &["src/engine/docker"]),
+    ("redb", &["src/store/disk"]),
+    ("rtnetlink", &["src/net/netlink"]),
+    ("rcgen", &["src/server/tls"]),
+    ("x509_parser", &["src/server"]),
+    ("clap", &["src/cli", "src/roles"]),
+    ("hyper", &["src/server", "src/roles", "src/node/net_probe"]),
+    ("granit_parser", &["src/api/schema/yaml"]),
+];
+
+struct Source {
+    /// From the top of the repository, e.g. `src/net/dns.rs`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn room(&self) -> &str {
+        let below = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        below.split(['/', '.']).next().unwrap_or_default()
+    }
+
+    /// The lines that ship, without comments. Tests may look anywhere.
+    fn code(&self) -> impl Iterator<Item = &str> {
+        let tests = self.text.find("#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());
+        let is_test = self.path.contains("/tests") || self.path.contains("/testing");
+        let shipped = if is_test { "" } else { &self.text[..tests] };
+        shipped.lines().filter(|line| !line.trim_start().starts_with("//"))
+    }
+
+    /// The rooms that it names: `crate::ROOM`, alone or at the first level of a `use crate::{…}`.
+    fn rooms_used(&self) -> Vec<&str> {
+        let mut used = Vec::new();
+        let mut is_in_list = false;
+        for line in self.code() {
+            is_in_list = (is_in_list && line != "};") || line == "use crate::{";
+            let listed = line.strip_prefix("    ").filter(|rest| is_in_list && !rest.starts_with(' '));
+            let named = line.split("crate::").skip(1).chain(listed);
+            used.extend(named.filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()));
+        }
+        used
+    }
+
+    fn names_crate(&self, name: &str) -> bool {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let path = format!("{name}::");
+        self.code().any(|line| line.match_indices(&path).any(|(at, _)| !line[..at].ends_with(is_word)))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut folders = vec![top.join("src")];
+    while let Some(folder) = folders.pop() {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        for path in paths {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push(Source { path: path.strip_prefix(top).unwrap().display().to_string(), text });
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn rooms_use_only_what_lies_below_them() {
+    let sources = sources();
+    let mut wrong = Vec::new();
+    let mut edges = 0;
+    for (room, may_use) in MAY_USE {
+        for source in sources.iter().filter(|s| s.room() == room) {
+            let others: Vec<&str> = source.rooms_used().into_iter().filter(|used| *used != room).collect();
+            edges += others.len();
+            let is_room = |used: &&str| MAY_USE.iter().any(|(room, _)| room == used);
+            let forbidden = others.into_iter().filter(is_room).filter(|used| !may_use.contains(used));
+            wrong.extend(forbidden.map(|used| format!("{} uses {used}", source.path)));
+        }
+    }
+    assert!(edges > 200, "the reader of sources sees only {edges} edges");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn libraries_stay_behind_their_borders() {
+    let sources = sources();
+    for (library, homes) in BORDERS {
+        let users: Vec<&str> = sources.iter().filter(|s| s.names_crate(library)).map(|s| s.path.as_str()).collect();
+        assert!(!users.is_empty(), "nobody uses {library}: take its line out");
+        let strays: Vec<&&str> = users.iter().filter(|path| !homes.iter().any(|home| path.starts_with(home))).collect();
+        assert!(strays.is_empty(), "{library} is named outside of {homes:?}: {strays:?}");
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let is_silent = |s: &&Source| !s.text.starts_with("//!") && s.path != "src/lib.rs";
+    let silent: Vec<String> = sources().iter().filter(is_silent).map(|s| s.path.clone()).collect();
+    assert!(silent.is_empty(), "no header: {silent:?}");
+}
