@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn pod(yaml: &str) -> Pod {
-        serde_yaml::from_str(yaml).unwrap()
+        crate::testing::from_yaml(yaml).unwrap()
     }
 
     fn at(seconds: i64) -> Timestamp {

@@ -192,7 +192,7 @@ mod tests {
     use expect_test::expect;
 
     fn node(ready: &str, spec: &str) -> Node {
-        serde_yaml::from_str(&format!(
+        crate::testing::from_yaml(&format!(
             "{{metadata: {{name: skiff, resourceVersion: '1'}}, spec: {spec}, status: {{conditions: [{{type: Ready, status: '{ready}'}}]}}}}"
         ))
         .unwrap()

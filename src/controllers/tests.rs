@@ -51,9 +51,9 @@ impl Cluster {
         let registry = testing::registry().await;
         let (trigger, drain) = drain_signal();
         let config = ControllersConfig { root_ca: "a certificate".into(), ..ControllersConfig::default() };
-        let node = serde_yaml::from_str("{metadata: {name: skiff, labels: {kubernetes.io/hostname: skiff}}}").unwrap();
+        let node = testing::from_yaml("{metadata: {name: skiff, labels: {kubernetes.io/hostname: skiff}}}").unwrap();
         let node: Arc<Node> = registry.api::<Nodes>().create(node).await.unwrap();
-        let capacity = serde_yaml::from_str("{allocatable: {cpu: '4', memory: 8Gi, pods: '110'}}").unwrap();
+        let capacity = testing::from_yaml("{allocatable: {cpu: '4', memory: 8Gi, pods: '110'}}").unwrap();
         let capable = |node: &mut Node| node.status = Some(NodeStatus::clone(&capacity));
         registry.api::<Nodes>().modify_status(&ObjectKey::of(&node.metadata), capable).await.unwrap();
         task::spawn("events", registry.clone().run_events(drain.clone()));
@@ -63,7 +63,7 @@ impl Cluster {
 
     /// Creates an object from YAML.
     pub(super) async fn create<K: Kind>(&self, yaml: &str) -> Arc<K::Object> {
-        self.registry.api::<K>().create(serde_yaml::from_str(yaml).unwrap()).await.unwrap()
+        self.registry.api::<K>().create(testing::from_yaml(yaml).unwrap()).await.unwrap()
     }
 
     pub(super) fn get<K: Kind>(&self, namespace: &str, name: &str) -> Option<Arc<K::Object>> {
@@ -265,7 +265,7 @@ async fn a_namespace_that_does_not_exist_gets_no_pods() {
     let cluster = Cluster::start().await;
     assert!(cluster.get::<Namespaces>("", "nowhere").is_none());
     let wanted: Deployment =
-        serde_yaml::from_str(&web(1, "v1").replace("namespace: default", "namespace: nowhere")).unwrap();
+        testing::from_yaml(&web(1, "v1").replace("namespace: default", "namespace: nowhere")).unwrap();
     assert!(cluster.registry.api::<Deployments>().create(wanted).await.is_err());
 }
 

@@ -205,10 +205,9 @@ impl ObservedContainer {
             let known = Self { last_signal: signal, stopping, ..fresh.clone() };
             exit.cause = known.cause_of(exit.code, exit.at, true);
         }
-        if same_end
-            && let (State::Exited(old), State::Exited(new)) = (&self.state, &mut state) {
-                new.cause = old.cause;
-            }
+        if same_end && let (State::Exited(old), State::Exited(new)) = (&self.state, &mut state) {
+            new.cause = old.cause;
+        }
         *self = Self { last_signal: signal, stopping, state, ..fresh };
     }
 
@@ -643,7 +642,7 @@ mod tests {
 
     #[test]
     fn the_status_remembers_what_was_removed_while_skiff_was_away() {
-        let pod: Pod = serde_yaml::from_str(
+        let pod: Pod = crate::testing::from_yaml(
             "
 metadata: {namespace: default, name: web, uid: u}
 status:

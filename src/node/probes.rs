@@ -342,7 +342,7 @@ mod tests {
     use crate::base::clock::Clock;
 
     fn container(yaml: &str) -> Container {
-        serde_yaml::from_str(&format!("{{name: app, {yaml}}}")).unwrap()
+        crate::testing::from_yaml(&format!("{{name: app, {yaml}}}")).unwrap()
     }
 
     struct Run {
@@ -475,7 +475,7 @@ mod tests {
 
     #[test]
     fn ports_are_found_by_number_or_name() {
-        let ports: Vec<ContainerPort> = serde_yaml::from_str("[{name: web, containerPort: 8080}]").unwrap();
+        let ports: Vec<ContainerPort> = crate::testing::from_yaml("[{name: web, containerPort: 8080}]").unwrap();
         let port = |p: IntOrString| port_number(&p, &ports);
         assert_eq!(port(IntOrString::Int(80)), Ok(80));
         assert_eq!(port(IntOrString::String("web".into())), Ok(8080));

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     fn lease(observed: &str) -> Lease {
-        serde_yaml::from_str(&format!("metadata: {{annotations: {{{OBSERVED}: '{observed}'}}}}")).unwrap()
+        crate::testing::from_yaml(&format!("metadata: {{annotations: {{{OBSERVED}: '{observed}'}}}}")).unwrap()
     }
 
     fn slice(revision: u64, ready: bool) -> Arc<EndpointSlice> {
@@ -56,7 +56,7 @@ mod tests {
             "{{metadata: {{resourceVersion: '{revision}'}}, addressType: IPv4, endpoints: [{{addresses: [10.0.0.1], \
              conditions: {{ready: {ready}}}, targetRef: {{uid: u1}}}}]}}"
         );
-        Arc::new(serde_yaml::from_str(&text).unwrap())
+        Arc::new(crate::testing::from_yaml(&text).unwrap())
     }
 
     #[test]
@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn without_a_data_plane_there_is_nothing_to_wait_for() {
         assert!(has_left("u1", &[slice(5, true)], None));
-        let ready: Pod = serde_yaml::from_str("status: {conditions: [{type: Ready, status: 'True'}]}").unwrap();
-        let unready: Pod = serde_yaml::from_str("status: {conditions: [{type: Ready, status: 'False'}]}").unwrap();
+        let ready: Pod = crate::testing::from_yaml("status: {conditions: [{type: Ready, status: 'True'}]}").unwrap();
+        let unready: Pod = crate::testing::from_yaml("status: {conditions: [{type: Ready, status: 'False'}]}").unwrap();
         assert!(!takes_part(&ready, None));
         assert!(takes_part(&ready, Some(&lease("1"))));
         assert!(!takes_part(&unready, Some(&lease("1"))));

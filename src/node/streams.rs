@@ -205,7 +205,7 @@ mod tests {
             "{{metadata: {{name: web}}, spec: {{nodeName: n, containers: [{{name: app}}], initContainers: [{{name: init}}]}}, \
              status: {{containerStatuses: [{{name: app, image: '', imageID: '', ready: false, restartCount: 0, {status}}}]}}}}"
         );
-        serde_yaml::from_str(&text).unwrap()
+        crate::testing::from_yaml(&text).unwrap()
     }
 
     fn source(status: &str, previous: bool) -> Result<String, String> {
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_container_must_be_named_when_there_are_several() {
-        let several: Pod = serde_yaml::from_str(
+        let several: Pod = crate::testing::from_yaml(
             "{metadata: {name: web}, spec: {containers: [{name: a}, {name: b}], initContainers: [{name: i}]}}",
         )
         .unwrap();

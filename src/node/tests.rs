@@ -99,7 +99,7 @@ impl World {
     async fn with(latencies: Latencies, seed: u64) -> Self {
         let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
         let registry = registry_with(clock.clone(), Rng::seeded(seed)).await;
-        let namespace: Namespace = serde_yaml::from_str("metadata: {name: kube-node-lease}").unwrap();
+        let namespace: Namespace = crate::testing::from_yaml("metadata: {name: kube-node-lease}").unwrap();
         registry.api::<Namespaces>().create(namespace).await.unwrap();
         let engine = FakeEngine::new(clock, Rng::seeded(seed + 1), FakeConfig { latencies, ..FakeConfig::default() });
         let network = NetworkSpec {
@@ -139,7 +139,7 @@ impl World {
     /// Creates a pod that is bound to the node.
     async fn create(&self, name: &str, spec: &str) -> Arc<Pod> {
         let text = format!("{{metadata: {{name: {name}, namespace: default}}, spec: {spec}}}");
-        let mut pod: Pod = serde_yaml::from_str(&text).unwrap();
+        let mut pod: Pod = crate::testing::from_yaml(&text).unwrap();
         pod.spec.as_mut().unwrap().node_name = Some("skiff".into());
         self.registry.api::<Pods>().create(pod).await.unwrap()
     }

@@ -7,7 +7,14 @@ use crate::{
     store::{Store, memory::MemoryBackend},
 };
 use k8s_openapi::api::core::v1::Namespace;
+use serde::de::DeserializeOwned;
 use std::net::Ipv4Addr;
+
+/// An object from YAML. It goes through a JSON value, so that the compiler makes no reader of YAML for every kind.
+pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let value: serde_json::Value = serde_yaml::from_str(text).map_err(|err| err.to_string())?;
+    serde_json::from_value(value).map_err(|err| err.to_string())
+}
 
 /// A registry over an empty memory store, with the namespaces `default` and `kube-system`.
 pub async fn registry() -> Registry {

@@ -396,7 +396,7 @@ spec:
         let mut new = old.clone();
         new.spec.replicas = Some(9);
         let status = "{replicas: 1, updatedReplicas: 2, readyReplicas: -1, availableReplicas: 1}";
-        new.status = Some(serde_yaml::from_str(status).unwrap());
+        new.status = Some(crate::testing::from_yaml(status).unwrap());
         Deployments::prepare_status(&mut new, &old);
         assert_eq!(new.spec, old.spec);
         let wrong: Vec<String> = Deployments::validate_status(&new, &old).iter().map(ToString::to_string).collect();

@@ -255,7 +255,7 @@ spec: {unschedulable: true}
 status:
   conditions: [{type: MemoryPressure, status: 'False'}, {type: Ready, status: 'True'}]
   addresses: [{type: Hostname, address: h}, {type: InternalIP, address: 10.0.0.1}]
-  nodeInfo: {kubeletVersion: v1.37.0, osImage: Debian, kernelVersion: 6.1, containerRuntimeVersion: 'docker://20.10.24'}
+  nodeInfo: {kubeletVersion: v1.37.0, osImage: Debian, kernelVersion: '6.1', containerRuntimeVersion: 'docker://20.10.24'}
 ";
         expect!["skiff | Ready,SchedulingDisabled | control-plane,edge,worker | 3h | v1.37.0 | 10.0.0.1 | <none> | Debian | 6.1 | docker://20.10.24"].assert_eq(&row::<Nodes>(node));
         expect!["bare | Unknown | <none> | <unknown> |  | <none> | <none> | <unknown> | <unknown> | <unknown>"]

@@ -352,7 +352,7 @@ spec:
     image: 'nginx:latest'
     ports: [{containerPort: 80}]
     env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: B, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}]
-    resources: {limits: {cpu: 1500m, memory: 128Mi}, requests: {cpu: 0.0001}}
+    resources: {limits: {cpu: 1500m, memory: 128Mi}, requests: {cpu: '0.0001'}}
     livenessProbe: {httpGet: {port: 80}}
     readinessProbe: {exec: {command: [true]}, periodSeconds: 3, successThreshold: 2}
     lifecycle: {preStop: {httpGet: {port: 80, path: /bye}}}
@@ -531,7 +531,7 @@ spec:
             "{}status: {{qosClass: BestEffort, containerStatuses: [{{name: web, state: {{terminated: {{exitCode: 1}}}}}}]}}",
             WEB.replace("{containers", "{restartPolicy: Never, containers")
         );
-        let mut old: Pod = serde_yaml::from_str(&old_yaml).unwrap();
+        let mut old: Pod = crate::testing::from_yaml(&old_yaml).unwrap();
         Pods::set_defaults(&mut old);
         let mut new = old.clone();
         new.spec = None;
@@ -542,7 +542,7 @@ hostIP: 10.0.0.1
 hostIPs: [{ip: 10.0.0.2}]
 podIPs: [{ip: nowhere}]
 ";
-        new.status = serde_yaml::from_str(status).unwrap();
+        new.status = crate::testing::from_yaml(status).unwrap();
         Pods::prepare_status(&mut new, &old);
         assert_eq!(new.spec, old.spec);
         let wrong = lines(&Pods::validate_status(&new, &old));

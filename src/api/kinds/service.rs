@@ -826,7 +826,7 @@ spec:
     #[test]
     fn a_balancer_status_is_for_balancers() {
         let mut web = created::<Services>(WEB);
-        web.status = serde_yaml::from_str("{loadBalancer: {ingress: [{ip: x, hostname: 1.2.3.4}]}}").unwrap();
+        web.status = crate::testing::from_yaml("{loadBalancer: {ingress: [{ip: x, hostname: 1.2.3.4}]}}").unwrap();
         let lines = |s: &Service| lines(&Services::validate_status(s, s));
         expect![[r#"
             status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is "LoadBalancer"

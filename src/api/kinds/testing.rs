@@ -12,7 +12,7 @@ pub(super) fn now() -> Timestamp {
 
 /// The object as a client sent it.
 pub(super) fn read<K: Kind>(yaml: &str) -> K::Object {
-    serde_yaml::from_str(yaml).unwrap()
+    crate::testing::from_yaml(yaml).unwrap()
 }
 
 /// The object as it is before validation at its creation.

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn template(yaml: &str) -> PodTemplateSpec {
-        serde_yaml::from_str(yaml).unwrap()
+        crate::testing::from_yaml(yaml).unwrap()
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn now() -> Timestamp {
 
 /// A Deployment `web` of image `v1`, as the API defaults it, with this pace.
 fn deployment(replicas: i32, surge: i32, unavailable: i32) -> Deployment {
-    serde_yaml::from_str(&format!(
+    crate::testing::from_yaml(&format!(
         "
 metadata: {{name: web, namespace: default, uid: d-uid, resourceVersion: '1', generation: 1}}
 spec:
@@ -58,7 +58,7 @@ fn set(d: &Deployment, image: &str, revision: i64, size: i32, available: i32) ->
     let fence = Fence::of(d);
     let max = replicas(d) + fence.surge;
     let desired = replicas(d);
-    let mut set: ReplicaSet = serde_yaml::from_str(&format!(
+    let mut set: ReplicaSet = crate::testing::from_yaml(&format!(
         "
 metadata:
   name: web-{image}
@@ -317,7 +317,7 @@ fn a_paused_deployment_scales_but_does_not_roll() {
 #[test]
 fn recreate_waits_for_every_old_pod_to_end() {
     let mut d = deployment(3, 0, 0);
-    d.spec.strategy = Some(serde_yaml::from_str("type: Recreate").unwrap());
+    d.spec.strategy = Some(crate::testing::from_yaml("type: Recreate").unwrap());
     let old = |size, actual| {
         let mut rs = set(&d, "v1", 1, size, actual);
         rs.status.as_mut().unwrap().replicas = actual;
@@ -332,7 +332,7 @@ fn recreate_waits_for_every_old_pod_to_end() {
     );
     check(&observed(&d, vec![old(0, 1)]), expect![[""]]);
     let pod = |phase: &str| -> Pod {
-        serde_yaml::from_str(&format!(
+        crate::testing::from_yaml(&format!(
             "{{metadata: {{name: p, ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: web-v1, uid: uid-v1, controller: true}}]}}, status: {{phase: {phase}}}}}"
         ))
         .unwrap()
@@ -696,7 +696,7 @@ fn any_world() -> impl Strategy<Value = World> {
         |(replicas, surge, unavailable, sets, has_new, is_recreate)| {
             let mut d = deployment(replicas, surge, unavailable);
             if is_recreate {
-                d.spec.strategy = Some(serde_yaml::from_str("type: Recreate").unwrap());
+                d.spec.strategy = Some(crate::testing::from_yaml("type: Recreate").unwrap());
             }
             let sets = sets.iter().enumerate().map(|(i, (size, ready, desired))| {
                 let i = i64::try_from(i).unwrap() + 1;

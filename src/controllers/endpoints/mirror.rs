@@ -168,8 +168,8 @@ mod tests {
             "{{metadata: {{name: db, namespace: default, uid: ep, {endpoints}}}, subsets: [{{addresses: [{{ip: 192.0.2.1}}, {{ip: '2001:db8::1'}}], notReadyAddresses: [{{ip: 192.0.2.2}}], ports: [{{port: 5432}}]}}]}}"
         );
         Observed {
-            service: Some(Arc::new(serde_yaml::from_str(service).unwrap())),
-            endpoints: Some(Arc::new(serde_yaml::from_str(&endpoints).unwrap())),
+            service: Some(Arc::new(crate::testing::from_yaml(service).unwrap())),
+            endpoints: Some(Arc::new(crate::testing::from_yaml(&endpoints).unwrap())),
             slices: Vec::new(),
             namespace_goes: false,
         }

@@ -16,14 +16,14 @@ use proptest::prelude::*;
 use std::{collections::BTreeMap, sync::Arc};
 
 fn service(spec: &str) -> Service {
-    serde_yaml::from_str(
+    crate::testing::from_yaml(
         "
 metadata: {name: web, namespace: default, uid: svc-uid, labels: {team: a}}
 spec: {clusterIP: 10.245.0.7, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ",
     )
     .map(|mut s: Service| {
-        let changes: k8s_openapi::api::core::v1::ServiceSpec = serde_yaml::from_str(spec).unwrap();
+        let changes: k8s_openapi::api::core::v1::ServiceSpec = crate::testing::from_yaml(spec).unwrap();
         let own = s.spec.as_mut().unwrap();
         own.ports = changes.ports.or(own.ports.take());
         own.publish_not_ready_addresses = changes.publish_not_ready_addresses;
@@ -44,7 +44,7 @@ fn pod(n: u8, flags: &str) -> Pod {
         format!("podIP: 10.244.0.{n}, podIPs: [{{ip: 10.244.0.{n}}}],")
     };
     let port = if flags.contains("named") { 9000 + i32::from(n) } else { 8080 };
-    serde_yaml::from_str(&format!(
+    crate::testing::from_yaml(&format!(
         "
 metadata: {{name: web-{n:03}, namespace: default, uid: uid-{n}, {going} labels: {{app: web}}}}
 spec: {{nodeName: skiff, containers: [{{name: c, ports: [{{name: http, containerPort: {port}}}]}}]}}

@@ -30,7 +30,7 @@ fn now() -> Timestamp {
 }
 
 fn replica_set(replicas: i32) -> ReplicaSet {
-    serde_yaml::from_str(&format!(
+    crate::testing::from_yaml(&format!(
         "
 metadata: {{name: web, namespace: default, uid: rs-uid, resourceVersion: '1', generation: 1}}
 spec:
@@ -46,7 +46,7 @@ spec:
 
 /// A pod of `web` with this name and these changes to a ready, running one.
 fn pod(name: &str, changes: &str) -> Pod {
-    let mut pod: serde_json::Value = serde_yaml::from_str(&format!(
+    let mut pod: serde_json::Value = crate::testing::from_yaml(&format!(
         "
 metadata: {{name: {name}, namespace: default, uid: uid-{name}, resourceVersion: '1', creationTimestamp: '2026-01-01T11:00:00Z', labels: {{app: web}}}}
 spec: {{nodeName: n, containers: [{{name: c}}]}}
@@ -56,7 +56,7 @@ status:
 "
     ))
     .unwrap();
-    merge(&mut pod, serde_yaml::from_str(changes).unwrap());
+    merge(&mut pod, crate::testing::from_yaml(changes).unwrap());
     let mut pod: Pod = serde_json::from_value(pod).unwrap();
     if pod.metadata.owner_references.is_none() {
         pod.metadata.owner_references = Some(vec![controller_reference(&ReplicaSets::INFO, &replica_set(1).metadata)]);
@@ -127,7 +127,7 @@ fn pods_are_made_from_the_template() {
 
 #[test]
 fn a_replication_controller_is_served_by_the_same_rules() {
-    let rc: ReplicationController = serde_yaml::from_str(
+    let rc: ReplicationController = crate::testing::from_yaml(
         "
 metadata: {name: old, namespace: default, uid: rc-uid, resourceVersion: '1', generation: 3}
 spec: {replicas: 1, selector: {app: old}, template: {metadata: {labels: {app: old}}, spec: {containers: [{name: c}]}}}

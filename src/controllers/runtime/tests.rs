@@ -101,7 +101,7 @@ async fn a_watch_that_cannot_keep_up_is_followed_by_a_new_list() {
     };
     let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
     let registry = Registry::new(store, clock, Rng::seeded(1), config);
-    let namespace: Namespace = serde_yaml::from_str("metadata: {name: default}").unwrap();
+    let namespace: Namespace = testing::from_yaml("metadata: {name: default}").unwrap();
     registry.api::<crate::api::kinds::namespace::Namespaces>().create(namespace).await.unwrap();
     let running = Running::start(registry, |_| Decision::rest());
     sleep(Duration::from_millis(1)).await;

@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use std::{collections::BTreeMap, sync::Arc};
 
 fn node(changes: &str) -> Node {
-    let spec: serde_yaml::Value = serde_yaml::from_str(changes).unwrap();
-    let mut node: Node = serde_yaml::from_str(
+    let spec: serde_yaml::Value = crate::testing::from_yaml(changes).unwrap();
+    let mut node: Node = crate::testing::from_yaml(
         "
 metadata: {name: skiff, labels: {kubernetes.io/hostname: skiff, disk: ssd, gen: '7'}}
 status: {allocatable: {cpu: '4', memory: 8Gi, pods: '3'}}
@@ -25,7 +25,7 @@ status: {allocatable: {cpu: '4', memory: 8Gi, pods: '3'}}
 }
 
 fn pod(name: &str, spec: &str) -> Pod {
-    let mut spec: serde_json::Value = serde_yaml::from_str(spec).unwrap();
+    let mut spec: serde_json::Value = crate::testing::from_yaml(spec).unwrap();
     if spec.get("containers").is_none() {
         spec["containers"] = serde_json::json!([{ "name": "c" }]);
     }

@@ -15,7 +15,7 @@ fn at(secs: f64) -> Timestamp {
 
 fn pod(spec: &str) -> Pod {
     let meta = "metadata: {namespace: default, name: web, uid: u1}\n";
-    serde_yaml::from_str(&format!("{meta}{spec}")).unwrap()
+    crate::testing::from_yaml(&format!("{meta}{spec}")).unwrap()
 }
 
 const WEB: &str = "spec: {nodeName: n, containers: [{name: app, image: 'web:1'}]}";
@@ -639,7 +639,7 @@ metadata:
 spec: {containers: [{name: app}]}";
 
 fn check_deleted(lines: &str, memory: &Memory, want: Expect) {
-    let pod: Pod = serde_yaml::from_str(DELETED).unwrap();
+    let pod: Pod = crate::testing::from_yaml(DELETED).unwrap();
     want.assert_eq(&render(&decide_with(Some(&pod), &observed(&pod, lines), memory)));
 }
 

@@ -19,7 +19,7 @@ fn now() -> Timestamp {
 
 fn pod(yaml: &str) -> Pod {
     let meta = "metadata: {namespace: default, name: web, uid: u1, generation: 2}\n";
-    serde_yaml::from_str(&format!("{meta}{yaml}")).unwrap()
+    crate::testing::from_yaml(&format!("{meta}{yaml}")).unwrap()
 }
 
 const WEB: &str = "spec: {containers: [{name: b, image: 'b:1'}, {name: a, image: 'a:1'}]}";

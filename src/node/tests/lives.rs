@@ -224,7 +224,7 @@ async fn a_missing_config_map_is_waited_for() {
 
 async fn create_config(world: &World, value: &str) {
     let map: ConfigMap =
-        serde_yaml::from_str(&format!("{{metadata: {{name: cfg, namespace: default}}, data: {{K: {value}}}}}"))
+        crate::testing::from_yaml(&format!("{{metadata: {{name: cfg, namespace: default}}, data: {{K: {value}}}}}"))
             .unwrap();
     world.registry.api::<crate::api::kinds::config_map::ConfigMaps>().create(map).await.unwrap();
 }

@@ -13,10 +13,10 @@ struct Objects {
 
 impl Lookup for Objects {
     fn config_map(&self, _: &str, name: &str) -> Option<Arc<ConfigMap>> {
-        (name == "cfg").then(|| Arc::new(serde_yaml::from_str("{data: {COLOR: blue, SIZE: big}}").unwrap()))
+        (name == "cfg").then(|| Arc::new(crate::testing::from_yaml("{data: {COLOR: blue, SIZE: big}}").unwrap()))
     }
     fn secret(&self, _: &str, name: &str) -> Option<Arc<Secret>> {
-        (name == "sec").then(|| Arc::new(serde_yaml::from_str("{data: {PASSWORD: czNjcjN0}}").unwrap()))
+        (name == "sec").then(|| Arc::new(crate::testing::from_yaml("{data: {PASSWORD: czNjcjN0}}").unwrap()))
     }
     fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
         self.services.iter().filter(|(n, _)| n == namespace).map(|(_, s)| Arc::clone(s)).collect()
@@ -31,7 +31,7 @@ fn config() -> NodeConfig {
 
 fn pod(yaml: &str) -> Pod {
     let meta = "metadata: {namespace: default, name: web-1, uid: u1, labels: {app: web}, annotations: {a/b: note}}\n";
-    serde_yaml::from_str(&format!("{meta}{yaml}")).unwrap()
+    crate::testing::from_yaml(&format!("{meta}{yaml}")).unwrap()
 }
 
 fn env_of(yaml: &str, objects: &Objects) -> Result<String, ConfigError> {
@@ -109,7 +109,8 @@ fn what_a_variable_names_and_is_not_there_is_said_in_the_kubelets_words() {
 }
 
 fn services() -> Objects {
-    let service = |namespace: &str, yaml: &str| (namespace.to_owned(), Arc::new(serde_yaml::from_str(yaml).unwrap()));
+    let service =
+        |namespace: &str, yaml: &str| (namespace.to_owned(), Arc::new(crate::testing::from_yaml(yaml).unwrap()));
     Objects {
         services: vec![
             service(

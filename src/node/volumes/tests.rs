@@ -9,10 +9,10 @@ struct Objects;
 
 impl Lookup for Objects {
     fn config_map(&self, _: &str, name: &str) -> Option<Arc<ConfigMap>> {
-        (name == "cfg").then(|| Arc::new(serde_yaml::from_str("{data: {a: one, b: two}}").unwrap()))
+        (name == "cfg").then(|| Arc::new(crate::testing::from_yaml("{data: {a: one, b: two}}").unwrap()))
     }
     fn secret(&self, _: &str, name: &str) -> Option<Arc<Secret>> {
-        (name == "sec").then(|| Arc::new(serde_yaml::from_str("{data: {key: czNjcjN0}}").unwrap()))
+        (name == "sec").then(|| Arc::new(crate::testing::from_yaml("{data: {key: czNjcjN0}}").unwrap()))
     }
     fn services(&self, _: &str) -> Vec<Arc<Service>> {
         Vec::new()
@@ -36,7 +36,7 @@ const NODE: NodeFacts = NodeFacts { ip: Ipv4Addr::new(10, 0, 0, 1), cpus: 2, mem
 
 fn pod(volumes: &str) -> Pod {
     let text = format!("metadata: {{namespace: default, name: web, uid: u1, labels: {{app: web}}}}\nspec: {volumes}");
-    serde_yaml::from_str(&text).unwrap()
+    crate::testing::from_yaml(&text).unwrap()
 }
 
 fn planned(volumes: &str) -> Result<Plan, MountError> {
