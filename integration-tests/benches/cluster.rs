@@ -4,32 +4,31 @@
 //! machine hurts both. Run it with `cargo bench --bench cluster`; Docker must run (`skiff doctor --fix`).
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+#[path = "../harness/bench.rs"]
+mod bench;
 #[path = "../harness/stats.rs"]
 mod stats;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use bench::{
+    NAME, Skiff, bare_app, bare_name, bare_pod, deployment, free_port, is_ready, ready_client, remove_bare_pod, spawn,
+    stop, wait,
+};
 use futures::{StreamExt as _, future::try_join_all};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
-    Api, Client, Config,
+    Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    config::Kubeconfig,
-    runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::json;
-use skiff::engine::{ContainerSpec, Engine, EngineEvent, EventKind, NamespaceMode, NetworkMode, docker::DockerEngine};
+use skiff::engine::{Engine, EngineEvent, EventKind, docker::DockerEngine};
 use stats::{median, percentile, row};
 use std::{
     collections::BTreeMap,
     path::Path,
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
-use tempfile::TempDir;
 
-const SKIFF: &str = env!("CARGO_BIN_EXE_skiff");
-const NAME: &str = "bench";
-const IMAGE: &str = "kubernetes-spring:1.0";
 const ROUNDS: usize = 7;
 const KILLS: usize = 30;
 
@@ -59,117 +58,6 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
-/// A cluster that runs while the benchmark does.
-struct Skiff {
-    home: TempDir,
-    child: Child,
-    client: Client,
-}
-
-fn command(home: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(SKIFF);
-    command
-        .args(args)
-        .env("SKIFF_NAME", NAME)
-        .env("SKIFF_DATA_DIR", home.join("data"))
-        .env("KUBECONFIG", home.join("kubeconfig"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command
-}
-
-fn spawn(home: &Path, port: u16) -> anyhow::Result<Child> {
-    Ok(command(home, &["up", "--api-address", &format!("127.0.0.1:{port}")]).spawn()?)
-}
-
-fn stop(child: &mut Child) -> anyhow::Result<()> {
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
-    child.wait()?;
-    Ok(())
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-impl Skiff {
-    async fn up(home: TempDir) -> anyhow::Result<Self> {
-        let port = free_port()?;
-        let child = spawn(home.path(), port)?;
-        let client = ready_client(home.path(), port).await?;
-        let skiff = Self { home, child, client };
-        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(skiff.client.clone());
-        wait(&nodes, "the node is ready", |nodes| !nodes.is_empty()).await?;
-        Command::new(SKIFF).args(["demo", "load"]).stdout(Stdio::null()).status()?;
-        Ok(skiff)
-    }
-}
-
-impl Drop for Skiff {
-    fn drop(&mut self) {
-        drop(stop(&mut self.child));
-        drop(command(self.home.path(), &["down"]).status());
-    }
-}
-
-/// A client of the cluster, once `/readyz` says ok.
-async fn ready_client(home: &Path, port: u16) -> anyhow::Result<Client> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < deadline {
-        if let Some(client) = client(home, port).await && ready(&client).await {
-            return Ok(client);
-        }
-        tokio::task::yield_now().await;
-    }
-    bail!("/readyz did not answer within 30 s")
-}
-
-async fn client(home: &Path, port: u16) -> Option<Client> {
-    let text = std::fs::read_to_string(home.join("data").join("kubeconfig")).ok()?;
-    if !text.contains(&port.to_string()) {
-        return None;
-    }
-    let config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&text).ok()?, &Default::default()).await.ok()?;
-    Client::try_from(config).ok()
-}
-
-async fn ready(client: &Client) -> bool {
-    let request = http::Request::get("/readyz").body(Vec::new()).expect("a constant request");
-    client.request_text(request).await.is_ok()
-}
-
-/// Returns once the objects are as wanted, woken by a watch.
-async fn wait<K>(api: &Api<K>, what: &str, holds: impl Fn(&[K]) -> bool) -> anyhow::Result<()>
-where
-    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
-{
-    let mut events = watcher(api.clone(), watcher::Config::default()).default_backoff().boxed();
-    let mut all: BTreeMap<String, K> = BTreeMap::new();
-    let seen = async {
-        while let Some(event) = events.next().await {
-            match event? {
-                watcher::Event::Apply(o) | watcher::Event::InitApply(o) => {
-                    all.insert(o.meta().name.clone().unwrap_or_default(), o);
-                }
-                watcher::Event::Delete(o) => {
-                    all.remove(o.meta().name.as_deref().unwrap_or_default());
-                }
-                watcher::Event::Init | watcher::Event::InitDone => {}
-            }
-            if holds(&all.values().cloned().collect::<Vec<_>>()) {
-                return Ok(());
-            }
-        }
-        bail!("the watch ended")
-    };
-    tokio::time::timeout(Duration::from_secs(60), seen).await.with_context(|| format!("not within 60 s: {what}"))?
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
-}
-
 async fn bench_start(home: &Path) -> anyhow::Result<()> {
     let mut times = Vec::new();
     for round in 0..=ROUNDS {
@@ -186,24 +74,6 @@ async fn bench_start(home: &Path) -> anyhow::Result<()> {
     let figure = median(&mut times);
     row("process start to /readyz, warm image", figure, "ms", 100.0, figure <= 100.0);
     Ok(())
-}
-
-fn deployment(name: &str, replicas: usize) -> Deployment {
-    serde_json::from_value(json!({
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {
-                    "terminationGracePeriodSeconds": 1,
-                    "containers": [{"name": "c", "image": IMAGE, "imagePullPolicy": "IfNotPresent"}],
-                },
-            },
-        },
-    }))
-    .expect("a constant manifest")
 }
 
 async fn bench_ready(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {
@@ -226,47 +96,6 @@ async fn bench_ready(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()>
     let (ours, bare) = (median(&mut ours), median(&mut bare));
     row("3-replica Deployment created to all Ready", ours, "ms", bare * 1.15, ours <= bare * 1.15);
     row("  … as a ratio to bare Docker calls", ours / bare, "x", 1.15, ours / bare <= 1.15);
-    Ok(())
-}
-
-fn bare_name(part: &str, n: usize) -> String {
-    format!("skiff-bench-{part}-{n}")
-}
-
-/// What a pod is to Docker: a sandbox on the network, and a container in it, created beside.
-async fn bare_pod(engine: &DockerEngine, n: usize) -> anyhow::Result<()> {
-    let images = engine.images().await?;
-    let own = images.iter().flat_map(|i| &i.tags).find(|t| t.starts_with("skiff:")).context("no sandbox image")?;
-    let sandbox = ContainerSpec {
-        name: bare_name("sandbox", n),
-        image: own.clone(),
-        command: vec!["pause".into()],
-        network: Some(NetworkMode::Bridge(skiff::app::cidr::network_name(NAME))),
-        ipc: NamespaceMode::Shareable,
-        ..Default::default()
-    };
-    engine.create(&sandbox).await?;
-    let app = bare_app(n);
-    let (started, created) = tokio::join!(engine.start(&sandbox.name), engine.create(&app));
-    started?;
-    created?;
-    engine.start(&bare_name("app", n)).await?;
-    Ok(())
-}
-
-fn bare_app(n: usize) -> ContainerSpec {
-    ContainerSpec {
-        name: bare_name("app", n),
-        image: IMAGE.into(),
-        network: Some(NetworkMode::Container(bare_name("sandbox", n))),
-        ipc: NamespaceMode::Container(bare_name("sandbox", n)),
-        ..Default::default()
-    }
-}
-
-async fn remove_bare_pod(engine: &DockerEngine, n: usize) -> anyhow::Result<()> {
-    engine.remove(&bare_name("app", n)).await?;
-    engine.remove(&bare_name("sandbox", n)).await?;
     Ok(())
 }
 
@@ -301,7 +130,8 @@ async fn heal_once(engine: &DockerEngine) -> anyhow::Result<f64> {
     let mut events = engine.events();
     events.next().await.context("no events")?;
     let is_app = |l: &BTreeMap<String, String>| l.get("io.kubernetes.container.name").is_some_and(|n| n == "c");
-    let victim = engine.list().await?.into_iter().find(|c| is_app(&c.labels) && c.phase == skiff::engine::Phase::Running);
+    let victim =
+        engine.list().await?.into_iter().find(|c| is_app(&c.labels) && c.phase == skiff::engine::Phase::Running);
     let victim = victim.context("nothing to kill")?;
     let mut died = None;
     engine.kill(&victim.id, "SIGKILL").await?;
@@ -325,9 +155,11 @@ async fn bench_idle(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> 
     let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
     deployments.create(&PostParams::default(), &deployment("idle", 20)).await?;
     wait(&pods, "20 pods are ready", |p| p.iter().filter(|p| is_ready(p)).count() == 20).await?;
-    let proxy = engine.list().await?.into_iter().find(|c| {
-        c.labels.get("io.kubernetes.container.name").is_some_and(|n| n == "proxy")
-    });
+    let proxy = engine
+        .list()
+        .await?
+        .into_iter()
+        .find(|c| c.labels.get("io.kubernetes.container.name").is_some_and(|n| n == "proxy"));
     let proxy = proxy.context("no data plane")?.pid;
     let own = i64::from(skiff.child.id());
     let (span, before) = (Duration::from_secs(30), cpu_secs(own)? + cpu_secs(proxy)?);

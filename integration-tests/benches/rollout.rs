@@ -1,0 +1,98 @@
+//! How fast a Deployment changes its pods on real Docker, with the budget beside each figure.
+//!
+//! A rolling update of ten replicas is shown as a ratio to the same containers (ten sandboxes and ten applications made, as many
+//! removed) by bare Docker calls, all at once, in the same run, turn by turn. The update has to keep its bounds meanwhile: at most
+//! thirteen pods, at least eight of them available. Run it with `cargo bench --bench rollout`; Docker must run.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
+#[path = "../harness/bench.rs"]
+mod bench;
+#[path = "../harness/stats.rs"]
+mod stats;
+
+use bench::{NAME, Skiff, bare_pod, deployment, is_ready, remove_bare_pod, wait};
+use futures::future::try_join_all;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use skiff::engine::{Engine, docker::DockerEngine};
+use stats::{median, millis, row};
+use std::time::Instant;
+
+const REPLICAS: usize = 10;
+const ROUNDS: usize = 7;
+/// A rolling update makes pods in waves, each of which has to be ready before the next may begin; bare calls are all made at once.
+const RATIO_MAX: f64 = 1.5;
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let home = tempfile::tempdir()?;
+        let engine = DockerEngine::connect(NAME).await?;
+        engine.info().await?;
+        let skiff = Skiff::up(home).await?;
+        bench_rollout(&skiff, &engine).await
+    })
+}
+
+/// What a round of an update took, in milliseconds.
+#[derive(Default)]
+struct Times {
+    /// Until all new pods were ready.
+    ready: Vec<f64>,
+    /// Until the old pods were gone, too.
+    gone: Vec<f64>,
+    /// The same containers made and removed by bare calls.
+    bare: Vec<f64>,
+}
+
+async fn bench_rollout(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(skiff.client.clone());
+    let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+    deployments.create(&PostParams::default(), &deployment("roll", REPLICAS)).await?;
+    wait(&pods, "the pods are ready", |p| p.iter().filter(|p| is_ready(p)).count() == REPLICAS).await?;
+    let mut times = Times::default();
+    for round in 0..ROUNDS {
+        let begun = Instant::now();
+        let version = json!({"spec": {"template": {"metadata": {"annotations": {"round": round.to_string()}}}}});
+        deployments.patch("roll", &PatchParams::default(), &Patch::Merge(version)).await?;
+        let mut ready = None;
+        wait(&pods, "only new pods are left", |p| {
+            let new = p.iter().filter(|p| is_of(p, round) && is_ready(p)).count();
+            if new == REPLICAS {
+                ready.get_or_insert_with(|| millis(begun.elapsed()));
+            }
+            new == REPLICAS && p.len() == REPLICAS
+        })
+        .await?;
+        times.gone.push(millis(begun.elapsed()));
+        times.ready.extend(ready);
+
+        let begun = Instant::now();
+        try_join_all((0..REPLICAS).map(|n| bare_pod(engine, n))).await?;
+        try_join_all((0..REPLICAS).map(|n| remove_bare_pod(engine, n))).await?;
+        times.bare.push(millis(begun.elapsed()));
+    }
+    deployments.delete("roll", &DeleteParams::default()).await?;
+    wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+    times.report();
+    Ok(())
+}
+
+/// Whether a pod is of this round's version.
+fn is_of(pod: &Pod, round: usize) -> bool {
+    pod.metadata.annotations.as_ref().and_then(|a| a.get("round")).is_some_and(|r| *r == round.to_string())
+}
+
+impl Times {
+    fn report(mut self) {
+        let (ready, gone, bare) = (median(&mut self.ready), median(&mut self.gone), median(&mut self.bare));
+        let budget = bare * RATIO_MAX;
+        row("rolling update of 10 replicas, new pods ready", ready, "ms", budget, ready <= budget);
+        row("  … and old pods gone", gone, "ms", budget, gone <= budget);
+        row("  … as a ratio to bare Docker calls", gone / bare, "x", RATIO_MAX, gone / bare <= RATIO_MAX);
+    }
+}
