@@ -233,6 +233,7 @@ contract! {
     22 the_list_is_complete_and_only_of_this_cluster,
     23 every_stream_sees_what_comes_after_its_resync,
     24 the_engine_tells_its_facts,
+    25 an_image_is_derived_with_a_program_and_labels_of_its_own,
 }
 
 async fn a_name_is_given_once(f: Arc<Fixture>) {
@@ -466,6 +467,23 @@ async fn images_have_names_labels_and_a_program(f: Arc<Fixture>) {
     let err = f.engine.remove_image(&f.image).await.unwrap_err();
     assert!(matches!(err, EngineError::Conflict(_)), "{err}");
     f.engine.remove(&id).await.unwrap();
+}
+
+async fn an_image_is_derived_with_a_program_and_labels_of_its_own(f: Arc<Fixture>) {
+    let derived = format!("{}:derived", f.prefix);
+    let labels = BTreeMap::from([("dev.skiff.more".to_owned(), "yes".to_owned())]);
+    let program = words(&["/bin/sh", "-c", "a \"b\" $c"]);
+    let id = f.engine.derive_image(&f.image, &derived, &program, &labels).await.unwrap();
+    let image = f.engine.image(&derived).await.unwrap().unwrap();
+    assert_eq!((&image.id, &image.tags, &image.command), (&id, &vec![derived.clone()], &program));
+    let label = |name: &str| image.labels.get(name).map(String::as_str);
+    assert_eq!((label("dev.skiff.test"), label("dev.skiff.more")), (Some("a \"quoted\" word"), Some("yes")));
+    assert_ne!(f.engine.image(&f.image).await.unwrap().unwrap().id, id);
+    assert!(f.engine.list().await.unwrap().is_empty(), "nothing else is left of it");
+    let err = f.engine.derive_image(&f.name("none:1"), &derived, &program, &labels).await.unwrap_err();
+    assert!(matches!(err, EngineError::NotFound(_)), "{err}");
+    f.engine.remove_image(&derived).await.unwrap();
+    assert_eq!(f.engine.image(&derived).await.unwrap(), None);
 }
 
 async fn the_list_is_complete_and_only_of_this_cluster(f: Arc<Fixture>) {

@@ -377,6 +377,33 @@ impl Engine for DockerEngine {
             .ok_or_else(|| EngineError::Failed(format!("{what}: the image is not there afterwards")))
     }
 
+    async fn derive_image(
+        &self,
+        base: &str,
+        reference: &str,
+        entrypoint: &[String],
+        labels: &BTreeMap<String, String>,
+    ) -> Result<String, EngineError> {
+        check_reference(base)?;
+        check_reference(reference)?;
+        let what = format!("make image {reference} from {base}");
+        let body = models::ContainerCreateBody { image: Some(base.into()), ..Default::default() };
+        let created = self.docker().create_container(None::<query::CreateContainerOptions>, body);
+        let container = self.call(|| what.clone(), CHANGE_BOUND, created).await?.id;
+        let (repo, tag) = translate::split_reference(reference);
+        let options = query::CommitContainerOptions {
+            container: Some(container.clone()),
+            repo: Some(repo),
+            tag: Some(tag),
+            changes: Some(translate::changes(entrypoint, labels).join("\n")),
+            ..Default::default()
+        };
+        let commit = self.docker().commit_container(options, models::ContainerConfig::default());
+        let committed = self.call(|| what.clone(), CHANGE_BOUND, commit).await;
+        self.remove(&container).await?;
+        Ok(committed?.id)
+    }
+
     async fn tag_image(&self, image: &str, reference: &str) -> Result<(), EngineError> {
         check_reference(image)?;
         check_reference(reference)?;

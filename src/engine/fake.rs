@@ -592,6 +592,16 @@ impl Engine for FakeEngine {
         self.call(CallKind::ImportImage, reference, |world| Ok(world.import(reference, &tar, entrypoint, labels))).await
     }
 
+    async fn derive_image(
+        &self,
+        base: &str,
+        reference: &str,
+        entrypoint: &[String],
+        labels: &BTreeMap<String, String>,
+    ) -> Result<String, EngineError> {
+        self.call(CallKind::DeriveImage, reference, |world| world.derive(base, reference, entrypoint, labels)).await
+    }
+
     async fn tag_image(&self, image: &str, reference: &str) -> Result<(), EngineError> {
         self.call(CallKind::TagImage, reference, |world| world.tag(image, reference)).await
     }

@@ -397,6 +397,15 @@ pub trait Engine: Send + Sync + 'static {
         entrypoint: &[String],
         labels: &BTreeMap<String, String>,
     ) -> Result<String, EngineError>;
+    /// Makes an image with the content of another and a program and labels of its own, without moving the content.
+    /// It keeps those labels of the other that are not given.
+    async fn derive_image(
+        &self,
+        base: &str,
+        reference: &str,
+        entrypoint: &[String],
+        labels: &BTreeMap<String, String>,
+    ) -> Result<String, EngineError>;
     /// Gives an image one more name.
     async fn tag_image(&self, image: &str, reference: &str) -> Result<(), EngineError>;
     /// Removes a name of an image, and the image with its last; fine when it is gone.

@@ -88,17 +88,17 @@ pub fn is_demo_image(reference: &str) -> bool {
 
 async fn ensure_demos(engine: &dyn Engine, executable: &Path) -> Result<Vec<String>, EngineError> {
     let hash = hash_of(executable).await?;
-    let mut tar = None;
+    let mut base = None;
     let mut made = Vec::new();
     for demo in &DEMOS {
         let wanted = wanted_names(engine, demo, &hash).await?;
         let Some((first, more)) = wanted.split_first() else { continue };
-        let tar = match &tar {
-            Some(tar) => Bytes::clone(tar),
-            None => tar.insert(tar_of(executable).await?).clone(),
+        let base = match &base {
+            Some(base) => base,
+            None => base.insert(ensure_image(engine, executable).await?),
         };
         let entrypoint: Vec<String> = demo.entrypoint.iter().map(|word| (*word).to_owned()).collect();
-        engine.import_image(first.name, tar, &entrypoint, &labels("demo", &hash)).await?;
+        engine.derive_image(base, first.name, &entrypoint, &labels("demo", &hash)).await?;
         for name in more {
             engine.tag_image(first.name, name.name).await?;
         }
@@ -134,8 +134,9 @@ async fn wanted_names(engine: &dyn Engine, demo: &Demo, hash: &str) -> Result<Ve
 
 /// Removes every image that skiff has made, of any version, unless a container uses it.
 pub async fn remove_unused(engine: &dyn Engine) -> Result<(), EngineError> {
-    for image in engine.images().await? {
-        if is_ours(&image, "self") || is_ours(&image, "demo") {
+    // A demo image is made from the own one, which cannot go before it.
+    for which in ["demo", "self"] {
+        for image in engine.images().await?.iter().filter(|image| is_ours(image, which)) {
             let nameless = image.tags.is_empty().then_some(&image.id);
             for name in image.tags.iter().chain(nameless) {
                 drop_unused(engine, name).await?;
@@ -223,9 +224,9 @@ mod tests {
         file
     }
 
-    fn imports(engine: &FakeEngine) -> Vec<String> {
+    fn calls(engine: &FakeEngine, kind: CallKind) -> Vec<String> {
         let calls = engine.take_calls().into_iter();
-        calls.filter(|call| call.kind == CallKind::ImportImage).map(|call| call.subject).collect()
+        calls.filter(|call| call.kind == kind).map(|call| call.subject).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -236,7 +237,7 @@ mod tests {
         // `printf one | sha256sum`
         assert_eq!(first, format!("skiff:{}-7692c3ad3540", env!("CARGO_PKG_VERSION")));
         assert_eq!(ensure_image(&engine, file.path()).await.unwrap(), first);
-        assert_eq!(imports(&engine), std::slice::from_ref(&first));
+        assert_eq!(calls(&engine, CallKind::ImportImage), std::slice::from_ref(&first));
         std::fs::write(file.path(), "two").unwrap();
         let second = ensure_image(&engine, file.path()).await.unwrap();
         assert_ne!(second, first);
@@ -273,9 +274,9 @@ mod tests {
         assert_eq!(engine.image("kubernetes-spring").await.unwrap().unwrap().id, own);
         let old = engine.image("kubernetes-spring:1.1").await.unwrap().unwrap();
         assert!(old.command.ends_with(&["--version".to_owned(), "1.1".to_owned()]), "{:?}", old.command);
-        assert_eq!(imports(&engine).len(), 3);
+        assert_eq!(calls(&engine, CallKind::DeriveImage).len(), 3);
         assert_eq!(ensure_demos(&engine, file.path()).await.unwrap(), Vec::<String>::new());
-        assert_eq!(imports(&engine), Vec::<String>::new());
+        assert_eq!(calls(&engine, CallKind::DeriveImage), Vec::<String>::new());
         std::fs::write(file.path(), "two").unwrap();
         ensure_demos(&engine, file.path()).await.unwrap();
         assert_ne!(engine.image("kubernetes-spring:1.1").await.unwrap().unwrap().id, old.id);

@@ -135,6 +135,35 @@ impl World {
         id
     }
 
+    pub(super) fn derive(
+        &mut self,
+        base: &str,
+        reference: &str,
+        entrypoint: &[String],
+        labels: &BTreeMap<String, String>,
+    ) -> Result<String, EngineError> {
+        let Some(base_image) = self.local(base) else {
+            let what = format!("make image {reference} from {base}");
+            return Err(EngineError::NotFound(format!("{what}: No such image: {}", familiar(base))));
+        };
+        let behaviour = base_image.behaviour.clone();
+        let mut all_labels = base_image.facts.labels.clone();
+        all_labels.extend(labels.clone());
+        let (base_id, size_bytes) = (base_image.facts.id.clone(), base_image.facts.size_bytes);
+        self.n_images += 1;
+        let id = format!("sha256:{}", hex_digest(&[base_id.as_bytes(), &self.n_images.to_be_bytes()]));
+        let image = Image {
+            id: id.clone(),
+            tags: vec![reference.into()],
+            size_bytes,
+            command: entrypoint.to_vec(),
+            labels: all_labels,
+            ..Image::default()
+        };
+        self.add_image(image, behaviour);
+        Ok(id)
+    }
+
     pub(super) fn tag(&mut self, image: &str, reference: &str) -> Result<(), EngineError> {
         let Some(id) = self.local(image).map(|image| image.facts.id.clone()) else {
             return Err(EngineError::NotFound(format!("tag image {image}: No such image: {}", familiar(image))));
