@@ -180,13 +180,12 @@ impl Proxy {
         }
     }
 
-    /// Stops accepting, waits for connections to end, at most for `patience`, then ends.
+    /// Stops accepting, waits until connections are done or at rest, at most for `patience`. A client at rest, as browsers keep
+    /// them, must not hold up who takes over the ports.
     pub async fn shut_down(&self, patience: Duration) {
         self.apply(&ForwardTable::default());
-        let ends = self.shared.clock.mono() + patience;
-        while self.connections() > 0 && self.shared.clock.mono() < ends {
-            tokio::time::sleep(DRAIN_PERIOD).await;
-        }
+        let leaving = self.state.lock().unwrap_or_else(PoisonError::into_inner).leaving.clone();
+        self.drain(&Leavers(leaving), patience).await;
     }
 
     /// Connections that are open now.

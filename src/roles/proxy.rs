@@ -42,8 +42,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
-/// How long connections may go on after it was told to stop.
-const FINISH: Duration = Duration::from_secs(5);
+/// How long a reply that is due may take after it was told to stop. Until it has ended nobody serves the Services, so not long.
+const FINISH: Duration = Duration::from_secs(1);
 
 /// Changes that may wait to be followed; a feed that is ahead of that waits.
 const CHANGES_MAX: usize = 1024;

@@ -430,6 +430,18 @@ async fn a_drain_ends_after_its_patience() {
 }
 
 #[tokio::test]
+async fn shutting_down_does_not_wait_for_a_client_at_rest() {
+    let (listener, address) = manual_endpoint().await;
+    let scene = Scene::tcp(&[address]);
+    let mut client = scene.connect().await;
+    let mut server = listener.accept().await.unwrap().0;
+    assert_hears(&mut client, &mut server).await;
+    assert_hears(&mut server, &mut client).await;
+    timeout(PATIENCE, scene.proxy.shut_down(PATIENCE * 10)).await.unwrap();
+    assert_eq!(scene.proxy.connections(), 1);
+}
+
+#[tokio::test]
 async fn shutting_down_waits_for_connections_and_stops_listening() {
     let (listener, address) = manual_endpoint().await;
     let scene = Scene::tcp(&[address]);
