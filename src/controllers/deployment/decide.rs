@@ -8,7 +8,7 @@ use super::{
     hash::{HASH_LABEL, set_name, template_hash},
     history::{self, REVISION, annotation, next_revision},
     recreate, rolling, scale,
-    sets::{Fence, Sets, is_complete, is_paused, is_recreate, replicas, size, spec},
+    sets::{Fence, Sets, actual, is_complete, is_paused, is_recreate, replicas, size, spec},
 };
 use crate::{
     api::{
@@ -135,6 +135,11 @@ impl<'a> Plan<'a> {
     /// The sizes of all sets together.
     pub(super) fn total(&self) -> i32 {
         self.sets.iter().map(|s| size(&s.set)).sum()
+    }
+
+    /// The pods of all sets together: those that are to be, and those that are still there although their set has shrunk.
+    pub(super) fn present(&self) -> i32 {
+        self.sets.iter().map(|s| size(&s.set).max(actual(&s.set))).sum()
     }
 
     /// The sets that are not the new one, oldest first.

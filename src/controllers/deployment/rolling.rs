@@ -17,8 +17,10 @@ pub(super) fn roll(plan: &mut Plan<'_>) {
 }
 
 /// The size that a growing new set may have: what is wanted, but no more pods in all than the surge allows.
+///
+/// Upstream goes by the sizes alone, and so can go above the surge for a moment, until the pods of a set that shrank are going.
 pub(super) fn new_size(plan: &Plan<'_>, has: i32) -> i32 {
-    let room = plan.replicas + plan.fence.surge - plan.total();
+    let room = plan.replicas + plan.fence.surge - plan.present();
     has + room.min(plan.replicas - has).max(0)
 }
 

@@ -182,6 +182,19 @@ fn a_new_deployment_gets_its_set_and_revision_1() {
 }
 
 #[test]
+fn the_new_set_grows_only_when_the_pods_of_a_set_that_shrank_are_going() {
+    let d = with_image(deployment(3, 1, 0), "v2");
+    for (still_there, grows_to) in [(2, None), (1, Some(3))] {
+        let mut old = set(&d, "v1", 1, 1, 1);
+        old.status.as_mut().unwrap().replicas = still_there;
+        let decision = decide(&observed(&d, vec![old, set(&d, "v2", 2, 2, 2)]));
+        let sets = decision.planned().filter_map(|p| p.action.object::<ReplicaSets>());
+        let grown = sets.map(size).find(|size| *size > 2);
+        assert_eq!(grown, grows_to, "{still_there} pods of the old set are there");
+    }
+}
+
+#[test]
 fn a_rollout_starts_with_the_surge_and_takes_away_what_may_be_unavailable() {
     let d = deployment(10, 3, 2);
     let old = set(&d, "v1", 1, 10, 10);
