@@ -15,7 +15,7 @@ use super::{
 };
 use jiff::Timestamp;
 use serde_json::Value;
-use std::{borrow::Cow, marker::PhantomData};
+use std::{any::Any, borrow::Cow, marker::PhantomData, sync::Arc};
 
 /// Where a kind's objects live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +222,10 @@ pub trait ErasedKind: Send + Sync {
     fn decode(&self, json: Value) -> Result<Box<dyn DynObject>, serde_json::Error>;
     /// Reads stored bytes into a typed object; a view converts them.
     fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error>;
+    /// [`ErasedKind::decode_bytes`], to be shared: [`ErasedKind::shared_dyn`] reads it.
+    fn decode_shared(&self, json: &[u8]) -> Result<Arc<dyn Any + Send + Sync>, serde_json::Error>;
+    /// The object that [`ErasedKind::decode_shared`] made.
+    fn shared_dyn<'a>(&self, shared: &'a (dyn Any + Send + Sync)) -> &'a dyn DynObject;
     /// See [`Kind::set_defaults`].
     fn set_defaults(&self, obj: &mut dyn DynObject);
     /// See [`Kind::prepare_create`].
@@ -298,6 +302,12 @@ impl<K: Kind> ErasedKind for Erased<K> {
     }
     fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error> {
         Ok(Box::new(read_stored::<K>(json)?))
+    }
+    fn decode_shared(&self, json: &[u8]) -> Result<Arc<dyn Any + Send + Sync>, serde_json::Error> {
+        Ok(Arc::new(read_stored::<K>(json)?))
+    }
+    fn shared_dyn<'a>(&self, shared: &'a (dyn Any + Send + Sync)) -> &'a dyn DynObject {
+        shared.downcast_ref::<K::Object>().expect("an entry's key names its kind")
     }
     fn set_defaults(&self, obj: &mut dyn DynObject) {
         K::set_defaults(cast_mut::<K>(obj));

@@ -156,7 +156,7 @@ impl Controller for GarbageCollector {
 /// Whether the object's text has a deletion mark; cheaper than reading it.
 fn is_marked(entry: &Entry) -> bool {
     const MARK: &[u8] = b"\"deletionTimestamp\"";
-    entry.value.windows(MARK.len()).any(|w| w == MARK)
+    memchr::memmem::find(&entry.value, MARK).is_some()
 }
 
 /// An object whose owners changed is looked at, and one that goes; one that waits for what it owns wakes that as well.
@@ -173,10 +173,11 @@ fn wake_for_write(registry: &Registry, kind: usize, before: Option<&Entry>, afte
     }
 }
 
-/// What is gone wakes what it owned, and the owners that may have waited for it.
+/// What is gone wakes what it owned, and the owners that wait for it.
 fn wake_for_deletion(registry: &Registry, gone: &Entry) -> Vec<Node> {
     let gone = held(gone);
-    let owners = gone.owners.iter().filter_map(|o| Node::of_owner(o, &gone.key.namespace));
+    let waiting = gone.owners.iter().filter(|o| state_of(registry, o, &gone.key.namespace) == OwnerState::Waits);
+    let owners = waiting.filter_map(|o| Node::of_owner(o, &gone.key.namespace));
     dependents_of(registry, &gone.uid).into_iter().map(|d| d.node).chain(owners).collect()
 }
 

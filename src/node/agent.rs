@@ -178,7 +178,7 @@ impl Drop for EndNote {
 }
 
 struct Route {
-    namespace: String,
+    key: ObjectKey,
     mailbox: mpsc::UnboundedSender<Message>,
 }
 
@@ -224,7 +224,7 @@ impl Routes {
         match note {
             Note::Pod(id) => self.pod(&id),
             Note::Lost => self.look_at_all(&[]),
-            Note::Config(namespace) => self.send_to(|route| route.namespace == namespace, &Message::Config),
+            Note::Config(namespace) => self.send_to(|route| route.key.namespace == namespace, &Message::Config),
             Note::Rotation => {
                 let leaving = self.context.leaving();
                 leaving.iter().for_each(|uid| self.send(uid, Message::Woken));
@@ -280,13 +280,12 @@ impl Routes {
             let _end = end;
             worker.run(drain).await;
         });
-        self.workers.insert(id.uid, Route { namespace: id.namespace, mailbox });
+        self.workers.insert(id.uid, Route { key: ObjectKey::new(id.namespace, id.name), mailbox });
     }
 
     fn ended(&mut self, uid: &str) {
-        self.workers.remove(uid);
-        let is_stored = self.context.pods.list("").items.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid));
-        if is_stored {
+        let Some(route) = self.workers.remove(uid) else { return };
+        if stored_pod(&self.context.pods, &route.key, uid).is_some() {
             warn!(component = "node", uid, "a pod's worker ended early; it is made anew");
             self.relist_in(REVIVE_AFTER);
         }

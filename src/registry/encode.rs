@@ -24,12 +24,13 @@ impl Encoder {
         Self { mark, field }
     }
 
-    /// The bytes and the index of an object.
-    pub(super) fn encode(&self, kind: &dyn ErasedKind, obj: &dyn DynObject) -> (NewValue, Attrs) {
-        let mut marked = obj.clone_dyn();
-        marked.meta_mut().resource_version = Some(self.mark.clone());
-        marked.meta_mut().managed_fields = None;
-        let mut head = kind.stored_bytes(&*marked);
+    /// The bytes and the index of an object. It is marked for that, and is as it was when this returns.
+    pub(super) fn encode(&self, kind: &dyn ErasedKind, obj: &mut dyn DynObject) -> (NewValue, Attrs) {
+        let meta = obj.meta_mut();
+        let (revision, managed) = (meta.resource_version.replace(self.mark.clone()), meta.managed_fields.take());
+        let mut head = kind.stored_bytes(obj);
+        let meta = obj.meta_mut();
+        (meta.resource_version, meta.managed_fields) = (revision, managed);
         let field_at = memchr::memmem::find(&head, self.field.as_bytes()).expect("metadata has a resourceVersion");
         let mark_at = field_at + self.field.len() - 1 - self.mark.len();
         let tail = head.split_off(mark_at + self.mark.len());

@@ -22,7 +22,7 @@ use crate::{
     store::{Committed, Entry, Expect, Snapshot, Store, Txn, TxnError, WatchError, Write, hub::Watch},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{any::Any, net::Ipv4Addr, sync::Arc};
 
 /// How often an update is tried again when other writers come between, before it gives up with a conflict.
 const UPDATE_TRIES_MAX: usize = 64;
@@ -134,6 +134,12 @@ pub fn decoded<K: Kind>(entry: &Entry) -> Arc<K::Object> {
     Arc::clone(any).downcast().expect("an entry's key names its kind")
 }
 
+/// [`decoded`] of a kind that is known by its table row only; [`ErasedKind::shared_dyn`] reads it.
+fn shared(kind: &'static dyn ErasedKind, entry: &Entry) -> Arc<dyn Any + Send + Sync> {
+    let read = || kind.decode_shared(&entry.value).expect("stored objects decode as their kind");
+    if kind.info().stored_as.is_some() { read() } else { Arc::clone(entry.decoded.get_or_init(read)) }
+}
+
 impl Registry {
     /// A registry over this store.
     pub fn new(store: Store, clock: Clock, rng: Rng, config: Config) -> Self {
@@ -242,7 +248,7 @@ impl Registry {
                 metadata::generate_name(obj.meta_mut(), &self.0.rng);
             }
             check_create(kind, &*obj)?;
-            match self.put_new(kind, &*obj, options).await {
+            match self.put_new(kind, &mut *obj, options).await {
                 Err(ApiError::AlreadyExists { .. }) if generates_name && tries < NAME_TRIES_MAX => {}
                 done => return done,
             }
@@ -253,7 +259,7 @@ impl Registry {
     async fn put_new(
         &self,
         kind: &'static dyn ErasedKind,
-        obj: &dyn DynObject,
+        obj: &mut dyn DynObject,
         options: &WriteOptions,
     ) -> Result<Arc<Entry>, ApiError> {
         let (info, name) = (kind.info(), obj.meta().name.clone().unwrap_or_default());
@@ -295,11 +301,12 @@ impl Registry {
                 return Err(ApiError::not_found(info, &key.name));
             };
             let mut new = change(&entry)?;
-            let old = kind.decode_bytes(&entry.value).expect("stored objects decode as their kind");
+            let old = shared(kind, &entry);
+            let old = kind.shared_dyn(&*old);
             metadata::before_update(info, new.meta_mut(), old.meta())?;
             let _allocating = self.0.allocator.begin(&*new).await;
-            self.prepare_change(kind, part, &mut *new, &*old)?;
-            if let Some(done) = self.put_changed(kind, &entry, &*new, options).await? {
+            self.prepare_change(kind, part, &mut *new, old)?;
+            if let Some(done) = self.put_changed(kind, &entry, &mut *new, options).await? {
                 return Ok(done);
             }
         }
@@ -344,7 +351,7 @@ impl Registry {
         &self,
         kind: &'static dyn ErasedKind,
         entry: &Arc<Entry>,
-        new: &dyn DynObject,
+        new: &mut dyn DynObject,
         options: &WriteOptions,
     ) -> Result<Option<Arc<Entry>>, ApiError> {
         let (value, attrs) = self.0.encoder.encode(kind, new);
@@ -392,7 +399,7 @@ impl Registry {
             let Some(entry) = self.0.store.get(&store_key) else {
                 return Err(ApiError::not_found(info, &key.name));
             };
-            let mut obj = kind.decode_bytes(&entry.value).expect("stored objects decode as their kind");
+            let mut obj = kind.shared_dyn(&*shared(kind, &entry)).clone_dyn();
             metadata::check_preconditions(info, obj.meta(), options)?;
             let grace = grace_secs(kind, &*obj, options);
             let now = metadata::whole_seconds(self.0.clock.now());
@@ -402,7 +409,7 @@ impl Registry {
             if options.dry_run {
                 return Ok(if goes { Deleted::Gone(entry) } else { Deleted::Marked(entry) });
             }
-            if let Some(deleted) = self.remove_or_mark(kind, &entry, &*obj, goes).await? {
+            if let Some(deleted) = self.remove_or_mark(kind, &entry, &mut *obj, goes).await? {
                 return Ok(deleted);
             }
         }
@@ -413,7 +420,7 @@ impl Registry {
         &self,
         kind: &'static dyn ErasedKind,
         entry: &Arc<Entry>,
-        obj: &dyn DynObject,
+        obj: &mut dyn DynObject,
         goes: bool,
     ) -> Result<Option<Deleted>, ApiError> {
         if goes {
