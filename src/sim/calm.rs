@@ -3,8 +3,9 @@
 use super::{
     each_in_parallel, failure,
     fence::Fence,
+    manifests::{SOUND, deployment, one_of, set_image},
     seeds, simulate,
-    workload::{SOUND, change, deployment, one_of, set_image},
+    workload::change,
     world::World,
 };
 use crate::{
@@ -57,7 +58,7 @@ impl Calm {
         self.world.complete().await;
         for _ in 0..ROLLOUTS {
             let image = (*one_of(&self.world, SOUND).unwrap()).to_owned();
-            self.world.note(format!("user: {image}"));
+            self.world.note(image.clone());
             change(&self.world, &self.key, move |s| set_image(s, &image)).await.unwrap();
             let patience = if self.world.rng.one_in(2) { 600_000 } else { self.world.rng.between(0, 12_000) };
             self.watch(Duration::from_millis(patience)).await;
@@ -80,9 +81,13 @@ impl Calm {
         let (deployment, pods) = (self.deployment(), self.pods());
         let (fence, now) = (Fence::of(&deployment), self.world.clock.now());
         let min_ready = deployment.spec.min_ready_seconds.unwrap_or(0);
-        let (all, available) = (pods.len(), pods.iter().filter(|p| pod_state::is_pod_available(p, min_ready, now)).count());
+        let (all, available) =
+            (pods.len(), pods.iter().filter(|p| pod_state::is_pod_available(p, min_ready, now)).count());
         assert!(all <= usize::try_from(fence.pods_max).unwrap(), "{all} pods at {now}: {fence:?}");
-        assert!(available >= usize::try_from(fence.available_min).unwrap(), "{available} available pods at {now}: {fence:?}");
+        assert!(
+            available >= usize::try_from(fence.available_min).unwrap(),
+            "{available} available pods at {now}: {fence:?}"
+        );
         for address in self.world.data_plane.addresses() {
             assert!(self.world.engine.answers(address, 8080), "a connection to {address} is refused at {now}");
         }
@@ -104,8 +109,6 @@ fn a_calm_rollout_keeps_its_promises_at_every_moment() {
             let mut calm = Calm::new(seed).await;
             calm.roll().await;
         };
-        if let Some(why) = failure(|| simulate(run)) {
-            panic!("the calm world of seed {seed}: {why}");
-        }
+        failure(|| simulate(run)).map(|why| format!("the calm world of seed {seed}: {why}"))
     });
 }

@@ -1,8 +1,10 @@
 //! Each engine call of a small story fails in turn, in each way; whichever it is, everything converges.
 
 use super::{
-    each_in_parallel, failure, number, simulate,
-    workload::{change, deployment, set_image},
+    each_in_parallel, failure,
+    manifests::{deployment, set_image},
+    number, simulate,
+    workload::change,
     world::World,
 };
 use crate::{
@@ -66,19 +68,18 @@ fn faults_of(n: u64) -> Vec<Fault> {
 fn whichever_engine_call_fails_everything_converges() {
     let is_over = AtomicBool::new(false);
     each_in_parallel(1..CALLS_MAX, |n| {
-        for fault in faults_of(n) {
+        let fails = |fault: &Fault| {
             if is_over.load(Relaxed) {
-                return;
+                return None;
             }
             let run = || {
-                let over = simulate(story(n, fault));
+                let over = simulate(story(n, *fault));
                 assert!(!over || n > CALLS_MIN, "the story made fewer calls than it must");
                 is_over.fetch_or(over, Relaxed);
             };
-            if let Some(why) = failure(run) {
-                panic!("call {n} with {fault:?}: {why}");
-            }
-        }
+            failure(run).map(|why| format!("call {n} with {fault:?}: {why}"))
+        };
+        faults_of(n).iter().find_map(fails)
     });
     assert!(is_over.into_inner(), "the story makes more calls than are tried");
 }

@@ -1,41 +1,66 @@
-//! What the user does, drawn from the seed: the story of the README, in any order, with anything hurt at any time.
+//! What the user does, drawn from the seed: rollouts of every kind and what comes between, with anything hurt at any time.
 
-use super::world::World;
+use super::{
+    manifests::{
+        CONTROLLER, NAMES, SET, SOUND, any_deployment, change_pace, image, one_of, pod, replica_set, replicas,
+        replication_controller, set_image, strategy,
+    },
+    world::World,
+};
 use crate::{
     api::{
-        kinds::{config_map::ConfigMaps, deployment::Deployments, pod::Pods, replica_set::ReplicaSets},
+        kind::{Erased, ErasedKind, Kind},
+        kinds::{
+            config_map::ConfigMaps, deployment::Deployments, pod::Pods, replica_set::ReplicaSets,
+            replication_controller::ReplicationControllers,
+        },
         meta::{ObjectKey, controller_of},
+        object::Object as _,
         status::ApiError,
     },
     engine::Phase,
-    registry::pipeline::{DeleteOptions, Propagation},
+    registry::pipeline::{DeleteOptions, Part, Propagation, WriteOptions},
 };
-use k8s_openapi::api::{
-    apps::v1::{Deployment, DeploymentSpec},
-    core::v1::ConfigMap,
+use k8s_openapi::{
+    api::{
+        apps::v1::{DeploymentSpec, ReplicaSet},
+        core::v1::ConfigMap,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use serde_json::json;
 use std::time::Duration;
 
-/// Images and what they do; see `World`.
-pub(super) const IMAGES: &[&str] = &["app:1", "app:2", "app:slow", "app:crash", "app:missing"];
-/// Images that become ready.
-pub(super) const SOUND: &[&str] = &["app:1", "app:2", "app:slow"];
-pub(super) const NAMES: &[&str] = &["web", "api"];
+/// The label that keeps what the label `app` was.
+const WAS: &str = "was";
 
 /// One thing that a user does.
 #[derive(Clone, Copy, Debug)]
 enum Action {
     Apply,
     Scale,
+    ScaleByScale,
     SetImage,
+    RestartRollout,
+    ChangeStrategy,
+    ChangePace,
     Pause,
     Resume,
     Undo,
     DeleteDeployment,
     DeleteReplicaSet,
+    ScaleReplicaSet,
+    RelabelReplicaSet,
+    ApplySet,
+    DeleteSet,
+    ApplyController,
+    DeleteController,
+    CreatePod,
+    RelabelPod,
     DeletePod,
     ChangeSettings,
+    BuildImage,
+    MakeUnready,
+    MakeReady,
     KillContainer,
     StopContainer,
     StartContainer,
@@ -49,16 +74,31 @@ enum Action {
 
 /// The actions, each as often as it is to be drawn.
 const ACTIONS: &[(u64, Action)] = &[
-    (6, Action::Apply),
-    (4, Action::Scale),
-    (4, Action::SetImage),
+    (8, Action::Apply),
+    (3, Action::Scale),
+    (2, Action::ScaleByScale),
+    (5, Action::SetImage),
+    (2, Action::RestartRollout),
+    (2, Action::ChangeStrategy),
+    (1, Action::ChangePace),
     (1, Action::Pause),
     (2, Action::Resume),
-    (1, Action::Undo),
+    (2, Action::Undo),
     (1, Action::DeleteDeployment),
     (1, Action::DeleteReplicaSet),
+    (1, Action::ScaleReplicaSet),
+    (1, Action::RelabelReplicaSet),
+    (3, Action::ApplySet),
+    (1, Action::DeleteSet),
+    (3, Action::ApplyController),
+    (1, Action::DeleteController),
+    (2, Action::CreatePod),
+    (2, Action::RelabelPod),
     (2, Action::DeletePod),
     (1, Action::ChangeSettings),
+    (1, Action::BuildImage),
+    (1, Action::MakeUnready),
+    (2, Action::MakeReady),
     (4, Action::KillContainer),
     (1, Action::StopContainer),
     (1, Action::StartContainer),
@@ -82,53 +122,72 @@ fn draw(world: &World) -> Action {
     unreachable!("the draw is below the sum of the weights")
 }
 
-pub(super) fn one_of<'a, T>(world: &World, list: &'a [T]) -> Option<&'a T> {
-    let n = u64::try_from(list.len()).unwrap();
-    (n > 0).then(|| &list[usize::try_from(world.rng.between(0, n)).unwrap()])
-}
-
 /// Does one thing. What the API refuses, it refuses; the user goes on.
 pub(super) async fn step(world: &mut World) {
     let action = draw(world);
     let name = (*one_of(world, NAMES).unwrap()).to_owned();
-    world.note(format!("user: {action:?} {name}"));
+    world.note(format!("{action:?} {name}"));
     let key = ObjectKey::new("default", &name);
-    let refused = match action {
-        Action::Apply => apply(world, &name).await,
-        Action::Scale => {
-            let n = replicas(world);
-            change(world, &key, move |s| s.replicas = Some(n)).await
+    match write(world, action, &key).await {
+        Some(written) => {
+            world.user_wrote();
+            if let Err(err) = written {
+                world.note(format!("refused: {err}"));
+            }
         }
-        Action::SetImage => {
-            let image = (*one_of(world, IMAGES).unwrap()).to_owned();
-            change(world, &key, move |s| set_image(s, &image)).await
-        }
-        Action::Pause => change(world, &key, |s| s.paused = Some(true)).await,
-        Action::Resume => change(world, &key, |s| s.paused = None).await,
-        Action::Undo => undo(world, &key).await,
-        Action::DeleteDeployment => delete_deployment(world, &key).await,
-        Action::DeleteReplicaSet => delete_replica_set(world).await,
-        Action::DeletePod => delete_pod(world).await,
-        Action::ChangeSettings => change_settings(world).await,
-        _ => {
-            hurt(world, action).await;
-            Ok(())
-        }
-    };
-    if let Err(err) = refused {
-        world.note(format!("refused: {err}"));
+        None => hurt(world, action).await,
     }
 }
 
-fn replicas(world: &World) -> i32 {
-    i32::try_from(world.rng.between(0, 7)).unwrap()
+/// Does what is done through the API; `None`: the action is not.
+async fn write(world: &World, action: Action, key: &ObjectKey) -> Option<Result<(), ApiError>> {
+    Some(match action {
+        Action::Apply => apply_deployment(world, key).await,
+        Action::Scale => {
+            let n = replicas(world);
+            change(world, key, move |s| s.replicas = Some(n)).await
+        }
+        Action::ScaleByScale => scale_by_scale(world, key).await,
+        Action::SetImage => {
+            let image = image(world);
+            change(world, key, move |s| set_image(s, &image)).await
+        }
+        Action::RestartRollout => restart_rollout(world, key).await,
+        Action::ChangeStrategy => {
+            let strategy = strategy(world);
+            change(world, key, move |s| s.strategy = serde_json::from_value(strategy.clone()).unwrap()).await
+        }
+        Action::ChangePace => change(world, key, |s| change_pace(world, s)).await,
+        Action::Pause => change(world, key, |s| s.paused = Some(true)).await,
+        Action::Resume => change(world, key, |s| s.paused = None).await,
+        Action::Undo => undo(world, key).await,
+        Action::DeleteDeployment => delete::<Deployments>(world, key).await,
+        Action::DeleteReplicaSet => match one_set(world) {
+            Some(set) => delete::<ReplicaSets>(world, &ObjectKey::of(&set.metadata)).await,
+            None => Ok(()),
+        },
+        Action::ScaleReplicaSet => scale_replica_set(world).await,
+        Action::RelabelReplicaSet => relabel_replica_set(world).await,
+        Action::ApplySet => {
+            apply::<ReplicaSets>(world, replica_set(world), |old, new| old.spec.clone_from(&new.spec)).await
+        }
+        Action::DeleteSet => delete::<ReplicaSets>(world, &ObjectKey::new("default", SET)).await,
+        Action::ApplyController => {
+            let wanted = replication_controller(world);
+            apply::<ReplicationControllers>(world, wanted, |old, new| old.spec.clone_from(&new.spec)).await
+        }
+        Action::DeleteController => {
+            delete::<ReplicationControllers>(world, &ObjectKey::new("default", CONTROLLER)).await
+        }
+        Action::CreatePod => create_pod(world).await,
+        Action::RelabelPod => relabel_pod(world).await,
+        Action::DeletePod => delete_pod(world).await,
+        Action::ChangeSettings => change_settings(world).await,
+        _ => return None,
+    })
 }
 
-pub(super) fn set_image(spec: &mut DeploymentSpec, image: &str) {
-    let pod = spec.template.spec.get_or_insert_default();
-    pod.containers[0].image = Some(image.to_owned());
-}
-
+/// Changes a Deployment.
 pub(super) async fn change(
     world: &World,
     key: &ObjectKey,
@@ -138,75 +197,63 @@ pub(super) async fn change(
     api.modify(key, |d| change(&mut d.spec)).await.map(drop)
 }
 
-fn manifest(world: &World, name: &str) -> Deployment {
-    let image = (*one_of(world, IMAGES).unwrap()).to_owned();
-    let (replicas, has_volumes) = (replicas(world), world.rng.one_in(3));
-    deployment(world, name, &image, replicas, has_volumes)
+async fn apply_deployment(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
+    let wanted = any_deployment(world, &key.name);
+    apply::<Deployments>(world, wanted, |old, new| old.spec.clone_from(&new.spec)).await
 }
 
-/// A Deployment of this image, with a strategy that is drawn.
-pub(super) fn deployment(world: &World, name: &str, image: &str, replicas: i32, has_volumes: bool) -> Deployment {
-    let strategies = [
-        json!({"type": "RollingUpdate"}),
-        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
-        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2}}),
-        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "50%", "maxUnavailable": "30%"}}),
-        json!({"type": "Recreate"}),
-    ];
-    let strategy = one_of(world, &strategies).unwrap();
-    let volumes = json!([
-        {"name": "scratch", "emptyDir": {}},
-        {"name": "settings", "configMap": {"name": "settings"}},
-    ]);
-    let mounts = json!([{"name": "scratch", "mountPath": "/tmp"}, {"name": "settings", "mountPath": "/etc/settings"}]);
-    serde_json::from_value(json!({
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
-            "strategy": strategy,
-            "minReadySeconds": if world.rng.one_in(4) { 3 } else { 0 },
-            "progressDeadlineSeconds": 60,
-            "revisionHistoryLimit": 3,
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {
-                    "terminationGracePeriodSeconds": 5,
-                    "volumes": if has_volumes { volumes } else { json!([]) },
-                    "containers": [{
-                        "name": "c", "image": image, "imagePullPolicy": "IfNotPresent",
-                        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
-                        "volumeMounts": if has_volumes { mounts } else { json!([]) },
-                    }],
-                },
-            },
-        },
-    }))
-    .unwrap()
-}
-
-async fn apply(world: &World, name: &str) -> Result<(), ApiError> {
-    let api = world.registry().api::<Deployments>();
-    let wanted = manifest(world, name);
-    let key = ObjectKey::new("default", name);
+/// Creates an object, or makes the one of its name the same.
+async fn apply<K: Kind>(
+    world: &World,
+    wanted: K::Object,
+    change: impl Fn(&mut K::Object, &K::Object) + Send + Sync,
+) -> Result<(), ApiError> {
+    let (api, key) = (world.registry().api::<K>(), ObjectKey::of(wanted.meta()));
     if api.get(&key).is_none() {
         return api.create(wanted).await.map(drop);
     }
-    api.modify(&key, |d| d.spec.clone_from(&wanted.spec)).await.map(drop)
+    api.modify(&key, |old| change(old, &wanted)).await.map(drop)
 }
 
-/// What `kubectl rollout undo` does: takes the template of the ReplicaSet before the newest.
+async fn delete<K: Kind>(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
+    let ways = [None, Some(Propagation::Background), Some(Propagation::Foreground), Some(Propagation::Orphan)];
+    let options = DeleteOptions { propagation: *one_of(world, &ways).unwrap(), ..Default::default() };
+    world.registry().api::<K>().delete(key, &options).await
+}
+
+/// What `kubectl scale` does.
+async fn scale_by_scale(world: &World, deployment: &ObjectKey) -> Result<(), ApiError> {
+    let (kind, name): (&'static dyn ErasedKind, _) = match world.rng.between(0, 3) {
+        0 => (const { &Erased::<ReplicaSets>::NEW }, SET),
+        1 => (const { &Erased::<ReplicationControllers>::NEW }, CONTROLLER),
+        _ => (const { &Erased::<Deployments>::NEW }, deployment.name.as_str()),
+    };
+    let n = replicas(world);
+    let mut scale = |entry: &crate::store::Entry| {
+        let mut object = kind.decode_bytes(&entry.value).expect("stored objects decode as their kind");
+        kind.set_scale(&mut *object, n);
+        Ok(object)
+    };
+    let key = ObjectKey::new("default", name);
+    world.registry().update(kind, &key, Part::Main, &mut scale, &WriteOptions::default()).await.map(drop)
+}
+
+/// What `kubectl rollout restart` does.
+async fn restart_rollout(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
+    let now = world.clock.now().to_string();
+    let restart = move |spec: &mut DeploymentSpec| {
+        let annotations = spec.template.metadata.get_or_insert_default().annotations.get_or_insert_default();
+        annotations.insert("kubectl.kubernetes.io/restartedAt".to_owned(), now.clone());
+    };
+    change(world, key, restart).await
+}
+
+/// What `kubectl rollout undo --to-revision` does: takes the template of any of the Deployment's sets.
 async fn undo(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
     let registry = world.registry();
     let Some(deployment) = registry.api::<Deployments>().get(key) else { return Ok(()) };
-    let uid = deployment.metadata.uid.clone().unwrap_or_default();
-    let mut sets = registry.api::<ReplicaSets>().owned_by(&uid);
-    let revision = |rs: &k8s_openapi::api::apps::v1::ReplicaSet| -> i64 {
-        let text = rs.metadata.annotations.as_ref().and_then(|a| a.get("deployment.kubernetes.io/revision"));
-        text.and_then(|t| t.parse().ok()).unwrap_or(0)
-    };
-    sets.sort_by_key(|rs| -revision(rs));
-    let Some(before) = sets.get(1) else { return Ok(()) };
+    let sets = registry.api::<ReplicaSets>().owned_by(deployment.metadata.uid.as_deref().unwrap());
+    let Some(before) = one_of(world, &sets) else { return Ok(()) };
     let mut template = before.spec.template.clone().unwrap_or_default();
     if let Some(labels) = template.metadata.as_mut().and_then(|m| m.labels.as_mut()) {
         labels.remove("pod-template-hash");
@@ -214,26 +261,67 @@ async fn undo(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
     change(world, key, |s| s.template = template.clone()).await
 }
 
-async fn delete_deployment(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
-    world.registry().api::<Deployments>().delete(key, &delete_options(world)).await
+fn one_set(world: &World) -> Option<std::sync::Arc<ReplicaSet>> {
+    one_of(world, &world.registry().api::<ReplicaSets>().list("default").items).cloned()
 }
 
-fn delete_options(world: &World) -> DeleteOptions {
-    let ways = [None, Some(Propagation::Background), Some(Propagation::Foreground), Some(Propagation::Orphan)];
-    DeleteOptions { propagation: *one_of(world, &ways).unwrap(), ..Default::default() }
+async fn scale_replica_set(world: &World) -> Result<(), ApiError> {
+    let Some(set) = one_set(world) else { return Ok(()) };
+    let n = replicas(world);
+    let api = world.registry().api::<ReplicaSets>();
+    api.modify(&ObjectKey::of(&set.metadata), |set| set.spec.replicas = Some(n)).await.map(drop)
+}
+
+/// Takes a set from its Deployment, or gives it back.
+async fn relabel_replica_set(world: &World) -> Result<(), ApiError> {
+    let Some(set) = one_set(world).filter(|set| set.metadata.name.as_deref() != Some(SET)) else { return Ok(()) };
+    let api = world.registry().api::<ReplicaSets>();
+    api.modify(&ObjectKey::of(&set.metadata), |set| relabel(&mut set.metadata)).await.map(drop)
+}
+
+/// Takes a pod from its set, as one does to look into it, or gives it back.
+async fn relabel_pod(world: &World) -> Result<(), ApiError> {
+    let api = world.registry().api::<Pods>();
+    let pods = api.list("default").items;
+    let Some(pod) = one_of(world, &pods) else { return Ok(()) };
+    let retires = world.rng.one_in(3);
+    let change = |meta: &mut ObjectMeta| {
+        if retires {
+            meta.labels.get_or_insert_default().insert("retired".to_owned(), "yes".to_owned());
+        } else {
+            relabel(meta);
+        }
+    };
+    api.modify(&ObjectKey::of(&pod.metadata), |pod| change(&mut pod.metadata)).await.map(drop)
+}
+
+fn relabel(meta: &mut ObjectMeta) {
+    let labels = meta.labels.get_or_insert_default();
+    if let Some(was) = labels.remove(WAS) {
+        labels.insert("app".to_owned(), was);
+    } else if let Some(app) = labels.insert("app".to_owned(), "released".to_owned()) {
+        labels.insert(WAS.to_owned(), app);
+    }
+}
+
+/// Makes a pod by hand: one that a set adopts, or one of no one.
+async fn create_pod(world: &World) -> Result<(), ApiError> {
+    let registry = world.registry();
+    let sets = registry.api::<ReplicaSets>().list("default").items;
+    let controllers = registry.api::<ReplicationControllers>().list("default").items;
+    let of_sets = sets.iter().filter_map(|set| set.spec.template.as_ref());
+    let of_controllers = controllers.iter().filter_map(|rc| rc.spec.as_ref()?.template.as_ref());
+    let templates: Vec<_> = of_sets.chain(of_controllers).map(Some).chain([None]).collect();
+    let made = pod(world, *one_of(world, &templates).unwrap());
+    registry.api::<Pods>().create(made).await.map(drop)
 }
 
 async fn change_settings(world: &World) -> Result<(), ApiError> {
     let colour = world.rng.name_suffix();
-    let change = move |settings: &mut ConfigMap| drop(settings.data.get_or_insert_default().insert("colour".to_owned(), colour.clone()));
+    let change = move |settings: &mut ConfigMap| {
+        settings.data.get_or_insert_default().insert("colour".to_owned(), colour.clone());
+    };
     world.registry().api::<ConfigMaps>().modify(&ObjectKey::new("default", "settings"), change).await.map(drop)
-}
-
-async fn delete_replica_set(world: &World) -> Result<(), ApiError> {
-    let api = world.registry().api::<ReplicaSets>();
-    let sets = api.list("default").items;
-    let Some(set) = one_of(world, &sets) else { return Ok(()) };
-    api.delete(&ObjectKey::of(&set.metadata), &delete_options(world)).await
 }
 
 async fn delete_pod(world: &World) -> Result<(), ApiError> {
@@ -247,21 +335,27 @@ async fn delete_pod(world: &World) -> Result<(), ApiError> {
 
 /// What is done behind the API's back.
 async fn hurt(world: &mut World, action: Action) {
-    let running: Vec<_> = world.engine.containers().into_iter().filter(|c| c.phase == Phase::Running).collect();
-    let victim = one_of(world, &running).map(|c| c.id.clone());
-    let ended: Vec<_> = world.engine.containers().into_iter().filter(|c| c.phase == Phase::Exited).collect();
+    let in_phase = |phase: Phase| -> Vec<String> {
+        let all = world.engine.containers().into_iter();
+        all.filter(|c| c.phase == phase).map(|c| c.id).collect()
+    };
+    let (running, ended) = (in_phase(Phase::Running), in_phase(Phase::Exited));
+    let victim = one_of(world, &running).cloned();
     match (action, victim) {
+        (Action::BuildImage, _) => world.engine.add_image("app:missing", crate::engine::fake::Behaviour::server()),
+        (Action::MakeUnready, Some(id)) => world.engine.set_ready(&id, Some(false)),
+        (Action::MakeReady, _) => make_all_ready(world),
         (Action::KillContainer, Some(id)) => drop(world.engine.docker_kill(&id, "SIGKILL")),
         (Action::StopContainer, Some(id)) => drop(world.engine.docker_stop(&id, Duration::from_secs(1)).await),
         (Action::StartContainer, _) => {
-            if let Some(container) = one_of(world, &ended) {
-                drop(world.engine.docker_start(&container.id));
+            if let Some(id) = one_of(world, &ended) {
+                drop(world.engine.docker_start(id));
             }
         }
         (Action::RemoveContainer, Some(id)) => drop(world.engine.docker_rm(&id)),
         (Action::KillEverything, _) => {
-            for container in running {
-                drop(world.engine.docker_kill(&container.id, "SIGKILL"));
+            for id in running {
+                drop(world.engine.docker_kill(&id, "SIGKILL"));
             }
         }
         (Action::RestartSkiff, _) => world.restart().await,
@@ -278,9 +372,16 @@ async fn hurt(world: &mut World, action: Action) {
     }
 }
 
+fn make_all_ready(world: &World) {
+    for container in world.engine.containers() {
+        world.engine.set_ready(&container.id, None);
+    }
+}
+
 /// Asks for something that can be had: sound images, nothing paused, nothing that was orphaned.
 pub(super) async fn settle(world: &mut World) {
-    world.note("user: settle".to_owned());
+    world.note("settle".to_owned());
+    make_all_ready(world);
     let api = world.registry().api::<Deployments>();
     for deployment in api.list("default").items {
         let image = (*one_of(world, SOUND).unwrap()).to_owned();
@@ -294,17 +395,27 @@ pub(super) async fn settle(world: &mut World) {
             Err(err) => panic!("a sound change is refused: {err}"),
         }
     }
+    world.user_wrote();
     // What is being orphaned or adopted is so by now.
     world.tick(Duration::from_secs(20)).await;
-    delete_orphans(world).await;
+    while delete_orphans(world).await {
+        world.user_wrote();
+        world.tick(Duration::from_secs(5)).await;
+    }
 }
 
-async fn delete_orphans(world: &World) {
+/// Deletes the sets and pods that belong to no one; whether there were any.
+async fn delete_orphans(world: &World) -> bool {
     let (sets, pods) = (world.registry().api::<ReplicaSets>(), world.registry().api::<Pods>());
-    for set in sets.list("default").items.iter().filter(|set| controller_of(&set.metadata).is_none()) {
+    let is_orphan = |meta: &ObjectMeta| controller_of(meta).is_none() && meta.name.as_deref() != Some(SET);
+    let (sets_left, pods_left) = (sets.list("default").items, pods.list("default").items);
+    let sets_left: Vec<_> = sets_left.iter().filter(|set| is_orphan(&set.metadata)).collect();
+    let pods_left: Vec<_> = pods_left.iter().filter(|pod| is_orphan(&pod.metadata)).collect();
+    for set in &sets_left {
         drop(sets.delete(&ObjectKey::of(&set.metadata), &DeleteOptions::default()).await);
     }
-    for pod in pods.list("default").items.iter().filter(|pod| controller_of(&pod.metadata).is_none()) {
+    for pod in &pods_left {
         drop(pods.delete(&ObjectKey::of(&pod.metadata), &DeleteOptions::default()).await);
     }
+    !sets_left.is_empty() || !pods_left.is_empty()
 }

@@ -3,11 +3,17 @@
 use super::{
     backend::SimDisk,
     checkers::{self, Checkers},
+    manifests::{SERVICES, service},
     network::{DataPlane, FakeNetwork},
+    trace::Line,
 };
 use crate::{
     api::{
-        kinds::{config_map::ConfigMaps, deployment::Deployments, pod::Pods, service::Services},
+        kinds::{
+            config_map::ConfigMaps, deployment::Deployments, pod::Pods, replica_set::ReplicaSets,
+            replication_controller::ReplicationControllers, service::Services,
+        },
+        meta::controller_of,
         pod_state,
     },
     app::{bootstrap, cidr::Plan},
@@ -25,6 +31,7 @@ use crate::{
     registry::Registry,
     store::Store,
 };
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -50,8 +57,9 @@ pub(super) struct World {
     pub(super) clock: Clock,
     plan: Plan,
     running: Option<Running>,
-    checkers: Checkers,
-    trace: Vec<String>,
+    /// `None` in a world that is measured.
+    checkers: Option<Checkers>,
+    trace: Vec<Line>,
 }
 
 /// A control plane that runs.
@@ -75,7 +83,7 @@ impl World {
             data_plane: DataPlane::default(),
             plan: Plan::of(&network).unwrap(),
             running: None,
-            checkers: Checkers::default(),
+            checkers: Some(Checkers::default()),
             trace: Vec::new(),
             clock,
             rng,
@@ -85,14 +93,10 @@ impl World {
         world
     }
 
-    /// What the user has beside Deployments: a Service for each of them, and settings that their pods read.
+    /// What the user has beside workloads: a Service for each of them, and settings that their pods read.
     async fn furnish(&self) {
-        for name in super::workload::NAMES {
-            let service = json!({
-                "metadata": {"name": name, "namespace": "default"},
-                "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
-            });
-            self.registry().api::<Services>().create(serde_json::from_value(service).unwrap()).await.unwrap();
+        for name in SERVICES {
+            self.registry().api::<Services>().create(service(name)).await.unwrap();
         }
         let settings = json!({"metadata": {"name": "settings", "namespace": "default"}, "data": {"colour": "blue"}});
         self.registry().api::<ConfigMaps>().create(serde_json::from_value(settings).unwrap()).await.unwrap();
@@ -103,13 +107,13 @@ impl World {
         &self.running.as_ref().expect("the control plane runs").registry
     }
 
-    /// Writes a line into the trace.
-    pub(super) fn note(&mut self, line: String) {
-        self.trace.push(format!("{} {line}", self.clock.now()));
+    /// Writes into the trace what the user does.
+    pub(super) fn note(&mut self, what: String) {
+        self.trace.push(Line::User(self.clock.now(), what));
     }
 
-    /// The trace: what the user did, what was written, what the engine was asked.
-    pub(super) fn trace(mut self) -> Vec<String> {
+    /// What happened.
+    pub(super) fn trace(mut self) -> Vec<Line> {
         self.collect();
         std::mem::take(&mut self.trace)
     }
@@ -117,7 +121,9 @@ impl World {
     async fn start(&mut self) {
         let group = Group::default();
         let running = group.clone().enter(self.start_in(group)).await;
-        self.checkers.follow(running.registry.store());
+        if let Some(checkers) = &mut self.checkers {
+            checkers.follow(&running.registry);
+        }
         self.running = Some(running);
     }
 
@@ -185,21 +191,45 @@ impl World {
         self.tick(Duration::from_millis(millis % 1000)).await;
     }
 
-    /// Lets this much time go by; the checkers look once.
+    /// Lets this much time go by; the checkers see every write in it, and look once.
     pub(super) async fn tick(&mut self, time: Duration) {
-        tokio::time::sleep(time).await;
+        let end = tokio::time::sleep(time);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                biased;
+                () = arrival(&mut self.checkers) => self.see(false),
+                () = &mut end => break,
+            }
+        }
         self.collect();
         let running = self.running.as_ref().expect("the control plane runs");
         assert_eq!(running.group.panics(), [""; 0], "tasks panicked");
-        let registry = running.registry.clone();
-        self.checkers.look(&registry, &self.engine.containers());
+        if let Some(checkers) = &mut self.checkers {
+            checkers.look(&running.registry, &self.engine.containers(), self.clock.now());
+        }
+    }
+
+    /// From now on no checker looks: what the world itself costs is measured.
+    pub(super) fn stop_watching(&mut self) {
+        self.checkers = None;
+    }
+
+    fn see(&mut self, is_users: bool) {
+        if let Some(checkers) = &mut self.checkers {
+            checkers.see(self.clock.now(), is_users, &mut self.trace);
+        }
+    }
+
+    /// What was written since the last look was written by the user.
+    pub(super) fn user_wrote(&mut self) {
+        self.see(true);
     }
 
     /// Takes over what happened since the last look.
     fn collect(&mut self) {
-        self.trace.extend(self.checkers.drain_history());
-        let calls = self.engine.take_calls();
-        self.trace.extend(calls.iter().map(|c| format!("{} engine: {:?} {} {:?}", c.at, c.kind, c.subject, c.outcome)));
+        self.see(false);
+        self.trace.extend(self.engine.take_calls().into_iter().map(Line::Asked));
     }
 
     /// Waits until everything is as wanted.
@@ -221,10 +251,11 @@ impl World {
         if let Err(why) = self.settled() {
             panic!("it did not stay converged: {why}\n{}", self.show());
         }
-        checkers::at_rest(self.registry(), &self.engine, &self.data_plane, &self.trace[before..]);
+        let lines = &self.trace[before..];
+        checkers::at_rest(self.registry(), &self.engine, &self.data_plane, self.clock.now(), lines);
     }
 
-    /// Whether every Deployment is complete, and its pods are what runs.
+    /// Whether every Deployment is complete, every set of its own has what it wants, and their pods are what runs.
     pub(super) fn settled(&self) -> Result<(), String> {
         let registry = self.registry();
         let mut wanted = 0;
@@ -238,6 +269,7 @@ impl World {
             }
             wanted += usize::try_from(replicas).unwrap();
         }
+        wanted += self.settled_sets()?;
         let pods = registry.api::<Pods>().list("default").items;
         let ready = pods.iter().filter(|p| pod_state::is_pod_ready(p)).count();
         if pods.len() != wanted || ready != wanted {
@@ -250,15 +282,36 @@ impl World {
         Ok(())
     }
 
+    /// Whether each set that belongs to no one has its pods; how many that are.
+    fn settled_sets(&self) -> Result<usize, String> {
+        let sets = self.registry().api::<ReplicaSets>().list("default").items;
+        let alone = sets.iter().filter(|set| controller_of(&set.metadata).is_none());
+        let of_status = |set: &ReplicaSet| set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0);
+        let mut all: Vec<_> = alone.map(|s| (&s.metadata.name, s.spec.replicas.unwrap_or(1), of_status(s))).collect();
+        let controllers = self.registry().api::<ReplicationControllers>().list("default").items;
+        all.extend(controllers.iter().map(|rc| {
+            let available = rc.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0);
+            (&rc.metadata.name, rc.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1), available)
+        }));
+        let mut wanted = 0;
+        for (name, replicas, available) in all {
+            if available != replicas {
+                return Err(format!("{name:?} wants {replicas} and has {available} available"));
+            }
+            wanted += usize::try_from(replicas).unwrap();
+        }
+        Ok(wanted)
+    }
+
     /// What a person would look at.
     fn show(&self) -> String {
         let pods = self.registry().api::<Pods>().list("").items;
-        let pods = pods.iter().map(|p| {
-            format!("pod {:?} {}", p.metadata.name, serde_json::to_string(&p.status).unwrap_or_default())
-        });
+        let pods = pods
+            .iter()
+            .map(|p| format!("pod {:?} {}", p.metadata.name, serde_json::to_string(&p.status).unwrap_or_default()));
         let containers = self.engine.containers();
         let containers = containers.iter().map(|c| format!("container {} {:?}", c.name, c.phase));
-        let last = self.trace.iter().rev().take(40).rev().map(|line| line.chars().take(200).collect());
+        let last = self.trace.iter().rev().take(40).rev().map(|line| line.to_string().chars().take(200).collect());
         last.chain(pods).chain(containers).collect::<Vec<_>>().join("\n")
     }
 }
@@ -267,7 +320,8 @@ impl Drop for World {
     /// The replay of a seed that fails shows all that happened.
     fn drop(&mut self) {
         if std::thread::panicking() && super::is_replay() {
-            self.collect();
+            // Without the checkers: one of them has just panicked.
+            self.trace.extend(self.engine.take_calls().into_iter().map(Line::Asked));
             for line in &self.trace {
                 eprintln!("{line}");
             }
@@ -275,19 +329,28 @@ impl Drop for World {
     }
 }
 
+/// Waits for a change that the checkers have not seen yet.
+async fn arrival(checkers: &mut Option<Checkers>) {
+    match checkers {
+        Some(checkers) => checkers.arrival().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn engine(clock: &Clock, rng: &Rng) -> FakeEngine {
-    let config = FakeConfig {
-        cluster: CLUSTER.to_owned(),
-        latencies: Latencies::DOCKER,
-        call_bound: Duration::from_secs(30),
-    };
+    let config =
+        FakeConfig { cluster: CLUSTER.to_owned(), latencies: Latencies::DOCKER, call_bound: Duration::from_secs(30) };
     let engine = FakeEngine::new(clock.clone(), rng.clone(), config);
     // Its sandboxes say when the pod's files are there.
     engine.add_image(SANDBOX_IMAGE, Behaviour { output: vec!["ready".to_owned()], ..Behaviour::pause() });
     engine.add_image("app:1", Behaviour::server());
     engine.add_image("app:2", Behaviour::server());
     engine.add_image("app:slow", Behaviour::ready_after(Some(Duration::from_secs(7))));
+    engine.add_image("app:stubborn", Behaviour::ignores_stop());
+    engine.add_remote_image("app:remote", Behaviour::server(), 2);
     engine.add_image("app:crash", Behaviour::exits(Duration::from_secs(1), 1));
+    engine.add_image("app:unready", Behaviour::ready_after(None));
+    engine.add_image("app:broken", Behaviour::cannot_start("exec: \"/app\": no such file or directory"));
     engine
 }
 

@@ -1,50 +1,79 @@
-//! What must hold, whatever happens. Each checker is a file; all look after every step, some only at rest.
+//! What must hold, whatever happens. Each checker is a file. Those that `see` are shown every single write, in its order and at its
+//! time; those that `look` see the world after every step; some look only at rest.
 
-mod bounds;
 mod containers;
 mod history;
+mod model;
 mod owners;
 mod quiet;
 mod restarts;
+mod rollout;
 mod services;
+mod sizes;
 
-use super::network::DataPlane;
+use super::{network::DataPlane, trace::Line};
 use crate::{
     engine::{Container, fake::FakeEngine},
     registry::Registry,
-    store::Store,
 };
+use jiff::Timestamp;
+use model::{Model, Moment};
 
 /// The checkers of a run and what they remember.
 #[derive(Default)]
 pub(super) struct Checkers {
     history: history::History,
-    bounds: bounds::Bounds,
+    model: Model,
+    sizes: sizes::Sizes,
+    owners: owners::Owners,
+    rollouts: rollout::Rollouts,
     restarts: restarts::Restarts,
 }
 
 impl Checkers {
-    /// Follows a store from its start.
-    pub(super) fn follow(&mut self, store: &Store) {
-        self.history.follow(store);
+    /// Follows a registry from its start.
+    pub(super) fn follow(&mut self, registry: &Registry) {
+        self.history.follow(registry.store());
+        self.model = Model::of(registry);
     }
 
-    /// The changes since the last time, as lines of the trace.
-    pub(super) fn drain_history(&mut self) -> Vec<String> {
-        self.history.drain()
+    /// Waits for a change that was not seen yet.
+    pub(super) async fn arrival(&mut self) {
+        self.history.arrival().await;
+    }
+
+    /// Sees the changes since the last time, by the user or by the others, and tells them to the trace.
+    pub(super) fn see(&mut self, now: Timestamp, is_users: bool, trace: &mut Vec<Line>) {
+        while let Some(change) = self.history.next() {
+            trace.push(Line::of(&change));
+            let Some(moved) = self.model.take(&change) else { continue };
+            let moment = Moment { now, is_users };
+            self.sizes.see(&self.model, &moved, moment);
+            self.owners.see(&self.model, &moved, moment);
+            self.rollouts.see(&self.model, &moved, moment);
+        }
     }
 
     /// Looks at a moment.
-    pub(super) fn look(&mut self, registry: &Registry, containers: &[Container]) {
-        self.bounds.look(registry);
+    pub(super) fn look(&mut self, registry: &Registry, containers: &[Container], now: Timestamp) {
         self.restarts.look(registry);
+        self.owners.look(&self.model, now);
+        rollout::Rollouts::look(&self.model, now);
         containers::at_most_one_runs(containers);
     }
 }
 
 /// Looks when everything has converged, at the world and at the lines of the trace since nothing was to happen any more.
-pub(super) fn at_rest(registry: &Registry, engine: &FakeEngine, data_plane: &DataPlane, lines: &[String]) {
+pub(super) fn at_rest(
+    registry: &Registry,
+    engine: &FakeEngine,
+    data_plane: &DataPlane,
+    now: Timestamp,
+    lines: &[Line],
+) {
     owners::all_exist(registry);
+    owners::own_what_they_select(registry);
+    rollout::are_told_exactly(registry, now);
     containers::each_has_its_pod(registry, &engine.containers(), &engine.all_volumes());
     services::lead_to_ready_pods(registry, data_plane);
     quiet::nothing_happens(lines);
