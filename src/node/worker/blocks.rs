@@ -154,7 +154,7 @@ impl Worker {
         self.hashes = hashes;
         // Files may show labels and annotations.
         let shown = (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
-        if std::mem::replace(&mut self.shown_metadata, Some(shown.clone())).is_some_and(|before| before != shown) {
+        if self.shown_metadata.replace(shown.clone()).is_some_and(|before| before != shown) {
             self.refresh_files();
         }
     }
