@@ -23,7 +23,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("server", &["api", "base", "node", "registry", "store"]),
     ("roles", &["api", "base", "net", "node"]),
     ("app", &["api", "base", "controllers", "engine", "net", "node", "registry", "server", "store"]),
-    ("cli", &["api", "app", "base", "engine", "roles", "server"]),
+    ("cli", &["api", "app", "base", "engine", "node", "roles", "server"]),
 ];
 
 /// Libraries that stay behind a border: the crate, and where it may be named.

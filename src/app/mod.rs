@@ -68,6 +68,8 @@ pub struct Config {
     pub cluster_cidr: Option<cidr::Cidr>,
     /// Addresses that node ports listen on, beside the node's own.
     pub node_port_addresses: Vec<IpAddr>,
+    /// How many pods the node takes.
+    pub max_pods: u32,
 }
 
 /// A running control plane.
@@ -169,6 +171,7 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         host_port_address: Ipv4Addr::LOCALHOST.into(),
         parallel_calls: ENGINE_CALLS,
+        pods_max: config.max_pods,
         net_probe: Arc::new(node::SystemNetProbe::default()),
         tokens: None,
     }

@@ -84,6 +84,9 @@ pub(super) struct Args {
     /// Addresses that node ports listen on
     #[arg(long, env = "SKIFF_NODE_PORT_ADDRESSES", value_delimiter = ',', default_values = ["127.0.0.1", "::1"])]
     node_port_addresses: Vec<IpAddr>,
+    /// How many pods the node takes
+    #[arg(long, env = "SKIFF_MAX_PODS", default_value_t = crate::node::PODS_MAX)]
+    max_pods: u32,
     /// Leave the kubeconfig alone
     #[arg(long)]
     no_kubeconfig: bool,
@@ -140,6 +143,7 @@ async fn serve(args: &Args, trigger: &DrainTrigger, drain: Drain) -> anyhow::Res
         api_names: args.api_names.clone(),
         cluster_cidr: args.cluster_cidr,
         node_port_addresses: args.node_port_addresses.clone(),
+        max_pods: args.max_pods,
     };
     let app = app::start(config, drain.clone()).await?;
     output::done(format!("the API is served on {}", app.server_url));

@@ -53,6 +53,9 @@ pub trait TokenSource: Send + Sync + 'static {
     fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> String;
 }
 
+/// How many pods a node takes when nobody says. Source: `maxPods`, `pkg/kubelet/apis/config/v1beta1/defaults.go`, v1.37.
+pub const PODS_MAX: u32 = 110;
+
 /// What the agent is told about its node.
 #[derive(Clone)]
 pub struct NodeConfig {
@@ -74,6 +77,8 @@ pub struct NodeConfig {
     pub host_port_address: IpAddr,
     /// How many containers are created, started or removed at the same time.
     pub parallel_calls: usize,
+    /// How many pods the node takes.
+    pub pods_max: u32,
     /// How network probes are made.
     pub net_probe: Arc<dyn NetProbe>,
     /// Who issues tokens; `None`: nobody does.
@@ -104,6 +109,7 @@ impl NodeConfig {
             cluster_domain: "cluster.local".into(),
             host_port_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             parallel_calls: 16,
+            pods_max: PODS_MAX,
             net_probe: Arc::new(net_probe::AlwaysReachable),
             tokens: None,
         }

@@ -48,8 +48,6 @@ const HEARTBEAT: Duration = Duration::from_mins(5);
 const IMAGES_SETTLE: Duration = Duration::from_millis(500);
 /// Looking whether an engine that is away is back.
 const AWAY_BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
-/// Source: `maxPods`, `pkg/kubelet/apis/config/v1beta1/defaults.go`, v1.37.
-const PODS_MAX: &str = "110";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const KUBELET_VERSION: &str = "v1.37.0";
 
@@ -182,7 +180,7 @@ impl Keeper {
             // Nothing is known of the machine yet.
             return NodeStatus { conditions: Some(self.conditions(&old, away)), ..old };
         }
-        let resources = if self.info.version.is_empty() { old.capacity.clone() } else { Some(resources(&self.info)) };
+        let resources = if self.info.version.is_empty() { old.capacity.clone() } else { Some(resources(&self.info, self.context.config.pods_max)) };
         let node_info =
             if self.info.version.is_empty() { old.node_info.clone() } else { Some(system_info(&self.info)) };
         NodeStatus {
@@ -299,12 +297,12 @@ fn labels(name: &str, architecture: &str) -> BTreeMap<String, String> {
     labels
 }
 
-fn resources(info: &EngineInfo) -> BTreeMap<String, Quantity> {
+fn resources(info: &EngineInfo, pods_max: u32) -> BTreeMap<String, Quantity> {
     let quantity = |name: &str, text: String| (name.to_owned(), Quantity(text));
     [
         quantity("cpu", info.cpus.to_string()),
         quantity("memory", format!("{}Ki", info.memory_bytes / 1024)),
-        quantity("pods", PODS_MAX.to_owned()),
+        quantity("pods", pods_max.to_string()),
     ]
     .into()
 }

@@ -335,9 +335,9 @@ impl Worker {
         let (mono, now) = (self.context.clock().mono(), self.context.now());
         let at = |at: Timestamp| mono + until(at, now).max(SLEEP_MIN);
         let tokens = self.context.next_token_at(&self.id.uid).filter(|_| self.can_refresh_files());
-        let if_stored = [self.probes.next_at(), tokens.map(at)].into_iter().filter(|_| is_stored);
+        let while_stored = [self.probes.next_at(), tokens.map(at)].into_iter().filter(|_| is_stored);
         let always = [decision.wake_at.map(at), self.status_retry_at().map(at)];
-        self.wake_at = always.into_iter().chain(if_stored).flatten().min();
+        self.wake_at = always.into_iter().chain(while_stored).flatten().min();
     }
 
     /// Whether there is a sandbox to write files into, and nobody is at it.

@@ -5,7 +5,7 @@
 //!
 //! To replay a failure: `SKIFF_SIM_SEED=<seed> cargo test --lib sim::one -- --nocapture`; `RUST_LOG=skiff=debug` adds the log.
 //! More seeds: `SKIFF_SIM_SEEDS=500 cargo test --lib sim::many` (`SKIFF_SIM_FIRST` is the first of them). For thousands,
-//! `SKIFF_SIM_SEEDS=5000 cargo sim` runs the same with this package optimised: its build takes many minutes, its seeds a fraction.
+//! `SKIFF_SIM_SEEDS=5000 cargo sim sim::many` runs the same with this package optimised: its build takes many minutes, its seeds a fraction.
 //!
 //! `sweep` lets each engine call of a small story fail in turn; `calm` is a rollout in which nothing goes wrong; `scale` counts what
 //! many pods cost.

@@ -1,8 +1,7 @@
 //! What many pods cost: writes and processor time for each pod of a rollout, and what a large world at rest takes for ever.
 //!
-//! An ordinary test run counts the writes, at a small scale. `SKIFF_SIM_SCALE=80 cargo test --lib sim::scale -- --nocapture` prints the
-//! figures of a node that is full (it takes 110 pods, and a rollout a quarter more than are wanted);
-//! time is simulated, so what a rollout takes on the wall here is what the control plane itself needs for it.
+//! An ordinary test run counts the writes, at a small scale. `SKIFF_SIM_SCALE=1000 cargo sim sim::scale -- --nocapture` prints the figures
+//! of a larger one; time is simulated, so what a rollout takes on the wall is what the control plane itself needs for it.
 
 use super::{fence::Fence, manifests::deployment, number, simulate, workload::change, world::World};
 use crate::{

@@ -5,6 +5,7 @@ use super::{
     checkers::{self, Checkers},
     manifests::{SERVICES, service},
     network::{DataPlane, FakeNetwork},
+    number,
     trace::Line,
 };
 use crate::{
@@ -144,6 +145,7 @@ impl World {
             network: self.plan.network.clone(),
             node_ip: self.plan.node_ip,
             dns_ip: self.plan.dns_ip(),
+            pods_max: number("SKIFF_SIM_SCALE").map_or(node::PODS_MAX, |n| u32::try_from(n).unwrap() * 2 + 10),
             net_probe: Arc::new(FakeNetwork(self.engine.clone())),
             ..node::NodeConfig::for_test()
         }
