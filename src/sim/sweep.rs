@@ -40,14 +40,18 @@ async fn story(n: u64, fault: Fault) -> bool {
     let key = ObjectKey::new("default", "web");
     let wanted = deployment(&world, "web", "app:1", 2, true);
     world.registry().api::<Deployments>().create(wanted).await.unwrap();
+    world.user_wrote();
     world.complete().await;
     change(&world, &key, |s| set_image(s, "app:2")).await.unwrap();
+    world.user_wrote();
     world.complete().await;
     let pods = world.registry().api::<Pods>();
     let victim = ObjectKey::of(&pods.list("default").items[0].metadata);
     pods.delete(&victim, &DeleteOptions::default()).await.unwrap();
+    world.user_wrote();
     world.complete().await;
     world.registry().api::<Deployments>().delete(&key, &DeleteOptions::default()).await.unwrap();
+    world.user_wrote();
     world.complete().await;
     if world.engine.nth_call_is_pending() {
         return true;

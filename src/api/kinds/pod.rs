@@ -354,7 +354,7 @@ spec:
     env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: B, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}]
     resources: {limits: {cpu: 1500m, memory: 128Mi}, requests: {cpu: '0.0001'}}
     livenessProbe: {httpGet: {port: 80}}
-    readinessProbe: {exec: {command: [true]}, periodSeconds: 3, successThreshold: 2}
+    readinessProbe: {exec: {command: ['true']}, periodSeconds: 3, successThreshold: 2}
     lifecycle: {preStop: {httpGet: {port: 80, path: /bye}}}
 ";
         expect![[r#"
