@@ -140,7 +140,8 @@ async fn heal_once(engine: &DockerEngine) -> anyhow::Result<f64> {
             let EngineEvent::Container { id, labels, kind, .. } = event else { continue };
             match kind {
                 EventKind::Died(_) if id == victim.id => died = Some(Instant::now()),
-                EventKind::Started if is_app(&labels) => return died.map(|d| d.elapsed()),
+                // The engine tells what happened in the same second again: a start before the death is an older one.
+                EventKind::Started if died.is_some() && is_app(&labels) => return died.map(|d| d.elapsed()),
                 _ => {}
             }
         }
