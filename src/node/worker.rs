@@ -167,16 +167,16 @@ impl Worker {
         worker
     }
 
+    /// The IDs and names of the containers that run, the sandbox aside.
+    fn running_apps(&self) -> Vec<(String, String)> {
+        let running = self.observed.apps().filter(|c| c.is_running());
+        running.map(|c| (c.id.clone(), c.identity.container.clone())).collect()
+    }
+
     /// What runs already had its `postStart` hook, and keeps what was believed of its health.
     fn adopt(&mut self, pod: &Pod) {
-        let running: Vec<(String, String)> = self
-            .observed
-            .apps()
-            .filter(|c| c.is_running())
-            .map(|c| (c.id.clone(), c.identity.container.clone()))
-            .collect();
         let now = self.context.clock().mono();
-        for (id, name) in running {
+        for (id, name) in self.running_apps() {
             self.memory.post_start.insert(id.clone(), Hook::Done);
             if let Some(spec) = container_of(pod, &name) {
                 self.probes.watch(&id, spec, believed_of(pod, &id), now);
@@ -334,29 +334,23 @@ impl Worker {
     fn set_timer(&mut self, decision: &Decision, is_stored: bool) {
         let (mono, now) = (self.context.clock().mono(), self.context.now());
         let at = |at: Timestamp| mono + until(at, now).max(SLEEP_MIN);
-        let tokens = self.context.next_token_at(&self.id.uid).filter(|_| self.can_refresh_files());
+        let tokens = self.context.next_token_at(&self.id.uid).filter(|_| self.free_sandbox().is_some());
         let while_stored = [self.probes.next_at(), tokens.map(at)].into_iter().filter(|_| is_stored);
         let always = [decision.wake_at.map(at), self.status_retry_at().map(at)];
         self.wake_at = always.into_iter().chain(while_stored).flatten().min();
     }
 
-    /// Whether there is a sandbox to write files into, and nobody is at it.
-    fn can_refresh_files(&self) -> bool {
-        let is_up = self.observed.sandbox().is_some_and(|s| s.is_running() && !s.is_gone);
-        is_up && !self.memory.is_busy(&Slot::Files)
+    /// The sandbox to write files into, when there is one and nobody is at it.
+    fn free_sandbox(&self) -> Option<String> {
+        let sandbox = self.observed.sandbox().filter(|s| s.is_running() && !s.is_gone)?;
+        (!self.memory.is_busy(&Slot::Files)).then(|| sandbox.id.clone())
     }
 
     // Probes.
 
     fn watch_running(&mut self, pod: &Pod) {
         let now = self.context.clock().mono();
-        let running: Vec<(String, String)> = self
-            .observed
-            .apps()
-            .filter(|c| c.is_running())
-            .map(|c| (c.id.clone(), c.identity.container.clone()))
-            .collect();
-        for (id, name) in running {
+        for (id, name) in self.running_apps() {
             if let Some(spec) = container_of(pod, &name) {
                 self.probes.watch(&id, spec, Believed::default(), now);
             }

@@ -196,8 +196,7 @@ impl Worker {
     /// Writes the files of the pod's volumes again when they changed.
     pub(super) fn refresh_files(&mut self) {
         let Some(pod) = stored_pod(&self.context.pods, &self.key, &self.id.uid) else { return };
-        let sandbox = self.observed.sandbox().filter(|s| s.is_running() && !s.is_gone).map(|s| s.id.clone());
-        let (Some(sandbox), false) = (sandbox, self.memory.is_busy(&Slot::Files)) else { return };
+        let Some(sandbox) = self.free_sandbox() else { return };
         let context = Arc::clone(&self.context);
         let cluster = &context.config.cluster;
         // Files that cannot be made now stay as they are, as in Kubernetes.
