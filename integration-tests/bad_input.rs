@@ -40,7 +40,10 @@ fn wrong_manifests_are_refused_with_the_field_and_change_nothing() {
     let good = deployment("", "kubernetes-spring");
     let cases = [
         (deployment("  replcas: 2", "i"), "unknown field \"spec.replcas\""),
-        (deployment("  replicas: many", "i"), "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
+        (
+            deployment("  replicas: many", "i"),
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
         (deployment("  replicas: -1", "i"), "spec.replicas: Invalid value: -1: must be greater than or equal to 0"),
         (good.replace("  selector: {matchLabels: {app: web}}\n", ""), "spec.selector: Required value"),
         (good.replace("labels: {app: web}", "labels: {app: other}"), "`selector` does not match template `labels`"),
@@ -64,7 +67,10 @@ fn wrong_manifests_are_refused_with_the_field_and_change_nothing() {
     assert!(!out.status.success() && said.contains("duplicate field \"data.a\""), "{said}");
     cluster.apply(&service("first", 30123));
     let said = refused(&cluster, &service("second", 30123));
-    assert!(said.contains("spec.ports[0].nodePort: Invalid value: 30123: provided port is already allocated"), "{said}");
+    assert!(
+        said.contains("spec.ports[0].nodePort: Invalid value: 30123: provided port is already allocated"),
+        "{said}"
+    );
     assert_eq!(cluster.kubectl(&["get", "deploy,svc", "-o", "name"]), "service/first\nservice/kubernetes\n");
 }
 
@@ -159,7 +165,8 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     let filler = disk.path().join("filler");
     output(Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())));
     let big = "x".repeat(400_000);
-    let manifest = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: {big}}}\n");
+    let manifest =
+        |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: {big}}}\n");
     let said = eventually("a write is refused", SOON, || {
         let n = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
         let out = cluster.kubectl_stdin(&["create", "-f", "-"], &manifest(&format!("big-{n}")));
@@ -172,7 +179,13 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
         let out = cluster.kubectl_stdin(&["create", "-f", "-"], &manifest("after"));
         if out.status.success() { Ok(()) } else { Err(text(&out.stderr)) }
     });
-    let out = output(Command::new(SKIFF).args(["down", "--name", &cluster.name]).arg("--data-dir").arg(&data).env("KUBECONFIG", cluster.kubeconfig()));
+    let out = output(
+        Command::new(SKIFF)
+            .args(["down", "--name", &cluster.name])
+            .arg("--data-dir")
+            .arg(&data)
+            .env("KUBECONFIG", cluster.kubeconfig()),
+    );
     assert!(out.status.success(), "{}", text(&out.stderr));
     drop(cluster);
     drop(unmount);

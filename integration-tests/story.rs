@@ -99,10 +99,7 @@ fn lists_read_as_in_kubernetes() {
         "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR"
     );
     assert_eq!(header(&["get", "rs"]), "NAME DESIRED CURRENT READY AGE");
-    assert_eq!(
-        header(&["get", "rs", "-o", "wide"]),
-        "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR"
-    );
+    assert_eq!(header(&["get", "rs", "-o", "wide"]), "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR");
     assert_eq!(header(&["get", "po"]), "NAME READY STATUS RESTARTS AGE");
     assert_eq!(
         header(&["get", "pods", "-o", "wide"]),

@@ -14,7 +14,14 @@ pub trait Object: Any + Clone + std::fmt::Debug + Serialize + DeserializeOwned +
 
 impl<T> Object for T
 where
-    T: k8s_openapi::Metadata<Ty = ObjectMeta> + Any + Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync,
+    T: k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Any
+        + Clone
+        + std::fmt::Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync,
 {
     fn meta(&self) -> &ObjectMeta {
         self.metadata()

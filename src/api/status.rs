@@ -167,7 +167,9 @@ impl ApiError {
         match self {
             Self::NotFound { .. } | Self::NoSuchResource => ErrorClass::NotFound,
             Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Expired(_) => ErrorClass::Conflict,
-            Self::Unavailable(_) | Self::Timeout(_) | Self::FutureRevision { .. } | Self::Internal(_) => ErrorClass::Retry,
+            Self::Unavailable(_) | Self::Timeout(_) | Self::FutureRevision { .. } | Self::Internal(_) => {
+                ErrorClass::Retry
+            }
             Self::Invalid { .. }
             | Self::BadRequest(_)
             | Self::Unauthorized

@@ -34,10 +34,7 @@ impl Access {
 
     /// The entry of `users` in a kubeconfig.
     pub fn user(&self) -> Value {
-        map(vec![
-            ("client-certificate-data", base64(&self.cert_pem)),
-            ("client-key-data", base64(&self.key_pem)),
-        ])
+        map(vec![("client-certificate-data", base64(&self.cert_pem)), ("client-key-data", base64(&self.key_pem))])
     }
 
     /// The entry of `contexts` in a kubeconfig.

@@ -6,9 +6,7 @@ use super::{cidr::Plan, keep};
 use crate::{
     api::{
         kind::Kind,
-        kinds::{
-            endpoint_slice::EndpointSlices, endpoints::EndpointsKind, namespace::Namespaces, service::Services,
-        },
+        kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind, namespace::Namespaces, service::Services},
         meta::ObjectKey,
         object::Object,
         status::{ApiError, ErrorClass},

@@ -192,8 +192,7 @@ fn host_routes() -> Vec<Cidr> {
 
 /// Reads `/proc/net/route`: addresses are hexadecimal in the machine's byte order.
 fn parse_routes(text: &str) -> Vec<Cidr> {
-    let number =
-        |field: Option<&&str>| Some(u32::from_be_bytes(u32::from_str_radix(field?, 16).ok()?.to_ne_bytes()));
+    let number = |field: Option<&&str>| Some(u32::from_be_bytes(u32::from_str_radix(field?, 16).ok()?.to_ne_bytes()));
     let lines = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     let routes = lines.filter_map(|f| Some((number(f.get(1))?, number(f.get(7))?)));
     let ranges = routes.filter(|(_, mask)| *mask != 0);

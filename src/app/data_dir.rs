@@ -15,7 +15,9 @@ impl DataDir {
     /// The folder of a cluster when the user names none: `$XDG_DATA_HOME/skiff/<name>`, else `~/.local/share/skiff/<name>`.
     pub fn default_path(cluster: &str) -> anyhow::Result<PathBuf> {
         let base = std::env::var_os("XDG_DATA_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
-        let base = if let Some(base) = base { base } else {
+        let base = if let Some(base) = base {
+            base
+        } else {
             let home = std::env::var_os("HOME").context("$HOME is not set: choose a folder with --data-dir")?;
             Path::new(&home).join(".local/share")
         };

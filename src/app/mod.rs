@@ -30,8 +30,8 @@ use crate::{
     server::{self, health::ReadyReport, tls},
     store::{Store, disk::DiskBackend},
 };
-use anyhow::{Context as _, bail};
 use access::Access;
+use anyhow::{Context as _, bail};
 use cidr::Plan;
 use data_dir::DataDir;
 use k8s_openapi::api::{
@@ -122,10 +122,7 @@ pub async fn start(config: Config, drain: Drain) -> anyhow::Result<App> {
     let mut tasks = vec![
         task::spawn("api", server::serve::serve(listener, Arc::clone(&tls_config), state.clone(), drain.clone())),
         task::spawn("events", registry.clone().run_events(drain.clone())),
-        task::spawn(
-            "controllers",
-            controllers::run_all(registry.clone(), controllers_config(&pki), drain.clone()),
-        ),
+        task::spawn("controllers", controllers::run_all(registry.clone(), controllers_config(&pki), drain.clone())),
         task::spawn("node", agent.run(drain.clone())),
     ];
     let kept = bootstrap::keep(registry.clone(), plan.clone(), api_address.port(), drain.clone());
@@ -185,9 +182,9 @@ fn controllers_config(pki: &tls::Pki) -> controllers::ControllersConfig {
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
-        Err(err) if err.kind() == io::ErrorKind::AddrInUse => bail!(
-            "{address} is taken by another program: end it, or choose another port with --api-address"
-        ),
+        Err(err) if err.kind() == io::ErrorKind::AddrInUse => {
+            bail!("{address} is taken by another program: end it, or choose another port with --api-address")
+        }
         Err(err) => Err(err).with_context(|| format!("cannot listen on {address}: choose another with --api-address")),
     }
 }

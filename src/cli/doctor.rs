@@ -59,10 +59,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 async fn engine() -> Finding {
     match engine_info().await {
-        Ok(info) if major(&info.version) < ENGINE_VERSION_MIN => Finding::Wrong(format!(
-            "Docker {} is too old: skiff needs 20.10 or newer",
-            info.version
-        )),
+        Ok(info) if major(&info.version) < ENGINE_VERSION_MIN => {
+            Finding::Wrong(format!("Docker {} is too old: skiff needs 20.10 or newer", info.version))
+        }
         Ok(info) => Finding::Fine(format!(
             "Docker {} answers (API {}, {}, kernel {})",
             info.version, info.api_version, info.os, info.kernel
@@ -91,7 +90,11 @@ fn api_port() -> Finding {
 /// Host firewalls may drop what pods send to the host, and so to Services.
 fn firewall() -> Finding {
     let active = |name: &str| {
-        Command::new("systemctl").args(["is-active", "--quiet", name]).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        Command::new("systemctl")
+            .args(["is-active", "--quiet", name])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     };
     if active("ufw") {
         return Finding::Note("ufw is active and may drop pods' traffic to Services: `ufw allow in on skiff`".into());
@@ -122,7 +125,9 @@ pub(super) fn fix() -> anyhow::Result<()> {
         return Ok(());
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("Docker does not answer, and only root can install and start it: run this with sudo, or start Docker yourself");
+        bail!(
+            "Docker does not answer, and only root can install and start it: run this with sudo, or start Docker yourself"
+        );
     }
     if !on_path("dockerd") {
         install()?;
@@ -138,7 +143,9 @@ fn on_path(program: &str) -> bool {
 
 fn install() -> anyhow::Result<()> {
     if !on_path("apt-get") {
-        bail!("Docker is not installed and this is neither Debian nor Ubuntu: install Docker as its documentation says");
+        bail!(
+            "Docker is not installed and this is neither Debian nor Ubuntu: install Docker as its documentation says"
+        );
     }
     output::line("Docker is not installed; installing docker.io …");
     apt(&["update", "-qq"])?;

@@ -161,8 +161,7 @@ impl Keeper {
         let key = ObjectKey::new("", self.name());
         let labels = labels(self.name(), &self.info.architecture);
         if api.get(&key).is_none() {
-            let metadata =
-                ObjectMeta { name: Some(key.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+            let metadata = ObjectMeta { name: Some(key.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
             match api.create(Node { metadata, ..Node::default() }).await {
                 Err(error) if error.class() != ErrorClass::Conflict => return Err(error),
                 Ok(_) | Err(_) => {}
@@ -180,7 +179,11 @@ impl Keeper {
             // Nothing is known of the machine yet.
             return NodeStatus { conditions: Some(self.conditions(&old, away)), ..old };
         }
-        let resources = if self.info.version.is_empty() { old.capacity.clone() } else { Some(resources(&self.info, self.context.config.pods_max)) };
+        let resources = if self.info.version.is_empty() {
+            old.capacity.clone()
+        } else {
+            Some(resources(&self.info, self.context.config.pods_max))
+        };
         let node_info =
             if self.info.version.is_empty() { old.node_info.clone() } else { Some(system_info(&self.info)) };
         NodeStatus {

@@ -6,13 +6,7 @@
 
 use super::{Registry, pipeline::Config};
 use crate::{
-    api::{
-        field::FieldError,
-        kind::Kind as _,
-        kinds::service::Services,
-        object::DynObject,
-        status::ApiError,
-    },
+    api::{field::FieldError, kind::Kind as _, kinds::service::Services, object::DynObject, status::ApiError},
     base::rng::Rng,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -206,8 +200,7 @@ fn decide_node_ports(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng
         let Some(wanted) = port.node_port.filter(|n| *n != 0) else { continue };
         let (path, (first, last)) = (format!("spec.ports[{i}].nodePort"), config.node_ports);
         if wanted < i32::from(first) || wanted > i32::from(last) {
-            let why =
-                format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+            let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
             errors.push(FieldError::invalid(path, wanted, why));
         } else if !used.insert((protocol(port).to_owned(), wanted)) {
             errors.push(FieldError::invalid(path, wanted, "provided port is already allocated"));

@@ -84,8 +84,7 @@ impl<K: Kind> Api<K> {
     /// Creates an object and returns it as stored.
     pub async fn create(&self, obj: K::Object) -> Result<Arc<K::Object>, ApiError> {
         let namespace = obj.meta().namespace.clone().unwrap_or_default();
-        let written =
-            self.registry.create(Self::erased(), &namespace, Box::new(obj), &WriteOptions::default()).await?;
+        let written = self.registry.create(Self::erased(), &namespace, Box::new(obj), &WriteOptions::default()).await?;
         Ok(Self::typed(&written))
     }
 

@@ -125,7 +125,11 @@ fn validate_owners(meta: &ObjectMeta) -> Vec<FieldError> {
             [("apiVersion", &owner.api_version), ("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)]
         {
             if value.is_empty() {
-                errors.push(FieldError::invalid(format!("{path}.{field}"), value, format!("{field} must not be empty")));
+                errors.push(FieldError::invalid(
+                    format!("{path}.{field}"),
+                    value,
+                    format!("{field} must not be empty"),
+                ));
             }
         }
     }
@@ -159,11 +163,7 @@ pub(super) fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldEr
 }
 
 /// Checks what the caller of a delete knows of the object.
-pub(super) fn check_preconditions(
-    info: &KindInfo,
-    meta: &ObjectMeta,
-    options: &DeleteOptions,
-) -> Result<(), ApiError> {
+pub(super) fn check_preconditions(info: &KindInfo, meta: &ObjectMeta, options: &DeleteOptions) -> Result<(), ApiError> {
     let name = meta.name.as_deref().unwrap_or_default();
     if let Some(uid) = options.uid.as_deref().filter(|u| Some(*u) != meta.uid.as_deref()) {
         return Err(uid_conflict(info, name, uid, meta));
@@ -235,7 +235,10 @@ mod tests {
         mark_deleted(&mut meta, None, 60, at(105));
         assert_eq!(meta.deletion_timestamp, Some(Time(at(130))));
         mark_deleted(&mut meta, None, 10, at(105));
-        assert_eq!((meta.deletion_timestamp.clone(), meta.deletion_grace_period_seconds), (Some(Time(at(110))), Some(10)));
+        assert_eq!(
+            (meta.deletion_timestamp.clone(), meta.deletion_grace_period_seconds),
+            (Some(Time(at(110))), Some(10))
+        );
         assert!(!may_go(&meta));
         mark_deleted(&mut meta, None, 0, at(106));
         assert!(may_go(&meta));

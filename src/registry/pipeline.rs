@@ -211,12 +211,7 @@ impl Registry {
     }
 
     /// Changes of a kind after a revision, of a namespace or (when it is empty) of all.
-    pub fn watch(
-        &self,
-        kind: &'static dyn ErasedKind,
-        namespace: &str,
-        from: Revision,
-    ) -> Result<Watch, WatchError> {
+    pub fn watch(&self, kind: &'static dyn ErasedKind, namespace: &str, from: Revision) -> Result<Watch, WatchError> {
         self.0.store.watch(&keys::prefix(kind.info(), namespace), from)
     }
 
@@ -272,8 +267,7 @@ impl Registry {
             };
         }
         let (value, attrs) = self.0.encoder.encode(kind, obj);
-        let txn =
-            Txn { expect: vec![Expect::Absent(key.clone())], writes: vec![Write::Put { key, value, attrs }] };
+        let txn = Txn { expect: vec![Expect::Absent(key.clone())], writes: vec![Write::Put { key, value, attrs }] };
         match self.0.store.commit(txn).await {
             Ok(committed) => Ok(written(&committed)),
             Err(TxnError::Unexpected { .. }) => Err(exists()),

@@ -93,19 +93,23 @@ impl Scope<'_> {
     fn add_all(&self, source: &EnvFromSource, env: &mut Vars) -> Result<(), ConfigError> {
         let prefix = source.prefix.as_deref().unwrap_or_default();
         if let Some(from) = &source.config_map_ref
-            && let Some(map) = optional(from.optional, self.config_map(&from.name))? {
-                map.data.iter().flatten().for_each(|(key, value)| env.set(&format!("{prefix}{key}"), value.clone()));
-            }
+            && let Some(map) = optional(from.optional, self.config_map(&from.name))?
+        {
+            map.data.iter().flatten().for_each(|(key, value)| env.set(&format!("{prefix}{key}"), value.clone()));
+        }
         if let Some(from) = &source.secret_ref
-            && let Some(secret) = optional(from.optional, self.secret(&from.name))? {
-                secret.data.iter().flatten().for_each(|(key, value)| env.set(&format!("{prefix}{key}"), text(value)));
-            }
+            && let Some(secret) = optional(from.optional, self.secret(&from.name))?
+        {
+            secret.data.iter().flatten().for_each(|(key, value)| env.set(&format!("{prefix}{key}"), text(value)));
+        }
         Ok(())
     }
 
     /// A variable's value; `None` when what it comes from is optional and missing.
     fn value(&self, var: &EnvVar, env: &Vars, services: &[(String, String)]) -> Result<Option<String>, ConfigError> {
-        if let Some(source) = &var.value_from { self.value_from(source) } else {
+        if let Some(source) = &var.value_from {
+            self.value_from(source)
+        } else {
             let known = |name: &str| env.get(name).cloned().or_else(|| lookup_in(services)(name));
             Ok(Some(expand(var.value.as_deref().unwrap_or_default(), &known)))
         }

@@ -23,7 +23,9 @@ pub(super) fn review(registry: &Registry, info: &KindInfo, obj: &mut dyn DynObje
         return Err(ApiError::Forbidden {
             resource: info.resource(),
             name: pod.metadata.name.clone().unwrap_or_default(),
-            why: format!("error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"),
+            why: format!(
+                "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
+            ),
         });
     }
     spec.service_account_name = Some(account.clone());
