@@ -26,7 +26,7 @@ pub(super) fn roll(plan: &mut Plan<'_>) {
 }
 
 /// Whether a pod of an old set is, or may still be, running.
-fn old_pods_run(plan: &Plan<'_>) -> bool {
+pub(super) fn old_pods_run(plan: &Plan<'_>) -> bool {
     if plan.old_sets().any(|i| actual(&plan.sets[i].set) > 0) {
         return true;
     }

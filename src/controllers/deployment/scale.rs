@@ -5,6 +5,7 @@
 use super::{
     decide::Plan,
     history::{DESIRED_REPLICAS, MAX_REPLICAS, number},
+    recreate::old_pods_run,
     sets::{available, by_age, is_active, is_recreate, size},
 };
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -12,9 +13,11 @@ use std::cmp::{Ordering, Reverse};
 
 /// Whether some set's size was decided for another number of replicas.
 ///
-/// With the Recreate strategy several active sets have no proportion to keep: they all end, which is the rollout's business.
+/// With the Recreate strategy it is the rollout's business while there is anything old: old sets end, whatever their size, and the new
+/// one must not grow until their pods are gone. Upstream scales first, and so lets pods of two templates run side by side.
 pub(super) fn is_due(plan: &Plan<'_>) -> bool {
-    if is_recreate(plan.deployment) && plan.sets.iter().filter(|s| is_active(&s.set)).count() > 1 {
+    let has_old = || plan.old_sets().any(|i| is_active(&plan.sets[i].set));
+    if is_recreate(plan.deployment) && (has_old() || old_pods_run(plan)) {
         return false;
     }
     let desired = |rs: &ReplicaSet| number(&rs.metadata, DESIRED_REPLICAS).is_some_and(|n| n != plan.replicas);
@@ -85,13 +88,12 @@ fn by_size(a: &ReplicaSet, b: &ReplicaSet, is_growing: bool) -> Ordering {
 }
 
 /// How many pods a set gets (or loses) of what is left to share.
+///
+/// Upstream lets a set grow in spite when the others shrink, and the other way round, if its annotations are of another Deployment
+/// or by hand: then it goes far above the surge for a moment.
 fn proportion(plan: &Plan<'_>, rs: &ReplicaSet, left: i32) -> i32 {
     let share = fraction(plan, rs);
-    match left {
-        0 => 0,
-        1.. => share.min(left),
-        _ => share.max(left),
-    }
+    share.clamp(left.min(0), left.max(0))
 }
 
 /// How much a set would grow if it grew as the Deployment does.

@@ -364,6 +364,48 @@ fn recreate_waits_for_every_old_pod_to_end() {
 }
 
 #[test]
+fn recreate_grows_nothing_while_there_are_old_pods() {
+    let before = deployment(3, 1, 0);
+    let (new, gone) = (set(&before, "v2", 2, 1, 0), set(&before, "v1", 1, 0, 0));
+    let mut d = with_image(deployment(6, 0, 0), "v2");
+    d.spec.strategy = Some(crate::testing::from_yaml("type: Recreate").unwrap());
+    let has_pod = |d: &Deployment, sets: Vec<ReplicaSet>| {
+        let mut observed = observed(d, sets);
+        let yaml = "{metadata: {name: p, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-v1, uid: uid-v1, controller: true}]}, status: {phase: Running}}";
+        observed.pods = vec![Arc::new(crate::testing::from_yaml(yaml).unwrap())];
+        observed
+    };
+    let revision_only = expect![["update Deployment default/web (the new ReplicaSet has another revision)"]];
+    check(&has_pod(&d, vec![gone.clone(), new.clone()]), revision_only);
+    check(
+        &observed(&d, vec![gone.clone(), new.clone()]),
+        expect![[r#"
+            update ReplicaSet default/web-v2 (its size changed)
+              ScalingReplicaSet: Scaled up replica set web-v2 from 1 to 6
+            update Deployment default/web (the new ReplicaSet has another revision)"#]],
+    );
+    // The only set is an old one: it ends, and does not grow first.
+    check(
+        &has_pod(&with_image(d, "v3"), vec![gone, new]),
+        expect![[r#"
+            update ReplicaSet default/web-v2 (its size changed)
+              ScalingReplicaSet: Scaled down replica set web-v2 from 1 to 0"#]],
+    );
+}
+
+#[test]
+fn no_set_grows_while_the_deployment_shrinks() {
+    // The old set was a Deployment's of one replica once, and somebody scaled it to 5 by hand: in proportion it would grow to 40.
+    let d = deployment(6, 2, 1);
+    let mut old = set(&d, "v1", 1, 5, 0);
+    let annotations = old.metadata.annotations.as_mut().unwrap();
+    annotations.insert(DESIRED_REPLICAS.into(), "0".into());
+    annotations.insert(MAX_REPLICAS.into(), "1".into());
+    let new = set(&d, "v2", 2, 6, 4);
+    assert_eq!(sizes_after(&with_image(d, "v2"), vec![old, new]), [5, 3]);
+}
+
+#[test]
 fn a_rollback_uses_the_old_set_under_a_new_revision() {
     let d = deployment(3, 1, 0);
     let sets = vec![set(&d, "v1", 1, 0, 0), set(&d, "v2", 2, 3, 3)];

@@ -20,14 +20,15 @@ const SILENCE_MAX: SignedDuration = SignedDuration::from_secs(30);
 
 #[derive(Default)]
 pub(super) struct Rollouts {
-    /// Deployments that lost a set to the user, and may count their revisions from a lower one again.
+    /// Deployments that lost a set to the user, or that have tidied up while they were paused and had no set of their template: they
+    /// may count their revisions from a lower one again, as upstream does.
     robbed: BTreeSet<String>,
 }
 
 impl Rollouts {
     pub(super) fn see(&mut self, model: &Model, moved: &Moved, moment: Moment) {
         match moved {
-            Moved::Set(pair) if moment.is_users => {
+            Moved::Set(pair) if moment.is_users || is_tidied_in_pause(model, pair) => {
                 let owner = pair.before.as_ref().and_then(|set| super::model::owner(set.meta()));
                 self.robbed.extend(owner.map(str::to_owned));
             }
@@ -78,6 +79,11 @@ fn see_set(model: &Model, pair: &Pair<Set>) {
         let runs = old.find(|pod| !pod_state::is_terminal(pod)).map(|pod| &pod.metadata.name);
         assert!(runs.is_none(), "{:?} grows to {} while {runs:?} may run", set.meta().name, set.size());
     }
+}
+
+fn is_tidied_in_pause(model: &Model, pair: &Pair<Set>) -> bool {
+    let gone = pair.before.as_ref().filter(|_| pair.after.is_none());
+    gone.and_then(|set| model.deployment_of(set)).is_some_and(|d| d.spec.paused == Some(true))
 }
 
 fn is_recreate(deployment: &Deployment) -> bool {
@@ -135,9 +141,12 @@ fn counted(model: &Model, set: &Set, now: Timestamp) -> Numbers {
 /// The set of the Deployment's template has all pods and the highest revision; of the others no more are left than may be.
 fn check_sets(model: &Model, deployment: &Deployment) {
     let name = &deployment.metadata.name;
-    let (new, old): (Vec<&Set>, Vec<&Set>) =
-        model.sets_of(uid(&deployment.metadata)).partition(|set| template(set) == deployment.spec.template);
-    let [new] = new[..] else { panic!("{} sets have the template of {name:?}", new.len()) };
+    let mut sets: Vec<&Set> = model.sets_of(uid(&deployment.metadata)).collect();
+    sets.sort_by_key(|set| (set.meta().creation_timestamp.clone(), set.meta().name.clone()));
+    // A Deployment that adopts may have several sets of its template: the oldest is the new one.
+    let new = sets.iter().position(|set| template(set) == deployment.spec.template);
+    let new = sets.remove(new.unwrap_or_else(|| panic!("no set has the template of {name:?}")));
+    let old = sets;
     assert_eq!(revision(new.meta()), revision(&deployment.metadata), "the revision of {name:?} and of its new set");
     let revisions: BTreeSet<i64> = old.iter().map(|set| revision(set.meta())).collect();
     assert_eq!(revisions.len(), old.len(), "two sets of {name:?} have one revision");

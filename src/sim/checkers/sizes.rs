@@ -6,7 +6,10 @@
 use super::model::{Model, Moment, Moved, Pair, Set, goes, owner, uid};
 use crate::{api::pod_state, sim::fence::Fence};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The size that a Deployment had when a set's size was decided.
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
@@ -15,13 +18,19 @@ const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 pub(super) struct Sizes {
     /// The fence of each Deployment that its controller has said to know of.
     known: BTreeMap<String, Fence>,
+    /// Deployments of which the user made a set larger by hand, and whose sets have not all got their pods since.
+    tampered: BTreeSet<String>,
 }
 
 impl Sizes {
     pub(super) fn see(&mut self, model: &Model, moved: &Moved, moment: Moment) {
         match moved {
             Moved::Pod(pair) if !moment.is_users => self.see_pod(model, pair),
-            Moved::Set(pair) if !moment.is_users => self.see_set(model, pair, moment),
+            Moved::Set(pair) if !moment.is_users => {
+                self.see_set(model, pair, moment);
+                self.tampered.retain(|deployment| !have_what_they_want(model, deployment));
+            }
+            Moved::Set(pair) => self.see_users_set(pair),
             Moved::Deployment(Pair { after: Some(deployment), .. }) => self.see_deployment(deployment),
             _ => {}
         }
@@ -34,6 +43,13 @@ impl Sizes {
         assert!(observed <= generation, "{name:?} observes generation {observed} of {generation}");
         if observed == generation {
             self.known.insert(uid(&deployment.metadata).to_owned(), Fence::of(deployment));
+        }
+    }
+
+    fn see_users_set(&mut self, pair: &Pair<Set>) {
+        let Pair { before: Some(before), after: Some(after) } = pair else { return };
+        if after.size() > before.size() {
+            self.tampered.extend(owner(after.meta()).map(str::to_owned));
         }
     }
 
@@ -71,7 +87,11 @@ impl Sizes {
         let sizes: i32 = of_deployment().map(Set::size).sum();
         let fence = self.fence(deployment);
         let whose = &deployment.metadata.name;
-        assert!(all <= fence.pods_max.max(sizes), "{name:?} is made, and {whose:?} has {all} pods: {fence:?}");
+        let may_exceed = self.tampered.contains(uid(&deployment.metadata));
+        assert!(
+            all <= fence.pods_max.max(sizes) || may_exceed,
+            "{name:?} is made, and {whose:?} has {all} pods: {fence:?}"
+        );
     }
 
     fn see_set(&self, model: &Model, pair: &Pair<Set>, moment: Moment) {
@@ -85,8 +105,10 @@ impl Sizes {
             let all = others().map(Set::size).sum::<i32>() + set.size();
             assert!(all <= fence.pods_max, "{name:?} grows to {}, to {all} in all: {fence:?}", set.size());
         }
-        // Scaling keeps proportions, whatever is available.
-        let is_scaled = pair.before.as_ref().is_none_or(|before| desired(before) != desired(set));
+        // Scaling keeps proportions, whatever is available; a paused Deployment does nothing else.
+        let is_scaled = deployment.spec.paused == Some(true)
+            || self.tampered.contains(uid(&deployment.metadata))
+            || pair.before.as_ref().is_none_or(|before| desired(before) != desired(set));
         if set.size() < before && !is_scaled {
             let lasting = |set: &Set, size: i32| model.available(set, moment.now).min(size);
             let rest: i32 = others().map(|set| lasting(set, set.size())).sum();
@@ -99,6 +121,10 @@ impl Sizes {
             );
         }
     }
+}
+
+fn have_what_they_want(model: &Model, deployment: &str) -> bool {
+    model.sets_of(deployment).all(|set| model.active(uid(set.meta())) == set.size())
 }
 
 fn desired(set: &Set) -> Option<&String> {
