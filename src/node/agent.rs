@@ -44,6 +44,21 @@ use tracing::{debug, info, warn};
 const SAFETY_RELIST: Duration = Duration::from_mins(10);
 /// How soon a worker that panicked is made anew.
 const REVIVE_AFTER: Duration = Duration::from_secs(1);
+/// When the engine is listed after a container came that belongs to no pod.
+const STRAY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a list shows of each pod, by its UID.
+type ByPod = BTreeMap<String, Vec<Container>>;
+
+fn by_pod(containers: Vec<Container>) -> ByPod {
+    let mut found = ByPod::new();
+    for container in containers {
+        if let Some(uid) = pod_uid(&container.labels) {
+            found.entry(uid.to_owned()).or_default().push(container);
+        }
+    }
+    found
+}
 
 /// The node agent.
 pub struct Agent {
@@ -223,7 +238,7 @@ impl Routes {
     fn note(&mut self, note: Note) {
         match note {
             Note::Pod(id) => self.pod(&id),
-            Note::Lost => self.look_at_all(&[]),
+            Note::Lost => self.look_at_all(&mut BTreeMap::new()),
             Note::Config(namespace) => self.send_to(|route| route.key.namespace == namespace, &Message::Config),
             Note::Rotation => {
                 let leaving = self.context.leaving();
@@ -253,14 +268,15 @@ impl Routes {
     }
 
     /// Wakes every worker, and makes those that are missing.
-    fn look_at_all(&mut self, listed: &[Container]) {
+    fn look_at_all(&mut self, listed: &mut ByPod) {
         if !self.is_ready() {
             return;
         }
         self.send_to(|_| true, &Message::Woken);
         for pod in self.context.pods.list("").items {
             if !self.workers.contains_key(pod.metadata.uid.as_deref().unwrap_or_default()) {
-                self.employ(&pod, listed);
+                let listed = listed.remove(pod.metadata.uid.as_deref().unwrap_or_default());
+                self.employ(&pod, &listed.unwrap_or_default());
             }
         }
     }
@@ -324,6 +340,8 @@ impl Routes {
         let message = Message::Event { id, kind, at };
         match &mut self.early {
             Some(early) => early.push((uid.to_owned(), message)),
+            // A container that came after its pod had gone: a later list sweeps it.
+            None if kind == EventKind::Created && !self.workers.contains_key(uid) => self.relist_in(STRAY_AFTER),
             None => self.send(uid, message),
         }
     }
@@ -355,30 +373,34 @@ impl Routes {
     fn listed(&mut self, listing: Listing, is_safety: bool) {
         self.is_listing = false;
         self.context.note_back();
-        let containers: Arc<[_]> = listing.containers.into();
+        self.sweep(&listing);
+        let found = listing.containers.len();
+        let mut containers = by_pod(listing.containers);
         if let Some(early) = self.early.take() {
-            info!(component = "node", containers = containers.len(), "adopting what runs already");
-            self.look_at_all(&containers);
+            info!(component = "node", containers = found, "adopting what runs already");
+            self.look_at_all(&mut containers);
             early.into_iter().for_each(|(uid, message)| self.send(&uid, message));
         } else {
-            let message = Message::Listed { containers: Arc::clone(&containers), is_safety };
-            self.send_to(|_| true, &message);
-            self.look_at_all(&containers);
+            for (uid, route) in &self.workers {
+                let containers = containers.remove(uid).unwrap_or_default();
+                // A worker that ends meanwhile says so itself.
+                drop(route.mailbox.send(Message::Listed { containers, is_safety }));
+            }
+            self.look_at_all(&mut containers);
         }
-        self.sweep(&containers, &listing.volumes);
         if let Some(is_safety) = self.lists_again.take() {
             self.list(is_safety);
         }
     }
 
     /// What belongs to no pod is removed once it has been seen so for a while.
-    fn sweep(&mut self, containers: &[Container], volumes: &[String]) {
+    fn sweep(&mut self, listing: &Listing) {
         let stored = self.context.pods.list("").items;
         let stored =
             stored.iter().filter_map(|pod| pod.metadata.uid.clone()).chain(self.workers.keys().cloned()).collect();
         let cluster = &self.context.config.cluster;
         let now = self.context.clock().mono();
-        let due = self.strays.see(cluster, containers, volumes, &stored, now);
+        let due = self.strays.see(cluster, &listing.containers, &listing.volumes, &stored, now);
         if let Some(at) = self.strays.next_at() {
             self.relist_in(at.saturating_duration_since(now));
         }

@@ -163,6 +163,8 @@ pub struct Memory {
     pub object_deleted: bool,
     /// What ended containers had to say, by container ID.
     pub last_words: BTreeMap<String, String>,
+    /// The names of containers that the engine may have made without saying so; they go with the pod.
+    pub doubtful: BTreeSet<String>,
 }
 
 impl Memory {
@@ -367,6 +369,10 @@ fn remove_all(view: View<'_>, decision: &mut Decision) -> bool {
         is_clear = false;
         remove(view, decision, &container.id);
     }
+    for name in &view.memory.doubtful {
+        is_clear = false;
+        remove(view, decision, name);
+    }
     is_clear
 }
 
@@ -467,7 +473,15 @@ impl<'a> Planner<'a> {
     }
 
     fn create_sandbox(&mut self) {
-        if self.memory().is_busy(&Slot::Sandbox) || self.is_blocked(SANDBOX) || !self.may_run_again() {
+        if self.memory().is_busy(&Slot::Sandbox) {
+            return;
+        }
+        // One that could not be started may run after all, when it was only the answer that got lost: it goes first.
+        let is_doubtful = |s: &&ObservedContainer| !s.is_gone && s.exit().is_some_and(|exit| !exit.error.is_empty());
+        if let Some(failed) = self.observed().sandbox().filter(is_doubtful) {
+            return remove(self.view, &mut self.decision, &failed.id);
+        }
+        if self.is_blocked(SANDBOX) || !self.may_run_again() {
             return;
         }
         let used = self.observed().all().map(|c| c.identity.sandbox + 1).max();
@@ -795,7 +809,9 @@ impl<'a> Planner<'a> {
 
     fn stop(&mut self, container: &ObservedContainer, reason: StopReason) {
         let (name, id) = (&container.identity.container, &container.id);
-        if let Some(stop) = self.memory().stops.get(id) { self.go_on_stopping(name, id, stop) } else {
+        if let Some(stop) = self.memory().stops.get(id) {
+            self.go_on_stopping(name, id, stop);
+        } else {
             let spec = self.init_containers().iter().chain(&self.spec().containers).find(|s| s.name == *name);
             let grace = stop_grace(self.pod, spec, reason, self.view.now);
             self.push(Action::BeginStop { container: name.clone(), id: id.clone(), reason, grace });

@@ -48,6 +48,8 @@ pub(super) enum Failure {
     Mount(MountError),
     /// The engine failed.
     Engine(EngineError),
+    /// The engine did not say whether it made the container of this name: it may be there, or come.
+    Doubtful(String, EngineError),
     /// The pod ends: nothing is to be made any more.
     Abandoned,
 }
@@ -233,7 +235,7 @@ impl Site {
                 Ok(Some(found)) if pod_uid(&found.labels) == Some(&identity.pod.uid) => {
                     ObservedContainer::from_engine(&found).ok_or(Failure::Engine(error))
                 }
-                Ok(_) | Err(_) => Err(error.into()),
+                Ok(_) | Err(_) => Err(Failure::Doubtful(spec.name.clone(), error)),
             },
         }
     }
@@ -322,7 +324,11 @@ impl Site {
                 Err(_) => Err(format!("it did not end within {bound:?}")),
             };
         if result.is_err() {
-            let (reason, message) = if is_post_start { ("FailedPostStartHook", "PostStartHook failed") } else { ("FailedPreStopHook", "PreStopHook failed") };
+            let (reason, message) = if is_post_start {
+                ("FailedPostStartHook", "PostStartHook failed")
+            } else {
+                ("FailedPreStopHook", "PreStopHook failed")
+            };
             self.tell(&spec.name, Severity::Warning, reason, message);
         }
         result
@@ -360,7 +366,7 @@ impl Site {
     /// Writes the pod's last status and deletes its object.
     pub(super) async fn delete_pod(&self, last: &PodStatus) -> Result<(), ApiError> {
         let (key, id) = (ObjectKey::of(&self.pod.metadata), self.id());
-        if stored_pod(&self.context.pods, &key, &id.uid).is_some_and(|pod| pod.status.as_ref() != Some(last)) {
+        if stored_pod(&self.context.pods, &key, &id.uid).is_some_and(|pod| status::is_news(&pod, last)) {
             self.write_status(last).await?;
         }
         let options = DeleteOptions { grace_period_secs: Some(0), uid: Some(id.uid), ..DeleteOptions::default() };

@@ -350,7 +350,7 @@ impl ObservedPod {
         }
     }
 
-    /// Notes that skiff removed a container. The newest attempt stays as a tombstone, for the status.
+    /// Notes that skiff removed a container.
     pub fn note_removed(&mut self, id: &str, at: Timestamp) {
         self.bury(id, |container| {
             if container.is_running() {
@@ -397,19 +397,17 @@ impl ObservedPod {
         })
     }
 
-    /// The newest attempt, if it ever ran, becomes a tombstone; others are forgotten.
+    /// The newest attempt that ever ran becomes a tombstone, for the status; others are forgotten.
     fn bury(&mut self, id: &str, end: impl FnOnce(&mut ObservedContainer)) -> Applied {
         let Some(container) = self.by_id_mut(id).filter(|c| !c.is_gone) else {
             return Applied::Nothing;
         };
         end(container);
         container.is_gone = true;
-        let (name, attempt) = (container.identity.container.clone(), container.identity.attempt);
-        let never_ran = !container.has_started();
+        let name = container.identity.container.clone();
         let attempts = self.containers.get_mut(&name).expect("the container was found by its ID");
-        if never_ran || attempts.keys().next_back() != Some(&attempt) {
-            attempts.remove(&attempt);
-        }
+        let shown = attempts.values().rev().find(|c| c.has_started()).map(|c| c.identity.attempt);
+        attempts.retain(|attempt, c| !c.is_gone || Some(*attempt) == shown);
         self.containers.retain(|_, attempts| !attempts.is_empty());
         Applied::Changed
     }
@@ -422,7 +420,9 @@ impl ObservedPod {
         let statuses =
             status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
         for tombstone in statuses.filter_map(|status| tombstone(pod, status, sandbox)) {
-            if self.latest(&tombstone.identity.container).is_none() {
+            let (name, attempt) = (&tombstone.identity.container, tombstone.identity.attempt);
+            let is_older = |c: &ObservedContainer| c.identity.attempt < attempt;
+            if self.attempts(name).all(|c| is_older(c) || (c.identity.attempt > attempt && !c.has_started())) {
                 self.put(tombstone);
             }
         }
@@ -641,6 +641,21 @@ mod tests {
     }
 
     #[test]
+    fn what_ran_last_is_remembered_although_its_successor_was_never_started() {
+        for first in ["c1", "c2"] {
+            let mut pod = running();
+            pod.note_created(ObservedContainer::created(identity(1), "c1".into(), at(2)));
+            pod.note_started("c1", at(3));
+            pod.apply("c1", EventKind::Died(1), at(4));
+            pod.note_created(ObservedContainer::created(identity(2), "c2".into(), at(5)));
+            pod.note_removed(first, at(6));
+            pod.note_removed(if first == "c1" { "c2" } else { "c1" }, at(6));
+            pod.note_removed("c0", at(6));
+            assert_eq!(pod.latest("app").map(|c| (c.identity.attempt, c.is_gone)), Some((1, true)), "{first} first");
+        }
+    }
+
+    #[test]
     fn the_status_remembers_what_was_removed_while_skiff_was_away() {
         let pod: Pod = crate::testing::from_yaml(
             "
@@ -657,6 +672,15 @@ status:
         let app = observed.latest("app").unwrap();
         assert_eq!((app.identity.attempt, app.is_gone, exit(&observed).cause), (4, true, Cause::Outside));
         assert!(observed.latest("new").is_none());
+        for (there, shown) in [(3, 4), (4, 4), (5, 5)] {
+            let mut observed = running();
+            observed.note_removed("c0", at(2));
+            observed.note_created(ObservedContainer::created(identity(there), "there".into(), at(3)));
+            observed.note_started("there", at(4));
+            observed.restore(&pod);
+            let app = observed.latest("app").unwrap();
+            assert_eq!((app.identity.attempt, app.is_gone), (shown, there == 3), "attempt {there} is still there");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     observe::ObservedPod,
     quantity,
 };
-use conditions::conditions;
+use conditions::{READY_TO_START, conditions};
 use containers::container_statuses;
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -70,6 +70,29 @@ pub fn pod_status(pod: &Pod, facts: Facts<'_>) -> PodStatus {
     set_addresses(&mut status, pod, facts);
     set_reason(&mut status, facts);
     status.conditions = Some(conditions(pod, &status, facts));
+    status
+}
+
+/// Whether a status is worth a write. Of a pod that is about to go nobody will read that its deletion was observed, or that its sandbox
+/// has gone before it.
+pub fn is_news(stored: &Pod, wanted: &PodStatus) -> bool {
+    let Some(before) = stored.status.as_ref() else { return true };
+    if before == wanted {
+        return false;
+    }
+    let is_kept = stored.metadata.finalizers.as_ref().is_some_and(|f| !f.is_empty());
+    if stored.metadata.deletion_timestamp.is_none() || is_kept {
+        return true;
+    }
+    lasting(before) != lasting(wanted)
+}
+
+/// A status without what changes only because the pod goes.
+fn lasting(status: &PodStatus) -> PodStatus {
+    let mut status = PodStatus { observed_generation: None, ..status.clone() };
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|c| c.type_ != READY_TO_START);
+    conditions.iter_mut().for_each(|c| c.observed_generation = None);
     status
 }
 

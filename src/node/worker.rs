@@ -18,7 +18,7 @@ use super::{
     observe::{Applied, ObservedContainer, ObservedPod, StopReason},
     probes::{self, Believed, Due, Probes},
     rotation,
-    status::{Facts, pod_ip, pod_status},
+    status::{Facts, is_news, pod_ip, pod_status},
 };
 use crate::{
     api::{
@@ -71,8 +71,8 @@ pub(super) enum Message {
     },
     /// The engine was listed.
     Listed {
-        /// Every container of the cluster.
-        containers: Arc<[EngineContainer]>,
+        /// Every container of the pod.
+        containers: Vec<EngineContainer>,
         /// Whether no event had to be lost for this list to be made: differences are then worth a word.
         is_safety: bool,
     },
@@ -534,11 +534,7 @@ impl Worker {
     /// Writes the status when it differs from what is stored; one write at a time, the last one wins.
     fn write_status(&mut self, pod: &Arc<Pod>, wanted: PodStatus) {
         let is_going = self.memory.is_busy(&Slot::Delete) || self.memory.object_deleted;
-        if self.is_writing_status
-            || is_going
-            || self.status_retry_at().is_some()
-            || pod.status.as_ref() == Some(&wanted)
-        {
+        if self.is_writing_status || is_going || self.status_retry_at().is_some() || !is_news(pod, &wanted) {
             return;
         }
         self.is_writing_status = true;
@@ -609,6 +605,7 @@ impl Worker {
             Done::Signalled(id, _, Ok(())) => drop(self.memory.blocked.remove(&id)),
             Done::Removed(id, Ok(())) => {
                 self.memory.blocked.remove(&id);
+                self.memory.doubtful.remove(&id);
                 self.observed.note_removed(&id, now);
             }
             Done::Removed(id, Err(error)) => self.hold(&id, &error.to_string()),
@@ -631,6 +628,7 @@ impl Worker {
                 self.memory.blocked.remove(SANDBOX);
                 self.files = mounted.plan.hash();
                 self.mounted = Some(Arc::new(mounted));
+                self.memory.doubtful.remove(&sandbox.identity.name());
                 self.observed.note_created(sandbox);
             }
             Err(failure) => self.sandbox_failed(&failure),
@@ -656,6 +654,7 @@ impl Worker {
             Ok((container, mounted)) => {
                 self.memory.blocked.remove(name);
                 self.mounted.get_or_insert(mounted);
+                self.memory.doubtful.remove(&container.identity.name());
                 let (id, image, image_id) = (container.id.clone(), container.image.clone(), container.image_id.clone());
                 self.observed.note_created(container);
                 self.observed.note_image(&id, &image, &image_id);

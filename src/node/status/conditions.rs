@@ -8,7 +8,7 @@ use crate::node::{
 };
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
 
-const READY_TO_START: &str = "PodReadyToStartContainers";
+pub(super) const READY_TO_START: &str = "PodReadyToStartContainers";
 const INITIALIZED: &str = "Initialized";
 const READY: &str = "Ready";
 const CONTAINERS_READY: &str = "ContainersReady";

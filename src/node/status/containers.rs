@@ -30,11 +30,13 @@ fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -
         Role::Sidecar | Role::Main => health.is_some_and(|h| h.has_started && h.is_ready),
     };
     let has_resources = state.running.is_some();
+    // One that is made and not started yet is told of when it starts: nobody does anything with it before.
+    let ran = shown.filter(|c| c.has_started());
     ContainerStatus {
         name: spec.name.clone(),
         image: image_of(spec, shown),
-        image_id: shown.map(|c| image_id(c, facts)).unwrap_or_default(),
-        container_id: shown.map(|c| engine_id(&c.id)),
+        image_id: ran.map(|c| image_id(c, facts)).unwrap_or_default(),
+        container_id: ran.map(|c| engine_id(&c.id)),
         restart_count: shown.map_or(0, |c| i32::try_from(c.identity.attempt).unwrap_or(i32::MAX)),
         ready,
         started: Some(started),

@@ -1,7 +1,7 @@
 //! Whatever goes wrong once, the end is the same.
 
 use super::*;
-use crate::engine::fake::{EventFault, EventFaultKind, Fault, FaultPlan};
+use crate::engine::fake::{CallFault, CallKind, EventFault, EventFaultKind, Fault, FaultPlan};
 
 const FAULTS: [Fault; 4] = [
     Fault::FailBefore,
@@ -105,4 +105,17 @@ async fn a_probe_that_is_due_for_a_pod_that_is_gone_wakes_nobody() {
     world.sleep(60).await;
     world.engine.daemon_up();
     world.until("removed", |w| w.engine.containers().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_made_without_saying_so_goes_with_the_pod() {
+    let world = World::new().await;
+    let always = |call, fault| CallFault { call: Some(call), fault, one_in: 1, times: 1000 };
+    let calls = vec![always(CallKind::Create, Fault::CutReply), always(CallKind::Inspect, Fault::FailBefore)];
+    world.engine.set_faults(FaultPlan { calls, ..FaultPlan::default() });
+    world.create("web", "{containers: [{name: app, image: 'web:1'}]}").await;
+    world.until("made", |w| w.engine.containers().len() == 1).await;
+    world.delete("web", Some(0)).await;
+    let took = world.until("removed", |w| w.pod("web").is_none() && w.engine.containers().is_empty()).await;
+    assert!(took < Duration::from_secs(5), "the worker knew nothing of it, and the sweep found it after {took:?}");
 }

@@ -86,6 +86,10 @@ impl Worker {
                 self.block_config(name, "ContainerCreating", "");
             }
             Failure::Engine(error) => self.block_engine(name, "CreateContainerError", &error.to_string()),
+            Failure::Doubtful(created, error) => {
+                self.memory.doubtful.insert(created.clone());
+                self.block_engine(name, "CreateContainerError", &error.to_string());
+            }
             Failure::Abandoned => {}
         }
     }
@@ -116,6 +120,10 @@ impl Worker {
                 return self.block_config(SANDBOX, "", &error.to_string());
             }
             Failure::Engine(error) => chain(error),
+            Failure::Doubtful(created, error) => {
+                self.memory.doubtful.insert(created.clone());
+                chain(error)
+            }
             Failure::Abandoned => return,
         };
         self.tell_pod(Severity::Warning, "FailedCreatePodSandBox", &format!("Failed to create pod sandbox: {message}"));

@@ -1,25 +1,42 @@
 //! Containers and pods belong together: one runs at most per container of a pod, none is left without a pod, and no volume is.
+//!
+//! The user may start an old attempt by hand; then it must be stopped soon.
 
 use crate::{
     api::kinds::pod::Pods,
     engine::{Container, Phase},
     registry::Registry,
 };
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// How long an attempt that the user started beside a newer one may run: its event may be lost, and then the next safety list finds it;
+/// its grace comes on top.
+const STOPPING_MAX: SignedDuration = SignedDuration::from_mins(11);
 
 fn label<'a>(container: &'a Container, name: &str) -> &'a str {
     container.labels.get(name).map(String::as_str).unwrap_or_default()
 }
 
 /// At most one container runs for each container of a pod.
-pub(super) fn at_most_one_runs(containers: &[Container]) {
-    let mut running: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+pub(super) fn at_most_one_runs(containers: &[Container], now: Timestamp) {
+    let mut running: BTreeMap<(&str, &str), &Container> = BTreeMap::new();
     for container in containers.iter().filter(|c| c.phase == Phase::Running) {
         let whose = (label(container, "io.kubernetes.pod.uid"), label(container, "io.kubernetes.container.name"));
-        if let Some(other) = running.insert(whose, &container.name) {
-            panic!("{} and {other} run at the same time", container.name);
-        }
+        let Some(other) = running.insert(whose, container) else { continue };
+        let (older, newer) = if attempt(other) < attempt(container) { (other, container) } else { (container, other) };
+        let by_hand = older.started_at.filter(|at| Some(*at) > newer.started_at);
+        assert!(
+            by_hand.is_some_and(|at| now.duration_since(at) <= STOPPING_MAX),
+            "{} and {} run at the same time, since {by_hand:?} by hand",
+            older.name,
+            newer.name,
+        );
     }
+}
+
+fn attempt(container: &Container) -> u32 {
+    label(container, "dev.skiff.attempt").parse().unwrap()
 }
 
 /// No container and no volume is left without a pod.

@@ -59,7 +59,7 @@ impl Checkers {
         self.restarts.look(registry);
         self.owners.look(&self.model, now);
         rollout::Rollouts::look(&self.model, now);
-        containers::at_most_one_runs(containers);
+        containers::at_most_one_runs(containers, now);
     }
 }
 
