@@ -128,10 +128,21 @@ impl World {
         self.running = Some(running);
     }
 
-    async fn start_in(&self, group: Group) -> Running {
-        let store = Store::open(self.disk.clone(), false).unwrap();
+    /// An API over a disk, with what every cluster has in it, and nobody who follows it.
+    async fn open(&self, disk: SimDisk) -> Registry {
+        let store = Store::open(disk, false).unwrap();
         let registry = Registry::new(store, self.clock.clone(), self.rng.clone(), self.plan.registry_config());
         bootstrap::cluster_objects(&registry, &self.plan, 6443).await.unwrap();
+        registry
+    }
+
+    /// An API of its own in which nothing happens: what writes alone cost is measured in it.
+    pub(super) async fn deserted(&self) -> Registry {
+        self.open(SimDisk::default()).await
+    }
+
+    async fn start_in(&self, group: Group) -> Running {
+        let registry = self.open(self.disk.clone()).await;
         let (trigger, drain) = drain_signal();
         let tasks = self.run(&registry, &drain);
         Running { registry, trigger, tasks, group }
@@ -215,6 +226,11 @@ impl World {
     /// From now on no checker looks: what the world itself costs is measured.
     pub(super) fn stop_watching(&mut self) {
         self.checkers = None;
+    }
+
+    /// Forgets what the engine was asked: in a world that is measured nobody reads it.
+    pub(super) fn forget(&self) {
+        drop(self.engine.take_calls());
     }
 
     fn see(&mut self, is_users: bool) {

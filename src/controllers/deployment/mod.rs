@@ -94,6 +94,10 @@ impl Controller for DeploymentController {
         })
     }
 
+    fn weight(&self, observed: &Observed) -> usize {
+        observed.pods.len()
+    }
+
     fn decide(&self, observed: &Observed) -> Decision {
         decide::decide(observed)
     }

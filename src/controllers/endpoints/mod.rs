@@ -109,6 +109,10 @@ impl Controller for EndpointsController {
         })
     }
 
+    fn weight(&self, observed: &Observed) -> usize {
+        observed.pods.len()
+    }
+
     fn decide(&self, observed: &Observed) -> Decision {
         decide(observed)
     }

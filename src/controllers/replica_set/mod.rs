@@ -103,6 +103,10 @@ impl<K: PodSet> Controller for PodSetController<K> {
         })
     }
 
+    fn weight(&self, observed: &Observed<K>) -> usize {
+        observed.pods.len()
+    }
+
     fn decide(&self, observed: &Observed<K>) -> Decision {
         decide(observed)
     }

@@ -6,7 +6,8 @@
 //! - a key that is added many times before it runs, runs once, at the earliest of the wanted times;
 //! - a key never runs twice at once; what is added while it runs makes it run again;
 //! - no more keys run at once than the limit;
-//! - a key that fails runs again after a delay that doubles; a success forgets the failures.
+//! - a key that fails runs again after a delay that doubles; a success forgets the failures;
+//! - a key that was heavy to run rests first, so that all that changes meanwhile is one run.
 //!
 //! **Source** of the delays: `DefaultTypedControllerRateLimiter`, client-go/util/workqueue, v1.37 (5 ms up to 1000 s; the cap
 //! here is lower, because nobody waits 1000 s on their own machine).
@@ -48,6 +49,8 @@ pub struct Queue<K> {
     slots: BTreeMap<K, Slot>,
     /// The keys that are due and do not run, by time, first come first served.
     order: BTreeSet<(Instant, u64, K)>,
+    /// The keys that rest, and how long.
+    resting: BTreeMap<K, Instant>,
     backoff: Backoff,
     running: usize,
     running_max: usize,
@@ -58,11 +61,14 @@ impl<K: Ord + Clone> Queue<K> {
     /// An empty queue that lets `running_max` keys run at once.
     pub fn new(running_max: usize, backoff: Backoff) -> Self {
         assert!(running_max > 0, "a queue that runs nothing never ends");
-        Self { slots: BTreeMap::new(), order: BTreeSet::new(), backoff, running: 0, running_max, sequence: 0 }
+        let (slots, order, resting) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Self { slots, order, resting, backoff, running: 0, running_max, sequence: 0 }
     }
 
-    /// Wants the key to run at `at`, or earlier when it is due earlier already. Says whether that made it due anew.
+    /// Wants the key to run at `at`, or earlier when it is due earlier already; not before it has rested. Says whether that made it
+    /// due anew.
     pub fn add(&mut self, key: K, at: Instant) -> bool {
+        let at = self.resting.get(&key).map_or(at, |until| at.max(*until));
         self.sequence += 1;
         let due = (at, self.sequence);
         let slot = self.slots.entry(key.clone()).or_default();
@@ -93,11 +99,15 @@ impl<K: Ord + Clone> Queue<K> {
         Some(key)
     }
 
-    /// The key no longer runs; `outcome` says what is to become of it.
+    /// The key no longer runs; `outcome` says what is to become of it, and it does not run again before it has rested.
     ///
     /// # Panics
     /// When the key was not running: it was never popped, or was done twice.
-    pub fn done(&mut self, key: &K, outcome: Outcome, now: Instant) {
+    pub fn done(&mut self, key: &K, outcome: Outcome, rest: Duration, now: Instant) {
+        self.resting.retain(|_, until| *until > now);
+        if !rest.is_zero() {
+            self.resting.insert(key.clone(), now + rest);
+        }
         let slot = self.slots.get_mut(key).filter(|s| s.is_running).expect("only a key that runs can be done");
         slot.is_running = false;
         self.running -= 1;
@@ -123,6 +133,7 @@ impl<K: Ord + Clone> Queue<K> {
             self.sequence += 1;
             slot.due = Some(slot.due.map_or((at, self.sequence), |due| due.min((at, self.sequence))));
         }
+        slot.due = slot.due.map(|(at, sequence)| (at.max(now + rest), sequence));
         match slot.due {
             Some((at, sequence)) => {
                 self.order.insert((at, sequence, key.clone()));
@@ -165,7 +176,7 @@ mod tests {
         assert!(!q.add(1, t + ms(90)));
         assert_eq!(q.pop(t + ms(19)), None);
         assert_eq!(q.pop(t + ms(20)), Some(1));
-        q.done(&1, Outcome::Settled, t + ms(21));
+        q.done(&1, Outcome::Settled, Duration::ZERO, t + ms(21));
         assert_eq!(q.pop(t + ms(1000)), None);
     }
 
@@ -176,7 +187,7 @@ mod tests {
         assert_eq!(q.pop(t), Some(1));
         q.add(1, t);
         assert_eq!(q.pop(t), None, "the same key never runs twice at once");
-        q.done(&1, Outcome::Settled, t);
+        q.done(&1, Outcome::Settled, Duration::ZERO, t);
         assert_eq!(q.pop(t), Some(1));
     }
 
@@ -196,16 +207,33 @@ mod tests {
         let mut now = t;
         for expected in [5, 10, 20, 40] {
             assert_eq!(q.pop(now), Some(1));
-            q.done(&1, Outcome::Failed, now);
+            q.done(&1, Outcome::Failed, Duration::ZERO, now);
             assert_eq!(q.next_due(), Some(now + ms(expected)));
             now += ms(expected);
         }
         assert_eq!(q.pop(now), Some(1));
-        q.done(&1, Outcome::Settled, now);
+        q.done(&1, Outcome::Settled, Duration::ZERO, now);
         q.add(1, now);
         assert_eq!(q.pop(now), Some(1));
-        q.done(&1, Outcome::Failed, now);
+        q.done(&1, Outcome::Failed, Duration::ZERO, now);
         assert_eq!(q.next_due(), Some(now + ms(5)), "a success forgets the failures");
+    }
+
+    #[test]
+    fn a_key_that_rests_takes_in_all_that_comes_meanwhile() {
+        let (mut q, t) = queue(1);
+        q.add(1, t);
+        q.pop(t);
+        q.add(1, t);
+        q.done(&1, Outcome::Settled, ms(20), t);
+        assert_eq!((q.pop(t + ms(19)), q.pop(t + ms(20))), (None, Some(1)), "it was wanted while it ran");
+        q.done(&1, Outcome::Settled, ms(20), t + ms(20));
+        q.add(1, t + ms(25));
+        q.add(1, t + ms(30));
+        assert_eq!((q.pop(t + ms(39)), q.pop(t + ms(40))), (None, Some(1)), "it was wanted while it rested");
+        q.done(&1, Outcome::Settled, Duration::ZERO, t + ms(40));
+        q.add(1, t + ms(40));
+        assert_eq!(q.pop(t + ms(40)), Some(1));
     }
 
     #[test]
@@ -215,7 +243,7 @@ mod tests {
         for expected in [0, 5, 10] {
             let now = q.next_due().unwrap();
             assert_eq!(q.pop(now), Some(1));
-            q.done(&1, Outcome::Moved, now);
+            q.done(&1, Outcome::Moved, Duration::ZERO, now);
             assert_eq!(q.next_due(), Some(now + ms(expected)));
         }
     }
@@ -225,7 +253,7 @@ mod tests {
         let (mut q, t) = queue(1);
         q.add(1, t);
         q.pop(t);
-        q.done(&1, Outcome::Failed, t);
+        q.done(&1, Outcome::Failed, Duration::ZERO, t);
         q.add(1, t);
         assert_eq!(q.pop(t), Some(1));
     }
@@ -234,7 +262,7 @@ mod tests {
     enum Op {
         Add(u8, u64),
         Pop,
-        Done(u8, u8),
+        Done(u8, u8, u64),
         Wait(u64),
     }
 
@@ -242,13 +270,13 @@ mod tests {
         prop_oneof![
             (0..6u8, 0..50u64).prop_map(|(k, d)| Op::Add(k, d)),
             Just(Op::Pop),
-            (0..6u8, 0..4u8).prop_map(|(k, o)| Op::Done(k, o)),
+            (0..6u8, 0..4u8, prop_oneof![Just(0), 0..9u64]).prop_map(|(k, o, rest)| Op::Done(k, o, rest)),
             (0..30u64).prop_map(Op::Wait),
         ]
     }
 
     proptest! {
-        /// A plain model: per key the earliest wanted time, whether it runs, and its failures.
+        /// A plain model: per key the earliest wanted time, whether it runs, its failures, and how long it rests.
         #[test]
         fn the_queue_does_what_the_plain_model_says(ops in prop::collection::vec(op(), 0..200), max in 1..4usize) {
             let start = Instant::now();
@@ -257,6 +285,7 @@ mod tests {
             let mut due: BTreeMap<u8, Instant> = BTreeMap::new();
             let mut running: BTreeMap<u8, u32> = BTreeMap::new();
             let mut failures: BTreeMap<u8, u32> = BTreeMap::new();
+            let mut resting: BTreeMap<u8, Instant> = BTreeMap::new();
             let earliest = |due: &mut BTreeMap<u8, Instant>, k: u8, at: Instant| {
                 due.entry(k).and_modify(|d| *d = (*d).min(at)).or_insert(at);
             };
@@ -264,7 +293,7 @@ mod tests {
                 match op {
                     Op::Add(k, d) => {
                         q.add(k, now + ms(d));
-                        earliest(&mut due, k, now + ms(d));
+                        earliest(&mut due, k, resting.get(&k).map_or(now + ms(d), |until| *until.max(&(now + ms(d)))));
                     }
                     Op::Pop => {
                         let Some(k) = q.pop(now) else {
@@ -280,7 +309,7 @@ mod tests {
                         running.insert(k, 0);
                         prop_assert!(running.len() <= max);
                     }
-                    Op::Done(k, o) => {
+                    Op::Done(k, o, rest) => {
                         if running.remove(&k).is_none() {
                             continue;
                         }
@@ -298,7 +327,9 @@ mod tests {
                             2 => earliest(&mut due, k, now + BACKOFF.delay(*n - 1)),
                             _ => earliest(&mut due, k, now + BACKOFF.delay(*n)),
                         }
-                        q.done(&k, outcome, now);
+                        q.done(&k, outcome, ms(rest), now);
+                        resting.insert(k, now + ms(rest));
+                        due.entry(k).and_modify(|at| *at = (*at).max(now + ms(rest)));
                     }
                     Op::Wait(d) => now += ms(d),
                 }

@@ -44,6 +44,13 @@ const RUNNING_MAX: usize = 16;
 pub const RESYNC_EVERY: Duration = Duration::from_mins(10);
 /// How many changes are taken in before keys are started.
 const ABSORB_MAX: usize = 4096;
+/// How long a key rests for each object that its pass looked at. A pass takes a few microseconds for each: without a rest, a
+/// thousand pods that change one by one would cost a thousand passes over all of them.
+const REST_PER_OBJECT: Duration = Duration::from_micros(100);
+/// Shorter rests are none: nobody would notice them.
+const REST_MIN: Duration = Duration::from_millis(2);
+/// The longest rest: somebody may be watching.
+const REST_MAX: Duration = Duration::from_millis(500);
 /// How long a loop that panicked waits before it starts anew.
 const RESTART: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(30) };
 
@@ -68,6 +75,10 @@ pub trait Controller: Send + Sync + 'static {
     }
     /// Gathers what the decision needs; `None`: the object is gone and nothing is left to do.
     fn observe(&self, registry: &Registry, key: &Self::Key) -> Option<Self::Observed>;
+    /// How many objects a pass goes over, when there may be many of them: a key rests after a pass over many.
+    fn weight(&self, _observed: &Self::Observed) -> usize {
+        0
+    }
     /// What to change. Pure.
     fn decide(&self, observed: &Self::Observed) -> Decision;
     /// What to write last, mostly the status, given the world after the decision was carried out and how that went. Pure.
@@ -94,6 +105,12 @@ fn log_panic(controller: &'static str, counters: &Counters, panic: &(dyn Any + S
     error!(component = "controllers", controller, err = panic_text(panic), "controller panicked");
 }
 
+/// How long a key rests after a pass over so many objects.
+fn rest_after(weight: usize) -> Duration {
+    let rest = REST_PER_OBJECT.saturating_mul(u32::try_from(weight).unwrap_or(u32::MAX)).min(REST_MAX);
+    if rest < REST_MIN { Duration::ZERO } else { rest }
+}
+
 /// A change of the trigger of this number, or the end of its watch.
 type Fed = (usize, Result<Arc<Change>, WatchError>);
 
@@ -101,6 +118,7 @@ struct Ended<K> {
     key: K,
     outcome: Outcome,
     acted: bool,
+    weight: usize,
 }
 
 struct Loop<C: Controller> {
@@ -258,7 +276,7 @@ impl<C: Controller> Loop<C> {
             warn!(component = "controllers", controller, ?key, "the slow resync found work that no change told of");
         }
         let now = self.now();
-        self.queue.done(&ended.key, ended.outcome, now);
+        self.queue.done(&ended.key, ended.outcome, rest_after(ended.weight), now);
     }
 }
 
@@ -274,6 +292,7 @@ struct Pass<C> {
 #[derive(Default)]
 struct Progress {
     acted: bool,
+    weight: usize,
     requeue_after: Option<Duration>,
     error: Option<ApiError>,
 }
@@ -282,19 +301,21 @@ impl<C: Controller> Pass<C> {
     async fn over(self, key: C::Key) -> Ended<C::Key> {
         self.counters.reconciles.fetch_add(1, Relaxed);
         let span = debug_span!("reconcile", controller = self.controller.name(), ?key);
-        let (outcome, acted) = match AssertUnwindSafe(self.reconcile(&key)).catch_unwind().instrument(span).await {
-            Ok(result) => (self.outcome(&key, &result), result.acted),
-            Err(panic) => {
-                log_panic(self.controller.name(), &self.counters, &*panic);
-                (Outcome::Failed, true)
-            }
-        };
-        Ended { key, outcome, acted }
+        let (outcome, acted, weight) =
+            match AssertUnwindSafe(self.reconcile(&key)).catch_unwind().instrument(span).await {
+                Ok(result) => (self.outcome(&key, &result), result.acted, result.weight),
+                Err(panic) => {
+                    log_panic(self.controller.name(), &self.counters, &*panic);
+                    (Outcome::Failed, true, 0)
+                }
+            };
+        Ended { key, outcome, acted, weight }
     }
 
     async fn reconcile(&self, key: &C::Key) -> Progress {
         let mut result = Progress::default();
         let Some(mut observed) = self.controller.observe(&self.registry, key) else { return result };
+        result.weight = self.controller.weight(&observed);
         let decision = self.controller.decide(&observed);
         let done = self.carry_out(&decision, &mut result).await;
         if !decision.is_rest() {
