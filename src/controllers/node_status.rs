@@ -16,7 +16,7 @@ use crate::{
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        coordination::v1::Lease,
+        coordination::v1::{Lease, LeaseSpec},
         core::v1::{Node, NodeCondition, NodeSpec, Taint},
     },
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 /// The namespace of the nodes' Leases.
 const LEASES: &str = "kube-node-lease";
-/// How long a Lease may go unrenewed. Source: `--node-monitor-grace-period`.
+/// How long a Lease that does not say how long it lasts may go unrenewed. Source: `--node-monitor-grace-period`.
 const GRACE: Duration = Duration::from_secs(50);
 /// Conditions that nobody knows any more when the agent is silent.
 const AGENT_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
@@ -52,6 +52,8 @@ pub struct Observed {
     pub node: Arc<Node>,
     /// How long ago its Lease was seen to change; `None`: it has none.
     pub silence: Option<Duration>,
+    /// How long the Lease lasts without being renewed.
+    pub grace: Duration,
     /// The time.
     pub now: Timestamp,
 }
@@ -91,8 +93,9 @@ impl Controller for NodeStatusController {
     fn observe(&self, registry: &Registry, name: &String) -> Option<Observed> {
         let node = registry.api::<Nodes>().get(&ObjectKey::new("", name))?;
         let lease = registry.api::<Leases>().get(&ObjectKey::new(LEASES, name));
-        let silence = lease.map(|l| self.silence(name, l.spec.as_ref().and_then(|s| s.renew_time.clone()), registry));
-        Some(Observed { node, silence, now: registry.clock().now() })
+        let spec = lease.as_ref().and_then(|l| l.spec.as_ref());
+        let silence = lease.as_ref().map(|_| self.silence(name, spec.and_then(|s| s.renew_time.clone()), registry));
+        Some(Observed { node, silence, grace: grace(spec), now: registry.clock().now() })
     }
 
     fn decide(&self, observed: &Observed) -> Decision {
@@ -112,10 +115,16 @@ impl NodeStatusController {
     }
 }
 
+/// How long a Lease lasts, as whoever renews it says.
+fn grace(lease: Option<&LeaseSpec>) -> Duration {
+    let secs = lease.and_then(|l| u64::try_from(l.lease_duration_seconds?).ok());
+    secs.map_or(GRACE, Duration::from_secs)
+}
+
 fn decide(observed: &Observed) -> Decision {
     let node = &*observed.node;
     let mut decision = Decision::default();
-    match observed.silence.map(|silence| GRACE.checked_sub(silence)) {
+    match observed.silence.map(|silence| observed.grace.checked_sub(silence)) {
         None => {}
         Some(Some(left)) => decision.look_again_after(left + Duration::from_millis(1)),
         Some(None) => {
@@ -200,7 +209,7 @@ mod tests {
 
     fn decided(node: Node, silence: u64) -> Decision {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        decide(&Observed { node: Arc::new(node), silence: Some(Duration::from_secs(silence)), now })
+        decide(&Observed { node: Arc::new(node), silence: Some(Duration::from_secs(silence)), grace: GRACE, now })
     }
 
     fn written(decision: &Decision) -> Node {
@@ -223,6 +232,14 @@ mod tests {
         let mut back = tainted;
         back.status.as_mut().unwrap().conditions.as_mut().unwrap()[0].status = "True".into();
         assert_eq!(taints(&written(&decided(back, 0))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_lease_lasts_as_long_as_it_says() {
+        for (spec, secs) in [("{leaseDurationSeconds: 300}", 300), ("{}", 50), ("{leaseDurationSeconds: -1}", 50)] {
+            let lease: LeaseSpec = crate::testing::from_yaml(spec).unwrap();
+            assert_eq!(grace(Some(&lease)), Duration::from_secs(secs), "{spec}");
+        }
     }
 
     #[test]

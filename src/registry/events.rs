@@ -147,6 +147,7 @@ impl EventQueue {
 /// Empties the queue until drained; what is queued by then is still written.
 pub(super) async fn run(registry: Registry, drain: Drain) {
     let mut known: BTreeMap<Sameness, ObjectKey> = BTreeMap::new();
+    let mut stamp = 0;
     loop {
         let batch = registry.events().take();
         if batch.is_empty() {
@@ -156,7 +157,10 @@ pub(super) async fn run(registry: Registry, drain: Drain) {
                 () = drain.drained() => return,
             }
         }
-        let writes = batch.iter().map(|(sameness, event)| write(&registry, known.get(sameness), event));
+        let writes = batch.iter().map(|(sameness, event)| {
+            stamp = event.at.as_nanosecond().max(stamp + 1);
+            write(&registry, known.get(sameness), event, stamp)
+        });
         let written = join_all(writes).await;
         if known.len() > KNOWN_MAX {
             known.clear();
@@ -168,7 +172,7 @@ pub(super) async fn run(registry: Registry, drain: Drain) {
 }
 
 /// Writes one event and returns its key, or nothing when it could not be written.
-async fn write(registry: &Registry, known: Option<&ObjectKey>, event: &Recorded) -> Option<ObjectKey> {
+async fn write(registry: &Registry, known: Option<&ObjectKey>, event: &Recorded, stamp: i128) -> Option<ObjectKey> {
     let api = registry.api::<Events>();
     if let Some(key) = known.filter(|key| api.get(key).is_some()) {
         let repeat = api
@@ -183,7 +187,7 @@ async fn write(registry: &Registry, known: Option<&ObjectKey>, event: &Recorded)
             Err(err) => return lost(event, &err),
         }
     }
-    match api.create(new_event(registry, event)).await {
+    match api.create(new_event(event, stamp)).await {
         Ok(created) => Some(ObjectKey::of(created.meta())),
         Err(err) => lost(event, &err),
     }
@@ -195,14 +199,15 @@ fn lost(event: &Recorded, err: &ApiError) -> Option<ObjectKey> {
     None
 }
 
-fn new_event(registry: &Registry, event: &Recorded) -> Event {
+/// A new event. Its name ends in its time in nanoseconds, so that the events of an object are listed as they happened, as clients show
+/// those of the same second. Source: `makeEvent`, client-go/tools/record/event.go, v1.37.
+fn new_event(event: &Recorded, stamp: i128) -> Event {
     let about = &event.about;
     let namespace = about.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
     let at = Time(super::metadata::whole_seconds(event.at));
-    let unique = registry.rng().between(1 << 60, u64::MAX);
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{unique:x}", about.name.as_deref().unwrap_or_default())),
+            name: Some(format!("{}.{stamp:x}", about.name.as_deref().unwrap_or_default())),
             namespace: Some(namespace),
             ..Default::default()
         },

@@ -44,8 +44,8 @@ const CONVERGE_MAX: Duration = Duration::from_secs(900);
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// When all is as wanted, it takes this long until strays are swept and leftovers are collected: then nothing happens any more.
 const REST: Duration = Duration::from_secs(100);
-/// How long nothing must happen.
-const QUIET: Duration = Duration::from_secs(30);
+/// How long nothing must happen: longer than the node's signs of life are apart.
+const QUIET: Duration = Duration::from_secs(70);
 /// Simulated time within which a control plane that is asked to end must have ended.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
