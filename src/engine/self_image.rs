@@ -23,6 +23,8 @@ pub const IMAGE_LABEL: &str = "dev.skiff.image";
 const HASH_LABEL: &str = "dev.skiff.hash";
 /// The running executable; it can be read even when the file has been replaced since.
 const EXECUTABLE: &str = "/proc/self/exe";
+/// What the own image's name begins with; its version and the hash follow.
+const SELF_NAME: &str = "skiff:";
 
 /// An image that shows how skiff works: its program and the names it goes by.
 struct Demo {
@@ -63,7 +65,7 @@ pub async fn ensure_self_image(engine: &dyn Engine) -> Result<String, EngineErro
 
 async fn ensure_image(engine: &dyn Engine, executable: &Path) -> Result<String, EngineError> {
     let hash = hash_of(executable).await?;
-    let reference = format!("skiff:{}-{hash}", env!("CARGO_PKG_VERSION"));
+    let reference = format!("{SELF_NAME}{}-{hash}", env!("CARGO_PKG_VERSION"));
     if engine.image(&reference).await?.is_none() {
         let tar = tar_of(executable).await?;
         engine.import_image(&reference, tar, &["/skiff".to_owned()], &labels("self", &hash)).await?;
@@ -132,18 +134,24 @@ async fn wanted_names(engine: &dyn Engine, demo: &Demo, hash: &str) -> Result<Ve
     Ok(wanted)
 }
 
-/// Removes every image that skiff has made, of any version, unless a container uses it.
+/// Removes every image that skiff has made, of any version, unless a container uses it. Names that the user gave stay, and the
+/// images with them: a user's own image that is built from a demo has its labels too.
 pub async fn remove_unused(engine: &dyn Engine) -> Result<(), EngineError> {
     // A demo image is made from the own one, which cannot go before it.
     for which in ["demo", "self"] {
         for image in engine.images().await?.iter().filter(|image| is_ours(image, which)) {
             let nameless = image.tags.is_empty().then_some(&image.id);
-            for name in image.tags.iter().chain(nameless) {
+            for name in image.tags.iter().filter(|name| is_given_name(name)).chain(nameless) {
                 drop_unused(engine, name).await?;
             }
         }
     }
     Ok(())
+}
+
+/// Whether it is a name that skiff gives.
+fn is_given_name(name: &str) -> bool {
+    is_demo_image(name) || name.starts_with(SELF_NAME)
 }
 
 async fn drop_unused(engine: &dyn Engine, image: &str) -> Result<(), EngineError> {
@@ -303,9 +311,10 @@ mod tests {
         ensure_demos(&engine, file.path()).await.unwrap();
         let spec = crate::engine::ContainerSpec { name: "c1".into(), image: own.clone(), ..Default::default() };
         engine.create(&spec).await.unwrap();
+        engine.tag_image("kubernetes-spring:1.1", "mine:2").await.unwrap();
         remove_unused(&engine).await.unwrap();
         let mut left: Vec<String> = engine.images().await.unwrap().into_iter().flat_map(|image| image.tags).collect();
         left.sort();
-        assert_eq!(left, ["mine:1".to_owned(), own.clone()]);
+        assert_eq!(left, ["mine:1".to_owned(), "mine:2".to_owned(), own.clone()]);
     }
 }
