@@ -75,6 +75,8 @@ impl Controller for NamespaceController {
     type Key = String;
     type Observed = Observed;
 
+    const CONCLUDES: bool = true;
+
     fn name(&self) -> &'static str {
         "namespace"
     }

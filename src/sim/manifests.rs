@@ -96,7 +96,7 @@ pub(super) fn deployment(world: &World, name: &str, image: &str, replicas: i32, 
             "selector": {"matchLabels": {"app": name}},
             "strategy": strategy(world),
             "minReadySeconds": if world.rng.one_in(4) { 3 } else { 0 },
-            "progressDeadlineSeconds": 60,
+            "progressDeadlineSeconds": 20,
             "revisionHistoryLimit": 3,
             "template": {
                 "metadata": {"labels": {"app": name}},

@@ -64,6 +64,8 @@ impl Controller for DeploymentController {
     type Key = ObjectKey;
     type Observed = Observed;
 
+    const CONCLUDES: bool = true;
+
     fn name(&self) -> &'static str {
         "deployment"
     }

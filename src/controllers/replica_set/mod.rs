@@ -78,6 +78,8 @@ impl<K: PodSet> Controller for PodSetController<K> {
     type Key = ObjectKey;
     type Observed = Observed<K>;
 
+    const CONCLUDES: bool = true;
+
     fn name(&self) -> &'static str {
         K::NAME
     }

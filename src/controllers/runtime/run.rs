@@ -61,6 +61,9 @@ pub trait Controller: Send + Sync + 'static {
     /// All that a decision depends on, the time included.
     type Observed: Send + Sync;
 
+    /// Whether [`Controller::conclude`] has something to say: for it, all is gathered anew after the decision was carried out.
+    const CONCLUDES: bool = false;
+
     /// Its name in logs and metrics.
     fn name(&self) -> &'static str;
     /// The component that its events name.
@@ -81,7 +84,8 @@ pub trait Controller: Send + Sync + 'static {
     }
     /// What to change. Pure.
     fn decide(&self, observed: &Self::Observed) -> Decision;
-    /// What to write last, mostly the status, given the world after the decision was carried out and how that went. Pure.
+    /// What to write last, mostly the status, given the world after the decision was carried out and how that went. Pure. Asked for
+    /// only where [`Controller::CONCLUDES`].
     fn conclude(&self, _observed: &Self::Observed, _done: &Done) -> Decision {
         Decision::rest()
     }
@@ -318,6 +322,9 @@ impl<C: Controller> Pass<C> {
         result.weight = self.controller.weight(&observed);
         let decision = self.controller.decide(&observed);
         let done = self.carry_out(&decision, &mut result).await;
+        if !C::CONCLUDES {
+            return result;
+        }
         if !decision.is_rest() {
             match self.controller.observe(&self.registry, key) {
                 Some(after) => observed = after,
