@@ -170,3 +170,36 @@ fn edit_replace_diff_label_and_annotate_read_as_in_kubernetes() {
     let said = cluster.kubectl_fails(&["scale", DEPLOYMENT, "--replicas=1"]);
     assert_eq!(said, "Error from server (NotFound): deployments.apps \"hello-openshift\" not found\n");
 }
+
+#[test]
+fn what_kubectl_creates_by_itself_is_there_and_runs() {
+    let cluster = Cluster::start("create");
+    run(&mut cluster.skiff(&["demo", "load"]));
+    let told = |args: &[&str], wanted: &str| assert_eq!(cluster.kubectl(args), format!("{wanted}\n"), "{args:?}");
+
+    told(&["create", "namespace", "lab"], "namespace/lab created");
+    let image = "--image=kubernetes-spring:1.0";
+    told(
+        &["create", "deployment", "boot", image, "--replicas=2", "--port=8080", "-n", "lab"],
+        "deployment.apps/boot created",
+    );
+    told(&["expose", "deployment/boot", "--port=80", "--target-port=8080", "-n", "lab"], "service/boot exposed");
+    told(&["create", "configmap", "colours", "--from-literal=sky=blue"], "configmap/colours created");
+    told(&["create", "secret", "generic", "door", "--from-literal=key=opens"], "secret/door created");
+    told(&["create", "serviceaccount", "robot"], "serviceaccount/robot created");
+    told(&["create", "service", "clusterip", "front", "--tcp=80:8080"], "service/front created");
+    cluster.kubectl(&["wait", "--for=condition=Available", "deployment/boot", "-n", "lab", "--timeout=20s"]);
+
+    let of = |object: &[&str], path: &str| cluster.jsonpath(object, path);
+    assert_eq!(of(&["deployment/boot", "-n", "lab"], "{.spec.replicas} {.spec.selector.matchLabels.app}"), "2 boot");
+    let container =
+        "{.spec.template.spec.containers[0].name} {.spec.template.spec.containers[0].ports[0].containerPort}";
+    assert_eq!(of(&["deployment/boot", "-n", "lab"], container), "kubernetes-spring 8080");
+    assert_eq!(of(&["service/front"], "{.spec.ports[0].name} {.spec.ports[0].targetPort}"), "80-8080 8080");
+    assert_eq!(of(&["configmap/colours"], "{.data.sky}"), "blue");
+    assert_eq!(of(&["secret/door"], "{.data.key} {.type}"), "b3BlbnM= Opaque");
+    let said = cluster.kubectl_fails(&["create", "configmap", "colours"]);
+    assert_eq!(said, "error: failed to create configmap: configmaps \"colours\" already exists\n");
+    let said = cluster.kubectl_fails(&["create", "deployment", "Wrong", image]);
+    assert!(said.contains("metadata.name: Invalid value: \"Wrong\""), "{said}");
+}

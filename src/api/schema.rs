@@ -2,7 +2,7 @@
 //!
 //! Called by the server (bodies, OpenAPI), by patches (merge keys) and by the CLI (files).
 //!
-//! - [`read`]: JSON and YAML text into values, with duplicate fields found.
+//! - [`read`]: JSON and YAML text into values, with duplicate fields found; [`protobuf`]: Kubernetes' binary form.
 //! - [`check()`]: unknown fields and wrong types, in the words of Go's decoder. [`normalize()`]: the value as Go would write it.
 //! - [`openapi`]: the documents for clients; [`swagger`]: the same as one, in v2. [`structure`]: the definitions themselves.
 //!
@@ -15,6 +15,7 @@ mod check;
 mod go;
 mod normalize;
 pub mod openapi;
+pub mod protobuf;
 pub mod read;
 pub mod structure;
 pub mod swagger;

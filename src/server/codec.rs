@@ -27,6 +27,8 @@ pub enum BodyFormat {
     Json,
     /// YAML.
     Yaml,
+    /// Kubernetes' protobuf.
+    Protobuf,
 }
 
 /// The media type of a body, without parameters; empty when there is none.
@@ -40,14 +42,10 @@ pub fn body_format(headers: &HeaderMap) -> Result<BodyFormat, ApiError> {
     match content_type(headers) {
         "" | "application/json" => Ok(BodyFormat::Json),
         "application/yaml" => Ok(BodyFormat::Yaml),
-        "application/vnd.kubernetes.protobuf" => Err(ApiError::UnsupportedMediaType(
-            "skiff does not take protobuf bodies (application/vnd.kubernetes.protobuf) yet: send JSON or YAML, for example with \
-             `kubectl create ... --dry-run=client -o yaml | kubectl apply -f -`"
-                .to_owned(),
-        )),
+        "application/vnd.kubernetes.protobuf" => Ok(BodyFormat::Protobuf),
         _ => Err(ApiError::UnsupportedMediaType(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
-             application/yaml"
+             application/yaml, application/vnd.kubernetes.protobuf"
                 .to_owned(),
         )),
     }
@@ -58,6 +56,7 @@ pub fn parse(format: BodyFormat, bytes: &[u8], what: &str) -> Result<Document, A
     let read = match format {
         BodyFormat::Json => read::parse_json(bytes),
         BodyFormat::Yaml => read::parse_yaml(bytes),
+        BodyFormat::Protobuf => return parse_protobuf(bytes, what),
     };
     read.map_err(|err| {
         ApiError::BadRequest(format!(
@@ -65,6 +64,15 @@ pub fn parse(format: BodyFormat, bytes: &[u8], what: &str) -> Result<Document, A
             summary(bytes)
         ))
     })
+}
+
+fn parse_protobuf(bytes: &[u8], what: &str) -> Result<Document, ApiError> {
+    match schema::protobuf::parse(bytes) {
+        Ok(value) => Ok(Document { value, duplicates: Vec::new(), line: 1 }),
+        Err(why) => Err(ApiError::BadRequest(format!(
+            "the object provided is unrecognized (must be of type {what}): cannot read the protobuf body: {why}"
+        ))),
+    }
 }
 
 /// The beginning of a body that cannot be read. Source: `summarizeData` in rest.go.
@@ -167,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_are_json_or_yaml_and_protobuf_says_what_to_do() {
+    fn bodies_are_json_yaml_or_protobuf() {
         let mut headers = HeaderMap::new();
         assert_eq!(body_format(&headers), Ok(BodyFormat::Json));
         let mut of = |text: &'static str| {
@@ -176,12 +184,10 @@ mod tests {
         };
         assert_eq!(of("application/json; charset=utf-8"), Ok(BodyFormat::Json));
         assert_eq!(of("application/yaml"), Ok(BodyFormat::Yaml));
-        let (code, text) = of("application/vnd.kubernetes.protobuf").unwrap_err();
-        assert_eq!(code, 415);
-        assert!(text.contains("kubectl apply -f -"), "{text}");
+        assert_eq!(of("application/vnd.kubernetes.protobuf"), Ok(BodyFormat::Protobuf));
         let (code, text) = of("text/plain").unwrap_err();
         assert_eq!(code, 415);
-        assert!(text.ends_with("accepted media types include: application/json, application/yaml"), "{text}");
+        assert!(text.contains("accepted media types include: application/json, application/yaml, "), "{text}");
     }
 
     #[test]

@@ -540,11 +540,16 @@ async fn a_body_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn protobuf_and_server_side_apply_say_what_to_do() {
+async fn protobuf_is_read_and_server_side_apply_says_what_to_do() {
     let desk = Desk::open().await;
-    let got = desk.ask("POST", MAPS, &[("content-type", "application/vnd.kubernetes.protobuf")], "k8s").await;
-    assert_eq!(got.code, 415);
-    assert!(got.refusal().contains("kubectl apply -f -"));
+    let protobuf = [("content-type", "application/vnd.kubernetes.protobuf")];
+    // What `kubectl create configmap cm --from-literal=a=b` sends.
+    let body = "k8s\0\n\x0f\n\x02v1\x12\tConfigMap\x12\x23\n\x19\n\x02cm\x12\0\x1a\x07default\x22\0*\x002\x008\0B\0\x12\x06\n\x01a\x12\x01b\x1a\0\x22\0";
+    let got = desk.ask("POST", MAPS, &protobuf, body).await;
+    assert_eq!((got.code, &got.json()["data"]), (201, &json!({ "a": "b" })));
+    let got = desk.ask("POST", MAPS, &protobuf, "k8s").await;
+    assert_eq!(got.code, 400);
+    assert!(got.refusal().contains("it does not begin with"));
     let got = desk
         .ask("PATCH", &format!("{MAPS}/a?force=true"), &[("content-type", "application/apply-patch+yaml")], "{}")
         .await;

@@ -27,10 +27,10 @@ pub(super) fn is_managed(endpoints: &Endpoints) -> bool {
 
 /// What to change so that the Endpoints show the groups.
 pub(super) fn change(service: &Service, groups: &[Group], existing: Option<&Endpoints>) -> Option<Planned> {
-    let mut wanted = existing.cloned().unwrap_or_else(|| blank(service));
-    wanted.metadata.labels = Some(labels(service));
+    let mut metadata = existing.map_or_else(|| blank(service), |endpoints| endpoints.metadata.clone());
+    metadata.labels = Some(labels(service));
     let subsets: Vec<EndpointSubset> = groups.iter().filter_map(subset).collect();
-    wanted.subsets = if subsets.is_empty() { None } else { Some(subsets) };
+    let wanted = Endpoints { metadata, subsets: if subsets.is_empty() { None } else { Some(subsets) } };
     match existing {
         None => Some(Action::create::<EndpointsKind>(wanted).because("the Service has no Endpoints")),
         Some(before) if is_same(before, &wanted) => None,
@@ -43,14 +43,11 @@ fn is_same(a: &Endpoints, b: &Endpoints) -> bool {
         && a.subsets.as_deref().unwrap_or_default() == b.subsets.as_deref().unwrap_or_default()
 }
 
-fn blank(service: &Service) -> Endpoints {
-    Endpoints {
-        metadata: ObjectMeta {
-            name: service.metadata.name.clone(),
-            namespace: service.metadata.namespace.clone(),
-            ..ObjectMeta::default()
-        },
-        subsets: None,
+fn blank(service: &Service) -> ObjectMeta {
+    ObjectMeta {
+        name: service.metadata.name.clone(),
+        namespace: service.metadata.namespace.clone(),
+        ..ObjectMeta::default()
     }
 }
 

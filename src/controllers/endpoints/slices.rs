@@ -50,16 +50,12 @@ impl Family {
         }
     }
 
-    fn blank(&self) -> EndpointSlice {
-        EndpointSlice {
-            address_type: self.address_type.to_owned(),
-            metadata: ObjectMeta {
-                generate_name: Some(format!("{}-", self.name)),
-                namespace: self.namespace.clone(),
-                owner_references: Some(vec![self.owner.clone()]),
-                ..ObjectMeta::default()
-            },
-            ..EndpointSlice::default()
+    fn blank(&self) -> ObjectMeta {
+        ObjectMeta {
+            generate_name: Some(format!("{}-", self.name)),
+            namespace: self.namespace.clone(),
+            owner_references: Some(vec![self.owner.clone()]),
+            ..ObjectMeta::default()
         }
     }
 }
@@ -138,10 +134,13 @@ impl Wanted<'_> {
     fn planned(self, family: &Family) -> Option<Planned> {
         let unless_empty = |empty: bool| if empty { None } else { Some(()) };
         let is_new = self.slice.is_none();
-        let mut slice = self.slice.cloned().unwrap_or_else(|| family.blank());
-        slice.metadata.labels = Some(family.labels.clone());
-        slice.ports = unless_empty(self.ports.is_empty()).map(|()| self.ports.to_vec());
-        slice.endpoints = unless_empty(self.endpoints.is_empty()).map(|()| self.endpoints);
+        let metadata = self.slice.map_or_else(|| family.blank(), |slice| slice.metadata.clone());
+        let slice = EndpointSlice {
+            address_type: self.slice.map_or(family.address_type, |slice| &slice.address_type).to_owned(),
+            metadata: ObjectMeta { labels: Some(family.labels.clone()), ..metadata },
+            ports: unless_empty(self.ports.is_empty()).map(|()| self.ports.to_vec()),
+            endpoints: unless_empty(self.endpoints.is_empty()).map(|()| self.endpoints),
+        };
         match self.slice {
             Some(before) if is_same(before, &slice) => None,
             _ if is_new => Some(Action::create::<EndpointSlices>(slice).because("there is no slice for its endpoints")),

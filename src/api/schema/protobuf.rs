@@ -1,0 +1,541 @@
+//! Bodies in Kubernetes' protobuf form, read as the JSON that says the same: kubectl sends them for each `create` of a built-in kind.
+//!
+//! A body is `k8s\0` and a `runtime.Unknown` that names the type. Fields go by number; `protobuf_numbers.txt` says which field of which
+//! type has which, and the definitions say how it is written. What has no number there is refused rather than lost. A number with a
+//! `*` is a message of a type that Go embeds: its fields are the type's own in JSON.
+//!
+//! Go writes fields that are no pointers even when they are empty, and leaves them out of JSON. So what is empty counts as absent,
+//! unless the schema requires the field or it is one of [`POINTERS`].
+//!
+//! **Source**: `runtime/serializer/protobuf/protobuf.go` of apimachinery, v1.37; the numbers of `generated.proto` in each group, v1.35.
+
+use super::structure::{Definition, Property, Type};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, sync::LazyLock};
+
+/// What a body begins with.
+const MAGIC: &[u8] = b"k8s\0";
+/// Where the names of all definitions begin; the table leaves it out.
+const PREFIX: &str = "io.k8s.";
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+
+/// Fields that are pointers in Go and mean something when they point to nothing much: `replicas: 0`, `automountServiceAccountToken: false`.
+const POINTERS: &[&str] = &[
+    "activeDeadlineSeconds",
+    "allocateLoadBalancerNodePorts",
+    "allowPrivilegeEscalation",
+    "automountServiceAccountToken",
+    "averageUtilization",
+    "backoffLimit",
+    "blockOwnerDeletion",
+    "completions",
+    "controller",
+    "defaultMode",
+    "deletionGracePeriodSeconds",
+    "enableServiceLinks",
+    "expirationSeconds",
+    "failedJobsHistoryLimit",
+    "fsGroup",
+    "gracePeriodSeconds",
+    "holderIdentity",
+    "hostUsers",
+    "immutable",
+    "leaseDurationSeconds",
+    "leaseTransitions",
+    "manualSelector",
+    "minReplicas",
+    "mode",
+    "optional",
+    "orphanDependents",
+    "parallelism",
+    "partition",
+    "priority",
+    "privileged",
+    "progressDeadlineSeconds",
+    "readOnlyRootFilesystem",
+    "ready",
+    "replicas",
+    "revisionHistoryLimit",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "serving",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "stabilizationWindowSeconds",
+    "startingDeadlineSeconds",
+    "storageClassName",
+    "successfulJobsHistoryLimit",
+    "suspend",
+    "terminating",
+    "terminationGracePeriodSeconds",
+    "tolerationSeconds",
+    "ttlSecondsAfterFinished",
+];
+
+/// The fields of a message by number.
+type Names = BTreeMap<u32, &'static str>;
+
+static NUMBERS: LazyLock<BTreeMap<&'static str, Names>> =
+    LazyLock::new(|| include_str!("protobuf_numbers.txt").lines().filter_map(parse_line).collect());
+
+fn parse_line(line: &'static str) -> Option<(&'static str, Names)> {
+    let (message, fields) = line.split_once(' ')?;
+    let field = |field: &'static str| {
+        let (name, number) = field.split_once('=')?;
+        Some((number.parse().ok()?, name))
+    };
+    Some((message, fields.split(' ').filter_map(field).collect()))
+}
+
+/// Reads a body as the JSON value that says the same. The error says what is wrong with it.
+pub fn parse(bytes: &[u8]) -> Result<Value, String> {
+    let body = bytes.strip_prefix(MAGIC).ok_or("it does not begin with \"k8s\\0\"")?;
+    let envelope = Envelope::read(body)?;
+    let definition = definition(&envelope.api_version, &envelope.kind)
+        .ok_or_else(|| format!("no kind {:?} is known in version {:?}", envelope.kind, envelope.api_version))?;
+    let mut object = Map::new();
+    read_message(&mut object, definition, definition.name, envelope.raw)?;
+    object.insert("apiVersion".to_owned(), json!(envelope.api_version));
+    object.insert("kind".to_owned(), json!(envelope.kind));
+    Ok(Value::Object(object))
+}
+
+/// The definition of a kind. Options are of every group.
+fn definition(api_version: &str, kind: &str) -> Option<&'static Definition> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
+    let group = group.split('.').next().unwrap_or(group);
+    Definition::find(&format!("{META}.{kind}"))
+        .filter(|_| kind.ends_with("Options"))
+        .or_else(|| Definition::find(&format!("{PREFIX}api.{group}.{version}.{kind}")))
+}
+
+/// `runtime.Unknown`.
+#[derive(Default)]
+struct Envelope<'a> {
+    api_version: String,
+    kind: String,
+    raw: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    fn read(mut body: &'a [u8]) -> Result<Self, String> {
+        let mut envelope = Self::default();
+        while let Some((number, wire)) = next(&mut body)? {
+            match number {
+                1 => envelope.read_type(wire.bytes()?)?,
+                2 => envelope.raw = wire.bytes()?,
+                3 if !wire.bytes()?.is_empty() => return Err("its content is encoded".to_owned()),
+                _ => {}
+            }
+        }
+        Ok(envelope)
+    }
+
+    fn read_type(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        while let Some((number, wire)) = next(&mut bytes)? {
+            match number {
+                1 => self.api_version = wire.text()?,
+                2 => self.kind = wire.text()?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the fields of a message, numbered as in `message`, into an object of a definition.
+fn read_message(
+    object: &mut Map<String, Value>,
+    definition: &'static Definition,
+    message: &str,
+    mut bytes: &[u8],
+) -> Result<(), String> {
+    let short = message.strip_prefix(PREFIX).unwrap_or(message);
+    let names = NUMBERS.get(short);
+    while let Some((number, wire)) = next(&mut bytes)? {
+        let name = names.and_then(|names| names.get(&number)).copied();
+        let unknown = || format!("field number {number} of {short} is not known: send it as JSON");
+        let name = name.ok_or_else(unknown)?;
+        if let Some(embedded) = name.strip_prefix('*') {
+            read_message(object, definition, embedded, wire.bytes()?)?;
+            continue;
+        }
+        let property = definition.property(name).ok_or_else(unknown)?;
+        read_field(object, property, wire)?;
+    }
+    Ok(())
+}
+
+fn read_field(object: &mut Map<String, Value>, property: &Property, wire: Wire<'_>) -> Result<(), String> {
+    let name = property.name;
+    match &property.kind {
+        Type::List(inner) => {
+            let list = object.entry(name).or_insert_with(|| json!([]));
+            let item = read_value(inner, wire)?.unwrap_or(Value::Null);
+            list.as_array_mut().expect("a list stays one").push(item);
+        }
+        Type::Map(inner) => {
+            let map = object.entry(name).or_insert_with(|| json!({}));
+            let (key, value) = read_entry(inner, wire.bytes()?)?;
+            map.as_object_mut().expect("a map stays one").insert(key, value);
+        }
+        kind => {
+            let value = read_value(kind, wire)?;
+            if let Some(value) = value.filter(|value| property.is_required || !is_empty(property, value)) {
+                object.insert(name.to_owned(), value);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether Go would leave a value out of JSON.
+fn is_empty(property: &Property, value: &Value) -> bool {
+    // Of the numbers that may be texts only this one is no pointer.
+    let is_pointer = property.kind == Type::IntOrString && property.name != "targetPort";
+    if is_pointer || POINTERS.contains(&property.name) {
+        return false;
+    }
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Bool(is) => !is,
+        Value::Number(number) => number.as_i64() == Some(0),
+        _ => false,
+    }
+}
+
+fn read_entry(inner: &Type, mut bytes: &[u8]) -> Result<(String, Value), String> {
+    let (mut key, mut value) = (String::new(), None);
+    while let Some((number, wire)) = next(&mut bytes)? {
+        match number {
+            1 => key = wire.text()?,
+            _ => value = read_value(inner, wire)?,
+        }
+    }
+    Ok((key, value.unwrap_or_else(|| json!(""))))
+}
+
+/// A value of a type; `None` for a time that is not set.
+fn read_value(kind: &Type, wire: Wire<'_>) -> Result<Option<Value>, String> {
+    Ok(Some(match kind {
+        Type::String => json!(wire.text()?),
+        Type::Bool => json!(wire.integer()? != 0),
+        Type::Int32 | Type::Int64 => json!(wire.integer()?),
+        Type::Number => json!(wire.double()?),
+        Type::Bytes => json!(BASE64.encode(wire.bytes()?)),
+        Type::Time => return time(wire.bytes()?, 0),
+        Type::MicroTime => return time(wire.bytes()?, 6),
+        Type::Quantity => json!(only(wire.bytes()?)?.map_or(Ok(String::new()), Wire::text)?),
+        Type::IntOrString => int_or_string(wire.bytes()?)?,
+        Type::Any => match only(wire.bytes()?)? {
+            Some(raw) => serde_json::from_slice(raw.bytes()?).map_err(|err| err.to_string())?,
+            None => return Ok(None),
+        },
+        Type::Ref(id) => match &id.get().value {
+            Some(plain) => return read_value(plain, wire),
+            None => {
+                let mut object = Map::new();
+                read_message(&mut object, id.get(), id.get().name, wire.bytes()?)?;
+                Value::Object(object)
+            }
+        },
+        // As an item of a list or a map it is a message with the items in it.
+        Type::List(inner) => {
+            let (mut items, mut bytes) = (Vec::new(), wire.bytes()?);
+            while let Some((_, item)) = next(&mut bytes)? {
+                items.extend(read_value(inner, item)?);
+            }
+            Value::Array(items)
+        }
+        Type::Map(_) => return Err("a map in a list or a map has no protobuf form".to_owned()),
+    }))
+}
+
+/// The one field that a message has.
+fn only(mut bytes: &[u8]) -> Result<Option<Wire<'_>>, String> {
+    Ok(next(&mut bytes)?.map(|(_, wire)| wire))
+}
+
+fn time(mut bytes: &[u8], digits: usize) -> Result<Option<Value>, String> {
+    let (mut secs, mut nanos) = (None, 0);
+    while let Some((number, wire)) = next(&mut bytes)? {
+        match number {
+            1 => secs = Some(wire.integer()?),
+            _ => nanos = i32::try_from(wire.integer()?).map_err(|_| "a time has too many nanoseconds")?,
+        }
+    }
+    let Some(secs) = secs else { return Ok(None) };
+    let time = Timestamp::new(secs, nanos).map_err(|err| err.to_string())?;
+    Ok(Some(json!(format!("{time:.digits$}"))))
+}
+
+/// Source: `IntOrString` of `k8s.io/apimachinery/pkg/util/intstr/generated.proto`.
+fn int_or_string(mut bytes: &[u8]) -> Result<Value, String> {
+    let (mut is_text, mut int, mut text) = (false, 0, String::new());
+    while let Some((number, wire)) = next(&mut bytes)? {
+        match number {
+            1 => is_text = wire.integer()? == 1,
+            2 => int = wire.integer()?,
+            _ => text = wire.text()?,
+        }
+    }
+    Ok(if is_text { json!(text) } else { json!(int) })
+}
+
+/// A field's value on the wire.
+#[derive(Clone, Copy)]
+enum Wire<'a> {
+    Varint(u64),
+    Fixed(u64),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Wire<'a> {
+    fn bytes(self) -> Result<&'a [u8], String> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Varint(_) | Self::Fixed(_) => Err("a number stands where bytes should".to_owned()),
+        }
+    }
+
+    fn text(self) -> Result<String, String> {
+        String::from_utf8(self.bytes()?.to_vec()).map_err(|_| "a text is not UTF-8".to_owned())
+    }
+
+    fn integer(self) -> Result<i64, String> {
+        match self {
+            // Negative numbers are written as 64 bits whatever their type.
+            Self::Varint(n) => Ok(n.cast_signed()),
+            Self::Bytes(_) | Self::Fixed(_) => Err("bytes stand where a whole number should".to_owned()),
+        }
+    }
+
+    fn double(self) -> Result<f64, String> {
+        match self {
+            Self::Fixed(bits) => Ok(f64::from_bits(bits)),
+            Self::Varint(_) | Self::Bytes(_) => Err("another type stands where a number should".to_owned()),
+        }
+    }
+}
+
+/// Takes the next field off a message: its number and its value.
+fn next<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u32, Wire<'a>)>, String> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let key = varint(bytes)?;
+    let number = u32::try_from(key >> 3).map_err(|_| "a field has too large a number")?;
+    let wire = match key & 7 {
+        0 => Wire::Varint(varint(bytes)?),
+        1 => Wire::Fixed(u64::from_le_bytes(take(bytes, 8)?.try_into().expect("it took eight"))),
+        2 => {
+            let length = usize::try_from(varint(bytes)?).map_err(|_| "a field is too long")?;
+            Wire::Bytes(take(bytes, length)?)
+        }
+        other => return Err(format!("field {number} has wire type {other}")),
+    };
+    Ok(Some((number, wire)))
+}
+
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
+    let (taken, rest) = bytes.split_at_checked(length).ok_or("it ends in the middle of a field")?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+fn varint(bytes: &mut &[u8]) -> Result<u64, String> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = take(bytes, 1)?[0];
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err("a number is longer than 64 bits".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    /// A field of bytes.
+    fn field(number: u8, content: impl AsRef<[u8]>) -> Vec<u8> {
+        let content = content.as_ref();
+        let length = u8::try_from(content.len()).unwrap();
+        assert!(length < 128 && number < 16);
+        [&[number << 3 | 2, length], content].concat()
+    }
+
+    /// A field that is a small number.
+    fn int(number: u8, value: u8) -> Vec<u8> {
+        vec![number << 3, value]
+    }
+
+    fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+        let type_meta = [field(1, api_version), field(2, kind)].concat();
+        [MAGIC.to_vec(), field(1, type_meta), field(2, raw), field(3, ""), field(4, "")].concat()
+    }
+
+    #[test]
+    fn an_object_reads_as_its_json() {
+        let labels = field(11, [field(1, "app"), field(2, "web")].concat());
+        let created = field(8, "");
+        let metadata = [field(1, "web"), field(2, ""), field(3, ""), int(7, 0), created, labels].concat();
+        let port = [field(1, ""), int(3, 80), field(4, "TCP")].concat();
+        let requests = field(2, [field(1, "cpu"), field(2, field(1, "100m"))].concat());
+        let env =
+            [field(1, "KEY"), field(2, ""), field(3, field(3, [field(1, field(1, "cm")), field(2, "k")].concat()))];
+        let container = [field(1, "c"), field(2, "app:1"), field(6, port), field(7, env.concat()), field(8, requests)];
+        let volume = [field(1, "v"), field(2, field(2, ""))].concat();
+        let pod_spec = [field(1, volume), field(2, container.concat()), int(4, 0)].concat();
+        let template = [field(1, field(1, "")), field(2, pod_spec)].concat();
+        let surge = [int(1, 0), int(2, 0), field(3, "")].concat();
+        let rolling = [field(1, [int(1, 1), int(2, 0), field(3, "25%")].concat()), field(2, surge)].concat();
+        let strategy = field(4, [field(1, "RollingUpdate"), field(2, rolling)].concat());
+        let spec = [int(1, 0), field(3, template), strategy, int(5, 0), int(7, 0)].concat();
+        let raw = [field(1, metadata), field(2, &spec[..])].concat();
+        let type_meta = [field(1, "apps/v1"), field(2, "Deployment")].concat();
+        let mut bytes = [MAGIC.to_vec(), field(1, type_meta)].concat();
+        bytes.extend([
+            2 << 3 | 2,
+            u8::try_from(raw.len() & 0x7f).unwrap() | 0x80,
+            u8::try_from(raw.len() >> 7).unwrap(),
+        ]);
+        bytes.extend(raw);
+        expect![[r#"
+            {
+              "apiVersion": "apps/v1",
+              "kind": "Deployment",
+              "metadata": {
+                "labels": {
+                  "app": "web"
+                },
+                "name": "web"
+              },
+              "spec": {
+                "replicas": 0,
+                "strategy": {
+                  "rollingUpdate": {
+                    "maxSurge": 0,
+                    "maxUnavailable": "25%"
+                  },
+                  "type": "RollingUpdate"
+                },
+                "template": {
+                  "metadata": {},
+                  "spec": {
+                    "containers": [
+                      {
+                        "env": [
+                          {
+                            "name": "KEY",
+                            "valueFrom": {
+                              "configMapKeyRef": {
+                                "key": "k",
+                                "name": "cm"
+                              }
+                            }
+                          }
+                        ],
+                        "image": "app:1",
+                        "name": "c",
+                        "ports": [
+                          {
+                            "containerPort": 80,
+                            "protocol": "TCP"
+                          }
+                        ],
+                        "resources": {
+                          "requests": {
+                            "cpu": "100m"
+                          }
+                        }
+                      }
+                    ],
+                    "terminationGracePeriodSeconds": 0,
+                    "volumes": [
+                      {
+                        "emptyDir": {},
+                        "name": "v"
+                      }
+                    ]
+                  }
+                }
+              }
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&parse(&bytes).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn times_bytes_and_options_have_their_forms() {
+        let time = field(8, [vec![1 << 3, 0x80, 0xde, 0xd9, 0xca, 0x06], int(2, 0)].concat());
+        let secret = [field(1, time), field(2, [field(1, "k"), field(2, [0, 255])].concat())].concat();
+        let secret = parse(&body("v1", "Secret", &secret)).unwrap();
+        assert_eq!(secret["metadata"]["creationTimestamp"], "2026-01-01T12:56:32Z");
+        assert_eq!(secret["data"], json!({ "k": "AP8=" }));
+        let options = parse(&body("policy/v1", "DeleteOptions", &int(1, 0))).unwrap();
+        assert_eq!(options, json!({ "apiVersion": "policy/v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0 }));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_with_the_reason() {
+        for (bytes, why) in [
+            (b"{}".to_vec(), "it does not begin with \"k8s\\0\""),
+            (body("v9", "Pod", &[]), "no kind \"Pod\" is known in version \"v9\""),
+            (body("v1", "Pod", &field(9, "x")), "field number 9 of api.core.v1.Pod is not known: send it as JSON"),
+            (body("v1", "Pod", &int(1, 1)), "a number stands where bytes should"),
+            (body("v1", "Pod", &[2 << 3 | 2, 9]), "it ends in the middle of a field"),
+            (body("v1", "Pod", &field(1, field(1, [255]))), "a text is not UTF-8"),
+        ] {
+            assert_eq!(parse(&bytes).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn the_numbers_are_of_fields_that_exist_and_few_fields_have_none() {
+        let mut without = Vec::new();
+        for (message, names) in NUMBERS.iter() {
+            let Some(definition) = Definition::find(&format!("{PREFIX}{message}")) else { continue };
+            let own = names.values().filter(|name| !name.starts_with('*'));
+            own.for_each(|name| assert!(definition.property(name).is_some(), "{message} has no {name}"));
+            let embedded: Vec<_> = names.values().filter_map(|name| NUMBERS.get(name.strip_prefix('*')?)).collect();
+            let numbered = |name: &str| {
+                ["apiVersion", "kind"].contains(&name)
+                    || names.values().chain(embedded.iter().flat_map(|e| e.values())).any(|n| *n == name)
+            };
+            let missing = definition.properties.iter().filter(|p| !numbered(p.name));
+            without.extend(missing.map(|p| format!("{message}.{}", p.name)));
+        }
+        expect![[r#"
+            api.authentication.v1.TokenRequestSpec.attestations
+            api.core.v1.ClusterTrustBundleProjection.user
+            api.core.v1.ConfigMapVolumeSource.defaultUser
+            api.core.v1.DownwardAPIVolumeFile.user
+            api.core.v1.DownwardAPIVolumeSource.defaultUser
+            api.core.v1.EmptyDirVolumeSource.mode
+            api.core.v1.GRPCAction.mode
+            api.core.v1.HTTPGetAction.protocol
+            api.core.v1.KeyToPath.user
+            api.core.v1.NodeSpec.podPreemptionPolicy
+            api.core.v1.NodeSystemInfo.runningInUserNamespace
+            api.core.v1.PersistentVolumeClaimStatus.healthStatus
+            api.core.v1.PodCertificateProjection.user
+            api.core.v1.PodSpec.evictionResponders
+            api.core.v1.PodSpec.schedulingGroup
+            api.core.v1.PodStatus.nodeAllocatableResourceClaimStatuses
+            api.core.v1.PodStatus.volumeHealth
+            api.core.v1.ProjectedVolumeSource.defaultUser
+            api.core.v1.ResourceHealth.message
+            api.core.v1.SecretVolumeSource.defaultUser
+            api.core.v1.ServiceAccountTokenProjection.user
+            api.core.v1.VolumeMount.bindMountOptions
+            api.core.v1.VolumeMountStatus.volumeStatus
+            apimachinery.pkg.apis.meta.v1.ListMeta.shardInfo"#]]
+        .assert_eq(&without.join("\n"));
+    }
+}
