@@ -362,10 +362,17 @@ impl ObservedPod {
     /// Takes over an inspection.
     pub fn note_inspected(&mut self, container: &Container) {
         let Some(fresh) = ObservedContainer::from_engine(container) else { return };
-        match self.by_id_mut(&fresh.id) {
-            Some(known) => known.refresh(fresh),
-            None => self.put(fresh),
+        if let Some(known) = self.by_id_mut(&fresh.id) {
+            known.refresh(fresh);
+        } else if !self.has_live(&fresh.identity) {
+            // Names are unique: where another has the attempt, this one was looked at before it was removed.
+            self.put(fresh);
         }
+    }
+
+    /// Whether the engine has a container of this attempt.
+    fn has_live(&self, identity: &Identity) -> bool {
+        self.attempts(&identity.container).any(|c| c.identity.attempt == identity.attempt && !c.is_gone)
     }
 
     /// Applies an engine event about a container of this pod.
@@ -638,6 +645,19 @@ mod tests {
         pod.note_removed("c1", at(4));
         assert!(pod.latest("app").is_some_and(|c| c.is_gone));
         assert_eq!(pod.apps().count(), 0);
+    }
+
+    #[test]
+    fn a_late_look_at_what_was_removed_does_not_hide_its_successor() {
+        let mut pod = ObservedPod::default();
+        pod.note_created(ObservedContainer::created(identity(0), "c0".into(), at(0)));
+        pod.note_removed("c0", at(1));
+        pod.note_created(ObservedContainer::created(identity(0), "again".into(), at(2)));
+        pod.note_inspected(&engine("c0", Phase::Created, 0));
+        assert_eq!(pod.latest("app").map(|c| c.id.as_str()), Some("again"));
+        pod.note_removed("again", at(3));
+        pod.note_inspected(&engine("c0", Phase::Running, 0));
+        assert_eq!(pod.latest("app").map(|c| c.id.as_str()), Some("c0"));
     }
 
     #[test]

@@ -234,14 +234,15 @@ fn read_value(kind: &Type, wire: Wire<'_>) -> Result<Option<Value>, String> {
             Some(raw) => serde_json::from_slice(raw.bytes()?).map_err(|err| err.to_string())?,
             None => return Ok(None),
         },
-        Type::Ref(id) => match &id.get().value {
-            Some(plain) => return read_value(plain, wire),
-            None => {
-                let mut object = Map::new();
-                read_message(&mut object, id.get(), id.get().name, wire.bytes()?)?;
-                Value::Object(object)
+        Type::Ref(id) => {
+            let definition = id.get();
+            if let Some(plain) = &definition.value {
+                return read_value(plain, wire);
             }
-        },
+            let mut object = Map::new();
+            read_message(&mut object, definition, definition.name, wire.bytes()?)?;
+            Value::Object(object)
+        }
         // As an item of a list or a map it is a message with the items in it.
         Type::List(inner) => {
             let (mut items, mut bytes) = (Vec::new(), wire.bytes()?);

@@ -18,7 +18,7 @@ const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 pub(super) struct Sizes {
     /// The fence of each Deployment that its controller has said to know of.
     known: BTreeMap<String, Fence>,
-    /// Deployments of which the user made a set larger by hand, and whose sets have not all got their pods since.
+    /// Deployments that got a larger or another set by hand, and whose sets have not all got their pods since.
     tampered: BTreeSet<String>,
 }
 
@@ -27,6 +27,7 @@ impl Sizes {
         match moved {
             Moved::Pod(pair) if !moment.is_users => self.see_pod(model, pair),
             Moved::Set(pair) if !moment.is_users => {
+                self.see_adoption(pair);
                 self.see_set(model, pair, moment);
                 self.tampered.retain(|deployment| !have_what_they_want(model, deployment));
             }
@@ -43,6 +44,13 @@ impl Sizes {
         assert!(observed <= generation, "{name:?} observes generation {observed} of {generation}");
         if observed == generation {
             self.known.insert(uid(&deployment.metadata).to_owned(), Fence::of(deployment));
+        }
+    }
+
+    fn see_adoption(&mut self, pair: &Pair<Set>) {
+        let Pair { before: Some(before), after: Some(after) } = pair else { return };
+        if owner(before.meta()) != owner(after.meta()) {
+            self.tampered.extend(owner(after.meta()).map(str::to_owned));
         }
     }
 
