@@ -23,7 +23,7 @@ const ROLLOUT_WRITES_MAX: f64 = 34.0;
 const CREATION_WRITES_MAX_AT_SCALE: f64 = 14.0;
 const ROLLOUT_WRITES_MAX_AT_SCALE: f64 = 20.0;
 /// Processor time of a rollout to that of its writes alone; the engine that is played is in it too.
-const RATIO_MAX: f64 = 24.0;
+const RATIO_MAX: f64 = 30.0;
 /// The share of a processor that a world at rest may take, in percent.
 const REST_PERCENT_MAX: f64 = 0.2;
 /// Simulated time over which rest is measured.

@@ -18,7 +18,7 @@ const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 pub(super) struct Sizes {
     /// The fence of each Deployment that its controller has said to know of.
     known: BTreeMap<String, Fence>,
-    /// Deployments that got a larger or another set by hand, and whose sets have not all got their pods since.
+    /// Deployments that got a larger or another set by hand, and whose sets have not been brought within bounds since.
     tampered: BTreeSet<String>,
 }
 
@@ -29,7 +29,7 @@ impl Sizes {
             Moved::Set(pair) if !moment.is_users => {
                 self.see_adoption(pair);
                 self.see_set(model, pair, moment);
-                self.tampered.retain(|deployment| !have_what_they_want(model, deployment));
+                self.tampered.retain(|uid| model.deployments.get(uid).is_some_and(|d| !is_within_bounds(model, d)));
             }
             Moved::Set(pair) => self.see_users_set(pair),
             Moved::Deployment(Pair { after: Some(deployment), .. }) => self.see_deployment(deployment),
@@ -131,8 +131,10 @@ impl Sizes {
     }
 }
 
-fn have_what_they_want(model: &Model, deployment: &str) -> bool {
-    model.sets_of(deployment).all(|set| model.active(uid(set.meta())) == set.size())
+fn is_within_bounds(model: &Model, deployment: &Deployment) -> bool {
+    let sets = || model.sets_of(uid(&deployment.metadata));
+    let all: i32 = sets().map(Set::size).sum();
+    all <= Fence::of(deployment).pods_max && sets().all(|set| model.active(uid(set.meta())) == set.size())
 }
 
 fn desired(set: &Set) -> Option<&String> {
