@@ -238,7 +238,7 @@ impl Routes {
     fn note(&mut self, note: Note) {
         match note {
             Note::Pod(id) => self.pod(&id),
-            Note::Lost => self.look_at_all(&mut BTreeMap::new()),
+            Note::Lost => self.look_at_all(&mut ByPod::new()),
             Note::Config(namespace) => self.send_to(|route| route.key.namespace == namespace, &Message::Config),
             Note::Rotation => {
                 let leaving = self.context.leaving();

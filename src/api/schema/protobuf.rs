@@ -288,14 +288,14 @@ fn int_or_string(mut bytes: &[u8]) -> Result<Value, String> {
 
 /// A field's value on the wire.
 #[derive(Clone, Copy)]
-enum Wire<'a> {
+pub(super) enum Wire<'a> {
     Varint(u64),
     Fixed(u64),
     Bytes(&'a [u8]),
 }
 
 impl<'a> Wire<'a> {
-    fn bytes(self) -> Result<&'a [u8], String> {
+    pub(super) fn bytes(self) -> Result<&'a [u8], String> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
             Self::Varint(_) | Self::Fixed(_) => Err("a number stands where bytes should".to_owned()),
@@ -323,7 +323,7 @@ impl<'a> Wire<'a> {
 }
 
 /// Takes the next field off a message: its number and its value.
-fn next<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u32, Wire<'a>)>, String> {
+pub(super) fn next<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u32, Wire<'a>)>, String> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -409,67 +409,43 @@ mod tests {
         ]);
         bytes.extend(raw);
         expect![[r#"
-            {
-              "apiVersion": "apps/v1",
-              "kind": "Deployment",
-              "metadata": {
-                "labels": {
-                  "app": "web"
-                },
-                "name": "web"
-              },
-              "spec": {
-                "replicas": 0,
-                "strategy": {
-                  "rollingUpdate": {
-                    "maxSurge": 0,
-                    "maxUnavailable": "25%"
-                  },
-                  "type": "RollingUpdate"
-                },
-                "template": {
-                  "metadata": {},
-                  "spec": {
-                    "containers": [
-                      {
-                        "env": [
-                          {
-                            "name": "KEY",
-                            "valueFrom": {
-                              "configMapKeyRef": {
-                                "key": "k",
-                                "name": "cm"
-                              }
-                            }
-                          }
-                        ],
-                        "image": "app:1",
-                        "name": "c",
-                        "ports": [
-                          {
-                            "containerPort": 80,
-                            "protocol": "TCP"
-                          }
-                        ],
-                        "resources": {
-                          "requests": {
-                            "cpu": "100m"
-                          }
-                        }
-                      }
-                    ],
-                    "terminationGracePeriodSeconds": 0,
-                    "volumes": [
-                      {
-                        "emptyDir": {},
-                        "name": "v"
-                      }
-                    ]
-                  }
-                }
-              }
-            }"#]]
-        .assert_eq(&serde_json::to_string_pretty(&parse(&bytes).unwrap()).unwrap());
+            apiVersion: apps/v1
+            kind: Deployment
+            metadata:
+              labels:
+                app: web
+              name: web
+            spec:
+              replicas: 0
+              strategy:
+                rollingUpdate:
+                  maxSurge: 0
+                  maxUnavailable: 25%
+                type: RollingUpdate
+              template:
+                metadata: {}
+                spec:
+                  containers:
+                  - env:
+                    - name: KEY
+                      valueFrom:
+                        configMapKeyRef:
+                          key: k
+                          name: cm
+                    image: app:1
+                    name: c
+                    ports:
+                    - containerPort: 80
+                      protocol: TCP
+                    resources:
+                      requests:
+                        cpu: 100m
+                  terminationGracePeriodSeconds: 0
+                  volumes:
+                  - emptyDir: {}
+                    name: v
+        "#]]
+        .assert_eq(&serde_yaml::to_string(&parse(&bytes).unwrap()).unwrap());
     }
 
     #[test]

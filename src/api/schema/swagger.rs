@@ -361,41 +361,15 @@ fn write_varint(out: &mut Vec<u8>, mut value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::schema::protobuf::next;
 
     /// The fields of a message: number and content. Numbers that are not length-delimited have none.
-    fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
-        let varint = |bytes: &mut &[u8]| {
-            let (mut value, mut shift) = (0u64, 0);
-            loop {
-                let byte = bytes[0];
-                *bytes = &bytes[1..];
-                value |= u64::from(byte & 0x7f) << shift;
-                shift += 7;
-                if byte < 0x80 {
-                    return value;
-                }
-            }
-        };
-        let mut found = Vec::new();
-        while !bytes.is_empty() {
-            let tag = varint(&mut bytes);
-            let length = match tag & 7 {
-                0 => {
-                    varint(&mut bytes);
-                    0
-                }
-                1 => 8,
-                2 => usize::try_from(varint(&mut bytes)).unwrap(),
-                other => panic!("wire type {other}"),
-            };
-            let (content, rest) = bytes.split_at(length);
-            found.push((tag >> 3, content));
-            bytes = rest;
-        }
-        found
+    fn fields(mut bytes: &[u8]) -> Vec<(u32, &[u8])> {
+        let all = std::iter::from_fn(|| next(&mut bytes).unwrap());
+        all.map(|(number, wire)| (number, wire.bytes().unwrap_or_default())).collect()
     }
 
-    fn only<'a>(fields: &[(u64, &'a [u8])], number: u64) -> &'a [u8] {
+    fn only<'a>(fields: &[(u32, &'a [u8])], number: u32) -> &'a [u8] {
         fields.iter().find(|(n, _)| *n == number).unwrap().1
     }
 
