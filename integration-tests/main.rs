@@ -8,7 +8,9 @@
 
 mod bad_input;
 mod commands;
+mod crash;
 mod deployments;
 mod harness;
+mod hostile;
 mod replica_sets;
 mod story;

@@ -2,18 +2,11 @@
 
 use crate::harness::{
     cluster::{Cluster, answers, http_get, is_running},
+    load::Load,
     tools::{docker, output, run, text},
     wait::{eventually, until_equal},
 };
-use std::{
-    collections::BTreeMap,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
 const NODE_PORT: u16 = 30000;
 const SOON: Duration = Duration::from_secs(20);
@@ -43,36 +36,6 @@ fn restarts(cluster: &Cluster) -> Vec<String> {
 fn ready_pods(cluster: &Cluster) -> usize {
     let path = "{.items[*].status.conditions[?(@.type==\"Ready\")].status}";
     cluster.jsonpath(&["pods", "-l", "app=backend-app"], path).split_whitespace().filter(|s| *s == "True").count()
-}
-
-/// Requests a page over and over until dropped, and counts what failed.
-struct Load {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<(usize, Vec<String>)>>,
-}
-
-impl Load {
-    fn on(port: u16) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let (mut answered, mut failed) = (0, Vec::new());
-            while !stopped.load(Ordering::Relaxed) {
-                match http_get(port) {
-                    Ok(_) => answered += 1,
-                    Err(err) => failed.push(err),
-                }
-            }
-            (answered, failed)
-        });
-        Self { stop, thread: Some(thread) }
-    }
-
-    /// Ends it: how many requests were answered, and what failed.
-    fn end(mut self) -> (usize, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap()
-    }
 }
 
 #[test]

@@ -52,6 +52,12 @@ impl Cluster {
 
     /// Starts the control plane (again) and waits until it is ready.
     pub fn up(&mut self, args: &[&str]) {
+        self.begin(args);
+        self.expect_line("Ctrl-C stops skiff");
+    }
+
+    /// Starts the control plane (again), and waits for nothing.
+    pub fn begin(&mut self, args: &[&str]) {
         let mut child = self
             .skiff(&["up"])
             .args(["--api-address", &format!("127.0.0.1:{}", self.api_port)])
@@ -66,7 +72,6 @@ impl Cluster {
         follow(child.stderr.take().unwrap(), sender);
         self.child = Some(child);
         self.printed = printed;
-        self.expect_line("Ctrl-C stops skiff");
     }
 
     /// Waits until `skiff up` prints a line that contains `part`, and gives all lines up to it.
@@ -100,6 +105,16 @@ impl Cluster {
     /// Where its state is.
     pub fn data_dir(&self) -> PathBuf {
         self.home.path().join("data")
+    }
+
+    /// The port of the API on loopback.
+    pub fn api_port(&self) -> u16 {
+        self.api_port
+    }
+
+    /// The process of the control plane.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// The kubeconfig that it is merged into.

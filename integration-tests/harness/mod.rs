@@ -1,6 +1,8 @@
 //! What tests share: tools, a cluster of their own, waiting for values.
 
+pub mod client;
 pub mod cluster;
 pub mod history;
+pub mod load;
 pub mod tools;
 pub mod wait;
