@@ -107,11 +107,8 @@ fn keep_numbers(new: &mut ServiceSpec, old: &ServiceSpec) {
         new.cluster_ips.clone_from(&old.cluster_ips);
     }
     let olds: Vec<_> = old.ports.iter().flatten().collect();
-    let same = |p: &ServicePort, o: &ServicePort| protocol(p) == protocol(o) && p.port == o.port;
     if has_node_ports(new) && has_node_ports(old) {
-        for port in new.ports.iter_mut().flatten().filter(|p| p.node_port.unwrap_or(0) == 0) {
-            port.node_port = olds.iter().find(|o| same(port, o)).and_then(|o| o.node_port);
-        }
+        keep_node_ports(new.ports.get_or_insert_default(), &olds);
     }
     if !has_node_ports(new) && has_node_ports(old) {
         for port in new.ports.iter_mut().flatten() {
@@ -123,6 +120,24 @@ fn keep_numbers(new: &mut ServiceSpec, old: &ServiceSpec) {
     if !has_cluster_ip(new) && has_cluster_ip(old) && new.cluster_ip == old.cluster_ip {
         new.cluster_ip = None;
         new.cluster_ips = None;
+    }
+}
+
+/// Carries node ports over: by the port's name, as upstream, then by its protocol and number, so that a renamed port keeps its own too.
+/// What the new ports say themselves stands, and none is carried twice for one protocol.
+fn keep_node_ports(new: &mut [ServicePort], olds: &[&ServicePort]) {
+    let named = |p: &ServicePort| p.name.clone().unwrap_or_default();
+    let same_name = |p: &ServicePort, o: &ServicePort| named(p) == named(o) && protocol(p) == protocol(o);
+    let same_port = |p: &ServicePort, o: &ServicePort| protocol(p) == protocol(o) && p.port == o.port;
+    let rules: [&dyn Fn(&ServicePort, &ServicePort) -> bool; 2] = [&same_name, &same_port];
+    let is_given = |n: &i32| *n != 0;
+    let mut used: BTreeSet<(String, i32)> =
+        new.iter().filter_map(|p| Some((protocol(p).to_owned(), p.node_port.filter(is_given)?))).collect();
+    for same in rules {
+        for port in new.iter_mut().filter(|p| p.node_port.unwrap_or(0) == 0) {
+            let found = olds.iter().find(|o| same(port, o)).and_then(|o| o.node_port.filter(is_given));
+            port.node_port = found.filter(|n| used.insert((protocol(port).to_owned(), *n)));
+        }
     }
 }
 
@@ -206,8 +221,15 @@ fn decide_node_ports(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng
             errors.push(FieldError::invalid(path, wanted, "provided port is already allocated"));
         }
     }
-    for (i, port) in ports.iter_mut().enumerate().filter(|(_, p)| p.node_port.unwrap_or(0) == 0) {
-        match free_node_port(protocol(port), &used, config, rng) {
+    for i in 0..ports.len() {
+        if ports[i].node_port.unwrap_or(0) != 0 {
+            continue;
+        }
+        // The same port over another protocol shares its number, where that is free: DNS answers on one port over both.
+        let beside = ports.iter().find(|p| p.port == ports[i].port && p.node_port.unwrap_or(0) != 0);
+        let beside = beside.and_then(|p| p.node_port).filter(|n| !used.contains(&(protocol(&ports[i]).to_owned(), *n)));
+        let port = &mut ports[i];
+        match beside.or_else(|| free_node_port(protocol(port), &used, config, rng)) {
             Some(free) => {
                 used.insert((protocol(port).to_owned(), free));
                 port.node_port = Some(free);
@@ -290,6 +312,59 @@ mod tests {
         let mut plain = ServiceSpec { type_: Some("ClusterIP".into()), ..old.clone() };
         keep_numbers(&mut plain, &old);
         assert_eq!(plain.ports.unwrap()[0].node_port, None);
+    }
+
+    fn port(name: &str, protocol: &str, port: i32, node_port: i32) -> ServicePort {
+        let (name, protocol) = (Some(name.to_owned()), Some(protocol.to_owned()));
+        ServicePort { name, protocol, port, node_port: Some(node_port).filter(|n| *n != 0), ..Default::default() }
+    }
+
+    #[test]
+    fn node_ports_are_carried_over_by_name_then_by_protocol_and_port() {
+        let old = [port("web", "TCP", 80, 30001), port("dns", "UDP", 53, 30002)];
+        let kept = |mut new: Vec<ServicePort>| {
+            keep_node_ports(&mut new, &old.iter().collect::<Vec<_>>());
+            new.iter().map(|p| p.node_port.unwrap_or(0)).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(vec![port("web", "TCP", 8080, 0)]), [30001], "its number changed");
+        assert_eq!(
+            kept(vec![port("http", "TCP", 80, 0), port("dns", "UDP", 53, 0)]),
+            [30001, 30002],
+            "its name changed"
+        );
+        assert_eq!(kept(vec![port("web", "TCP", 81, 0), port("old", "TCP", 80, 0)]), [30001, 0], "none twice");
+        assert_eq!(
+            kept(vec![port("web", "TCP", 80, 30009), port("dns", "UDP", 53, 0)]),
+            [30009, 30002],
+            "what is said stands"
+        );
+        assert_eq!(
+            kept(vec![port("x", "TCP", 81, 30001), port("web", "TCP", 80, 0)]),
+            [30001, 0],
+            "not one that is used"
+        );
+    }
+
+    #[test]
+    fn one_node_port_serves_both_protocols_of_a_port() {
+        let mut spec = ServiceSpec {
+            type_: Some("NodePort".into()),
+            ports: Some(vec![port("u", "UDP", 53, 0), port("t", "TCP", 53, 0), port("w", "TCP", 80, 0)]),
+            ..Default::default()
+        };
+        assert_eq!(decide(&mut spec, &Taken::default(), &config(), &Rng::seeded(1)), []);
+        let given: Vec<i32> = spec.ports.unwrap().iter().filter_map(|p| p.node_port).collect();
+        assert_eq!(given[0], given[1]);
+        assert_ne!(given[0], given[2]);
+        let mut taken = Taken::default();
+        taken.node_ports.insert(("TCP".into(), given[0]));
+        let mut spec = ServiceSpec {
+            type_: Some("NodePort".into()),
+            ports: Some(vec![port("u", "UDP", 53, given[0]), port("t", "TCP", 53, 0)]),
+            ..Default::default()
+        };
+        assert_eq!(decide(&mut spec, &taken, &config(), &Rng::seeded(1)), []);
+        assert_ne!(spec.ports.unwrap()[1].node_port, Some(given[0]), "another Service has it");
     }
 
     #[test]
