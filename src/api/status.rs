@@ -34,13 +34,15 @@ pub enum ApiError {
     /// 404: the URL names nothing that the server has.
     #[error("the server could not find the requested resource")]
     NoSuchResource,
-    /// 409: an object of that name exists.
-    #[error("{resource} {name:?} already exists")]
+    /// 409: an object of that name exists, or has not gone yet.
+    #[error("{}{resource} {name:?} already exists", if *.is_going { "object is being deleted: " } else { "" })]
     AlreadyExists {
         /// `plural.group`.
         resource: String,
         /// The object's name.
         name: String,
+        /// Whether it is being deleted, so that the name will be free.
+        is_going: bool,
     },
     /// 409: the object changed since it was read, or its state forbids the call.
     #[error("Operation cannot be fulfilled on {resource} {name:?}: {why}")]
@@ -244,7 +246,7 @@ impl ApiError {
         };
         match self {
             Self::NotFound { resource, name }
-            | Self::AlreadyExists { resource, name }
+            | Self::AlreadyExists { resource, name, .. }
             | Self::Conflict { resource, name, .. }
             | Self::Forbidden { resource, name, .. } => Some(of(resource, name)),
             Self::Invalid { kind, name, causes } => {

@@ -134,6 +134,11 @@ pub fn decoded<K: Kind>(entry: &Entry) -> Arc<K::Object> {
     Arc::clone(any).downcast().expect("an entry's key names its kind")
 }
 
+/// Whether an object is marked for deletion.
+fn is_going(kind: &'static dyn ErasedKind, entry: &Entry) -> bool {
+    kind.shared_dyn(&*shared(kind, entry)).meta().deletion_timestamp.is_some()
+}
+
 /// [`decoded`] of a kind that is known by its table row only; [`ErasedKind::shared_dyn`] reads it.
 fn shared(kind: &'static dyn ErasedKind, entry: &Entry) -> Arc<dyn Any + Send + Sync> {
     let read = || kind.decode_shared(&entry.value).expect("stored objects decode as their kind");
@@ -259,18 +264,25 @@ impl Registry {
     ) -> Result<Arc<Entry>, ApiError> {
         let (info, name) = (kind.info(), obj.meta().name.clone().unwrap_or_default());
         let key = keys::key(info, &ObjectKey::of(obj.meta()));
-        let exists = || ApiError::AlreadyExists { resource: info.resource(), name: name.clone() };
+        let exists = |there: Option<&Arc<Entry>>| ApiError::AlreadyExists {
+            resource: info.resource(),
+            name: name.clone(),
+            is_going: there.is_some_and(|entry| is_going(kind, entry)),
+        };
         if options.dry_run {
             return match self.0.store.get(&key) {
-                Some(_) => Err(exists()),
+                Some(there) => Err(exists(Some(&there))),
                 None => Ok(Encoder::detached(kind, obj, &key)),
             };
         }
         let (value, attrs) = self.0.encoder.encode(kind, obj);
-        let txn = Txn { expect: vec![Expect::Absent(key.clone())], writes: vec![Write::Put { key, value, attrs }] };
+        let txn = Txn {
+            expect: vec![Expect::Absent(key.clone())],
+            writes: vec![Write::Put { key: key.clone(), value, attrs }],
+        };
         match self.0.store.commit(txn).await {
             Ok(committed) => Ok(written(&committed)),
-            Err(TxnError::Unexpected { .. }) => Err(exists()),
+            Err(TxnError::Unexpected { .. }) => Err(exists(self.0.store.get(&key).as_ref())),
             Err(TxnError::Disk(why)) => Err(ApiError::Unavailable(why)),
         }
     }
@@ -535,6 +547,8 @@ mod tests {
         api.create(held).await.unwrap();
         api.delete(&key, &DeleteOptions::default()).await.unwrap();
         assert!(api.get(&key).unwrap().metadata.deletion_timestamp.is_some());
+        let err = api.create(config_map("a")).await.unwrap_err();
+        assert_eq!(err.to_string(), "object is being deleted: configmaps \"a\" already exists");
         api.modify(&key, |c| c.metadata.finalizers = None).await.unwrap();
         assert_eq!(api.get(&key), None);
     }

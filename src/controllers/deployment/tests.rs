@@ -613,7 +613,8 @@ fn without_a_deadline_there_is_no_progressing_condition() {
 #[test]
 fn a_name_that_another_set_has_makes_the_next_hash_another() {
     let mut d = deployment(2, 1, 0);
-    let exists = || ApiError::AlreadyExists { resource: "replicasets.apps".into(), name: "web-x".into() };
+    let exists =
+        || ApiError::AlreadyExists { resource: "replicasets.apps".into(), name: "web-x".into(), is_going: false };
     let first = decide(&observed(&d, vec![])).planned().next().unwrap().action.name();
     let status = status_of(&conclude(&observed(&d, vec![]), &created(Err(exists()))));
     assert_eq!(status.collision_count, Some(1));
