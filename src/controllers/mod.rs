@@ -14,6 +14,8 @@ pub mod replica_set;
 pub mod runtime;
 pub mod scheduler;
 pub mod service_account;
+pub mod taint_eviction;
+mod taints;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +67,7 @@ pub static CONTROLLERS: &[Row] = &[
     ("namespace", |s| s.run(namespace::NamespaceController)),
     ("serviceaccount", |s| s.run(service_account::NamespaceDefaults { root_ca: s.config.root_ca.clone() })),
     ("nodelifecycle", |s| s.run(node_status::NodeStatusController::default())),
+    ("taint-eviction-controller", |s| s.run(taint_eviction::TaintEviction::default())),
     ("events-ttl", |s| s.run(events_ttl::EventsTtl)),
 ];
 

@@ -24,7 +24,7 @@ pub(super) fn conclude<K: PodSet>(observed: &Observed<K>, done: &Done) -> Decisi
     if status != before {
         decision.then(Action::update_status::<K>(K::with_status(set, status)).because("the status changed"));
     }
-    decision.requeue_after = next_available(observed);
+    next_available(observed).into_iter().for_each(|delay| decision.look_again_after(delay));
     decision
 }
 

@@ -14,6 +14,9 @@ use crate::{
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use std::{fmt, time::Duration};
 
+/// The longest time that a look is put off.
+const LOOK_AGAIN_MAX: Duration = Duration::from_hours(24);
+
 /// The erased form of a kind.
 pub fn erased<K: Kind>() -> &'static dyn ErasedKind {
     const { &Erased::<K>::NEW }
@@ -279,8 +282,10 @@ impl Decision {
         self.steps.push(step.into());
     }
 
-    /// Wants another look after this time, or earlier if that is wanted already.
+    /// Wants another look after this time, or earlier if that is wanted already. Times come from users, who may mean for ever: nothing
+    /// is put off for longer than [`LOOK_AGAIN_MAX`], so that no clock overflows.
     pub fn look_again_after(&mut self, delay: Duration) {
+        let delay = delay.min(LOOK_AGAIN_MAX);
         self.requeue_after = Some(self.requeue_after.map_or(delay, |d| d.min(delay)));
     }
 

@@ -7,8 +7,8 @@ use super::{
     Observed, affinity, node_of,
     resources::{Amounts, add, amounts, requests},
 };
-use crate::api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{ContainerPort, Node, Pod, Taint, Toleration};
+use crate::{api::quantity::Quantity, controllers::taints::is_tolerated};
+use k8s_openapi::api::core::v1::{ContainerPort, Node, Pod, Taint};
 use std::collections::BTreeMap;
 
 /// A node, and the pods that are or will be on it.
@@ -131,25 +131,6 @@ fn tolerates_taints(pod: &Pod, node: &Node) -> Result<(), Unfit> {
         Ok(())
     } else {
         Err(Unfit::for_good("node(s) had untolerated taint(s)"))
-    }
-}
-
-fn is_tolerated(pod: &Pod, taint: &Taint) -> bool {
-    let tolerations = pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten());
-    tolerations.into_iter().any(|t| tolerates(t, taint))
-}
-
-/// Source: `Toleration.ToleratesTaint`, k8s.io/api/core/v1/toleration.go.
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |t: &Option<String>| t.clone().unwrap_or_default();
-    let (effect, key) = (text(&toleration.effect), text(&toleration.key));
-    if !effect.is_empty() && effect != taint.effect || !key.is_empty() && key != taint.key {
-        return false;
-    }
-    match toleration.operator.as_deref() {
-        None | Some("" | "Equal") => text(&toleration.value) == text(&taint.value),
-        Some("Exists") => true,
-        Some(_) => false,
     }
 }
 
