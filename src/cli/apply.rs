@@ -1,17 +1,19 @@
-//! Applies manifests as `kubectl apply` does: create what is missing, patch what is there with the three-way difference between the last
-//! applied, the wanted and the live object.
+//! Applies manifests as `kubectl apply` does: create what is missing, patch what is there so that what was applied before and is wanted
+//! no more goes, and what others set stays.
 //!
-//! Bad input is found before anything is sent: every file is read and every kind known first. The server checks the rest.
-//! **Source** of the annotation and the difference: `kubectl/pkg/util/apply.go`, `apimachinery/pkg/util/jsonmergepatch/patch.go`, v1.37.
+//! Bad input is found before anything is sent: every file is read and every kind known first, and all that is wrong is told at once. Then
+//! every object is tried, and what the server refuses is told together at the end.
+//! **Not here**: the patch (`api/patch/three_way`).
+//! **Source** of the annotation: `kubectl/pkg/util/apply.go`, v1.37.
 
 use super::output;
 use crate::{
-    api::{kind::ErasedKind, kinds, schema::read},
+    api::{kind::ErasedKind, kinds, patch::three_way::three_way, schema::read},
     app::access::Access,
 };
 use anyhow::{Context as _, bail};
 use http::{Method, Request, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{
     fs,
     io::Read as _,
@@ -45,15 +47,20 @@ impl Document {
     }
 }
 
-/// Reads every object of these files and folders; `-` is standard input.
+/// Reads every object of these files and folders; `-` is standard input. The error names everything that cannot be read.
 pub(super) fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
-    let mut docs = Vec::new();
+    let (mut docs, mut wrong) = (Vec::new(), Vec::new());
     for path in paths {
         for file in files(path)? {
-            docs.extend(read_file(&file)?);
+            // In a folder there may be other YAML; a file that was named must be a manifest.
+            read_file(&file, path.is_dir(), &mut docs, &mut wrong)?;
         }
     }
-    Ok(docs)
+    match &wrong[..] {
+        [] => Ok(docs),
+        [one] => bail!("{one}"),
+        many => bail!("{} things cannot be read:\n  {}", many.len(), many.join("\n  ")),
+    }
 }
 
 /// A file itself, or the manifests directly in a folder, by name, as `kubectl -f FOLDER` takes them.
@@ -77,7 +84,7 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn read_file(path: &Path) -> anyhow::Result<Vec<Document>> {
+fn read_file(path: &Path, is_found: bool, docs: &mut Vec<Document>, wrong: &mut Vec<String>) -> anyhow::Result<()> {
     let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {
@@ -85,16 +92,52 @@ fn read_file(path: &Path) -> anyhow::Result<Vec<Document>> {
     } else {
         bytes = fs::read(path).with_context(|| format!("cannot read {name}"))?;
     }
-    let docs = read::parse_yaml_documents(&bytes).with_context(|| name.clone())?;
-    docs.into_iter().map(|doc| document(&name, doc)).collect()
+    let read = match read::parse_yaml_documents(&bytes) {
+        Ok(read) => read,
+        Err(err) => {
+            wrong.push(format!("{name}: {err}"));
+            return Ok(());
+        }
+    };
+    for doc in read {
+        let source = format!("{name}:{}", doc.line);
+        if is_found && !is_manifest(&doc.value) {
+            output::warning(format!("{source} is passed over: it is not an object of a cluster"));
+            continue;
+        }
+        if let [first, ..] = &doc.duplicates[..] {
+            wrong.push(format!("{source}: duplicate field {first:?}"));
+            continue;
+        }
+        for (at, value) in items(source, doc.value) {
+            match document(at, value) {
+                Ok(document) => docs.push(document),
+                Err(err) => wrong.push(format!("{err:#}")),
+            }
+        }
+    }
+    Ok(())
 }
 
-fn document(file: &str, doc: read::Document) -> anyhow::Result<Document> {
-    let source = format!("{file}:{}", doc.line);
-    if let [first, ..] = &doc.duplicates[..] {
-        bail!("{source}: duplicate field {first:?}");
+/// Whether YAML that lies beside manifests is one: values of charts and kustomizations are not.
+fn is_manifest(value: &Value) -> bool {
+    let version = value["apiVersion"].as_str();
+    let is_for_tools = version.is_some_and(|v| v.starts_with("kustomize.config.k8s.io/"));
+    version.is_some() && value["kind"].is_string() && !is_for_tools
+}
+
+/// The object itself, or those of a list.
+fn items(source: String, mut value: Value) -> Vec<(String, Value)> {
+    let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) && value["items"].is_array();
+    if !is_list {
+        return vec![(source, value)];
     }
-    let (version, kind) = (doc.value["apiVersion"].as_str(), doc.value["kind"].as_str());
+    let Value::Array(items) = value["items"].take() else { return Vec::new() };
+    items.into_iter().enumerate().map(|(n, item)| (format!("{source}: items[{n}]"), item)).collect()
+}
+
+fn document(source: String, value: Value) -> anyhow::Result<Document> {
+    let (version, kind) = (value["apiVersion"].as_str(), value["kind"].as_str());
     let (Some(version), Some(kind)) = (version, kind) else {
         bail!("{source}: an object needs apiVersion and kind");
     };
@@ -102,17 +145,25 @@ fn document(file: &str, doc: read::Document) -> anyhow::Result<Document> {
     let Some(kind) = kinds::by_kind(group, short, kind) else {
         bail!("{source}: no matches for kind {kind:?} in version {version:?}");
     };
-    Ok(Document { source, kind, value: doc.value })
+    Ok(Document { source, kind, value })
 }
 
-/// Applies every object, in order.
+/// Tries every object, in order. The error names all that were not applied, and why.
 pub(super) async fn apply_all(access: &Access, docs: Vec<Document>) -> anyhow::Result<()> {
     let client = client(access).await?;
+    let count = docs.len();
+    let mut failed = Vec::new();
     for doc in docs {
         let what = doc.source.clone();
-        apply(&client, doc).await.with_context(|| what)?;
+        if let Err(err) = apply(&client, doc).await {
+            failed.push(format!("{what}: {err:#}"));
+        }
     }
-    Ok(())
+    match &failed[..] {
+        [] => Ok(()),
+        [one] => bail!("{one}"),
+        many => bail!("{} of {count} objects were not applied:\n  {}", many.len(), many.join("\n  ")),
+    }
 }
 
 async fn client(access: &Access) -> anyhow::Result<kube::Client> {
@@ -131,7 +182,7 @@ async fn apply(client: &kube::Client, doc: Document) -> anyhow::Result<()> {
     if info.is_namespaced() {
         wanted["metadata"]["namespace"] = json!(namespace);
     }
-    let applied = record_applied(&mut wanted)?;
+    record_applied(&mut wanted)?;
     let root = if info.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", info.group) };
     let scope = if info.is_namespaced() { format!("namespaces/{namespace}/") } else { String::new() };
     let collection = format!("{root}/{}/{scope}{}", info.version, info.plural);
@@ -143,7 +194,7 @@ async fn apply(client: &kube::Client, doc: Document) -> anyhow::Result<()> {
         }
         live => {
             let live = expect_ok(live)?;
-            let patch = three_way(&applied, &wanted, &live);
+            let patch = three_way(&last_applied(&live), &wanted, doc.kind.info().schema);
             let after = expect_ok(send(client, Method::PATCH, &strict(&object), Some(patch)).await?)?;
             let same = after["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"];
             if same { "unchanged" } else { "configured" }
@@ -161,8 +212,8 @@ fn strict(path: &str) -> String {
     format!("{path}?fieldManager=skiff&fieldValidation=Strict")
 }
 
-/// Writes what is applied into the object's own annotation, as kubectl does, and returns it without the annotation.
-fn record_applied(wanted: &mut Value) -> anyhow::Result<Value> {
+/// Writes what is applied into the object's own annotation, as kubectl does.
+fn record_applied(wanted: &mut Value) -> anyhow::Result<()> {
     let Some(metadata) = wanted["metadata"].as_object_mut() else { bail!("metadata is not an object") };
     let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
     if annotations.is_null() {
@@ -170,38 +221,15 @@ fn record_applied(wanted: &mut Value) -> anyhow::Result<Value> {
     }
     let Some(annotations) = annotations.as_object_mut() else { bail!("metadata.annotations is not an object") };
     annotations.remove(LAST_APPLIED);
-    let applied = wanted.clone();
-    let text = format!("{}\n", serde_json::to_string(&applied)?);
+    let text = format!("{}\n", serde_json::to_string(&*wanted)?);
     wanted["metadata"]["annotations"][LAST_APPLIED] = json!(text);
-    Ok(applied)
+    Ok(())
 }
 
-/// The merge patch that brings the live object to the wanted one and takes away what was applied before and is wanted no more.
-fn three_way(applied: &Value, wanted: &Value, live: &Value) -> Value {
+/// What was applied before, as the live object tells.
+fn last_applied(live: &Value) -> Value {
     let annotation = live.pointer("/metadata/annotations").and_then(|a| a[LAST_APPLIED].as_str());
-    let before: Value = annotation.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
-    let mut patch = wanted.clone();
-    add_deletions(&mut patch, &before, applied);
-    patch
-}
-
-/// Adds `key: null` for every key that `before` has and `after` has not.
-fn add_deletions(patch: &mut Value, before: &Value, after: &Value) {
-    let Some(before) = before.as_object() else { return };
-    let none = Map::new();
-    let after = after.as_object().unwrap_or(&none);
-    let Some(patch) = patch.as_object_mut() else { return };
-    for (key, old) in before {
-        match after.get(key) {
-            None => {
-                patch.insert(key.clone(), Value::Null);
-            }
-            Some(new) if new.is_object() && old.is_object() => {
-                add_deletions(patch.entry(key).or_insert_with(|| json!({})), old, new);
-            }
-            Some(_) => {}
-        }
-    }
+    annotation.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 async fn send(
@@ -210,7 +238,7 @@ async fn send(
     path: &str,
     body: Option<Value>,
 ) -> anyhow::Result<(StatusCode, Value)> {
-    let content = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+    let content = if method == Method::PATCH { "application/strategic-merge-patch+json" } else { "application/json" };
     let bytes = body.map(|b| serde_json::to_vec(&b)).transpose()?.unwrap_or_default();
     let request = Request::builder().method(method).uri(path).header("Content-Type", content).body(bytes.into())?;
     let response = client.send(request).await?;
@@ -231,14 +259,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wanted_no_more_is_deleted_and_what_others_set_stays() {
-        let applied = json!({"spec": {"replicas": 3, "paused": true}});
-        let live = json!({"metadata": {"annotations": {LAST_APPLIED: applied.to_string()}}, "spec": {"x": 1}});
-        let wanted = json!({"spec": {"replicas": 5}});
-        assert_eq!(three_way(&wanted, &wanted, &live), json!({"spec": {"replicas": 5, "paused": null}}));
-    }
-
-    #[test]
     fn what_is_applied_is_recorded_as_kubectl_does() {
         let mut wanted = json!({"kind": "Pod", "metadata": {"name": "a"}});
         record_applied(&mut wanted).unwrap();
@@ -254,5 +274,28 @@ mod tests {
         fs::write(dir.path().join("a.yaml"), "\napiVersion: v9\nkind: Nothing\n").unwrap();
         let err = read_all(&[dir.path().to_owned()]).unwrap_err();
         assert!(err.to_string().contains("no matches for kind \"Nothing\" in version \"v9\""), "{err}");
+        fs::write(dir.path().join("b.yaml"), "kind: [\n").unwrap();
+        let err = read_all(&[dir.path().to_owned()]).unwrap_err().to_string();
+        assert!(
+            err.starts_with("2 things cannot be read") && err.contains("a.yaml:2") && err.contains("b.yaml"),
+            "{err}"
+        );
+    }
+
+    #[test]
+    fn lists_are_their_items_and_other_yaml_in_a_folder_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("values.yaml", "image: {tag: 1}\n");
+        write("kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n");
+        write(
+            "list.yaml",
+            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n- {apiVersion: v1, kind: Pod}\n",
+        );
+        let docs = read_all(&[dir.path().to_owned()]).unwrap();
+        let sources: Vec<_> = docs.iter().map(|d| d.source.rsplit('/').next().unwrap()).collect();
+        assert_eq!(sources, ["list.yaml:1: items[0]", "list.yaml:1: items[1]"]);
+        let err = read_all(&[dir.path().join("values.yaml")]).unwrap_err();
+        assert!(err.to_string().ends_with("values.yaml:1: an object needs apiVersion and kind"), "{err}");
     }
 }

@@ -181,10 +181,10 @@ fn merge_kubeconfig(access: &Access) -> anyhow::Result<()> {
 }
 
 async fn apply_and_wait(app: &App, docs: Vec<apply::Document>) -> anyhow::Result<()> {
-    let applied = !docs.is_empty();
-    if applied {
+    let mut outcome = Ok(());
+    if !docs.is_empty() {
         app.load_demo_images(docs.iter().flat_map(apply::Document::images)).await?;
-        apply::apply_all(&app.access, docs).await?;
+        outcome = apply::apply_all(&app.access, docs).await;
         if tokio::time::timeout(PROGRESS_MAX, show_progress(app)).await.is_err() {
             output::warning("not everything is ready yet: `kubectl get pods` and `kubectl describe` tell why");
         }
@@ -192,7 +192,7 @@ async fn apply_and_wait(app: &App, docs: Vec<apply::Document>) -> anyhow::Result
     app.data_plane_ready().await;
     print_urls(app);
     print_hints(app);
-    Ok(())
+    outcome
 }
 
 /// Prints how many replicas of each Deployment, ReplicaSet and ReplicationController are ready, until all are.

@@ -1,14 +1,16 @@
 //! Patches: JSON values in, JSON values out. Pure.
 //!
-//! Called by the server between reading an object and writing it.
+//! Called by the server between reading an object and writing it, and by `skiff up -f`.
 //!
-//! - [`json`]: RFC 6902. [`merge`]: RFC 7386. [`strategic`]: Kubernetes' merge by the schema's keys.
+//! - [`json`]: RFC 6902. [`merge`]: RFC 7386. [`strategic`]: Kubernetes' merge by the schema's keys. [`three_way`]: the patch that
+//!   `apply` sends.
 //!
 //! **Source** of the error classes: `k8s.io/apiserver/pkg/endpoints/handlers/patch.go`, v1.37.
 
 pub mod json;
 pub mod merge;
 pub mod strategic;
+pub mod three_way;
 
 use super::status::ApiError;
 

@@ -13,12 +13,12 @@ use crate::api::schema::{
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
 
-const DIRECTIVE: &str = "$patch";
-const RETAIN_KEYS: &str = "$retainKeys";
-const ORDER_PREFIX: &str = "$setElementOrder/";
-const DELETE_PREFIX: &str = "$deleteFromPrimitiveList/";
+pub(super) const DIRECTIVE: &str = "$patch";
+pub(super) const RETAIN_KEYS: &str = "$retainKeys";
+pub(super) const ORDER_PREFIX: &str = "$setElementOrder/";
+pub(super) const DELETE_PREFIX: &str = "$deleteFromPrimitiveList/";
 
-type Fields = Map<String, Value>;
+pub(super) type Fields = Map<String, Value>;
 type Result<T> = std::result::Result<T, PatchError>;
 
 /// The object of this definition (e.g. `io.k8s.api.apps.v1.Deployment`) after the patch.
@@ -45,7 +45,7 @@ fn malformed(why: impl Into<String>) -> PatchError {
 
 /// What is known of an object while it is merged.
 #[derive(Clone, Copy)]
-enum Schema {
+pub(super) enum Schema {
     /// Its fields are those of a definition.
     Object(&'static Definition),
     /// Its values are all of one type.
@@ -56,10 +56,14 @@ enum Schema {
 
 /// What is known of one field.
 #[derive(Clone, Copy)]
-struct Field {
-    schema: Schema,
-    merges: bool,
-    merge_key: Option<&'static str>,
+pub(super) struct Field {
+    pub(super) schema: Schema,
+    /// Items of the list merge.
+    pub(super) merges: bool,
+    /// The field that tells items apart; `None`: they are plain values.
+    pub(super) merge_key: Option<&'static str>,
+    /// The object is a union: what a patch leaves out goes.
+    pub(super) retains_keys: bool,
 }
 
 impl Schema {
@@ -72,13 +76,14 @@ impl Schema {
         }
     }
 
-    fn field(self, name: &str) -> Field {
-        let unknown = Field { schema: Self::Unknown, merges: false, merge_key: None };
+    pub(super) fn field(self, name: &str) -> Field {
+        let unknown = Field { schema: Self::Unknown, merges: false, merge_key: None, retains_keys: false };
         match self {
             Self::Object(definition) => definition.property(name).map_or(unknown, |p: &'static Property| Field {
                 schema: Self::of(&p.kind),
                 merges: p.strategy.merge,
                 merge_key: p.merge_key,
+                retains_keys: p.strategy.retain_keys,
             }),
             Self::Map(inner) => Field { schema: Self::of(inner), ..unknown },
             Self::Unknown => unknown,
