@@ -6,6 +6,11 @@
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+/// So much later, or the last moment there is: users may ask for delays that no calendar holds.
+pub fn after(at: Timestamp, delay: SignedDuration) -> Timestamp {
+    at.checked_add(delay).unwrap_or(if delay.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
+}
+
 /// A cheap, cloneable source of wall and monotonic time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -48,6 +53,14 @@ impl Clock {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_delay_that_no_calendar_holds_ends_at_its_edge() {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(after(start, SignedDuration::from_secs(90)).to_string(), "2026-01-01T00:01:30Z");
+        assert_eq!(after(start, SignedDuration::from_secs(i64::MAX)), Timestamp::MAX);
+        assert_eq!(after(start, SignedDuration::from_secs(i64::MIN)), Timestamp::MIN);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_simulated_clock_moves_with_paused_time_only() {

@@ -189,6 +189,20 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("it happens soon")
 }
 
+#[test]
+fn a_specification_that_is_too_big_is_refused_before_anyone_is_asked() {
+    let with = |env: usize| ContainerSpec {
+        name: "big".into(),
+        env: (0..env).map(|i| (format!("V{i}"), "x".repeat(100_000))).collect(),
+        ..ContainerSpec::default()
+    };
+    with(80).check_size().unwrap();
+    let error = with(90).check_size().unwrap_err();
+    assert!(matches!(&error, EngineError::Invalid(text) if text.starts_with("create container big: ")), "{error}");
+    let command = ContainerSpec { command: vec!["x".repeat(9 << 20)], ..ContainerSpec::default() };
+    assert!(command.check_size().is_err());
+}
+
 /// Runs a case and cleans up whatever it says.
 async fn check<F: Future<Output = ()>>(fixture: Fixture, case: impl FnOnce(Arc<Fixture>) -> F) {
     let fixture = Arc::new(fixture);

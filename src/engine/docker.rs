@@ -243,6 +243,7 @@ impl Engine for DockerEngine {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        spec.check_size()?;
         let options = query::CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
         let body = translate::create_body(spec, self.labels(&spec.labels), self.0.bounds_logs);
         let created = self.docker().create_container(Some(options), body);

@@ -510,6 +510,7 @@ impl Engine for FakeEngine {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        spec.check_size()?;
         self.call(CallKind::Create, &spec.name, |world| world.create(spec)).await
     }
 

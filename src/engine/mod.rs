@@ -159,6 +159,40 @@ pub struct ContainerSpec {
     pub publish: Vec<(std::net::IpAddr, u16, u16)>,
 }
 
+/// The most that a specification may say in all: more than any program can be started with.
+const SPEC_BYTES_MAX: usize = 8 << 20;
+
+impl ContainerSpec {
+    /// Whether the engine may be asked to create it: a specification that is too big is not sent, whoever made it.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn check_size(&self) -> Result<(), EngineError> {
+        let bytes = self.bytes();
+        if bytes <= SPEC_BYTES_MAX {
+            return Ok(());
+        }
+        let name: String = self.name.chars().take(256).collect();
+        Err(EngineError::Invalid(format!(
+            "create container {name}: its specification has {bytes} bytes and may have {SPEC_BYTES_MAX}"
+        )))
+    }
+
+    fn bytes(&self) -> usize {
+        let one = [&self.name, &self.image, &self.working_dir, &self.user, &self.hostname, &self.stop_signal];
+        let lists = [&self.entrypoint, &self.command, &self.cap_add, &self.cap_drop, &self.security_options];
+        let pairs = self.env.iter().map(|(name, value)| (name, value)).chain(&self.labels).chain(&self.sysctls);
+        let of_mount = |mount: &Mount| match &mount.source {
+            MountSource::Path(source) | MountSource::Volume(source) => source.len() + mount.target.len(),
+            MountSource::Tmpfs(_) => mount.target.len(),
+        };
+        one.into_iter().chain(lists.into_iter().flatten()).map(String::len).sum::<usize>()
+            + pairs.map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            + self.mounts.iter().map(of_mount).sum::<usize>()
+            + (self.publish.len() + self.groups.len()) * 8
+    }
+}
+
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -361,7 +395,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn list(&self) -> Result<Vec<Container>, EngineError>;
     /// One container; `None` when it does not exist.
     async fn inspect(&self, container: &str) -> Result<Option<Container>, EngineError>;
-    /// Creates a container and returns its ID. `Conflict` when the name is taken; `NotFound` when the image is missing.
+    /// Creates a container and returns its ID. `Conflict` when the name is taken; `NotFound` when the image is missing; `Invalid`
+    /// without asking the engine when [`ContainerSpec::check_size`] says so.
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
     /// Starts a container; fine when it runs already.
     async fn start(&self, container: &str) -> Result<(), EngineError>;

@@ -16,7 +16,7 @@ use crate::{
         kinds::{config_map::ConfigMaps, pod::Pods, secret::Secrets, service::Services},
         meta::ObjectKey,
     },
-    base::clock::Clock,
+    base::clock::{Clock, after},
     engine::{Engine, EngineError},
     registry::{
         Registry,
@@ -242,7 +242,8 @@ impl Source for Context {
         let token = issuer.token(pod, projection);
         // As the kubelet: when four fifths of its time are over. Source: `pkg/kubelet/token/token_manager.go`, v1.37.
         let secs = projection.expiration_seconds.unwrap_or(TOKEN_SECS);
-        tokens.insert(key, (token.clone(), now + SignedDuration::from_secs(secs * 4 / 5)));
+        let replace_at = after(now, SignedDuration::from_secs(secs.saturating_mul(4) / 5));
+        tokens.insert(key, (token.clone(), replace_at));
         Some(token)
     }
 

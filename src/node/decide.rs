@@ -24,6 +24,7 @@ use super::{
     observe::{Cause, ObservedContainer, ObservedPod, State, StopReason},
     text::go_duration,
 };
+use crate::base::clock::after;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use lifecycle::{back_off, needs_pod_ip, stop_grace};
@@ -713,7 +714,7 @@ impl<'a> Planner<'a> {
     fn deadline(&self) -> Option<Timestamp> {
         let secs = self.spec().active_deadline_seconds?;
         let start = self.pod.status.as_ref()?.start_time.as_ref()?;
-        Some(start.0 + SignedDuration::from_secs(secs))
+        Some(after(start.0, SignedDuration::from_secs(secs)))
     }
 
     /// How the pod ended, when it has.
@@ -851,8 +852,8 @@ impl<'a> Planner<'a> {
     fn stop_deadline(&self, stop: &Stop) -> Timestamp {
         let grace = self.pod.metadata.deletion_grace_period_seconds.map(SignedDuration::from_secs);
         match (stop.reason, grace) {
-            (StopReason::PodDeleted, Some(grace)) => stop.since + stop.grace.min(grace),
-            _ => stop.since + stop.grace,
+            (StopReason::PodDeleted, Some(grace)) => after(stop.since, stop.grace.min(grace)),
+            _ => after(stop.since, stop.grace),
         }
     }
 

@@ -18,13 +18,13 @@ pub(super) fn milli(quantity: &Quantity) -> Option<i128> {
         return None;
     }
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let down = i32::try_from(fraction.len()).ok()? - exponent - 3;
+    let down = i32::try_from(fraction.len()).ok()?.checked_sub(exponent)?.checked_sub(3)?;
     let scaled = digits.checked_mul(times)?;
     let value = if down <= 0 {
         scaled.checked_mul(10i128.checked_pow(down.unsigned_abs())?)?
     } else {
         let by = 10i128.checked_pow(down.unsigned_abs())?;
-        (scaled + by - 1).div_euclid(by)
+        scaled.checked_add(by - 1)?.div_euclid(by)
     };
     Some(if negative { -value } else { value })
 }
@@ -55,7 +55,7 @@ fn scale(suffix: &str) -> Option<(i128, i32)> {
 
 /// A quantity in whole units, rounded up.
 pub(super) fn units(quantity: &Quantity) -> Option<i64> {
-    i64::try_from((milli(quantity)? + 999).div_euclid(1000)).ok()
+    i64::try_from(milli(quantity)?.checked_add(999)?.div_euclid(1000)).ok()
 }
 
 #[cfg(test)]
@@ -79,6 +79,8 @@ mod tests {
             ("", None),
             ("x", None),
             ("1Zi", None),
+            ("1e-2147483648", None),
+            ("1e2147483647", None),
         ];
         for (text, want) in cases {
             assert_eq!(milli(&Quantity(text.into())), want, "{text}");

@@ -6,6 +6,7 @@
 use super::context::Context;
 use crate::{
     api::{kind::Kind as _, kinds::pod::Pods, meta::ObjectKey, status::ApiError},
+    base::clock::after,
     engine::{EngineError, LogOptions},
 };
 use async_trait::async_trait;
@@ -86,7 +87,7 @@ impl PodStreams for Streams {
 }
 
 fn since(query: &LogQuery, now: Timestamp) -> Option<Timestamp> {
-    query.since_seconds.map(|secs| now - SignedDuration::from_secs(secs)).or(query.since_time)
+    query.since_seconds.map(|secs| after(now, SignedDuration::from_secs(secs.saturating_neg()))).or(query.since_time)
 }
 
 fn log_error(id: &str, error: &EngineError) -> ApiError {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod lives;
+mod poison;
 mod restarts;
 
 use super::{Agent, NetProbe, NodeConfig, TokenSource, net_probe::HttpTarget};

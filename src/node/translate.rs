@@ -53,6 +53,22 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
+    /// A text is longer than a program can be given.
+    #[error("{field}: Too long: may not be more than {bytes_max} bytes")]
+    TooLong {
+        /// Where the text is in the pod.
+        field: String,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// All variables together are more than a program can be given.
+    #[error("{field}: Too long: all variables together may not be more than {bytes_max} bytes")]
+    EnvironmentTooLong {
+        /// The field that is one too many.
+        field: String,
+        /// The bound.
+        bytes_max: usize,
+    },
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -166,16 +182,14 @@ pub fn container_spec(
 ) -> Result<ContainerSpec, ConfigError> {
     let pod_spec = pod.spec.clone().unwrap_or_default();
     security::check_user(pod, spec, from.image)?;
-    let expand = |texts: &Option<Vec<String>>| -> Vec<String> {
-        texts.iter().flatten().map(|text| expand::expand(text, &env::lookup_in(from.env))).collect()
-    };
+    let (entrypoint, command) = program(pod, spec, from.env)?;
     let limits = Limits::of(spec);
     let context = spec.security_context.clone().unwrap_or_default();
     Ok(ContainerSpec {
         name: from.identity.name(),
         image: from.image_reference.to_owned(),
-        entrypoint: expand(&spec.command),
-        command: expand(&spec.args),
+        entrypoint,
+        command,
         env: from.env.to_vec(),
         working_dir: spec.working_dir.clone().unwrap_or_default(),
         user: security::user(&pod_spec, spec, from.image),
@@ -208,6 +222,26 @@ pub fn container_spec(
     })
 }
 
+/// Commands or arguments.
+type Words = Vec<String>;
+
+/// A container's command and arguments, expanded. They share what a program may be given with its environment.
+fn program(pod: &Pod, spec: &Container, env: &[(String, String)]) -> Result<(Words, Words), ConfigError> {
+    let (known, place) = (env::Known::of(env), env::place_of(pod, spec));
+    let mut left = env::ENV_BYTES_MAX.saturating_sub(env::bytes_of(env));
+    let mut expand = |texts: &Option<Words>, field: &str| -> Result<Words, ConfigError> {
+        let expand_one = |(i, text): (usize, &String)| {
+            let bytes_max = env::WORD_BYTES_MAX.min(left);
+            let too_long = |expand::TooLong| ConfigError::TooLong { field: format!("{place}.{field}[{i}]"), bytes_max };
+            let word = expand::expand(text, bytes_max, &|name| known.get(name)).map_err(too_long)?;
+            left = left.saturating_sub(word.len() + env::WORD_COST);
+            Ok(word)
+        };
+        texts.iter().flatten().enumerate().map(expand_one).collect()
+    };
+    Ok((expand(&spec.command, "command")?, expand(&spec.args, "args")?))
+}
+
 /// The least CPU weight. Source: `MinShares`, `pkg/kubelet/cm/helpers_linux.go`, v1.37.
 const SHARES_MIN: i64 = 2;
 /// The greatest CPU weight. Source: `MaxShares`, ibid.
@@ -229,25 +263,29 @@ impl Limits {
         let cpu_wanted = positive(requests.get("cpu")).or(if requests.contains_key("cpu") { None } else { cpu_limit });
         Self {
             memory_bytes: positive(limits.get("memory")).map(|milli| whole(milli.div_euclid(1000))),
-            nano_cpus: cpu_limit.map(|milli| whole(milli * 1_000_000)),
-            cpu_shares: cpu_wanted.map_or(SHARES_MIN, |milli| whole(milli * 1024 / 1000).clamp(SHARES_MIN, SHARES_MAX)),
+            nano_cpus: cpu_limit.map(|milli| whole(milli.saturating_mul(1_000_000))),
+            cpu_shares: cpu_wanted
+                .map_or(SHARES_MIN, |milli| whole(milli.saturating_mul(1024) / 1000).clamp(SHARES_MIN, SHARES_MAX)),
         }
     }
 }
 
-/// Replaces the variables in a text.
+/// Replaces the variables in the text of a field, which may be so long.
 ///
 /// # Errors
-/// When it names a variable that there is not.
-pub fn expand_all(text: &str, env: &[(String, String)]) -> Result<String, ConfigError> {
-    let missing = std::cell::Cell::new(false);
+/// When it names a variable that there is not, or is too long.
+pub fn expand_all(text: &str, env: &[(String, String)], field: &str, bytes_max: usize) -> Result<String, ConfigError> {
+    let (known, missing) = (env::Known::of(env), std::cell::Cell::new(false));
     let lookup = |name: &str| {
-        let value = env::lookup_in(env)(name);
+        let value = known.get(name);
         missing.set(missing.get() || value.is_none());
         value
     };
-    let expanded = expand::expand(text, &lookup);
-    if missing.get() { Err(ConfigError::Other(format!("missing value for {text:?}"))) } else { Ok(expanded) }
+    let expanded = expand::expand(text, bytes_max, &lookup);
+    if missing.get() {
+        return Err(ConfigError::Other(format!("missing value for {text:?}")));
+    }
+    expanded.map_err(|expand::TooLong| ConfigError::TooLong { field: field.to_owned(), bytes_max })
 }
 
 /// What of the node a container's environment and files may show.

@@ -43,6 +43,8 @@ pub const MOUNT_POINT: &str = "/volumes";
 pub const FILES_READY: &str = "ready";
 /// Files of more bytes than this do not fit into the sandbox's environment (one variable holds 128 KiB) and are uploaded.
 pub const INLINE_MAX: usize = 72 * 1024;
+/// The longest path that Linux takes. Source: `PATH_MAX`, `include/uapi/linux/limits.h`.
+const PATH_BYTES_MAX: usize = 4096;
 /// The mode of files whose volume names none.
 const FILE_MODE: u32 = 0o644;
 
@@ -147,7 +149,12 @@ fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<Stri
     let plain = mount.sub_path.clone().filter(|p| !p.is_empty());
     let expression = mount.sub_path_expr.as_deref().filter(|p| !p.is_empty());
     let path = match expression {
-        Some(expression) => Some(super::translate::expand_all(expression, env)?),
+        Some(expression) => Some(super::translate::expand_all(
+            expression,
+            env,
+            &format!("volumeMounts[{}].subPathExpr", mount.mount_path),
+            PATH_BYTES_MAX,
+        )?),
         None => plain,
     };
     match path {

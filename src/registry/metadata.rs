@@ -11,9 +11,9 @@ use crate::{
         names,
         status::ApiError,
     },
-    base::rng::Rng,
+    base::{clock::after, rng::Rng},
 };
-use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 /// Finalizer of a foreground deletion.
@@ -162,6 +162,15 @@ pub(super) fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldEr
     vec![FieldError::forbidden("metadata.finalizers", detail)]
 }
 
+/// When a grace of `new` seconds is over that began when one of `old` seconds did, whose end is at `at`. Where that end is the last
+/// moment there is, nobody knows the beginning, so it counts from now.
+fn brought_forward(at: Timestamp, old: i64, new: i64, now: Timestamp) -> Timestamp {
+    if at.as_second() == Timestamp::MAX.as_second() {
+        return after(now, SignedDuration::from_secs(new));
+    }
+    after(at, SignedDuration::from_secs(new.saturating_sub(old)))
+}
+
 /// Checks what the caller of a delete knows of the object.
 pub(super) fn check_preconditions(info: &KindInfo, meta: &ObjectMeta, options: &DeleteOptions) -> Result<(), ApiError> {
     let name = meta.name.as_deref().unwrap_or_default();
@@ -188,8 +197,8 @@ pub(super) fn mark_deleted(meta: &mut ObjectMeta, propagation: Option<Propagatio
     let (first, at) = match (&meta.deletion_timestamp, meta.deletion_grace_period_seconds) {
         (Some(_), Some(old)) if old <= grace => return,
         (Some(_), None) => return,
-        (Some(Time(old_at)), Some(old)) => (false, *old_at + (grace - old).seconds()),
-        (None, _) => (true, now + SignedDuration::from_secs(grace)),
+        (Some(Time(old_at)), Some(old)) => (false, brought_forward(*old_at, old, grace, now)),
+        (None, _) => (true, after(now, SignedDuration::from_secs(grace))),
     };
     meta.deletion_timestamp = Some(Time(at.max(now)));
     meta.deletion_grace_period_seconds = Some(grace);

@@ -6,7 +6,7 @@
 
 use super::is_own_fault;
 use crate::{
-    base::backoff::Backoff,
+    base::{backoff::Backoff, clock::after},
     node::{
         identity::PodId,
         observe::{Cause, ObservedContainer, StopReason},
@@ -123,7 +123,7 @@ pub(super) fn back_off(ended: &ObservedContainer) -> (u32, Timestamp) {
     let ran_for = ended.started_at.map_or(SignedDuration::ZERO, |started| exit.at.duration_since(started));
     let failures = if ran_for >= BACKOFF_FORGETS { 1 } else { before + 1 };
     let delay = CRASH_BACKOFF.delay(failures - 1);
-    (failures, exit.at + SignedDuration::try_from(delay).expect("the longest delay is five minutes"))
+    (failures, after(exit.at, SignedDuration::try_from(delay).expect("the longest delay is five minutes")))
 }
 
 /// Whether a container's environment names the pod's address, so that it cannot be created before the sandbox has one.
@@ -162,6 +162,6 @@ fn deletion_grace(pod: &Pod, now: Timestamp) -> SignedDuration {
         SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_else(|| grace_period(pod)));
     let Some(marked) = &pod.metadata.deletion_timestamp else { return full };
     let left = marked.0.duration_since(now);
-    let is_fresh = left + SignedDuration::from_secs(2) >= full;
+    let is_fresh = left.saturating_add(SignedDuration::from_secs(2)) >= full;
     if is_fresh { full } else { left.max(SignedDuration::from_secs(2)).min(full) }
 }

@@ -3,12 +3,16 @@
 //! **Source**: `pkg/kubelet/kubelet_pods.go` `makeEnvironmentVariables`, `pkg/kubelet/envvars/envvars.go`, v1.37.
 //! Unlike the kubelet, whose order is that of a Go map, variables keep the order of the spec; Services come last, by name.
 
-use super::{ConfigError, NodeFacts, expand::expand, fields};
+use super::{
+    ConfigError, NodeFacts,
+    expand::{TooLong, expand},
+    fields,
+};
 use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, Pod, Secret, Service, ServicePort},
 };
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 /// Looks up what pods refer to.
 pub trait Lookup {
@@ -20,7 +24,21 @@ pub trait Lookup {
     fn services(&self, namespace: &str) -> Vec<Arc<Service>>;
 }
 
+/// The longest `NAME=value` and the longest argument that Linux gives a program, without the zero at its end.
+/// Source: `MAX_ARG_STRLEN`, `include/uapi/linux/binfmts.h`.
+pub(super) const WORD_BYTES_MAX: usize = (128 << 10) - 1;
+/// How much environment a container may have: Linux gives a program a quarter of its stack (8 MiB as a rule) for all its variables,
+/// arguments and the pointers to them, and some of that is the program's own. Source: `execve(2)`.
+pub(super) const ENV_BYTES_MAX: usize = 1920 << 10;
+/// How much may be put into an environment in all: sources may replace what others put there.
+const WORK_BYTES_MAX: usize = 16 << 20;
+/// What a word costs beside its bytes: the zero at its end and the pointer to it.
+pub(super) const WORD_COST: usize = 9;
+
 /// The environment of a container.
+///
+/// # Errors
+/// When what a variable comes from is not there, or when the environment is too big for a program: the error names the field.
 pub fn environment(
     pod: &Pod,
     spec: &Container,
@@ -30,41 +48,100 @@ pub fn environment(
 ) -> Result<Vec<(String, String)>, ConfigError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let scope = Scope { pod, spec, namespace, lookup, node, pod_ip };
-    let services = scope.services();
+    let place = place_of(pod, spec);
+    let services = Vars::of(scope.services());
     let mut env = Vars::default();
-    for source in spec.env_from.iter().flatten() {
-        scope.add_all(source, &mut env)?;
+    for (i, source) in spec.env_from.iter().flatten().enumerate() {
+        scope.add_all(source, &mut env, &format!("{place}.envFrom[{i}]"))?;
     }
-    for var in spec.env.iter().flatten() {
-        if let Some(value) = scope.value(var, &env, &services)? {
-            env.set(&var.name, value);
+    for (i, var) in spec.env.iter().flatten().enumerate() {
+        let field = format!("{place}.env[{i}].{}", if var.value_from.is_some() { "valueFrom" } else { "value" });
+        if let Some(value) = scope.value(var, &env, &services, &field)? {
+            env.set(&var.name, value, &field)?;
         }
     }
-    for (name, value) in services {
+    for (name, value) in services.list {
         if env.get(&name).is_none() {
-            env.set(&name, value);
+            env.set(&name, value, "spec.enableServiceLinks")?;
         }
     }
-    Ok(env.0)
+    Ok(env.list)
 }
 
-/// A lookup in a list of variables.
-pub(super) fn lookup_in(env: &[(String, String)]) -> impl Fn(&str) -> Option<String> {
-    move |name| env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.clone())
+/// Where a container is in its pod, as errors write it.
+pub(super) fn place_of(pod: &Pod, spec: &Container) -> String {
+    let of_pod = pod.spec.as_ref();
+    let at = |list: &[Container]| list.iter().position(|c| c.name == spec.name);
+    let init = of_pod.and_then(|s| at(s.init_containers.as_deref().unwrap_or_default()));
+    match init {
+        Some(i) => format!("spec.initContainers[{i}]"),
+        None => format!("spec.containers[{}]", of_pod.and_then(|s| at(&s.containers)).unwrap_or_default()),
+    }
 }
 
+/// What an environment takes of what a program may be given.
+pub(super) fn bytes_of(env: &[(String, String)]) -> usize {
+    env.iter().map(|(name, value)| name.len() + 1 + value.len() + WORD_COST).sum()
+}
+
+/// Looks names up in a list of variables.
+pub(super) struct Known<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> Known<'a> {
+    pub(super) fn of(env: &'a [(String, String)]) -> Self {
+        Self(env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.get(name).copied()
+    }
+}
+
+/// Variables in the order in which they were first set, no bigger than a program can take.
 #[derive(Default)]
-struct Vars(Vec<(String, String)>);
+struct Vars {
+    list: Vec<(String, String)>,
+    places: BTreeMap<String, usize>,
+    bytes: usize,
+    work: usize,
+}
 
 impl Vars {
-    fn get(&self, name: &str) -> Option<&String> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value)
+    /// Variables that nothing has counted yet.
+    fn of(list: Vec<(String, String)>) -> Self {
+        let places = list.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
+        Self { list, places, ..Self::default() }
     }
 
-    fn set(&mut self, name: &str, value: String) {
-        match self.0.iter_mut().find(|(n, _)| n == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name.to_owned(), value)),
+    fn get(&self, name: &str) -> Option<&str> {
+        self.places.get(name).map(|i| self.list[*i].1.as_str())
+    }
+
+    /// Sets a variable; `field` is where it comes from.
+    fn set(&mut self, name: &str, value: String, field: &str) -> Result<(), ConfigError> {
+        let word = name.len() + 1 + value.len();
+        if word > WORD_BYTES_MAX {
+            return Err(ConfigError::TooLong { field: field.to_owned(), bytes_max: WORD_BYTES_MAX });
+        }
+        self.work += word;
+        let before = match self.places.get(name) {
+            Some(i) => {
+                let old = std::mem::replace(&mut self.list[*i].1, value);
+                name.len() + 1 + old.len() + WORD_COST
+            }
+            None => {
+                self.places.insert(name.to_owned(), self.list.len());
+                self.list.push((name.to_owned(), value));
+                0
+            }
+        };
+        self.bytes += word + WORD_COST;
+        self.bytes -= before;
+        let too_big = |bytes_max| Err(ConfigError::EnvironmentTooLong { field: field.to_owned(), bytes_max });
+        match (self.bytes, self.work) {
+            (bytes, _) if bytes > ENV_BYTES_MAX => too_big(ENV_BYTES_MAX),
+            (_, work) if work > WORK_BYTES_MAX => too_big(WORK_BYTES_MAX),
+            _ => Ok(()),
         }
     }
 }
@@ -90,29 +167,34 @@ impl Scope<'_> {
     }
 
     /// Every key of a ConfigMap or Secret as a variable.
-    fn add_all(&self, source: &EnvFromSource, env: &mut Vars) -> Result<(), ConfigError> {
+    fn add_all(&self, source: &EnvFromSource, env: &mut Vars, field: &str) -> Result<(), ConfigError> {
         let prefix = source.prefix.as_deref().unwrap_or_default();
         if let Some(from) = &source.config_map_ref
             && let Some(map) = optional(from.optional, self.config_map(&from.name))?
         {
-            map.data.iter().flatten().for_each(|(key, value)| env.set(&format!("{prefix}{key}"), value.clone()));
+            for (key, value) in map.data.iter().flatten() {
+                env.set(&format!("{prefix}{key}"), value.clone(), field)?;
+            }
         }
         if let Some(from) = &source.secret_ref
             && let Some(secret) = optional(from.optional, self.secret(&from.name))?
         {
-            secret.data.iter().flatten().for_each(|(key, value)| env.set(&format!("{prefix}{key}"), text(value)));
+            for (key, value) in secret.data.iter().flatten() {
+                env.set(&format!("{prefix}{key}"), text(value), field)?;
+            }
         }
         Ok(())
     }
 
     /// A variable's value; `None` when what it comes from is optional and missing.
-    fn value(&self, var: &EnvVar, env: &Vars, services: &[(String, String)]) -> Result<Option<String>, ConfigError> {
+    fn value(&self, var: &EnvVar, env: &Vars, services: &Vars, field: &str) -> Result<Option<String>, ConfigError> {
         if let Some(source) = &var.value_from {
-            self.value_from(source)
-        } else {
-            let known = |name: &str| env.get(name).cloned().or_else(|| lookup_in(services)(name));
-            Ok(Some(expand(var.value.as_deref().unwrap_or_default(), &known)))
+            return self.value_from(source);
         }
+        let known = |name: &str| env.get(name).or_else(|| services.get(name));
+        let value = expand(var.value.as_deref().unwrap_or_default(), WORD_BYTES_MAX, &known);
+        let too_long = |TooLong| ConfigError::TooLong { field: field.to_owned(), bytes_max: WORD_BYTES_MAX };
+        value.map(Some).map_err(too_long)
     }
 
     fn value_from(&self, source: &EnvVarSource) -> Result<Option<String>, ConfigError> {

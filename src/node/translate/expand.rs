@@ -1,29 +1,56 @@
 //! `$(NAME)` in commands, arguments and variables. Pure.
 //! **Source**: `third_party/forked/golang/expansion/expand.go`, v1.37.
 
-/// Replaces every `$(NAME)` that `lookup` knows; `$$` is a dollar sign; anything else stays.
-pub(super) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
-    let mut out = String::with_capacity(text.len());
+/// The text would be longer than it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+/// Replaces every `$(NAME)` that `lookup` knows; `$$` is a dollar sign; anything else stays. It stops as soon as the text is longer
+/// than `bytes_max`, so that references to references never grow beyond it, and reads each byte of the input once.
+pub(super) fn expand<'a>(
+    text: &str,
+    bytes_max: usize,
+    lookup: &dyn Fn(&str) -> Option<&'a str>,
+) -> Result<String, TooLong> {
+    let mut out = Bounded { text: String::with_capacity(text.len().min(bytes_max)), bytes_max };
+    let last_end = text.rfind(')');
     let mut rest = text;
     while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
+        out.push(&rest[..at])?;
         let after = &rest[at + 1..];
+        let is_closed = last_end.is_some_and(|end| text.len() - after.len() < end);
+        let reference = after.strip_prefix('(').filter(|_| is_closed).and_then(|inner| inner.split_once(')'));
         rest = if let Some(escaped) = after.strip_prefix('$') {
-            out.push('$');
+            out.push("$")?;
             escaped
-        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
+        } else if let Some((name, tail)) = reference {
             match lookup(name) {
-                Some(value) => out.push_str(&value),
-                None => out.push_str(&format!("$({name})")),
+                Some(value) => out.push(value)?,
+                None => ["$(", name, ")"].into_iter().try_for_each(|part| out.push(part))?,
             }
             tail
         } else {
-            out.push('$');
+            out.push("$")?;
             after
         };
     }
-    out.push_str(rest);
-    out
+    out.push(rest)?;
+    Ok(out.text)
+}
+
+struct Bounded {
+    text: String,
+    bytes_max: usize,
+}
+
+impl Bounded {
+    fn push(&mut self, part: &str) -> Result<(), TooLong> {
+        if part.len() > self.bytes_max - self.text.len() {
+            return Err(TooLong);
+        }
+        self.text.push_str(part);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -33,8 +60,8 @@ mod tests {
     #[test]
     fn references_are_replaced_and_the_rest_stays() {
         let lookup = |name: &str| match name {
-            "A" => Some("1".to_owned()),
-            "EMPTY" => Some(String::new()),
+            "A" => Some("1"),
+            "EMPTY" => Some(""),
             _ => None,
         };
         let cases = [
@@ -48,9 +75,34 @@ mod tests {
             ("$(A", "$(A"),
             ("cost: 5$", "cost: 5$"),
             ("é$(A)", "é1"),
+            ("$(", "$("),
+            ("$()", "$()"),
+            ("$(A)$(A", "1$(A"),
+            ("$(A $(A)", "$(A $(A)"),
         ];
         for (text, want) in cases {
-            assert_eq!(expand(text, &lookup), want, "{text}");
+            assert_eq!(expand(text, 100, &lookup).unwrap(), want, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_that_grows_beyond_its_bound_is_given_up_at_once() {
+        let big = "x".repeat(60);
+        let lookup = |name: &str| (name == "BIG").then_some(big.as_str());
+        assert_eq!(expand("$(BIG)", 60, &lookup).unwrap().len(), 60);
+        for text in
+            ["$(BIG)x", "$(BIG)$(BIG)", "x$(BIG)", &format!("{big}$$"), &format!("{big}$"), &format!("$(y{big})")]
+        {
+            assert_eq!(expand(text, 60, &lookup), Err(TooLong), "{text}");
+        }
+        let many = "$(BIG)".repeat(1 << 20);
+        assert_eq!(expand(&many, 1 << 17, &lookup), Err(TooLong));
+    }
+
+    #[test]
+    fn what_is_never_closed_is_read_once() {
+        // Looking for the end anew at each beginning would take minutes.
+        let text = "$(".repeat(1 << 20);
+        assert_eq!(expand(&text, text.len(), &|_| None).unwrap(), text);
     }
 }

@@ -83,7 +83,7 @@ pub fn resource_field(
         _ => return Err(ConfigError::Other(format!("unsupported container resource : {}", selector.resource))),
     };
     let divisor = selector.divisor.as_ref().and_then(quantity::milli).filter(|d| *d > 0).unwrap_or(1000);
-    Ok(((value + divisor - 1).div_euclid(divisor)).to_string())
+    Ok((value.saturating_add(divisor - 1).div_euclid(divisor)).to_string())
 }
 
 fn nonzero(quantity: Option<&Quantity>) -> Option<i128> {

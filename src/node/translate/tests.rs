@@ -8,12 +8,16 @@ use std::sync::Arc;
 
 #[derive(Default)]
 struct Objects {
+    /// What `COLOR` is when it is not blue.
+    colour: String,
     services: Vec<(String, Arc<Service>)>,
 }
 
 impl Lookup for Objects {
     fn config_map(&self, _: &str, name: &str) -> Option<Arc<ConfigMap>> {
-        (name == "cfg").then(|| Arc::new(crate::testing::from_yaml("{data: {COLOR: blue, SIZE: big}}").unwrap()))
+        let colour = if self.colour.is_empty() { "blue" } else { &self.colour };
+        let text = format!("{{data: {{COLOR: {colour}, SIZE: big}}}}");
+        (name == "cfg").then(|| Arc::new(crate::testing::from_yaml(&text).unwrap()))
     }
     fn secret(&self, _: &str, name: &str) -> Option<Arc<Secret>> {
         (name == "sec").then(|| Arc::new(crate::testing::from_yaml("{data: {PASSWORD: czNjcjN0}}").unwrap()))
@@ -36,7 +40,7 @@ fn pod(yaml: &str) -> Pod {
 
 fn env_of(yaml: &str, objects: &Objects) -> Result<String, ConfigError> {
     let pod = pod(yaml);
-    let spec = &pod.spec.as_ref().unwrap().containers[0];
+    let spec = pod.spec.as_ref().unwrap().containers.last().unwrap();
     let env = environment(&pod, spec, objects, NODE, Some(Ipv4Addr::new(10, 244, 0, 7)))?;
     Ok(env.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect())
 }
@@ -121,6 +125,7 @@ fn services() -> Objects {
             service("default", "{metadata: {name: headless}, spec: {clusterIP: None, ports: [{port: 1}]}}"),
             service("other", "{metadata: {name: kubernetes}, spec: {clusterIP: 10.245.0.66, ports: [{port: 1}]}}"),
         ],
+        ..Objects::default()
     }
 }
 
@@ -153,7 +158,73 @@ fn without_service_links_only_the_api_shows() {
     assert!(!text.contains("MY_DB"), "{text}");
 }
 
+/// Variables of which each is twice the one before.
+fn doubling(n: usize) -> String {
+    let doubled = (1..n).map(|i| format!("{{name: A{i}, value: '$(A{})$(A{})'}}", i - 1, i - 1));
+    ["{name: A0, value: xy}".to_owned()].into_iter().chain(doubled).collect::<Vec<_>>().join(", ")
+}
+
+/// Asserts that an environment is refused because of a field, at once and without taking memory for it.
+fn check_too_long(container: &str, objects: &Objects, field: &str) {
+    let error = env_of(&format!("spec: {{containers: [{{name: other}}, {{name: app, {container}}}]}}"), objects);
+    let text = error.unwrap_err().to_string();
+    assert!(text.starts_with(&format!("{field}: Too long: ")), "{text:.200}");
+}
+
+#[test]
+fn an_environment_that_no_program_can_be_given_is_refused_with_its_field() {
+    let objects = Objects::default();
+    check_too_long(&format!("env: [{}]", doubling(32)), &objects, "spec.containers[1].env[16].value");
+    let word = format!("{{name: X, value: {}}}", "x".repeat(128 << 10));
+    check_too_long(&format!("env: [{word}]"), &objects, "spec.containers[1].env[0].value");
+    // Each as long as it may be, and too many.
+    let many: Vec<String> = (0..40).map(|i| format!("{{name: V{i}, value: {}}}", "x".repeat(60_000))).collect();
+    check_too_long(&format!("env: [{}]", many.join(", ")), &objects, "spec.containers[1].env[32].value");
+    // One ConfigMap under one prefix after the other, and again and again under one.
+    let big = Objects { colour: "x".repeat(100_000), ..Objects::default() };
+    let sources = |prefix: &dyn Fn(usize) -> String| {
+        let all: Vec<String> =
+            (0..400).map(|i| format!("{{prefix: {}, configMapRef: {{name: cfg}}}}", prefix(i))).collect();
+        format!("envFrom: [{}]", all.join(", "))
+    };
+    check_too_long(&sources(&|i| format!("P{i}_")), &big, "spec.containers[1].envFrom[19]");
+    check_too_long(&sources(&|_| "P_".to_owned()), &big, "spec.containers[1].envFrom[167]");
+    let from = "env: [{name: X, valueFrom: {configMapKeyRef: {name: cfg, key: COLOR}}}]";
+    let huge = Objects { colour: "x".repeat(140_000), ..Objects::default() };
+    check_too_long(from, &huge, "spec.containers[1].env[0].valueFrom");
+    let service = |i: usize| {
+        let yaml = format!("{{metadata: {{name: s{i}}}, spec: {{clusterIP: 10.245.0.9, ports: [{{port: 80}}]}}}}");
+        ("default".to_owned(), Arc::new(crate::testing::from_yaml(&yaml).unwrap()))
+    };
+    let crowd = Objects { services: (0..10_000).map(service).collect(), ..Objects::default() };
+    check_too_long("image: web", &crowd, "spec.enableServiceLinks");
+}
+
+#[test]
+fn an_environment_that_a_program_can_be_given_is_made() {
+    let yaml = format!("spec: {{containers: [{{name: app, env: [{}]}}]}}", doubling(16));
+    assert_eq!(env_of(&yaml, &Objects::default()).unwrap().lines().last().unwrap().len(), "A15=".len() + (2 << 15));
+}
+
+#[test]
+fn commands_and_arguments_are_no_longer_than_a_program_can_take() {
+    let who = "x".repeat(100_000);
+    let refused = |container: &str| {
+        let yaml = format!("spec: {{containers: [{{name: app, {container}}}]}}");
+        spec_with(&yaml, &Image::default(), &who).unwrap_err().to_string()
+    };
+    assert!(refused("command: [a, '$(WHO)$(WHO)']").starts_with("spec.containers[0].command[1]: Too long: "));
+    assert!(refused("args: ['$(WHO)$(WHO)']").starts_with("spec.containers[0].args[0]: Too long: "));
+    let many = vec!["'$(WHO)'"; 40].join(", ");
+    assert!(refused(&format!("args: [{many}]")).starts_with("spec.containers[0].args[18]: Too long: "));
+}
+
 fn spec_of(yaml: &str, image: &Image) -> Result<ContainerSpec, ConfigError> {
+    spec_with(yaml, image, "you")
+}
+
+/// A container's specification, where the variable `WHO` has this value.
+fn spec_with(yaml: &str, image: &Image, who: &str) -> Result<ContainerSpec, ConfigError> {
     let pod = pod(yaml);
     let spec = pod.spec.as_ref().unwrap().containers[0].clone();
     let identity = Identity {
@@ -165,7 +236,7 @@ fn spec_of(yaml: &str, image: &Image) -> Result<ContainerSpec, ConfigError> {
         hash: spec_hash(&spec),
         volumes: String::new(),
     };
-    let env = [("WHO".to_owned(), "you".to_owned())];
+    let env = [("WHO".to_owned(), who.to_owned())];
     let sandbox = sandbox_name(&pod, 1);
     let from =
         Ingredients { identity: &identity, sandbox: &sandbox, image, image_reference: "web:1", env: &env, mounts: &[] };
