@@ -83,6 +83,16 @@ pub fn spawn_in_no_group(name: &'static str, work: impl Future<Output = ()> + Se
     start(async move { drop(run(name, work).await) })
 }
 
+/// Runs work within a task to its end; what it said when it panicked. The panic is logged and remembered as a task's own would be,
+/// and the task goes on.
+pub async fn contain(name: &'static str, work: impl Future<Output = ()>) -> Option<String> {
+    let panic = run(name, work).await?;
+    if let Ok(group) = GROUP.try_with(Group::clone) {
+        group.lock().panics.push(format!("{name}: {panic}"));
+    }
+    Some(panic)
+}
+
 /// Runs the work of a task; what it said when it panicked.
 async fn run(name: &'static str, work: impl Future<Output = ()>) -> Option<String> {
     let panic = AssertUnwindSafe(work).catch_unwind().await.err()?;
@@ -183,6 +193,15 @@ mod tests {
         let task = group.enter(async { spawn_in_no_group("world", tokio::task::yield_now()) }).await;
         group.abort();
         task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_that_is_contained_is_told_and_remembered() {
+        let group = Group::default();
+        let told = group.enter(contain("doomed", async { panic!("boom") })).await;
+        assert_eq!(told.as_deref(), Some("boom"));
+        assert_eq!(group.panics(), ["doomed: boom"]);
+        assert_eq!(contain("fine", async {}).await, None);
     }
 
     #[tokio::test]

@@ -379,6 +379,16 @@ impl FakeEngine {
         self.apply(|world| world.start(container))
     }
 
+    /// A program of the host listens on a port, or does not any more.
+    pub fn set_port_taken(&self, port: u16, is_taken: bool) {
+        self.apply(|world| if is_taken { world.taken_ports.insert(port) } else { world.taken_ports.remove(&port) });
+    }
+
+    /// A container loses its address, as by `docker network disconnect`.
+    pub fn disconnect(&self, container: &str) {
+        self.apply(|world| world.disconnect(container));
+    }
+
     /// The program ends by itself.
     pub fn crash(&self, container: &str, code: i32) {
         self.apply(|world| world.crash(container, code, false));
@@ -468,6 +478,11 @@ impl FakeEngine {
     /// Every container, of whatever cluster, by name.
     pub fn containers(&self) -> Vec<Container> {
         self.lock().world.all()
+    }
+
+    /// The name of a container that is there or was, by its ID.
+    pub fn name_of(&self, id: &str) -> Option<String> {
+        self.lock().world.past_names.get(id).cloned()
     }
 
     /// What a container was created with.

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! **Invariants**: events lost between two connections are made up for by a list after every `Resync`; a slow list every ten minutes
-//! is a safety net that is counted when it finds anything; a worker that panicked is made anew from a fresh list.
+//! is a safety net that is counted when it finds anything; a worker that panicked is made anew from a fresh list, later each time;
+//! whatever is done for one pod alone is done in its worker's task, so that no pod can end the agent.
 //! **Not here**: what a pod needs (`worker`, `decide`), the node's own object (`node_object`).
 
 use super::{
@@ -28,22 +29,31 @@ use crate::{
         meta::ObjectKey,
         object::Object as _,
     },
-    base::task::{self, Drain},
+    base::{
+        backoff::Backoff,
+        task::{self, Drain},
+    },
     engine::{Container, Engine, EngineEvent, EventKind},
-    registry::Registry,
+    registry::{Registry, events::Severity},
     store::{Change, Entry},
 };
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, info, warn};
 
 /// How often everything is listed although no event said so.
 const SAFETY_RELIST: Duration = Duration::from_mins(10);
-/// How soon a worker that panicked is made anew.
-const REVIVE_AFTER: Duration = Duration::from_secs(1);
+/// How soon a worker that panicked is made anew: what made it panic is as a rule still there, so later each time.
+const REVIVE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_mins(5) };
+/// A worker that lived this long panicked for another reason than the one before.
+const REVIVE_FORGETS: Duration = Duration::from_mins(10);
 /// When the engine is listed after a container came that belongs to no pod.
 const STRAY_AFTER: Duration = Duration::from_secs(1);
 
@@ -100,6 +110,7 @@ impl Agent {
             early: Some(Vec::new()),
             is_listing: false,
             lists_again: None,
+            revivals: BTreeMap::new(),
             strays: Strays::default(),
             relist_at: None,
         };
@@ -118,9 +129,20 @@ enum Note {
     /// What says whether pods are in the rotation changed.
     Rotation,
     /// The engine was listed.
-    Listed { listing: Listing, is_safety: bool },
-    /// A worker ended.
-    Ended(String),
+    Listed { listing: Listing, why: Why },
+    /// A worker ended, by a panic that said this.
+    Ended { uid: String, panic: Option<String> },
+}
+
+/// Why the engine is listed. Where one list serves two reasons, the greater counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Why {
+    /// For safety only.
+    Safety,
+    /// Something is to be looked at.
+    Look,
+    /// The engine was away, and is back.
+    Back,
 }
 
 type Notes = mpsc::UnboundedSender<Note>;
@@ -182,19 +204,31 @@ fn note_of<K: Kind>(
 /// Tells the agent that a worker ended, however it ended.
 struct EndNote {
     uid: String,
+    panic: Option<String>,
     notes: Notes,
 }
 
 impl Drop for EndNote {
     fn drop(&mut self) {
         // Nobody listens any more when skiff ends.
-        drop(self.notes.send(Note::Ended(std::mem::take(&mut self.uid))));
+        drop(self.notes.send(Note::Ended { uid: std::mem::take(&mut self.uid), panic: self.panic.take() }));
     }
 }
 
 struct Route {
     key: ObjectKey,
     mailbox: mpsc::UnboundedSender<Message>,
+    since: Instant,
+}
+
+/// A pod whose worker panicked.
+struct Revival {
+    /// How often in a row.
+    failures: u32,
+    /// When its worker is made anew.
+    at: Instant,
+    /// Whether it was being deleted then: a pod that is deleted since gets its worker at once, which may be all that it takes.
+    is_ending: bool,
 }
 
 struct Routes {
@@ -205,8 +239,10 @@ struct Routes {
     /// Engine events from before the first list: its workers get them after it.
     early: Option<Vec<(String, Message)>>,
     is_listing: bool,
-    /// A list was asked for while one is under way; whether for safety only.
-    lists_again: Option<bool>,
+    /// A list was asked for while one is under way, and why.
+    lists_again: Option<Why>,
+    /// The pods whose workers panicked, by UID.
+    revivals: BTreeMap<String, Revival>,
     strays: Strays,
     relist_at: Option<Instant>,
 }
@@ -229,7 +265,7 @@ impl Routes {
                     if safety_at <= now {
                         safety_at = now + SAFETY_RELIST;
                     }
-                    self.list(is_safety);
+                    self.list(if is_safety { Why::Safety } else { Why::Look });
                 }
             }
         }
@@ -238,14 +274,14 @@ impl Routes {
     fn note(&mut self, note: Note) {
         match note {
             Note::Pod(id) => self.pod(&id),
-            Note::Lost => self.look_at_all(&mut ByPod::new()),
+            Note::Lost => self.look_at_all(None),
             Note::Config(namespace) => self.send_to(|route| route.key.namespace == namespace, &Message::Config),
             Note::Rotation => {
                 let leaving = self.context.leaving();
                 leaving.iter().for_each(|uid| self.send(uid, Message::Woken));
             }
-            Note::Listed { listing, is_safety } => self.listed(listing, is_safety),
-            Note::Ended(uid) => self.ended(&uid),
+            Note::Listed { listing, why } => self.listed(listing, why),
+            Note::Ended { uid, panic } => self.ended(&uid, panic),
         }
     }
 
@@ -260,51 +296,81 @@ impl Routes {
             return self.send(&id.uid, Message::Woken);
         }
         let key = ObjectKey::new(&id.namespace, &id.name);
-        if let Some(pod) = stored_pod(&self.context.pods, &key, &id.uid)
-            && self.is_ready()
-        {
-            self.employ(&pod, &[]);
+        let Some(pod) = stored_pod(&self.context.pods, &key, &id.uid).filter(|_| self.is_ready()) else { return };
+        match self.revivals.get_mut(&id.uid) {
+            None => self.employ(&pod, Vec::new()),
+            Some(revival) if pod.metadata.deletion_timestamp.is_some() && !revival.is_ending => {
+                revival.is_ending = true;
+                revival.failures = 0;
+                revival.at = self.context.clock().mono();
+                self.relist_in(Duration::ZERO);
+            }
+            Some(_) => {}
         }
     }
 
-    /// Wakes every worker, and makes those that are missing.
-    fn look_at_all(&mut self, listed: &mut ByPod) {
+    /// Wakes every worker, and makes those that are missing: one that panicked only when its time has come, and from a list.
+    fn look_at_all(&mut self, mut listed: Option<&mut ByPod>) {
         if !self.is_ready() {
             return;
         }
         self.send_to(|_| true, &Message::Woken);
+        let now = self.context.clock().mono();
         for pod in self.context.pods.list("").items {
-            if !self.workers.contains_key(pod.metadata.uid.as_deref().unwrap_or_default()) {
-                let listed = listed.remove(pod.metadata.uid.as_deref().unwrap_or_default());
-                self.employ(&pod, &listed.unwrap_or_default());
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            let is_due = self.revivals.get(uid).is_none_or(|revival| listed.is_some() && revival.at <= now);
+            if !self.workers.contains_key(uid) && is_due {
+                let listed = listed.as_mut().and_then(|listed| listed.remove(uid));
+                self.employ(&pod, listed.unwrap_or_default());
             }
+        }
+        if let Some(next) = self.revivals.values().map(|revival| revival.at).filter(|at| *at > now).min() {
+            self.relist_in(next - now);
         }
     }
 
-    /// Makes a worker for a pod of this node.
-    fn employ(&mut self, pod: &Pod, listed: &[Container]) {
+    /// Makes a worker for a pod of this node, in a task of its own.
+    fn employ(&mut self, pod: &Arc<Pod>, listed: Vec<Container>) {
         let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
         if node != Some(self.context.config.node_name.as_str()) {
             return;
         }
         let id = PodId::of(pod);
         let (mailbox, inbox) = mpsc::unbounded_channel();
-        let worker = Worker::new(Arc::clone(&self.context), pod, listed, inbox);
-        let end = EndNote { uid: id.uid.clone(), notes: self.notes.clone() };
-        let drain = self.drain.clone();
+        let mut end = EndNote { uid: id.uid.clone(), panic: None, notes: self.notes.clone() };
+        let (context, pod, drain) = (Arc::clone(&self.context), Arc::clone(pod), self.drain.clone());
         task::spawn("pod-worker", async move {
-            let _end = end;
-            worker.run(drain).await;
+            let work = async move { Worker::new(context, &pod, &listed, inbox).run(drain).await };
+            end.panic = task::contain("pod-worker", work).await;
+            // It tells the agent.
+            drop(end);
         });
-        self.workers.insert(id.uid, Route { key: ObjectKey::new(id.namespace, id.name), mailbox });
+        let since = self.context.clock().mono();
+        self.workers.insert(id.uid, Route { key: ObjectKey::new(id.namespace, id.name), mailbox, since });
     }
 
-    fn ended(&mut self, uid: &str) {
+    /// A worker ended: as it should, its pod being gone, or early.
+    fn ended(&mut self, uid: &str, panic: Option<String>) {
         let Some(route) = self.workers.remove(uid) else { return };
-        if stored_pod(&self.context.pods, &route.key, uid).is_some() {
-            warn!(component = "node", uid, "a pod's worker ended early; it is made anew");
-            self.relist_in(REVIVE_AFTER);
-        }
+        let Some(pod) = stored_pod(&self.context.pods, &route.key, uid) else {
+            self.revivals.remove(uid);
+            if panic.is_some() {
+                // What it left is nobody's: lists sweep it.
+                self.relist_in(STRAY_AFTER);
+            }
+            return;
+        };
+        let now = self.context.clock().mono();
+        let before = self.revivals.get(uid).filter(|_| now - route.since < REVIVE_FORGETS);
+        let failures = before.map_or(0, |revival| revival.failures).saturating_add(1);
+        let delay = REVIVE_BACKOFF.delay(failures);
+        let is_ending = pod.metadata.deletion_timestamp.is_some();
+        self.revivals.insert(uid.to_owned(), Revival { failures, at: now + delay, is_ending });
+        self.relist_in(delay);
+        let why = panic.unwrap_or_else(|| "it ended early".to_owned());
+        warn!(component = "node", uid, failures, err = why, "a pod's worker panicked; it is made anew");
+        let message = format!("Error syncing pod: its worker panicked and is made anew in {delay:?}: {why}");
+        self.context.tell_pod(&pod, Severity::Warning, "FailedSync", &message);
     }
 
     fn send(&self, uid: &str, message: Message) {
@@ -332,7 +398,7 @@ impl Routes {
                 self.send_to(|_| true, &Message::Images);
                 self.context.images_changed();
             }
-            EngineEvent::Resync => self.list(false),
+            EngineEvent::Resync => self.list(Why::Back),
         }
     }
 
@@ -352,9 +418,9 @@ impl Routes {
     }
 
     /// Lists the engine beside everything else; one list at a time.
-    fn list(&mut self, is_safety: bool) {
+    fn list(&mut self, why: Why) {
         if self.is_listing {
-            self.lists_again = Some(self.lists_again.unwrap_or(true) && is_safety);
+            self.lists_again = self.lists_again.max(Some(why));
             return;
         }
         self.is_listing = true;
@@ -366,11 +432,11 @@ impl Routes {
                 listing = sweep::list(&context) => listing,
             };
             // Nobody listens any more when skiff ends.
-            drop(notes.send(Note::Listed { listing: list, is_safety }));
+            drop(notes.send(Note::Listed { listing: list, why }));
         });
     }
 
-    fn listed(&mut self, listing: Listing, is_safety: bool) {
+    fn listed(&mut self, listing: Listing, why: Why) {
         self.is_listing = false;
         self.context.note_back();
         self.sweep(&listing);
@@ -378,26 +444,28 @@ impl Routes {
         let mut containers = by_pod(listing.containers);
         if let Some(early) = self.early.take() {
             info!(component = "node", containers = found, "adopting what runs already");
-            self.look_at_all(&mut containers);
+            self.look_at_all(Some(&mut containers));
             early.into_iter().for_each(|(uid, message)| self.send(&uid, message));
         } else {
             for (uid, route) in &self.workers {
                 let containers = containers.remove(uid).unwrap_or_default();
                 // A worker that ends meanwhile says so itself.
-                drop(route.mailbox.send(Message::Listed { containers, is_safety }));
+                let (is_safety, is_back) = (why == Why::Safety, why == Why::Back);
+                drop(route.mailbox.send(Message::Listed { containers, is_safety, is_back }));
             }
-            self.look_at_all(&mut containers);
+            self.look_at_all(Some(&mut containers));
         }
-        if let Some(is_safety) = self.lists_again.take() {
-            self.list(is_safety);
+        if let Some(why) = self.lists_again.take() {
+            self.list(why);
         }
     }
 
     /// What belongs to no pod is removed once it has been seen so for a while.
     fn sweep(&mut self, listing: &Listing) {
         let stored = self.context.pods.list("").items;
-        let stored =
-            stored.iter().filter_map(|pod| pod.metadata.uid.clone()).chain(self.workers.keys().cloned()).collect();
+        let stored = stored.iter().filter_map(|pod| pod.metadata.uid.clone()).chain(self.workers.keys().cloned());
+        let stored: BTreeSet<String> = stored.collect();
+        self.revivals.retain(|uid, _| stored.contains(uid));
         let cluster = &self.context.config.cluster;
         let now = self.context.clock().mono();
         let due = self.strays.see(cluster, &listing.containers, &listing.volumes, &stored, now);

@@ -235,15 +235,17 @@ impl Source for Context {
         let issuer = self.config.tokens.as_ref()?;
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let key = (uid, (projection.path.clone(), projection.audience.clone()));
-        let (now, mut tokens) = (self.now(), self.tokens.lock().expect("no one panics while holding the lock"));
-        if let Some((token, _)) = tokens.get(&key).filter(|(_, replace_at)| *replace_at > now) {
-            return Some(token.clone());
+        let now = self.now();
+        let lock = || self.tokens.lock().expect("no one panics while holding the lock");
+        let known = lock().get(&key).filter(|(_, replace_at)| *replace_at > now).map(|(token, _)| token.clone());
+        if known.is_some() {
+            return known;
         }
         let token = issuer.token(pod, projection);
         // As the kubelet: when four fifths of its time are over. Source: `pkg/kubelet/token/token_manager.go`, v1.37.
         let secs = projection.expiration_seconds.unwrap_or(TOKEN_SECS);
         let replace_at = after(now, SignedDuration::from_secs(secs.saturating_mul(4) / 5));
-        tokens.insert(key, (token.clone(), replace_at));
+        lock().insert(key, (token.clone(), replace_at));
         Some(token)
     }
 

@@ -92,6 +92,8 @@ pub enum BlockKind {
     Image,
     /// An object that appears or changes.
     Config,
+    /// A change of the pod itself.
+    Spec,
     /// An engine that works again.
     Engine,
 }
@@ -597,7 +599,9 @@ impl<'a> Planner<'a> {
 
     fn create(&mut self, spec: &Container, attempt: u32, sandbox: Joined, failures: u32) {
         let slot = Slot::Container(spec.name.clone());
-        if self.memory().is_busy(&slot) || self.is_blocked(&spec.name) || (needs_pod_ip(spec) && !sandbox.is_up) {
+        // Beside the start of the sandbox, unless that may fail as it did before.
+        let waits_for_sandbox = needs_pod_ip(spec) || self.memory().blocked.contains_key(SANDBOX);
+        if self.memory().is_busy(&slot) || self.is_blocked(&spec.name) || (waits_for_sandbox && !sandbox.is_up) {
             return;
         }
         let container = spec.name.clone();

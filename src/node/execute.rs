@@ -235,7 +235,9 @@ impl Site {
                 Ok(Some(found)) if pod_uid(&found.labels) == Some(&identity.pod.uid) => {
                     ObservedContainer::from_engine(&found).ok_or(Failure::Engine(error))
                 }
-                Ok(_) | Err(_) => Err(Failure::Doubtful(spec.name.clone(), error)),
+                // Somebody else's container has the name: it is not ours to remove with the pod.
+                Ok(Some(_)) => Err(Failure::Engine(error)),
+                Ok(None) | Err(_) => Err(Failure::Doubtful(spec.name.clone(), error)),
             },
         }
     }

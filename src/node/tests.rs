@@ -28,9 +28,10 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, Node, Pod, ServiceA
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
+    ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -42,20 +43,20 @@ const BOUND: Duration = Duration::from_secs(1200);
 /// Network probes reach the fake's containers.
 struct FakeProbe(FakeEngine);
 
-/// A probe that panics once.
-#[derive(Default)]
-struct Panics(AtomicBool);
+/// Issues tokens, and panics at these.
+struct Panics(Range<u32>, AtomicU32);
 
-#[async_trait]
-impl NetProbe for Panics {
-    async fn http(&self, _: &HttpTarget, _: Duration) -> Result<(), String> {
-        Ok(())
-    }
-    async fn tcp(&self, _: &str, _: u16, _: Duration) -> Result<(), String> {
-        assert!(self.0.swap(true, Ordering::SeqCst), "planned");
-        Ok(())
+impl TokenSource for Panics {
+    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> String {
+        let n = self.1.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.0.contains(&n), "planned");
+        format!("token-{n}")
     }
 }
+
+/// A pod with a token that is replaced after eight minutes.
+const WITH_TOKEN: &str = "{containers: [{name: app, image: 'web:1'}], \
+    volumes: [{name: t, projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 600}}]}}]}";
 
 /// Issues numbered tokens.
 #[derive(Default)]

@@ -8,13 +8,16 @@
 //! **Not here**: what to do (`decide`), how (`execute`), who is woken by what (`agent`).
 
 mod blocks;
+mod files;
 mod notes;
+
+use files::Refresh;
 
 use super::{
     context::{Context, stored_pod},
     decide::{Action, Decision, Ending, Hook, Memory, Slot, Stop, View, Waiting, decide, pre_stop_of},
     execute::{self, Failure, Mounted, Site, Start, until},
-    identity::{PodId, SANDBOX, spec_hash},
+    identity::{PodId, spec_hash},
     observe::{Applied, ObservedContainer, ObservedPod, StopReason},
     probes::{self, Believed, Due, Probes},
     rotation,
@@ -26,7 +29,7 @@ use crate::{
         meta::ObjectKey,
         status::ApiError,
     },
-    base::task::Drain,
+    base::task::{self, Drain},
     engine::{Container as EngineContainer, EngineError, EventKind},
 };
 use futures::{
@@ -39,6 +42,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
@@ -75,6 +79,8 @@ pub(super) enum Message {
         containers: Vec<EngineContainer>,
         /// Whether no event had to be lost for this list to be made: differences are then worth a word.
         is_safety: bool,
+        /// Whether the engine was away and is back: what it refused may be tried again.
+        is_back: bool,
     },
     /// The engine's images changed.
     Images,
@@ -119,6 +125,9 @@ pub(super) struct Worker {
     mounted: Option<Arc<Mounted>>,
     /// The hash of the files that the current sandbox shows.
     files: String,
+    refresh: Refresh,
+    /// The sandbox whose end is known.
+    ended_sandbox: String,
     /// Why containers waited after the last decision: users are told of changes.
     waited: BTreeMap<String, Waiting>,
     /// What the spec of each container was: a changed one is tried at once.
@@ -155,6 +164,8 @@ impl Worker {
             work: FuturesUnordered::new(),
             probes: Probes::default(),
             mounted: None,
+            refresh: Refresh::default(),
+            ended_sandbox: String::new(),
             waited: BTreeMap::new(),
             hashes: BTreeMap::new(),
             shown_metadata: None,
@@ -231,6 +242,8 @@ impl Worker {
             self.watch_running(pod);
             self.begin_probes(pod);
             self.check_rotation(pod);
+            self.note_ended_sandbox();
+            self.refresh_late_files();
             if self.context.next_token_at(&self.id.uid).is_some_and(|at| at <= self.context.now()) {
                 self.refresh_files();
             }
@@ -336,7 +349,8 @@ impl Worker {
         let at = |at: Timestamp| mono + until(at, now).max(SLEEP_MIN);
         let tokens = self.context.next_token_at(&self.id.uid).filter(|_| self.free_sandbox().is_some());
         let while_stored = [self.probes.next_at(), tokens.map(at)].into_iter().filter(|_| is_stored);
-        let always = [decision.wake_at.map(at), self.status_retry_at().map(at)];
+        let files = self.refresh.due_at().map(at).filter(|_| is_stored);
+        let always = [decision.wake_at.map(at), self.status_retry_at().map(at), files];
         self.wake_at = always.into_iter().chain(while_stored).flatten().min();
     }
 
@@ -362,7 +376,10 @@ impl Worker {
             let ports = container_of(pod, &due.container).and_then(|c| c.ports.clone()).unwrap_or_default();
             let (context, pod_ip) = (Arc::clone(&self.context), self.pod_ip(pod));
             self.start(None, async move {
-                let result = probes::make(&context, &due, &ports, pod_ip).await;
+                // Whatever a container answers, it costs its own probe only.
+                let probe = AssertUnwindSafe(probes::make(&context, &due, &ports, pod_ip)).catch_unwind().await;
+                let result =
+                    probe.unwrap_or_else(|panic| Err(format!("the probe panicked: {}", task::panic_text(&*panic))));
                 Done::Probed(due, result)
             });
         }
@@ -490,12 +507,23 @@ impl Worker {
         self.memory.in_flight.remove(&Slot::Inspect(id.to_owned()));
         match result {
             Ok(Some(container)) => {
-                self.memory.blocked.remove(id);
                 self.observed.note_inspected(&container);
+                if self.lacks_address(id) {
+                    self.hold(id, "it runs and has no address");
+                } else {
+                    self.memory.blocked.remove(id);
+                }
             }
             Ok(None) => drop(self.observed.note_vanished(id, self.context.now())),
             Err(error) => self.hold(id, &error.to_string()),
         }
+    }
+
+    /// Whether it is a sandbox that runs and should have an address, and has none: looking at it over and over gives it none.
+    fn lacks_address(&self, id: &str) -> bool {
+        let sandbox = self.observed.by_id(id).filter(|c| c.identity.is_sandbox() && c.is_running() && c.ip.is_none());
+        let pod = sandbox.and_then(|_| stored_pod(&self.context.pods, &self.key, &self.id.uid));
+        pod.is_some_and(|pod| pod.spec.as_ref().is_none_or(|spec| spec.host_network != Some(true)))
     }
 
     fn signal(&mut self, name: &str, id: &str, ending: Ending, pod: Option<&Arc<Pod>>) {
@@ -548,7 +576,12 @@ impl Worker {
         match message {
             Message::Woken => {}
             Message::Event { id, kind, at } => self.receive_event(&id, kind, at),
-            Message::Listed { containers, is_safety } => self.compare(&containers, is_safety),
+            Message::Listed { containers, is_safety, is_back } => {
+                if is_back {
+                    self.unblock_engine();
+                }
+                self.compare(&containers, is_safety);
+            }
             Message::Images => self.look_for_images(),
             Message::Config => self.receive_config(),
         }
@@ -568,7 +601,6 @@ impl Worker {
 
     /// Looks again at every container about which a list says something else than is known.
     fn compare(&mut self, containers: &[EngineContainer], is_safety: bool) {
-        self.unblock_engine();
         let mut ids: Vec<String> = self.observed.differences(&self.id, containers).into_iter().collect();
         let is_busy =
             |id: &String| [Slot::Remove(id.clone()), Slot::Inspect(id.clone())].iter().any(|s| self.memory.is_busy(s));
@@ -625,7 +657,6 @@ impl Worker {
         match result {
             Ok((sandbox, mounted)) => {
                 self.unblock_for_new_sandbox();
-                self.memory.blocked.remove(SANDBOX);
                 self.files = mounted.plan.hash();
                 self.mounted = Some(Arc::new(mounted));
                 self.memory.doubtful.remove(&sandbox.identity.name());
@@ -637,10 +668,8 @@ impl Worker {
 
     fn sandbox_started(&mut self, id: &str, result: Result<EngineContainer, Failure>) {
         match result {
-            Ok(container) => {
-                self.memory.blocked.remove(SANDBOX);
-                self.observed.note_inspected(&container);
-            }
+            // That others failed before it is remembered for a while: it may start and end at once.
+            Ok(container) => self.observed.note_inspected(&container),
             Err(failure) => {
                 self.sandbox_failed(&failure);
                 // Another is made rather than this one tried again: what it lacks may be its own fault.
@@ -679,7 +708,7 @@ impl Worker {
             }
             Ok(Start::CannotRun(error)) => self.observed.note_start_failed(id, &error, now),
             Ok(Start::Gone) => drop(self.observed.note_vanished(id, now)),
-            Err(error) => self.block_engine(name, "RunContainerError", &error.to_string()),
+            Err(error) => self.block_engine(name, "RunContainerError", &error),
         }
     }
 

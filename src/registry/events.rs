@@ -1,7 +1,9 @@
 //! Records Events: what a user sees in `kubectl describe` and `kubectl get events`.
 //!
 //! Recording never blocks and never fails the caller: events go into a bounded queue that one task empties in batches, so that
-//! their writes share disk flushes. Repeats of one event raise its count, as in client-go (`tools/record/events_cache.go`, v1.37).
+//! their writes share disk flushes. Repeats of one event raise its count, and like events are gathered (`correlate`).
+
+mod correlate;
 
 use super::Registry;
 use crate::{
@@ -14,6 +16,7 @@ use crate::{
     },
     base::{chain::chain, task::Drain},
 };
+use correlate::{Correlator, Sameness};
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -102,17 +105,6 @@ struct Recorded {
     count: i32,
 }
 
-/// What makes two events repeats of each other.
-type Sameness = (String, String, String, String, &'static str);
-
-impl Recorded {
-    fn sameness(&self) -> Sameness {
-        let uid = self.about.uid.clone().unwrap_or_default();
-        let field = self.about.field_path.clone().unwrap_or_default();
-        (uid, field, self.reason.clone(), self.message.clone(), self.component)
-    }
-}
-
 impl EventQueue {
     fn push(&self, event: Recorded) {
         let mut waiting = self.waiting.lock().expect("no one panics while queueing");
@@ -125,38 +117,38 @@ impl EventQueue {
         self.arrived.notify_one();
     }
 
-    /// The next events to write, repeats among them joined.
-    fn take(&self) -> Vec<(Sameness, Recorded)> {
+    /// The next events to write, repeats among them joined; `None` when nothing waits.
+    fn take(&self, correlator: &mut Correlator) -> Option<Vec<(Sameness, Recorded)>> {
         let mut waiting = self.waiting.lock().expect("no one panics while queueing");
         let n = waiting.len().min(BATCH_MAX);
+        if n == 0 {
+            return None;
+        }
         let mut batch: Vec<(Sameness, Recorded)> = Vec::new();
-        for event in waiting.drain(..n) {
-            let sameness = event.sameness();
+        for mut event in waiting.drain(..n) {
+            let Some(sameness) = correlator.correlate(&mut event) else { continue };
             match batch.iter_mut().find(|(s, _)| *s == sameness) {
-                Some((_, first)) => {
-                    first.count += 1;
-                    first.at = event.at;
-                }
+                Some((_, first)) => *first = Recorded { count: first.count + 1, ..event },
                 None => batch.push((sameness, event)),
             }
         }
-        batch
+        Some(batch)
     }
 }
 
 /// Empties the queue until drained; what is queued by then is still written.
 pub(super) async fn run(registry: Registry, drain: Drain) {
     let mut known: BTreeMap<Sameness, ObjectKey> = BTreeMap::new();
+    let mut correlator = Correlator::default();
     let mut stamp = 0;
     loop {
-        let batch = registry.events().take();
-        if batch.is_empty() {
+        let Some(batch) = registry.events().take(&mut correlator) else {
             tokio::select! {
                 biased;
                 () = registry.events().arrived.notified() => continue,
                 () = drain.drained() => return,
             }
-        }
+        };
         let writes = batch.iter().map(|(sameness, event)| {
             stamp = event.at.as_nanosecond().max(stamp + 1);
             write(&registry, known.get(sameness), event, stamp)
@@ -177,7 +169,8 @@ async fn write(registry: &Registry, known: Option<&ObjectKey>, event: &Recorded,
     if let Some(key) = known.filter(|key| api.get(key).is_some()) {
         let repeat = api
             .modify(key, |old| {
-                old.count = Some(old.count.unwrap_or(1) + event.count);
+                old.count = Some(old.count.unwrap_or(1).saturating_add(event.count));
+                old.message = Some(event.message.clone());
                 old.last_timestamp = Some(Time(super::metadata::whole_seconds(event.at)));
             })
             .await;

@@ -41,7 +41,11 @@ pub(super) struct World {
     rng: Rng,
     /// By name.
     containers: BTreeMap<String, LocalContainer>,
+    /// The ports of the host that a program of the host has.
+    pub(super) taken_ports: BTreeSet<u16>,
     names: BTreeMap<String, String>,
+    /// The names of all containers there ever were, by ID.
+    pub(super) past_names: BTreeMap<String, String>,
     n_runs: u64,
     pub(super) images: BTreeMap<String, LocalImage>,
     pub(super) n_images: u64,
@@ -109,7 +113,9 @@ impl World {
             clock,
             rng,
             containers: BTreeMap::new(),
+            taken_ports: BTreeSet::new(),
             names: BTreeMap::new(),
+            past_names: BTreeMap::new(),
             n_runs: 0,
             images: BTreeMap::new(),
             n_images: 0,
@@ -204,6 +210,7 @@ impl World {
             restarts: false,
         };
         self.names.insert(id.clone(), spec.name.clone());
+        self.past_names.insert(id.clone(), spec.name.clone());
         self.containers.insert(spec.name.clone(), container);
         self.emit(&facts, EventKind::Created);
         id
@@ -251,7 +258,8 @@ impl World {
         }
         let spec = found.spec.clone();
         let failure = found.behaviour.start_error.clone().map(EngineError::Invalid);
-        let joined = failure.map_or_else(|| self.join(&spec), Err);
+        let joined =
+            failure.map_or_else(|| self.join(&spec).and_then(|joined| self.publish(&spec).map(|()| joined)), Err);
         match joined {
             Ok(joined) => self.run(&spec.name, joined),
             Err(err) => {
@@ -264,6 +272,7 @@ impl World {
                 return Err(match err {
                     EngineError::NotFound(_) => EngineError::NotFound(text),
                     EngineError::Conflict(_) => EngineError::Conflict(text),
+                    EngineError::Failed(_) => EngineError::Failed(text),
                     _ => EngineError::Invalid(text),
                 });
             }
@@ -289,6 +298,20 @@ impl World {
             joined.processes_of = Some(self.joinable(other, "PID")?.processes_of);
         }
         Ok(joined)
+    }
+
+    /// Whether the host's ports that a container publishes are free.
+    fn publish(&self, spec: &ContainerSpec) -> Result<(), EngineError> {
+        let running = self.containers.values().filter(|c| c.facts.phase == Phase::Running);
+        let of_others: BTreeSet<u16> = running.flat_map(|c| c.spec.publish.iter().map(|(_, port, _)| *port)).collect();
+        let is_taken = |port: &u16| self.taken_ports.contains(port) || of_others.contains(port);
+        match spec.publish.iter().find(|(_, port, _)| is_taken(port)) {
+            None => Ok(()),
+            Some((ip, port, _)) => Err(EngineError::Failed(format!(
+                "driver failed programming external connectivity on endpoint {}: Bind for {ip}:{port} failed: port is already allocated",
+                spec.name
+            ))),
+        }
     }
 
     fn joinable(&self, other: &str, namespace: &str) -> Result<&LocalContainer, EngineError> {
@@ -339,6 +362,12 @@ impl World {
         }
         if let Life::Exits { after, code } = life {
             self.out.push(Out::End { after: Some(after), id: facts.id, run, code });
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, container: &str) {
+        if let Some(container) = self.get_mut(container) {
+            container.facts.ip = None;
         }
     }
 

@@ -203,10 +203,15 @@ async fn a_restart_of_the_engine_that_ends_containers_is_healed() {
 async fn a_worker_that_panics_is_made_anew_and_knows_its_pod() {
     let mut world = World::new().await;
     world.stop_agent().await;
-    world.config.net_probe = Arc::new(Panics::default());
+    world.config.tokens = Some(Arc::new(Panics(1..2, AtomicU32::new(0))));
     world.start_agent();
-    world.create("web", "{containers: [{name: app, image: 'web:1', readinessProbe: {tcpSocket: {port: 80}}}]}").await;
-    let took = world.until_ready("web").await;
+    world.create("web", WITH_TOKEN).await;
+    world.until_ready("web").await;
+    world.sleep(500).await;
+    let is_told = |w: &World| w.events("web").iter().any(|e| e.starts_with("FailedSync: "));
+    let took = world.until("the worker panics when it replaces the token", is_told).await;
     assert!(took < Duration::from_secs(4), "{took:?}");
+    world.sleep(10).await;
+    assert!(world.is_ready("web"));
     assert_eq!((world.restarts("web"), world.engine.containers().len()), (0, 2));
 }

@@ -11,6 +11,8 @@ use crate::{
         execute::Failure,
         identity::SANDBOX,
         images::ImageError,
+        observe::Cause,
+        translate::{ConfigError, environment},
         volumes,
     },
     registry::events::Severity,
@@ -24,8 +26,16 @@ use tracing::{debug, warn};
 const IMAGE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_mins(5) };
 /// An engine that failed is tried again soon, and then less and less often.
 const ENGINE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
+/// What the engine refuses it will refuse again: what helps is a change of the pod, which is tried at once.
+const REFUSED_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_mins(5) };
+/// Source: `initialDurationBeforeRetry`, `maxDurationBeforeRetry`, `pkg/volume/util/exponentialbackoff`, v1.37.
+const MOUNT_BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(122) };
+/// A failure that comes so long after the one before is the first of its row.
+const BLOCK_FORGETS: SignedDuration = SignedDuration::from_mins(10);
 /// What waits for an object is woken by it; this is for what the wake-up cannot tell.
 const CONFIG_RETRY: Duration = Duration::from_mins(1);
+/// Why a container waits for an object.
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
 /// How long `ErrImagePull` shows before it becomes `ImagePullBackOff`.
 const PULL_ERROR_SHOWS: SignedDuration = SignedDuration::from_secs(1);
 /// The length of an engine's ID; no container name is as long.
@@ -38,13 +48,10 @@ fn signed(time: Duration) -> SignedDuration {
 }
 
 impl Worker {
-    fn failures_of(&self, key: &str) -> u32 {
-        self.memory.blocked.get(key).map_or(0, |b| b.failures)
-    }
-
     fn block(&mut self, key: &str, kind: BlockKind, backoff: Backoff, reason: &str, message: &str) {
-        let failures = self.failures_of(key) + 1;
         let now = self.context.now();
+        let is_recent = |b: &&Blocked| now.duration_since(b.retry_at) < BLOCK_FORGETS;
+        let failures = self.memory.blocked.get(key).filter(is_recent).map_or(0, |b| b.failures).saturating_add(1);
         let blocked = Blocked {
             reason: reason.to_owned(),
             message: message.to_owned(),
@@ -63,14 +70,29 @@ impl Worker {
     }
 
     /// Blocks a container because the engine failed.
-    pub(super) fn block_engine(&mut self, name: &str, reason: &str, message: &str) {
-        self.tell_failed(name, &format!("Error: {message}"));
-        self.block(name, BlockKind::Engine, ENGINE_BACKOFF, reason, message);
+    pub(super) fn block_engine(&mut self, name: &str, reason: &str, error: &EngineError) {
+        self.tell_failed(name, &format!("Error: {error}"));
+        self.block(name, BlockKind::Engine, Self::backoff_of(error), reason, &error.to_string());
     }
 
-    fn block_config(&mut self, name: &str, reason: &str, message: &str) {
+    /// How long the engine is left in peace after it refused or failed.
+    fn backoff_of(error: &EngineError) -> Backoff {
+        match error {
+            EngineError::Invalid(_) => REFUSED_BACKOFF,
+            _ => ENGINE_BACKOFF,
+        }
+    }
+
+    fn block_config(&mut self, name: &str, error: &ConfigError) {
+        let kind = match error {
+            ConfigError::NotFound { .. }
+            | ConfigError::NoKey { .. }
+            | ConfigError::TooLong { .. }
+            | ConfigError::EnvironmentTooLong { .. } => BlockKind::Config,
+            ConfigError::Other(_) => BlockKind::Spec,
+        };
         let backoff = Backoff { base: CONFIG_RETRY, cap: CONFIG_RETRY };
-        self.block(name, BlockKind::Config, backoff, reason, message);
+        self.block(name, kind, backoff, CONFIG_ERROR, &error.to_string());
     }
 
     /// A container could not be created.
@@ -79,16 +101,16 @@ impl Worker {
             Failure::Image(error) => self.block_image(name, error),
             Failure::Config(error) => {
                 self.tell_failed(name, &format!("Error: {error}"));
-                self.block_config(name, "CreateContainerConfigError", &error.to_string());
+                self.block_config(name, error);
             }
             Failure::Mount(error) => {
                 self.tell_mount_failed(&error.to_string());
-                self.block_config(name, "ContainerCreating", "");
+                self.block(name, BlockKind::Config, MOUNT_BACKOFF, "ContainerCreating", "");
             }
-            Failure::Engine(error) => self.block_engine(name, "CreateContainerError", &error.to_string()),
+            Failure::Engine(error) => self.block_engine(name, "CreateContainerError", error),
             Failure::Doubtful(created, error) => {
                 self.memory.doubtful.insert(created.clone());
-                self.block_engine(name, "CreateContainerError", &error.to_string());
+                self.block_engine(name, "CreateContainerError", error);
             }
             Failure::Abandoned => {}
         }
@@ -112,14 +134,18 @@ impl Worker {
 
     /// The sandbox could not be made.
     pub(super) fn sandbox_failed(&mut self, failure: &Failure) {
+        let mut backoff = ENGINE_BACKOFF;
         let message = match failure {
             Failure::Image(error) => error.message().to_owned(),
             Failure::Config(error) => error.to_string(),
             Failure::Mount(error) => {
                 self.tell_mount_failed(&error.to_string());
-                return self.block_config(SANDBOX, "", &error.to_string());
+                return self.block(SANDBOX, BlockKind::Config, MOUNT_BACKOFF, "", &error.to_string());
             }
-            Failure::Engine(error) => chain(error),
+            Failure::Engine(error) => {
+                backoff = Self::backoff_of(error);
+                chain(error)
+            }
             Failure::Doubtful(created, error) => {
                 self.memory.doubtful.insert(created.clone());
                 chain(error)
@@ -127,7 +153,25 @@ impl Worker {
             Failure::Abandoned => return,
         };
         self.tell_pod(Severity::Warning, "FailedCreatePodSandBox", &format!("Failed to create pod sandbox: {message}"));
-        self.block(SANDBOX, BlockKind::Engine, ENGINE_BACKOFF, "", &message);
+        self.block(SANDBOX, BlockKind::Engine, backoff, "", &message);
+    }
+
+    /// A sandbox that ended by itself, with an error, will likely do so again: the next one waits for its time. Its program ends
+    /// well only when it is asked to.
+    pub(super) fn note_ended_sandbox(&mut self) {
+        let Some(sandbox) = self.observed.sandbox().filter(|s| s.id != self.ended_sandbox) else { return };
+        let Some(exit) = sandbox.exit().filter(|exit| exit.error.is_empty() && exit.code != 0) else { return };
+        let (id, code, is_own_fault) = (sandbox.id.clone(), exit.code, exit.cause == Cause::Itself);
+        self.ended_sandbox = id;
+        if is_own_fault {
+            let message = format!("the sandbox ended by itself with exit code {code}");
+            self.tell_pod(
+                Severity::Warning,
+                "FailedCreatePodSandBox",
+                &format!("Failed to keep pod sandbox: {message}"),
+            );
+            self.block(SANDBOX, BlockKind::Engine, ENGINE_BACKOFF, "", &message);
+        }
     }
 
     // What helps.
@@ -146,9 +190,9 @@ impl Worker {
 
     /// There is a new sandbox: what failed on the old one is tried at once.
     pub(super) fn unblock_for_new_sandbox(&mut self) {
-        self.memory
-            .blocked
-            .retain(|key, blocked| key.len() == ID_LEN || key.starts_with('/') || blocked.kind != BlockKind::Engine);
+        self.memory.blocked.retain(|key, b| {
+            key.len() == ID_LEN || key.starts_with('/') || key == SANDBOX || b.kind != BlockKind::Engine
+        });
     }
 
     /// A container whose spec changed is tried at once.
@@ -195,40 +239,32 @@ impl Worker {
         }
     }
 
-    /// An object that the pod may refer to changed.
+    /// An object that the pod may refer to changed. What waits for one is tried again only when the outcome would be another:
+    /// somebody else's object may change many times a second.
     pub(super) fn receive_config(&mut self) {
-        self.unblock(BlockKind::Config);
+        if let Some(pod) = stored_pod(&self.context.pods, &self.key, &self.id.uid) {
+            let now = self.context.now();
+            let waits = |(key, b): &(&String, &Blocked)| {
+                b.kind == BlockKind::Config && b.retry_at > now && !self.fails_alike(&pod, key, b)
+            };
+            let keys: Vec<String> = self.memory.blocked.iter().filter(waits).map(|(key, _)| key.clone()).collect();
+            for key in keys {
+                self.memory.blocked.entry(key).and_modify(|b| b.retry_at = now);
+            }
+        }
         self.refresh_files();
     }
 
-    /// Writes the files of the pod's volumes again when they changed.
-    pub(super) fn refresh_files(&mut self) {
-        let Some(pod) = stored_pod(&self.context.pods, &self.key, &self.id.uid) else { return };
-        let Some(sandbox) = self.free_sandbox() else { return };
-        let context = Arc::clone(&self.context);
-        let cluster = &context.config.cluster;
-        // Files that cannot be made now stay as they are, as in Kubernetes.
-        let Ok(plan) = volumes::plan(&pod, cluster, &*context, context.facts(), self.pod_ip(&pod)) else { return };
-        let hash = plan.hash();
-        if !plan.follows_objects() || hash == self.files {
-            return;
+    /// Whether what failed for want of an object would fail in the same way now.
+    fn fails_alike(&self, pod: &Pod, key: &str, blocked: &Blocked) -> bool {
+        let (context, pod_ip) = (&*self.context, self.pod_ip(pod));
+        if key == SANDBOX || blocked.reason != CONFIG_ERROR {
+            let plan = volumes::plan(pod, &context.config.cluster, context, context.facts(), pod_ip);
+            return plan.is_err_and(|error| error.to_string() == blocked.message || key != SANDBOX);
         }
-        let site = self.site(&pod);
-        self.start(Some(Slot::Files), async move {
-            let result = site.write_files(&sandbox, &plan).await;
-            Done::FilesWritten(hash, result)
-        });
-    }
-
-    pub(super) fn files_written(&mut self, hash: String, result: Result<(), EngineError>) {
-        match result {
-            // Something may have changed meanwhile.
-            Ok(()) => {
-                self.files = hash;
-                self.refresh_files();
-            }
-            Err(error) => self.tell_mount_failed(&error.to_string()),
-        }
+        let Some(spec) = container_of(pod, key) else { return true };
+        let made = environment(pod, spec, context, context.facts(), pod_ip);
+        made.is_err_and(|error| error.to_string() == blocked.message)
     }
 
     // The status.
