@@ -2,5 +2,7 @@
 pub mod backoff;
 pub mod chain;
 pub mod clock;
+pub mod log;
 pub mod rng;
+pub mod secret;
 pub mod task;

@@ -10,6 +10,7 @@ use super::{
     docker::DockerEngine,
     fake::{Behaviour, FakeEngine, OnStop},
 };
+use crate::base::secret::variable;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use std::{
@@ -193,7 +194,7 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
 fn a_specification_that_is_too_big_is_refused_before_anyone_is_asked() {
     let with = |env: usize| ContainerSpec {
         name: "big".into(),
-        env: (0..env).map(|i| (format!("V{i}"), "x".repeat(100_000))).collect(),
+        env: (0..env).map(|i| variable(&format!("V{i}"), "x".repeat(100_000))).collect(),
         ..ContainerSpec::default()
     };
     with(80).check_size().unwrap();

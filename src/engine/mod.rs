@@ -14,6 +14,7 @@ mod signal;
 
 pub use signal::signal_number;
 
+use crate::base::secret::Variable;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -108,7 +109,7 @@ pub struct ContainerSpec {
     /// Replaces the image's command when not empty. When `entrypoint` is given and this is empty, there are no arguments.
     pub command: Vec<String>,
     /// Environment, in order.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<Variable>,
     /// Working directory; empty: the image's.
     pub working_dir: String,
     /// `UID[:GID]`; empty: the image's.
@@ -181,7 +182,8 @@ impl ContainerSpec {
     fn bytes(&self) -> usize {
         let one = [&self.name, &self.image, &self.working_dir, &self.user, &self.hostname, &self.stop_signal];
         let lists = [&self.entrypoint, &self.command, &self.cap_add, &self.cap_drop, &self.security_options];
-        let pairs = self.env.iter().map(|(name, value)| (name, value)).chain(&self.labels).chain(&self.sysctls);
+        let pairs =
+            self.env.iter().map(|(name, value)| (name, value.reveal())).chain(&self.labels).chain(&self.sysctls);
         let of_mount = |mount: &Mount| match &mount.source {
             MountSource::Path(source) | MountSource::Volume(source) => source.len() + mount.target.len(),
             MountSource::Tmpfs(_) => mount.target.len(),

@@ -153,7 +153,9 @@ impl Site {
         let mounted = self.mount(None).await?;
         let plan = &mounted.plan;
         let identity = Identity::sandbox(self.id(), attempt, plan.hash());
-        let archive = plan.needs_volume().then(|| plan.archive(context.now()));
+        // Secrets are written once the sandbox runs, and everything else with them.
+        let is_written_now = plan.needs_volume() && !plan.has_secrets();
+        let archive = is_written_now.then(|| plan.archive(context.now()));
         // The environment of a sandbox whose processes the containers see is theirs to read.
         let is_shared = self.pod.spec.as_ref().is_some_and(|s| s.share_process_namespace == Some(true));
         let inline = archive.as_deref().filter(|tar| tar.len() <= INLINE_MAX && !is_shared);
@@ -183,8 +185,14 @@ impl Site {
         }
     }
 
-    /// Starts a sandbox and waits until its address and the pod's files are there.
-    pub(super) async fn start_sandbox(&self, id: &str, has_files: bool) -> Result<EngineContainer, Failure> {
+    /// Starts a sandbox and waits until its address and the pod's files are there. Files that may not be on a disk are written
+    /// now: memory holds them only while the sandbox runs.
+    pub(super) async fn start_sandbox(
+        &self,
+        id: &str,
+        has_files: bool,
+        mounted: Option<Arc<Mounted>>,
+    ) -> Result<EngineContainer, Failure> {
         let context = &self.context;
         if let Err(e) = context.change(context.engine.start(id)).await
             && !self.is_running(id).await
@@ -194,6 +202,14 @@ impl Site {
         let (container, files) =
             futures::join!(context.ask(context.engine.inspect(id)), self.wait_for_files(id, has_files));
         files?;
+        let mounted = match mounted {
+            Some(mounted) => Some(mounted),
+            None if has_files => Some(Arc::new(self.mount(None).await?)),
+            None => None,
+        };
+        if let Some(mounted) = mounted.filter(|mounted| mounted.plan.has_secrets()) {
+            self.write_files(id, &mounted.plan).await?;
+        }
         container?.ok_or_else(|| EngineError::NotFound(format!("start sandbox {id}: it was removed")).into())
     }
 

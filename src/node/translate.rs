@@ -22,7 +22,10 @@ use super::{
     identity::{Identity, PodId},
     quantity,
 };
-use crate::engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode};
+use crate::{
+    base::secret::{Variable, variable},
+    engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode},
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::{
     api::core::v1::{Container, ContainerPort, Pod, PodSpec},
@@ -99,8 +102,8 @@ pub fn sandbox_spec(
     let spec = pod.spec.clone().unwrap_or_default();
     let on_host = spec.host_network == Some(true);
     let hostname = network::hostname(pod, &config.cluster_domain)?;
-    let mut env: Vec<(String, String)> = Vec::new();
-    let mut put = |name: &str, text: Option<String>| env.extend(text.map(|text| (name.to_owned(), text)));
+    let mut env: Vec<Variable> = Vec::new();
+    let mut put = |name: &str, text: Option<String>| env.extend(text.map(|text| variable(name, text)));
     put(ETC_HOSTS, network::hosts_file(pod, &config.cluster_domain));
     put(RESOLV_CONF, network::resolv_conf(pod, config.dns_ip, &config.cluster_domain));
     put(FILES, files.map(|tar| BASE64_STANDARD.encode(tar)));
@@ -165,7 +168,7 @@ pub struct Ingredients<'a> {
     /// The reference to create it from.
     pub image_reference: &'a str,
     /// Its environment.
-    pub env: &'a [(String, String)],
+    pub env: &'a [Variable],
     /// Its mounts.
     pub mounts: &'a [Mount],
 }
@@ -226,7 +229,7 @@ pub fn container_spec(
 type Words = Vec<String>;
 
 /// A container's command and arguments, expanded. They share what a program may be given with its environment.
-fn program(pod: &Pod, spec: &Container, env: &[(String, String)]) -> Result<(Words, Words), ConfigError> {
+fn program(pod: &Pod, spec: &Container, env: &[Variable]) -> Result<(Words, Words), ConfigError> {
     let (known, place) = (env::Known::of(env), env::place_of(pod, spec));
     let mut left = env::ENV_BYTES_MAX.saturating_sub(env::bytes_of(env));
     let mut expand = |texts: &Option<Words>, field: &str| -> Result<Words, ConfigError> {
@@ -274,7 +277,7 @@ impl Limits {
 ///
 /// # Errors
 /// When it names a variable that there is not, or is too long.
-pub fn expand_all(text: &str, env: &[(String, String)], field: &str, bytes_max: usize) -> Result<String, ConfigError> {
+pub fn expand_all(text: &str, env: &[Variable], field: &str, bytes_max: usize) -> Result<String, ConfigError> {
     let (known, missing) = (env::Known::of(env), std::cell::Cell::new(false));
     let lookup = |name: &str| {
         let value = known.get(name);

@@ -10,6 +10,9 @@
 //!      └── <path> -> ..data/<path>
 //! ```
 //!
+//! A volume that shows a Secret or a token is a Docker volume of its own, in memory, mounted over its directory: it is written once the
+//! sandbox runs, and is gone when nobody mounts it. Nothing of it is in the sandbox's environment, nor on a disk.
+//!
 //! **Invariants**: the same objects give the same hash, which so tells whether files must be written again.
 //! **Not here**: writing the files (the sandbox does, see `roles/pause`), claims' own life (`controllers`).
 //! **Source**: `pkg/volume/util/atomic_writer.go`, `pkg/volume/{configmap,secret,projected,downwardapi,emptydir}`, v1.37.
@@ -23,7 +26,10 @@ use super::{
     quantity,
     translate::{ConfigError, Lookup, NodeFacts, fields},
 };
-use crate::engine::{Mount, MountSource};
+use crate::{
+    base::secret::Variable,
+    engine::{Mount, MountSource},
+};
 use archive::Tree;
 pub use archive::publish_all;
 use jiff::Timestamp;
@@ -45,6 +51,8 @@ pub const FILES_READY: &str = "ready";
 pub const INLINE_MAX: usize = 72 * 1024;
 /// The longest path that Linux takes. Source: `PATH_MAX`, `include/uapi/linux/limits.h`.
 const PATH_BYTES_MAX: usize = 4096;
+/// How much memory the files of a volume may take: those of the past and those of the present, of which Kubernetes takes 1 MiB each.
+const SECRET_BYTES_MAX: u64 = 64 << 20;
 /// The mode of files whose volume names none.
 const FILE_MODE: u32 = 0o644;
 
@@ -78,6 +86,8 @@ enum Shown {
     Host(String),
     /// A Docker volume.
     Docker(String),
+    /// Files in a Docker volume in memory.
+    Secret(String),
 }
 
 /// A pod's volumes.
@@ -87,6 +97,8 @@ pub struct Plan {
     tree: Tree,
     /// Memory-backed Docker volumes to make: name and bytes at most.
     pub memory: Vec<(String, Option<u64>)>,
+    /// Those of them that hold files, by volume.
+    secrets: BTreeMap<String, String>,
 }
 
 impl Plan {
@@ -105,6 +117,11 @@ impl Plan {
         self.tree.has_files()
     }
 
+    /// Whether files may be written only into memory, and so only while the sandbox runs.
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
     /// A hash of everything that is written.
     pub fn hash(&self) -> String {
         if self.needs_volume() { short_hash(&[&self.tree.fingerprint()]) } else { String::new() }
@@ -115,16 +132,19 @@ impl Plan {
         let volume =
             |name: String, target: String| Mount { source: MountSource::Volume(name), target, read_only: false };
         let own = self.needs_volume().then(|| volume(volume_name(cluster, uid), MOUNT_POINT.to_owned()));
-        let memory = self.memory.iter().map(|(name, _)| volume(name.clone(), format!("/memory/{name}")));
-        own.into_iter().chain(memory).collect()
+        let is_empty_dir = |(name, _): &&(String, Option<u64>)| !self.secrets.values().any(|secret| secret == name);
+        let memory = self.memory.iter().filter(is_empty_dir);
+        let memory = memory.map(|(name, _)| volume(name.clone(), format!("/memory/{name}")));
+        let secrets = self.secrets.iter().map(|(name, docker)| volume(docker.clone(), format!("{MOUNT_POINT}/{name}")));
+        own.into_iter().chain(memory).chain(secrets).collect()
     }
 
     /// What a container mounts. `root` is the path of the pod's volume on the engine's host.
-    pub fn mounts(&self, spec: &Container, root: &str, env: &[(String, String)]) -> Result<Vec<Mount>, ConfigError> {
+    pub fn mounts(&self, spec: &Container, root: &str, env: &[Variable]) -> Result<Vec<Mount>, ConfigError> {
         spec.volume_mounts.iter().flatten().map(|mount| self.mount(mount, root, env)).collect()
     }
 
-    fn mount(&self, mount: &VolumeMount, root: &str, env: &[(String, String)]) -> Result<Mount, ConfigError> {
+    fn mount(&self, mount: &VolumeMount, root: &str, env: &[Variable]) -> Result<Mount, ConfigError> {
         let sub_path = sub_path(mount, env)?;
         let below = |base: String| match &sub_path {
             Some(sub) => format!("{}/{sub}", base.trim_end_matches('/')),
@@ -134,6 +154,14 @@ impl Plan {
             None => return Err(ConfigError::Other(format!("volume {:?} not found", mount.name))),
             Some(Shown::Directory) => MountSource::Path(below(format!("{root}/{}", mount.name))),
             Some(Shown::Host(path)) => MountSource::Path(below(path.clone())),
+            Some(Shown::Secret(docker)) if sub_path.is_none() => MountSource::Volume(docker.clone()),
+            // The engine keeps the volumes of a pod beside each other, each under its name.
+            Some(Shown::Secret(docker)) => {
+                let beside = |(parent, _): (&str, &str)| Some(format!("{}/{docker}/_data", parent.rsplit_once('/')?.0));
+                let base = root.rsplit_once('/').and_then(beside);
+                let unknown = || ConfigError::Other(format!("cannot find the files of volume {:?}", mount.name));
+                MountSource::Path(below(base.ok_or_else(unknown)?))
+            }
             Some(Shown::Docker(name)) if sub_path.is_none() => MountSource::Volume(name.clone()),
             Some(Shown::Docker(_)) => {
                 return Err(ConfigError::Other(format!("skiff does not support subPath in volume {:?}", mount.name)));
@@ -145,7 +173,7 @@ impl Plan {
 }
 
 /// The part of a volume that a mount shows.
-fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<String>, ConfigError> {
+fn sub_path(mount: &VolumeMount, env: &[Variable]) -> Result<Option<String>, ConfigError> {
     let plain = mount.sub_path.clone().filter(|p| !p.is_empty());
     let expression = mount.sub_path_expr.as_deref().filter(|p| !p.is_empty());
     let path = match expression {
@@ -209,12 +237,17 @@ impl Planner<'_> {
         } else if let Some(secret) = &volume.secret {
             let files = self.secret(&secret_projection(secret), mode(secret.default_mode))?;
             self.add_files(name, files);
+            self.keep_in_memory(name);
         } else if let Some(downward) = &volume.downward_api {
             let files = self.downward(downward.items.as_deref().unwrap_or_default(), mode(downward.default_mode))?;
             self.add_files(name, files);
         } else if let Some(projected) = &volume.projected {
             let files = self.projected(projected)?;
             self.add_files(name, files);
+            let is_secret = |s: &VolumeProjection| s.secret.is_some() || s.service_account_token.is_some();
+            if projected.sources.iter().flatten().any(is_secret) {
+                self.keep_in_memory(name);
+            }
         } else if let Some(host) = &volume.host_path {
             self.show(name, Shown::Host(host.path.clone()));
         } else if let Some(claim) = &volume.persistent_volume_claim {
@@ -255,6 +288,15 @@ impl Planner<'_> {
         let files = files.into_iter().map(|(path, (mode, bytes))| (path, (readable(mode), bytes))).collect();
         self.plan.tree.add_files(name, files, self.group);
         self.show(name, Shown::Directory);
+    }
+
+    /// The files of a volume are never on a disk.
+    fn keep_in_memory(&mut self, name: &str) {
+        let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        let docker = memory_volume_name(self.cluster, uid, name);
+        self.plan.memory.push((docker.clone(), Some(SECRET_BYTES_MAX)));
+        self.plan.secrets.insert(name.to_owned(), docker.clone());
+        self.show(name, Shown::Secret(docker));
     }
 
     fn config_map(&self, from: &Keyed<'_>, mode: u32) -> Result<Files, String> {

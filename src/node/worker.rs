@@ -438,9 +438,9 @@ impl Worker {
                 );
             }
             Action::StartSandbox { id } => {
-                let has_files = !self.files.is_empty();
+                let (has_files, mounted) = (!self.files.is_empty(), self.mounted.clone());
                 self.start(Some(Slot::Sandbox), async move {
-                    let result = site.start_sandbox(&id, has_files).await;
+                    let result = site.start_sandbox(&id, has_files, mounted).await;
                     Done::SandboxStarted(id, result)
                 });
             }

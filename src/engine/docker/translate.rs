@@ -48,7 +48,7 @@ pub(super) fn create_body(spec: &ContainerSpec, labels: Labels, bounds_logs: boo
         image: Some(spec.image.clone()),
         entrypoint: some_list(&spec.entrypoint),
         cmd: some_list(&spec.command),
-        env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(spec.env.iter().map(|(name, value)| format!("{name}={}", value.reveal())).collect()),
         working_dir: some_text(&spec.working_dir),
         user: some_text(&spec.user),
         hostname: some_text(&spec.hostname),

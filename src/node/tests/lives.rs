@@ -250,6 +250,30 @@ async fn files_of_volumes_are_there_before_containers_start_and_follow_their_obj
 }
 
 #[tokio::test(start_paused = true)]
+async fn secrets_are_written_into_memory_before_containers_start_and_nothing_else_shows_them() {
+    let world = World::new().await;
+    let secret = "{metadata: {name: sec, namespace: default}, data: {key: czNjcjN0}}";
+    let secret: k8s_openapi::api::core::v1::Secret = crate::testing::from_yaml(secret).unwrap();
+    world.registry.api::<crate::api::kinds::secret::Secrets>().create(secret).await.unwrap();
+    let spec = "
+{containers: [{name: app, image: 'web:1', volumeMounts: [{name: s, mountPath: /s}],
+env: [{name: KEY, valueFrom: {secretKeyRef: {name: sec, key: key}}}]}], volumes: [{name: s, secret: {secretName: sec}}]}";
+    world.create("web", spec).await;
+    world.until_ready("web").await;
+    let (sandbox, app) = (world.running("web", "POD").unwrap(), world.running("web", "app").unwrap());
+    let made = world.engine.spec(&sandbox.name).unwrap();
+    assert!(made.env.iter().all(|(name, _)| name != "SKIFF_FILES"), "{:?}", made.env);
+    assert!(made.mounts.iter().any(|m| m.target == "/volumes/s"), "{:?}", made.mounts);
+    assert!(!format!("{made:?} {:?}", world.engine.spec(&app.name)).contains("s3cr3t"));
+    let calls = world.engine.calls();
+    let at = |kind: CallKind, of: &str| calls.iter().position(|c| c.kind == kind && c.subject == of).unwrap();
+    assert!(at(CallKind::Start, &sandbox.id) < at(CallKind::Upload, &sandbox.id));
+    assert!(at(CallKind::Exec, &sandbox.id) < at(CallKind::Start, &app.id));
+    world.delete("web", Some(0)).await;
+    world.until("gone", |w| w.pod("web").is_none() && w.engine.all_volumes().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn readiness_follows_the_probe() {
     let world = World::new().await;
     world.engine.add_image("slow:1", Behaviour::ready_after(Some(Duration::from_secs(2))));
@@ -375,9 +399,9 @@ async fn tokens_are_replaced_before_they_expire() {
     world.until_ready("web").await;
     world.sleep(700).await;
     let writes = |w: &World| w.engine.calls().iter().filter(|c| c.kind == CallKind::Upload).count();
-    assert_eq!(writes(&world), 0);
+    assert_eq!(writes(&world), 1, "at the start");
     world.sleep(150).await;
-    assert_eq!(writes(&world), 1);
-    world.sleep(800).await;
     assert_eq!(writes(&world), 2);
+    world.sleep(800).await;
+    assert_eq!(writes(&world), 3);
 }

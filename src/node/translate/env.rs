@@ -8,6 +8,7 @@ use super::{
     expand::{TooLong, expand},
     fields,
 };
+use crate::base::secret::{Variable, variable};
 use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, Pod, Secret, Service, ServicePort},
@@ -45,7 +46,7 @@ pub fn environment(
     lookup: &dyn Lookup,
     node: NodeFacts,
     pod_ip: Option<Ipv4Addr>,
-) -> Result<Vec<(String, String)>, ConfigError> {
+) -> Result<Vec<Variable>, ConfigError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let scope = Scope { pod, spec, namespace, lookup, node, pod_ip };
     let place = place_of(pod, spec);
@@ -65,7 +66,7 @@ pub fn environment(
             env.set(&name, value, "spec.enableServiceLinks")?;
         }
     }
-    Ok(env.list)
+    Ok(env.list.into_iter().map(|(name, value)| variable(&name, value)).collect())
 }
 
 /// Where a container is in its pod, as errors write it.
@@ -80,16 +81,16 @@ pub(super) fn place_of(pod: &Pod, spec: &Container) -> String {
 }
 
 /// What an environment takes of what a program may be given.
-pub(super) fn bytes_of(env: &[(String, String)]) -> usize {
-    env.iter().map(|(name, value)| name.len() + 1 + value.len() + WORD_COST).sum()
+pub(super) fn bytes_of(env: &[Variable]) -> usize {
+    env.iter().map(|(name, value)| name.len() + 1 + value.reveal().len() + WORD_COST).sum()
 }
 
 /// Looks names up in a list of variables.
 pub(super) struct Known<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> Known<'a> {
-    pub(super) fn of(env: &'a [(String, String)]) -> Self {
-        Self(env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect())
+    pub(super) fn of(env: &'a [Variable]) -> Self {
+        Self(env.iter().map(|(name, value)| (name.as_str(), value.reveal().as_str())).collect())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
@@ -103,7 +104,7 @@ struct Vars {
     list: Vec<(String, String)>,
     places: BTreeMap<String, usize>,
     bytes: usize,
-    work: usize,
+    spent: usize,
 }
 
 impl Vars {
@@ -123,24 +124,19 @@ impl Vars {
         if word > WORD_BYTES_MAX {
             return Err(ConfigError::TooLong { field: field.to_owned(), bytes_max: WORD_BYTES_MAX });
         }
-        self.work += word;
-        let before = match self.places.get(name) {
-            Some(i) => {
-                let old = std::mem::replace(&mut self.list[*i].1, value);
-                name.len() + 1 + old.len() + WORD_COST
-            }
-            None => {
-                self.places.insert(name.to_owned(), self.list.len());
-                self.list.push((name.to_owned(), value));
-                0
-            }
-        };
+        self.spent += word;
+        if let Some(i) = self.places.get(name) {
+            let old = std::mem::replace(&mut self.list[*i].1, value);
+            self.bytes -= name.len() + 1 + old.len() + WORD_COST;
+        } else {
+            self.places.insert(name.to_owned(), self.list.len());
+            self.list.push((name.to_owned(), value));
+        }
         self.bytes += word + WORD_COST;
-        self.bytes -= before;
         let too_big = |bytes_max| Err(ConfigError::EnvironmentTooLong { field: field.to_owned(), bytes_max });
-        match (self.bytes, self.work) {
+        match (self.bytes, self.spent) {
             (bytes, _) if bytes > ENV_BYTES_MAX => too_big(ENV_BYTES_MAX),
-            (_, work) if work > WORK_BYTES_MAX => too_big(WORK_BYTES_MAX),
+            (_, spent) if spent > WORK_BYTES_MAX => too_big(WORK_BYTES_MAX),
             _ => Ok(()),
         }
     }

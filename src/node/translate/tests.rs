@@ -42,7 +42,7 @@ fn env_of(yaml: &str, objects: &Objects) -> Result<String, ConfigError> {
     let pod = pod(yaml);
     let spec = pod.spec.as_ref().unwrap().containers.last().unwrap();
     let env = environment(&pod, spec, objects, NODE, Some(Ipv4Addr::new(10, 244, 0, 7)))?;
-    Ok(env.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect())
+    Ok(env.into_iter().map(|(name, value)| format!("{name}={}\n", value.reveal())).collect())
 }
 
 fn check_env(yaml: &str, want: Expect) {
@@ -236,7 +236,7 @@ fn spec_with(yaml: &str, image: &Image, who: &str) -> Result<ContainerSpec, Conf
         hash: spec_hash(&spec),
         volumes: String::new(),
     };
-    let env = [("WHO".to_owned(), who.to_owned())];
+    let env = [variable("WHO", who.to_owned())];
     let sandbox = sandbox_name(&pod, 1);
     let from =
         Ingredients { identity: &identity, sandbox: &sandbox, image, image_reference: "web:1", env: &env, mounts: &[] };
@@ -323,7 +323,7 @@ fn sandbox_of(yaml: &str) -> Result<ContainerSpec, ConfigError> {
 }
 
 fn file(spec: &ContainerSpec, name: &str) -> String {
-    spec.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()
+    spec.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.reveal().clone()).unwrap_or_default()
 }
 
 #[test]

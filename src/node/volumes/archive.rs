@@ -4,12 +4,12 @@ use super::short_hash;
 use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
+    fmt::{self, Write as _},
 };
 use tar::{Builder, EntryType, Header};
 
 /// A volume's directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Directory {
     mode: u32,
     group: Option<i64>,
@@ -17,9 +17,15 @@ struct Directory {
     files: Option<BTreeMap<String, (u32, Vec<u8>)>>,
 }
 
-/// The directories of a pod, by volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The directories of a pod, by volume. What files hold is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Tree(BTreeMap<String, Directory>);
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Tree {
     pub(super) fn is_empty(&self) -> bool {

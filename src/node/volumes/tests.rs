@@ -1,6 +1,7 @@
 //! Tables: a pod and the objects around it → what its volumes hold and its containers mount.
 
 use super::*;
+use crate::base::secret::variable;
 use expect_test::{Expect, expect};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use std::{fmt::Write as _, io::Read as _, sync::Arc};
@@ -172,7 +173,7 @@ fn containers_mount_directories_paths_and_docker_volumes() {
     - {name: p, mountPath: /p}");
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
     let spec = &pod.spec.unwrap().containers[0];
-    let mounts = plan.mounts(spec, "/var/lib/docker/volumes/v/_data", &[("NAME".into(), "web".into())]).unwrap();
+    let mounts = plan.mounts(spec, "/var/lib/docker/volumes/v/_data", &[variable("NAME", "web".into())]).unwrap();
     let line = |m: &Mount| format!("{} {:?}{}\n", m.target, m.source, if m.read_only { " ro" } else { "" });
     expect![[r#"
         /d Path("/var/lib/docker/volumes/v/_data/d")
@@ -190,6 +191,44 @@ fn containers_mount_directories_paths_and_docker_volumes() {
         /memory/skiff_skiff_pod_u1_m Volume("skiff_skiff_pod_u1_m")
     "#]]
     .assert_eq(&plan.sandbox_mounts("skiff", "u1").iter().map(line).collect::<String>());
+}
+
+#[test]
+fn secrets_and_tokens_are_in_memory_and_never_printed() {
+    let pod = pod("
+  volumes:
+  - {name: s, secret: {secretName: sec}}
+  - {name: t, projected: {sources: [{configMap: {name: cfg}}, {serviceAccountToken: {path: token}}]}}
+  - {name: p, projected: {sources: [{secret: {name: sec}}]}}
+  - {name: c, projected: {sources: [{configMap: {name: cfg}}]}}
+  containers:
+  - name: app
+    volumeMounts:
+    - {name: s, mountPath: /s}
+    - {name: s, mountPath: /key, subPath: key}
+    - {name: t, mountPath: /t}
+    - {name: c, mountPath: /c}");
+    let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
+    assert!(plan.has_secrets());
+    let mounts =
+        plan.mounts(&pod.spec.unwrap().containers[0], "/docker/volumes/skiff_skiff_pod_u1/_data", &[]).unwrap();
+    let line = |m: &Mount| format!("{} {:?}{}\n", m.target, m.source, if m.read_only { " ro" } else { "" });
+    expect![[r#"
+        /s Volume("skiff_skiff_pod_u1_s") ro
+        /key Path("/docker/volumes/skiff_skiff_pod_u1_s/_data/key") ro
+        /t Volume("skiff_skiff_pod_u1_t") ro
+        /c Path("/docker/volumes/skiff_skiff_pod_u1/_data/c") ro
+    "#]]
+    .assert_eq(&mounts.iter().map(line).collect::<String>());
+    expect![[r#"
+        /volumes Volume("skiff_skiff_pod_u1")
+        /volumes/p Volume("skiff_skiff_pod_u1_p")
+        /volumes/s Volume("skiff_skiff_pod_u1_s")
+        /volumes/t Volume("skiff_skiff_pod_u1_t")
+    "#]]
+    .assert_eq(&plan.sandbox_mounts("skiff", "u1").iter().map(line).collect::<String>());
+    let printed = format!("{plan:?}");
+    assert!(!printed.contains("jwt") && !printed.contains("s3cr3t") && !printed.contains("115, 51"), "{printed}");
 }
 
 #[test]

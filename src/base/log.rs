@@ -1,0 +1,44 @@
+//! What is logged: which parts of the program may say what. Pure.
+//!
+//! Called by the binary, which sets up the log.
+
+/// What is logged when nobody asks for more: what a person should look at.
+const DEFAULT: &str = "warn";
+/// Libraries that print the bodies of requests and replies, values of Secrets and private keys among them: nobody can ask them to.
+const SILENT: [&str; 9] = ["bollard", "h2", "hyper", "hyper_util", "kube", "kube_client", "reqwest", "rustls", "tower"];
+
+/// The filter of the log, in the words of `tracing_subscriber`'s `EnvFilter`: what was asked for, and silence where silence is due.
+pub fn directives(asked: Option<&str>) -> String {
+    let asked = asked.filter(|text| !text.trim().is_empty()).unwrap_or(DEFAULT);
+    let target = |part: &str| part.trim().split(['=', '[', ':']).next().unwrap_or_default().trim().to_owned();
+    let is_allowed = |part: &&str| !SILENT.contains(&target(part).as_str());
+    let silent = SILENT.map(|library| format!("{library}=warn"));
+    asked.split(',').filter(is_allowed).chain(silent.iter().map(String::as_str)).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+    #[test]
+    fn libraries_that_print_bodies_are_silent_whatever_is_asked_for() {
+        for asked in [
+            None,
+            Some("debug"),
+            Some("trace"),
+            Some("bollard=trace, bollard::docker=trace,hyper[x]=debug,skiff=debug"),
+        ] {
+            let text = directives(asked);
+            for library in SILENT {
+                let of_library: Vec<&str> =
+                    text.split(',').filter(|part| part.trim().starts_with(&format!("{library}="))).collect();
+                assert_eq!(of_library, [format!("{library}=warn")], "{text}");
+            }
+            assert!(!text.contains("bollard::"), "{text}");
+            EnvFilter::try_new(&text).unwrap();
+        }
+        assert_eq!(EnvFilter::try_new(directives(Some("debug"))).unwrap().max_level_hint(), Some(LevelFilter::DEBUG));
+        assert_eq!(EnvFilter::try_new(directives(None)).unwrap().max_level_hint(), Some(LevelFilter::WARN));
+    }
+}
