@@ -12,5 +12,6 @@ mod crash;
 mod deployments;
 mod harness;
 mod hostile;
+mod poison;
 mod replica_sets;
 mod story;

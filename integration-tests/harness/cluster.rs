@@ -28,6 +28,10 @@ pub struct Cluster {
     child: Option<Child>,
     /// What `skiff up` has printed.
     printed: mpsc::Receiver<String>,
+    /// What it had printed when it was ready.
+    started: Vec<String>,
+    /// How much it logs; empty: as much as for a user who does not ask.
+    log: &'static str,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -39,13 +43,18 @@ impl Cluster {
 
     /// Starts a cluster with more arguments to `skiff up`.
     pub fn start_with(name: &str, args: &[&str]) -> Self {
+        Self::start_logging(name, "", args)
+    }
+
+    /// Starts a cluster that logs this much.
+    pub fn start_logging(name: &str, log: &'static str, args: &[&str]) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         LazyReady::all();
         let name = format!("it-{name}");
         let home = tempfile::tempdir().unwrap();
         let api_port = free_port();
         let (_, printed) = mpsc::channel();
-        let mut cluster = Self { name, home, api_port, child: None, printed, _turn: turn };
+        let mut cluster = Self { name, home, api_port, child: None, printed, started: Vec::new(), log, _turn: turn };
         cluster.up(args);
         cluster
     }
@@ -53,7 +62,7 @@ impl Cluster {
     /// Starts the control plane (again) and waits until it is ready.
     pub fn up(&mut self, args: &[&str]) {
         self.begin(args);
-        self.expect_line("Ctrl-C stops skiff");
+        self.started = self.expect_line("Ctrl-C stops skiff");
     }
 
     /// Starts the control plane (again), and waits for nothing.
@@ -62,6 +71,7 @@ impl Cluster {
             .skiff(&["up"])
             .args(["--api-address", &format!("127.0.0.1:{}", self.api_port)])
             .args(args)
+            .envs((!self.log.is_empty()).then_some(("SKIFF_LOG", self.log)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -88,6 +98,11 @@ impl Cluster {
                 Err(err) => panic!("`skiff up` did not print {part:?} ({err}); it printed:\n{}", lines.join("\n")),
             }
         }
+    }
+
+    /// Everything that `skiff up` has printed since its start that nobody waited for.
+    pub fn log(&self) -> String {
+        self.started.iter().cloned().chain(self.printed.try_iter()).collect::<Vec<_>>().join("\n")
     }
 
     /// The skiff command line, for this cluster.

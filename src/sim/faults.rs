@@ -1,7 +1,8 @@
-//! What goes wrong in a run, drawn from its seed: calls that fail, replies that are lost, events that are lost, doubled or late.
+//! What goes wrong in a run, drawn from its seed: calls that fail, starts that go on failing, replies that are lost, events that are
+//! lost, doubled or late.
 
 use super::world::World;
-use crate::engine::fake::{CallFault, EventFault, EventFaultKind, Fault, FaultPlan};
+use crate::engine::fake::{CallFault, CallKind, EventFault, EventFaultKind, Fault, FaultPlan};
 use std::time::Duration;
 
 /// The faults of calls, each drawn into a run or not.
@@ -27,7 +28,9 @@ pub(super) fn arm(world: &World) {
         one_in: 20 + world.rng.between(0, 100),
         times: 3,
     });
-    let calls = calls.collect();
+    // Starts that fail one after the other, for a while.
+    let starts = CallFault { call: Some(CallKind::Start), fault: Fault::FailBefore, one_in: 1, times: 40 };
+    let calls = calls.chain(drawn(8).then_some(starts)).collect();
     // A lost event is made good by the slow relist alone, so few are lost.
     let events = EVENTS.iter().filter(|_| drawn(4)).map(|fault| EventFault { fault: *fault, one_in: 30, times: 2 });
     world.engine.set_faults(FaultPlan { calls, events: events.collect() });

@@ -21,6 +21,7 @@ mod faults;
 mod fence;
 mod manifests;
 mod network;
+mod poison;
 mod scale;
 mod sweep;
 mod trace;

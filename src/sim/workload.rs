@@ -5,6 +5,7 @@ use super::{
         CONTROLLER, NAMES, SET, SOUND, any_deployment, change_pace, image, one_of, pod, replica_set, replicas,
         replication_controller, set_image, strategy,
     },
+    poison,
     world::World,
 };
 use crate::{
@@ -55,6 +56,7 @@ enum Action {
     ApplyController,
     DeleteController,
     CreatePod,
+    CreatePoison,
     RelabelPod,
     DeletePod,
     ChangeSettings,
@@ -70,6 +72,8 @@ enum Action {
     KillSkiff,
     RestartDocker,
     FillDisk,
+    TakePort,
+    FreePort,
 }
 
 /// The actions, each as often as it is to be drawn.
@@ -93,6 +97,7 @@ const ACTIONS: &[(u64, Action)] = &[
     (3, Action::ApplyController),
     (1, Action::DeleteController),
     (2, Action::CreatePod),
+    (2, Action::CreatePoison),
     (2, Action::RelabelPod),
     (2, Action::DeletePod),
     (1, Action::ChangeSettings),
@@ -108,6 +113,8 @@ const ACTIONS: &[(u64, Action)] = &[
     (2, Action::KillSkiff),
     (1, Action::RestartDocker),
     (1, Action::FillDisk),
+    (2, Action::TakePort),
+    (1, Action::FreePort),
 ];
 
 fn draw(world: &World) -> Action {
@@ -180,6 +187,7 @@ async fn write(world: &World, action: Action, key: &ObjectKey) -> Option<Result<
             delete::<ReplicationControllers>(world, &ObjectKey::new("default", CONTROLLER)).await
         }
         Action::CreatePod => create_pod(world).await,
+        Action::CreatePoison => world.registry().api::<Pods>().create(poison::pod(world)).await.map(drop),
         Action::RelabelPod => relabel_pod(world).await,
         Action::DeletePod => delete_pod(world).await,
         Action::ChangeSettings => change_settings(world).await,
@@ -363,6 +371,8 @@ async fn hurt(world: &mut World, action: Action) {
         (Action::RestartDocker, _) => {
             world.engine.restart_daemon(Duration::from_secs(3), world.rng.one_in(2));
         }
+        (Action::TakePort, _) => world.engine.set_port_taken(poison::PORT, true),
+        (Action::FreePort, _) => world.engine.set_port_taken(poison::PORT, false),
         (Action::FillDisk, _) => {
             world.disk.set_full(true);
             world.pass_time().await;

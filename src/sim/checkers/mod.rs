@@ -2,6 +2,7 @@
 //! time; those that `look` see the world after every step; some look only at rest.
 
 mod containers;
+mod flood;
 mod history;
 mod model;
 mod owners;
@@ -13,7 +14,10 @@ mod sizes;
 
 use super::{network::DataPlane, trace::Line};
 use crate::{
-    engine::{Container, fake::FakeEngine},
+    engine::{
+        Container,
+        fake::{Call, FakeEngine},
+    },
     registry::Registry,
 };
 use jiff::Timestamp;
@@ -28,6 +32,7 @@ pub(super) struct Checkers {
     owners: owners::Owners,
     rollouts: rollout::Rollouts,
     restarts: restarts::Restarts,
+    flood: flood::Flood,
 }
 
 impl Checkers {
@@ -35,6 +40,7 @@ impl Checkers {
     pub(super) fn follow(&mut self, registry: &Registry) {
         self.history.follow(registry.store());
         self.model = Model::of(registry);
+        self.flood.start();
     }
 
     /// Waits for a change that was not seen yet.
@@ -46,12 +52,18 @@ impl Checkers {
     pub(super) fn see(&mut self, now: Timestamp, is_users: bool, trace: &mut Vec<Line>) {
         while let Some(change) = self.history.next() {
             trace.push(Line::of(&change));
+            self.flood.see(now, &change);
             let Some(moved) = self.model.take(&change) else { continue };
             let moment = Moment { now, is_users };
             self.sizes.see(&self.model, &moved, moment);
             self.owners.see(&self.model, &moved, moment);
             self.rollouts.see(&self.model, &moved, moment);
         }
+    }
+
+    /// Sees what the engine was asked.
+    pub(super) fn asked(&mut self, engine: &FakeEngine, calls: &[Call]) {
+        calls.iter().for_each(|call| self.flood.asked(engine, call));
     }
 
     /// Looks at a moment.
