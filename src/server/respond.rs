@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
-use std::{convert::Infallible, io};
+use std::{collections::BTreeSet, convert::Infallible, io};
 
 /// A response's body.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -85,7 +85,7 @@ pub fn failure(err: &ApiError, format: Format) -> Response {
 
 /// Adds `Warning` headers. Source: `NewWarningHeader` in `k8s.io/apimachinery/pkg/util/net/http.go`.
 pub fn warn(response: &mut Response, warnings: &[String]) {
-    for text in warnings {
+    for text in bounded(warnings) {
         // A header is one line; whatever else is in a warning came from a client's field names.
         let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
@@ -93,6 +93,37 @@ pub fn warn(response: &mut Response, warnings: &[String]) {
             response.headers_mut().append(header::WARNING, header);
         }
     }
+}
+
+/// Runes of all warnings of a response, and of one where all would be more.
+/// Source: `truncateAtTotalRunes` and `truncateItemRunes` in `k8s.io/apiserver/pkg/endpoints/filters/warning.go`, v1.37.
+const WARNINGS_MAX: usize = 4 * 1024;
+const WARNING_CUT: usize = 256;
+/// Warnings of a response: clients read no more than 100 headers.
+const N_WARNINGS_MAX: usize = 64;
+
+/// The warnings, each once; cut and counted where they are too many.
+fn bounded(warnings: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let all: Vec<&String> = warnings.iter().filter(|text| !text.is_empty() && seen.insert(text.as_str())).collect();
+    let n_runes: usize = all.iter().map(|text| text.chars().count()).sum();
+    if n_runes <= WARNINGS_MAX && all.len() <= N_WARNINGS_MAX {
+        return all.into_iter().cloned().collect();
+    }
+    let mut written = 0;
+    let mut cut: Vec<String> = Vec::new();
+    for text in &all {
+        let text: String = text.chars().take(WARNING_CUT).collect();
+        written += text.chars().count();
+        if written > WARNINGS_MAX || cut.len() == N_WARNINGS_MAX {
+            break;
+        }
+        cut.push(text);
+    }
+    if cut.len() < all.len() {
+        cut.push(format!("{} more warnings are not shown", all.len() - cut.len()));
+    }
+    cut
 }
 
 #[cfg(test)]
@@ -105,6 +136,19 @@ mod tests {
         warn(&mut response, &["unknown field \"spec.a\\b\"".to_owned(), "two\nlines".to_owned()]);
         let got: Vec<_> = response.headers().get_all(header::WARNING).iter().map(|h| h.to_str().unwrap()).collect();
         assert_eq!(got, [r#"299 - "unknown field \"spec.a\\b\"""#, "299 - \"two lines\""]);
+    }
+
+    #[test]
+    fn warnings_are_bounded_in_size_and_number() {
+        let texts = |n: usize, length: usize| (0..n).map(|i| format!("{i:0>length$}")).collect::<Vec<_>>();
+        assert_eq!(bounded(&texts(16, 256)), texts(16, 256));
+        let long = bounded(&texts(3, 2000));
+        assert!(long.iter().all(|text| text.len() == WARNING_CUT) && long.len() == 3);
+        let many = bounded(&texts(5000, 4));
+        assert_eq!((many.len(), many.last().unwrap().as_str()), (65, "4936 more warnings are not shown"));
+        let both = bounded(&texts(5000, 5000));
+        assert_eq!((both.len(), both.last().unwrap().as_str()), (17, "4984 more warnings are not shown"));
+        assert_eq!(bounded(&["é".repeat(5000), String::new(), "é".repeat(5000)]), ["é".repeat(WARNING_CUT)]);
     }
 
     #[tokio::test]
