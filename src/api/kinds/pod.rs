@@ -219,12 +219,18 @@ fn add_tolerations(spec: &mut PodSpec) {
 }
 
 /// The priority that a class gives; there are only the classes that every cluster has.
-fn priority_of(class: Option<&str>) -> i32 {
+/// Source: `SystemPriorityClasses` in `pkg/apis/scheduling/v1/helpers.go`.
+pub(crate) fn priority_of_class(class: &str) -> Option<i32> {
     match class {
-        Some("system-cluster-critical") => 2_000_000_000,
-        Some("system-node-critical") => 2_000_001_000,
-        _ => 0,
+        "system-cluster-critical" => Some(2_000_000_000),
+        "system-node-critical" => Some(2_000_001_000),
+        _ => None,
     }
+}
+
+/// The priority of a pod whose class has been admitted.
+fn priority_of(class: Option<&str>) -> i32 {
+    class.and_then(priority_of_class).unwrap_or(0)
 }
 
 /// The order in which a ReplicaSet gives pods up is a number. Source: `ValidatePodSpecificAnnotations`.

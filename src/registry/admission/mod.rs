@@ -4,6 +4,7 @@
 //! **Not here**: what a kind says of itself (`api/kinds`), numbers to hand out (`alloc`).
 
 mod namespace_lifecycle;
+mod priority;
 mod service_account;
 
 use super::Registry;
@@ -13,7 +14,7 @@ use crate::api::{kind::KindInfo, meta::ObjectKey, object::DynObject, status::Api
 type Step = fn(&Registry, &KindInfo, &mut dyn DynObject) -> Result<(), ApiError>;
 
 /// The steps of a create, in Kubernetes' order.
-const STEPS: &[Step] = &[namespace_lifecycle::review, service_account::review];
+const STEPS: &[Step] = &[namespace_lifecycle::review, service_account::review, priority::review];
 
 /// Reviews a create.
 pub(super) fn on_create(registry: &Registry, info: &KindInfo, obj: &mut dyn DynObject) -> Result<(), ApiError> {
