@@ -56,4 +56,8 @@ impl Backend for SimDisk {
         }
         Ok(())
     }
+
+    fn probe(&mut self) -> Result<(), String> {
+        if self.0.lock().unwrap().full { Err("the disk is full".to_owned()) } else { Ok(()) }
+    }
 }

@@ -38,9 +38,11 @@ pub(super) enum Committer {
     Threaded(CommitThread),
 }
 
-struct Request {
-    txn: Txn,
-    answer: oneshot::Sender<Answer>,
+enum Request {
+    /// Do this.
+    Commit { txn: Txn, answer: oneshot::Sender<Answer> },
+    /// See whether the backend takes writes.
+    Probe { done: oneshot::Sender<()> },
 }
 
 impl Committer {
@@ -62,6 +64,14 @@ impl Committer {
                 commit_batch(state, &mut **backend, vec![txn]).pop().expect("a transaction has an answer")
             }
             Self::Threaded(thread) => thread.commit(txn).await,
+        }
+    }
+
+    /// Sees whether the backend takes writes; the backend keeps what came of it.
+    pub(super) async fn probe(&self) {
+        match self {
+            Self::Inline(backend) => drop(backend.lock().expect("no one panics while committing").probe()),
+            Self::Threaded(thread) => thread.probe().await,
         }
     }
 }
@@ -105,9 +115,19 @@ impl CommitThread {
 
     async fn commit(&self, txn: Txn) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let queue = self.queue.as_ref().expect("the queue lives until the drop");
-        queue.send(Request { txn, answer }).map_err(|_| ()).expect("the commit thread lives as long as its queue");
+        self.send(Request::Commit { txn, answer });
         answered.await.expect("the commit thread answers every request")
+    }
+
+    async fn probe(&self) {
+        let (done, probed) = oneshot::channel();
+        self.send(Request::Probe { done });
+        probed.await.expect("the commit thread answers every request");
+    }
+
+    fn send(&self, request: Request) {
+        let queue = self.queue.as_ref().expect("the queue lives until the drop");
+        queue.send(request).map_err(|_| ()).expect("the commit thread lives as long as its queue");
     }
 }
 
@@ -126,7 +146,24 @@ fn run_commits(state: &RwLock<State>, mut backend: Box<dyn Backend>, requests: &
     let mut batch_len = 0;
     while let Some(batch) = next_batch(requests, batch_len) {
         batch_len = batch.len();
-        let (txns, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|request| (request.txn, request.answer)).unzip();
+        let (mut txns, mut answers, mut probes) = (Vec::new(), Vec::new(), Vec::new());
+        for request in batch {
+            match request {
+                Request::Commit { txn, answer } => {
+                    txns.push(txn);
+                    answers.push(answer);
+                }
+                Request::Probe { done } => probes.push(done),
+            }
+        }
+        if !probes.is_empty() {
+            // What came of it is the backend's to keep.
+            drop(backend.probe());
+            for done in probes {
+                // One that no longer waits does not mind.
+                done.send(()).unwrap_or(());
+            }
+        }
         for (result, answer) in commit_batch(state, &mut *backend, txns).into_iter().zip(answers) {
             // A writer that has gone does not want the answer.
             drop(answer.send(result));

@@ -208,6 +208,17 @@ impl DiskBackend {
         Ok(())
     }
 
+    /// Writes the revision that the file has already.
+    fn write_nothing(&mut self) -> Result<(), DiskError> {
+        self.recover()?;
+        let db = self.db.as_ref().expect("recovered just now");
+        if let Err(err) = write_states(db, &BTreeMap::new(), self.committed) {
+            self.db = None;
+            return Err(DiskError::new(&self.path, err));
+        }
+        Ok(())
+    }
+
     fn take_back(&self, db: &Database) -> Result<(), DiskError> {
         let found = read_meta(&self.path, db)?;
         if found == self.committed {
@@ -238,6 +249,10 @@ impl Backend for DiskBackend {
             }
             err.to_string()
         })
+    }
+
+    fn probe(&mut self) -> Result<(), String> {
+        self.write_nothing().map_err(|err| err.to_string())
     }
 }
 
@@ -704,6 +719,26 @@ pub(super) mod tests {
         write(&store, &[put("a", "x")]).await;
         drop(store);
         assert_eq!(DiskBackend::open(&path).unwrap().load().unwrap().0, Revision(1));
+    }
+
+    #[tokio::test]
+    async fn health_falls_with_a_refused_write_and_heals_without_another() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::Other] {
+            let platter = Platter::default();
+            let store = Store::open(platter.backend().unwrap(), true).unwrap();
+            write(&store, &[put("a", "x")]).await;
+            assert_eq!(store.health(), Ok(()));
+            platter.fail(0, kind, false);
+            let refused = commit(&store, &[], &[put("b", "x")]).await.unwrap_err();
+            assert_eq!(store.health(), Err(refused.to_string()));
+            store.failing().await;
+            store.probe().await;
+            assert!(store.health().is_err(), "{kind:?}");
+            platter.heal();
+            store.probe().await;
+            assert_eq!((store.health(), store.revision()), (Ok(()), Revision(1)));
+            write(&store, &[put("b", "y")]).await;
+        }
     }
 
     #[tokio::test]

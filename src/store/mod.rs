@@ -32,6 +32,7 @@ use std::{
     fmt,
     sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
+use tokio::sync::watch;
 
 /// Bytes to store, with the place where the commit writes the revision's decimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +205,44 @@ pub trait Backend: Send + 'static {
     fn load(&mut self) -> Result<(Revision, Vec<Entry>), String>;
     /// Writes the changes of one or more transactions durably, all or none.
     fn commit(&mut self, changes: &[Arc<Change>]) -> Result<(), String>;
+    /// Writes something that changes nothing, to see whether writes are taken again.
+    fn probe(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A backend that tells how its last write went.
+struct Told<B> {
+    backend: B,
+    health: watch::Sender<Option<String>>,
+}
+
+impl<B: Backend> Told<B> {
+    fn tell(&self, written: Result<(), String>) -> Result<(), String> {
+        let now = written.as_ref().err().cloned();
+        self.health.send_if_modified(|health| {
+            let is_news = *health != now;
+            *health = now;
+            is_news
+        });
+        written
+    }
+}
+
+impl<B: Backend> Backend for Told<B> {
+    fn load(&mut self) -> Result<(Revision, Vec<Entry>), String> {
+        self.backend.load()
+    }
+
+    fn commit(&mut self, changes: &[Arc<Change>]) -> Result<(), String> {
+        let written = self.backend.commit(changes);
+        self.tell(written)
+    }
+
+    fn probe(&mut self) -> Result<(), String> {
+        let written = self.backend.probe();
+        self.tell(written)
+    }
 }
 
 /// Entries of a prefix at one revision, in key order.
@@ -244,6 +283,8 @@ struct Inner {
     // Dropped first, and with it the backend: nothing is applied to a state that no one reads.
     committer: Committer,
     state: Arc<RwLock<State>>,
+    /// Why the last write was refused by the disk, if it was.
+    health: watch::Receiver<Option<String>>,
 }
 
 impl fmt::Debug for Store {
@@ -266,7 +307,9 @@ impl Store {
     ///
     /// # Errors
     /// What the backend says: the text names the file and the remedy.
-    pub fn open_with(mut backend: impl Backend, durable: bool, limits: Limits) -> Result<Self, String> {
+    pub fn open_with(backend: impl Backend, durable: bool, limits: Limits) -> Result<Self, String> {
+        let (told, health) = watch::channel(None);
+        let mut backend = Told { backend, health: told };
         let (revision, entries) = backend.load()?;
         let state = Arc::new(RwLock::new(State::new(revision, entries, limits)));
         let committer = if durable {
@@ -274,7 +317,29 @@ impl Store {
         } else {
             Committer::inline(Box::new(backend))
         };
-        Ok(Self(Arc::new(Inner { committer, state })))
+        Ok(Self(Arc::new(Inner { committer, state, health })))
+    }
+
+    /// Whether the disk took the last write, or why not.
+    pub fn health(&self) -> Result<(), String> {
+        self.0.health.borrow().clone().map_or(Ok(()), Err)
+    }
+
+    /// Returns once the disk refuses writes.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn failing(&self) {
+        let mut health = self.0.health.clone();
+        if health.wait_for(Option::is_some).await.is_err() {
+            // The backend lives as long as this store.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Tries a write that changes nothing, so that [`Store::health`] heals when nobody else writes.
+    pub async fn probe(&self) {
+        self.0.committer.probe().await;
     }
 
     /// The last revision.
