@@ -12,6 +12,7 @@ mod crash;
 mod deployments;
 mod harness;
 mod hostile;
+mod identity;
 mod poison;
 mod replica_sets;
 mod story;

@@ -129,27 +129,64 @@ fn bridge_name(cluster: &str) -> String {
     format!("skiff-{:09x}", hash & 0xf_ffff_ffff)
 }
 
-/// The cluster's network: the one it has, or a new one in the wanted range, or in the first that is free.
+/// Addresses that are no cluster's, with what they are for. Source: IANA's registry of special-purpose addresses (RFC 6890).
+const SPECIAL: [(&str, &str); 5] = [
+    ("0.0.0.0/8", "unspecified"),
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link-local"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),
+];
+/// The smallest range: half of it holds a node's pods in a small test, the other half the addresses that every cluster has.
+const PREFIX_MAX: u8 = 26;
+
+/// Refuses a range that no cluster can have.
+///
+/// # Errors
+/// It has addresses that are not for hosts, or too few.
+pub fn check_usable(cidr: Cidr) -> anyhow::Result<()> {
+    for (range, what) in SPECIAL {
+        if range.parse::<Cidr>()?.overlaps(cidr) {
+            bail!("the range {cidr} overlaps {range}, whose addresses are {what}: choose another with --cluster-cidr");
+        }
+    }
+    if cidr.prefix > PREFIX_MAX {
+        bail!("the range {cidr} is too small: choose a /{PREFIX_MAX} or larger with --cluster-cidr");
+    }
+    Ok(())
+}
+
+/// The cluster's network: the one it has, or a new one with these labels, in the wanted range or in the first that is free.
 ///
 /// # Errors
 /// The wanted range overlaps a route of the host or another network; no range is free; the engine refuses.
-pub async fn ensure_network(engine: &dyn Engine, cluster: &str, wanted: Option<Cidr>) -> anyhow::Result<Network> {
-    let name = network_name(cluster);
-    if let Some(network) = engine.network(&name).await? {
+pub async fn ensure_network(
+    engine: &dyn Engine,
+    cluster: &str,
+    existing: Option<Network>,
+    wanted: Option<Cidr>,
+    labels: BTreeMap<String, String>,
+) -> anyhow::Result<Network> {
+    if let Some(network) = existing {
         return check_existing(network, cluster, wanted);
     }
+    let name = network_name(cluster);
     let routes = host_routes();
     let candidates = match wanted {
         Some(cidr) => vec![cidr],
         None => free_ranges(&routes),
     };
     for cidr in &candidates {
+        check_usable(*cidr)?;
         if let Some(route) = routes.iter().find(|r| r.overlaps(*cidr)) {
             bail!("the range {cidr} overlaps the host's route {route}: choose another with --cluster-cidr");
         }
-        match engine.create_network(&spec(&name, cluster, *cidr)).await {
+        match engine.create_network(&spec(&name, cluster, *cidr, labels.clone())).await {
             Ok(network) => return Ok(network),
-            // The range is another network's, or the name has been made meanwhile: the next try tells.
+            Err(EngineError::Conflict(_)) if engine.network(&name).await?.is_some() => {
+                bail!("another skiff has made the network {name} meanwhile: try again")
+            }
+            // The range is another network's.
             Err(EngineError::Conflict(_)) if wanted.is_none() => {}
             Err(err) => return Err(anyhow::Error::new(err).context(format!("cannot make the network {name} ({cidr})"))),
         }
@@ -158,19 +195,19 @@ pub async fn ensure_network(engine: &dyn Engine, cluster: &str, wanted: Option<C
 }
 
 fn check_existing(network: Network, cluster: &str, wanted: Option<Cidr>) -> anyhow::Result<Network> {
-    if network.labels.get(CLUSTER_LABEL).map(String::as_str) != Some(cluster) {
-        bail!("the Docker network {} exists and is not skiff's: remove it, or choose another --name", network.name);
-    }
     if let Some(wanted) = wanted.filter(|w| w.to_string() != network.subnet) {
         bail!("the cluster {cluster} has the range {}, not {wanted}: run `skiff down` first", network.subnet);
     }
+    check_usable(network.subnet.parse()?)?;
     Ok(network)
 }
 
-fn spec(name: &str, cluster: &str, cidr: Cidr) -> NetworkSpec {
+fn spec(name: &str, cluster: &str, cidr: Cidr, labels: BTreeMap<String, String>) -> NetworkSpec {
+    let mut labels = labels;
+    labels.insert(CLUSTER_LABEL.to_owned(), cluster.to_owned());
     NetworkSpec {
         name: name.to_owned(),
-        labels: BTreeMap::from([(CLUSTER_LABEL.to_owned(), cluster.to_owned())]),
+        labels,
         subnet: cidr.to_string(),
         ip_range: cidr.halves().0.to_string(),
         gateway: cidr.at(1),
@@ -230,6 +267,30 @@ mod tests {
         assert_eq!(free[0], cidr("10.254.0.0/15"));
         assert_eq!(free_ranges(&[])[0], cidr("10.244.0.0/15"));
         assert!(free_ranges(&[cidr("10.0.0.0/8")]).is_empty());
+    }
+
+    #[test]
+    fn a_range_that_is_not_for_hosts_is_refused() {
+        let cases = [
+            ("127.0.0.0/15", "loopback"),
+            ("224.0.0.0/15", "multicast"),
+            ("239.254.0.0/15", "multicast"),
+            ("240.0.0.0/8", "reserved"),
+            ("255.255.255.0/24", "reserved"),
+            ("169.254.0.0/16", "link-local"),
+            ("169.0.0.0/8", "link-local"),
+            ("0.0.0.0/0", "unspecified"),
+            ("0.0.0.0/15", "unspecified"),
+            ("10.0.0.0/27", "too small"),
+            ("10.0.0.0/32", "too small"),
+        ];
+        for (range, why) in cases {
+            let said = check_usable(cidr(range)).unwrap_err().to_string();
+            assert!(said.contains(why), "{range}: {said}");
+        }
+        for range in ["10.244.0.0/15", "192.168.0.0/16", "100.64.0.0/10", "172.31.0.0/26"] {
+            assert!(check_usable(cidr(range)).is_ok(), "{range}");
+        }
     }
 
     #[test]

@@ -1,30 +1,34 @@
 //! Composition: a [`Config`] becomes a running control plane. Nothing else wires things.
 //!
-//! Start order: engine, data folder, API port, keys, store, network → the objects that every cluster has → HTTP, events, controllers;
-//! then, while clients already work: own image → node agent → data plane.
+//! Start order: engine, claim on the cluster, data folder, store, API port, network, keys → the objects that every cluster has → HTTP,
+//! events, controllers; then, while clients already work: own image → node agent → data plane.
+//! A start that fails takes back what it made (`made`).
 //! Stop order: the drain signal ends every loop; the store closes when the last of them is gone. Containers and data plane run on.
 
 pub mod access;
 pub mod bootstrap;
 pub mod cidr;
+pub mod claim;
 pub mod data_dir;
 pub mod data_plane;
 mod keep;
+mod made;
+mod owner;
 
 use crate::{
     api::{
         kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes, pod::Pods, service::Services},
-        meta::ObjectKey,
+        meta::{ObjectKey, Revision},
         pod_state,
         selector::LabelSelector,
     },
     base::{
         clock::Clock,
         rng::Rng,
-        task::{self, Drain},
+        task::{Drain, DrainTrigger},
     },
     controllers,
-    engine::{Engine, docker::DockerEngine, self_image},
+    engine::{Engine, Network, docker::DockerEngine, self_image},
     node,
     registry::Registry,
     server::{self, health::ReadyReport, tls},
@@ -33,16 +37,21 @@ use crate::{
 use access::Access;
 use anyhow::{Context as _, bail};
 use cidr::Plan;
-use data_dir::DataDir;
+use claim::Claim;
+use data_dir::{DataDir, Held};
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::{Endpoint, EndpointSlice},
 };
+use made::Made;
+use owner::Verdict;
 use std::{
-    fs, io,
+    collections::{BTreeMap, BTreeSet},
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tracing::warn;
@@ -52,6 +61,9 @@ pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Containers that are created, started or removed at the same time. Docker itself does about as many things at once on two cores.
 const ENGINE_CALLS: usize = 16;
+
+/// How often a store whose disk refuses writes is tried.
+const STORE_PROBE: Duration = Duration::from_secs(1);
 
 /// What a user can choose about a cluster.
 #[derive(Clone, Debug)]
@@ -70,6 +82,8 @@ pub struct Config {
     pub node_port_addresses: Vec<IpAddr>,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// Whether a cluster whose state is elsewhere is taken over.
+    pub adopt: bool,
 }
 
 /// A running control plane.
@@ -82,10 +96,14 @@ pub struct App {
     pub access: Access,
     /// The engine's name and version, for people.
     pub engine_version: String,
+    /// What a user should know about the start.
+    pub notes: Vec<String>,
     engine: Arc<dyn Engine>,
     node: String,
     tasks: Vec<JoinHandle<()>>,
-    _pid: PidFile,
+    // Last, so that neither the folder nor the cluster is free before the store is closed.
+    _held: Option<Held>,
+    _claim: Claim,
 }
 
 impl std::fmt::Debug for App {
@@ -94,67 +112,156 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Starts a control plane. It runs until `drain` fires; then wait for [`App::stopped`].
+/// Starts a control plane. It runs until `drain` fires, which `trigger` does; then wait for [`App::stopped`].
 ///
 /// # Errors
-/// Each names the cause and the remedy: the data folder cannot be used, another skiff runs this cluster, the port is taken, the engine
-/// cannot be reached or is too old, the network cannot be made. What was there before stays as it was.
-pub async fn start(config: Config, drain: Drain) -> anyhow::Result<App> {
-    let clock = Clock::system();
+/// Each names the cause and the remedy: the data folder cannot be used, another skiff runs this cluster, the cluster's state is
+/// elsewhere, the port is taken, the engine cannot be reached or is too old, the network cannot be made, or `drain` fired meanwhile.
+/// What was there before stays as it was, and what the start made is gone.
+pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow::Result<App> {
+    if let Some(range) = config.cluster_cidr {
+        cidr::check_usable(range)?;
+    }
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&config.name).await?);
     let engine_info = engine.info().await?;
-    let dir = DataDir::prepare(&config.data_dir)?;
+    let claim = Claim::for_up(&engine_info.id, &config.name, &config.data_dir, Arc::clone(trigger)).await?;
+    let mut made = Made::default();
+    let started = tokio::select! {
+        biased;
+        () = drain.drained() => Err(anyhow::anyhow!("stopped before the start was complete")),
+        started = run(&config, &engine, &drain, &mut made) => started,
+    };
+    match started {
+        Ok((registry, access, notes)) => {
+            claim.serves(&access.server);
+            let (held, tasks) = made.keep();
+            Ok(App {
+                registry,
+                server_url: access.server.clone(),
+                access,
+                engine_version: format!("Docker {}", engine_info.version),
+                notes,
+                engine,
+                node: config.name,
+                tasks,
+                _held: held,
+                _claim: claim,
+            })
+        }
+        Err(err) => {
+            trigger.fire();
+            made.take_back(&*engine, &config.name).await;
+            Err(err)
+        }
+    }
+}
+
+/// Makes everything and starts every loop; tells `made` of each before it is there.
+async fn run(
+    config: &Config,
+    engine: &Arc<dyn Engine>,
+    drain: &Drain,
+    made: &mut Made,
+) -> anyhow::Result<(Registry, Access, Vec<String>)> {
+    let clock = Clock::system();
+    let held = made.folder(DataDir::take(&config.data_dir, &config.name)?);
+    let dir = held.dir().clone();
     let store = Store::open(DiskBackend::open(dir.store())?, true).map_err(anyhow::Error::msg)?;
-    let pid = PidFile::write(dir.pid())?;
     let listener = bind(config.api_address).await?;
-    let network = cidr::ensure_network(&*engine, &config.name, config.cluster_cidr).await?;
+    let (network, notes) = network(config, engine, &store, made).await?;
     let plan = Plan::of(&network)?;
-    let pki = tls::load_or_create(&dir.pki(), &certificate_names(&config, &plan), &clock)?;
+    let pki = tls::load_or_create(&dir.pki(), &certificate_names(config, &plan), &clock)?;
     let api_address = listener.local_addr().context("cannot read the API's port")?;
     let server_url = format!("https://{}", client_address(api_address));
 
     let registry = Registry::new(store, clock, Rng::from_system(), plan.registry_config());
+    if config.adopt {
+        owner::remove_unknown(&**engine, &pod_uids(&registry)).await?;
+    }
     bootstrap::cluster_objects(&registry, &plan, api_address.port()).await?;
     let (image_known, image) = watch::channel(None);
-    let agent = node::Agent::new(registry.clone(), Arc::clone(&engine), node_config(&config, &plan, image));
-    let state = server::ServerState::new(registry.clone(), agent.streams(), Arc::new(ReadyReport::default));
+    let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config(config, &plan, image));
+    let state = server::ServerState::new(registry.clone(), agent.streams(), ready_report(registry.store().clone()));
     let tls_config = pki.server_config()?;
-    let mut tasks = vec![
-        task::spawn("api", server::serve::serve(listener, Arc::clone(&tls_config), state.clone(), drain.clone())),
-        task::spawn("events", registry.clone().run_events(drain.clone())),
-        task::spawn("controllers", controllers::run_all(registry.clone(), controllers_config(&pki), drain.clone())),
-        task::spawn("node", agent.run(drain.clone())),
-    ];
-    let kept = bootstrap::keep(registry.clone(), plan.clone(), api_address.port(), drain.clone());
-    tasks.push(task::spawn("cluster-objects", kept));
+    made.task("api", server::serve::serve(listener, Arc::clone(&tls_config), state.clone(), drain.clone()));
+    made.task("events", registry.clone().run_events(drain.clone()));
+    made.task("controllers", controllers::run_all(registry.clone(), controllers_config(&pki), drain.clone()));
+    made.task("node", agent.run(drain.clone()));
+    made.task("store-health", probe_store(registry.store().clone(), drain.clone()));
+    made.task("cluster-objects", bootstrap::keep(registry.clone(), plan.clone(), api_address.port(), drain.clone()));
     if let Some(inside) = bind_for_pods(&plan, api_address).await {
-        tasks.push(task::spawn("api-for-pods", server::serve::serve(inside, tls_config, state, drain.clone())));
+        made.task("api-for-pods", server::serve::serve(inside, tls_config, state, drain.clone()));
     }
-    let image = self_image::ensure_self_image(&*engine).await?;
+    let image = self_image::ensure_self_image(&**engine).await?;
     image_known.send_replace(Some(image.clone()));
     let proxy = pki.proxy();
     let access = Access {
         name: config.name.clone(),
-        server: server_url.clone(),
+        server: server_url,
         ca_pem: pki.ca_pem().to_owned(),
         cert_pem: proxy.cert_pem.clone(),
         key_pem: proxy.key_pem.clone(),
     };
-    let wanted = data_plane::DataPlane::new(&config, &plan, image, access.kubeconfig());
-    tasks.push(task::spawn("data-plane", data_plane::keep(registry.clone(), wanted, drain)));
+    let wanted = data_plane::DataPlane::new(config, &plan, image, access.kubeconfig());
+    made.task("data-plane", data_plane::keep(registry.clone(), wanted, drain.clone()));
     let admin = pki.admin();
     let access = Access { cert_pem: admin.cert_pem.clone(), key_pem: admin.key_pem.clone(), ..access };
     access.save(&dir.access())?;
-    Ok(App {
-        registry,
-        access,
-        server_url,
-        engine_version: format!("Docker {}", engine_info.version),
-        engine,
-        node: config.name,
-        tasks,
-        _pid: pid,
-    })
+    Ok((registry, access, notes))
+}
+
+/// The cluster's network, once it is known that the cluster is this state's; and what a user should know about that.
+async fn network(
+    config: &Config,
+    engine: &Arc<dyn Engine>,
+    store: &Store,
+    made: &mut Made,
+) -> anyhow::Result<(Network, Vec<String>)> {
+    let seen = owner::look(&**engine, &config.name).await?;
+    let held = made.held();
+    let is_empty = store.revision() == Revision::default();
+    let state = owner::State { id: &held.mark.state, is_empty, adopts: config.adopt };
+    let notes = match owner::decide(&config.name, &seen, state)? {
+        Verdict::Ours => Vec::new(),
+        Verdict::Noted(note) => vec![note],
+        Verdict::Adopted(id) => {
+            held.become_state(&id)?;
+            vec![format!("the cluster {} is taken over: its containers that this state does not know go", config.name)]
+        }
+    };
+    let folder = std::path::absolute(held.dir().path()).unwrap_or_else(|_| held.dir().path().to_owned());
+    let labels = BTreeMap::from([
+        (owner::STATE_LABEL.to_owned(), held.mark.state.clone()),
+        (owner::FOLDER_LABEL.to_owned(), folder.display().to_string()),
+    ]);
+    if seen.network.is_none() {
+        made.network(cidr::network_name(&config.name), is_empty && seen.n_containers == 0);
+    }
+    let network = cidr::ensure_network(&**engine, &config.name, seen.network, config.cluster_cidr, labels).await?;
+    Ok((network, notes))
+}
+
+/// The pods that the state knows.
+fn pod_uids(registry: &Registry) -> BTreeSet<String> {
+    registry.api::<Pods>().list("").items.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()
+}
+
+/// Says whether the control plane is ready, for `/readyz`.
+fn ready_report(store: Store) -> Arc<dyn Fn() -> ReadyReport + Send + Sync> {
+    Arc::new(move || ReadyReport::default().with("store", store.health()))
+}
+
+/// While the disk refuses writes, sees again and again whether it takes them.
+async fn probe_store(store: Store, drain: Drain) {
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.drained() => return,
+            () = store.failing() => {}
+        }
+        tokio::time::sleep(STORE_PROBE).await;
+        store.probe().await;
+    }
 }
 
 fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Option<String>>) -> node::NodeConfig {
@@ -301,22 +408,4 @@ fn belongs(slice: &EndpointSlice, service: &Service) -> bool {
 fn ready_endpoints(slice: &EndpointSlice) -> usize {
     let is_ready = |e: &&Endpoint| e.conditions.as_ref().and_then(|c| c.ready) != Some(false);
     slice.endpoints.iter().flatten().filter(is_ready).count()
-}
-
-/// The file that names the process of a running control plane; gone with it.
-#[derive(Debug)]
-struct PidFile(PathBuf);
-
-impl PidFile {
-    fn write(path: PathBuf) -> anyhow::Result<Self> {
-        fs::write(&path, format!("{}\n", std::process::id()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
-    }
 }

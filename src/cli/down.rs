@@ -1,24 +1,27 @@
 //! `skiff down`: removes every trace of a cluster, and nothing else.
 //!
-//! The control plane, if it runs, is ended first; then containers, volumes and the network that carry the cluster's label, then the
+//! The control plane, if it runs from this data folder, is asked to end first; one that runs from another is left alone, and all it has
+//! too. Then go the containers, volumes and the network that carry the cluster's label, the images if no other cluster is there, the
 //! kubeconfig entry, and the state last, so that a `down` that was interrupted can be repeated.
 
 use super::{kubeconfig, output, up::ClusterArgs};
 use crate::{
-    app::{cidr, data_dir::DataDir},
+    app::{
+        access::Access,
+        cidr,
+        claim::Claim,
+        data_dir::{DataDir, Leaving},
+    },
     engine::{CLUSTER_LABEL, Engine, EngineError, docker::DockerEngine, self_image},
 };
 use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::Path,
     time::Duration,
 };
 
-/// How long the control plane may take to end.
-const STOP_MAX: Duration = Duration::from_secs(10);
 /// How often what cannot be removed yet is tried.
 const TRIES_MAX: usize = 20;
 /// How long between such tries.
@@ -47,34 +50,73 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 
 async fn remove(cluster: &ClusterArgs) -> anyhow::Result<()> {
     let path = cluster.data_dir()?;
-    let dir = DataDir::at(&path);
-    stop_control_plane(&dir).await?;
-    let engine = DockerEngine::connect(&cluster.name).await?;
+    let name = cluster.name.as_str();
+    let engine = DockerEngine::connect(name).await?;
+    let (_claim, was_running) = Claim::for_down(&engine.info().await?.id, name, &path).await?;
+    if was_running {
+        output::done("stopped the control plane");
+    }
+    // Held until the end: nobody starts on what is half gone.
+    let state = DataDir::take_for_removal(&path, name).context("nothing was removed")?;
+    let access = Access::read(&DataDir::at(&path).access()).ok();
     let n = remove_containers(&engine).await?;
     let volumes = engine.volumes().await?;
     for volume in &volumes {
         engine.remove_volume(volume).await?;
     }
-    let network = remove_network(&engine, &cluster.name).await?;
-    self_image::remove_unused(&engine).await?;
-    output::done(format!("removed {n} containers, {} volumes and the network and images made for them", volumes.len()));
+    let network = remove_network(&engine, name).await?;
+    output::done(format!("removed {n} containers, {} volumes and the network made for them", volumes.len()));
     if let Left::InUse(name) = network {
         output::warning(format!(
             "the network {name} stays, because Docker says that something uses it. `docker network inspect {name}` shows what: \
              remove that, then run `docker network rm {name}`. If it shows nothing, restart Docker before. The next `skiff up` takes the network over."
         ));
     }
-    let config = kubeconfig::default_path()?;
-    kubeconfig::remove(&config, &cluster.name)?;
-    if path.exists() {
-        fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    remove_images(&engine).await?;
+    remove_context(name, access.as_ref())?;
+    remove_state(state, &path)
+}
+
+async fn remove_images(engine: &dyn Engine) -> anyhow::Result<()> {
+    let others = self_image::remove_unused(engine).await?;
+    if others.is_empty() {
+        output::done("removed the images that skiff made");
+    } else {
+        let names: Vec<&str> = others.iter().map(String::as_str).collect();
+        output::done(format!("left the images that skiff made: other clusters are there ({})", names.join(", ")));
     }
-    output::done(format!(
-        "removed the context {:?} from {} and the state in {}",
-        cluster.name,
-        config.display(),
-        path.display()
-    ));
+    Ok(())
+}
+
+/// Takes the cluster out of the kubeconfig, if skiff put it there.
+fn remove_context(name: &str, access: Option<&Access>) -> anyhow::Result<()> {
+    let config = kubeconfig::default_path()?;
+    let shown = config.display();
+    match kubeconfig::remove(&config, name, access)? {
+        kubeconfig::Removed::Nothing => {}
+        kubeconfig::Removed::Context => output::done(format!("removed the context {name:?} from {shown}")),
+        kubeconfig::Removed::Left => {
+            output::warning(format!("the context {name:?} in {shown} stays: it is not this cluster's"));
+        }
+    }
+    Ok(())
+}
+
+fn remove_state(state: Leaving, path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    match state {
+        Leaving::Nothing => output::done(format!("there is no state in {shown}")),
+        Leaving::Foreign(name) => {
+            output::warning(format!("{shown} stays: it holds {name:?} and no mark of skiff, so it is not skiff's"));
+        }
+        Leaving::Ours(held) => {
+            let left = held.remove()?;
+            output::done(format!("removed the state in {shown}"));
+            if !left.is_empty() {
+                output::warning(format!("left in {shown}, because skiff did not make it: {}", left.join(", ")));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -124,33 +166,6 @@ async fn remove_network(engine: &dyn Engine, cluster: &str) -> Result<Left, Engi
         }
     }
     Ok(Left::InUse(name))
-}
-
-/// Ends the `skiff up` of this cluster, if one runs, and waits until it has.
-async fn stop_control_plane(dir: &DataDir) -> anyhow::Result<()> {
-    let Some(pid) = running(&dir.pid()) else { return Ok(()) };
-    let ended = async {
-        let mut every = tokio::time::interval(Duration::from_millis(20));
-        while running(&dir.pid()) == Some(pid) {
-            every.tick().await;
-        }
-    };
-    let raw = rustix::process::Pid::from_raw(pid).context("the process ID of the running skiff is not one")?;
-    rustix::process::kill_process(raw, rustix::process::Signal::TERM).with_context(|| {
-        format!("cannot end the running `skiff up` (process {pid}): end it, then run `skiff down` again")
-    })?;
-    if tokio::time::timeout(STOP_MAX, ended).await.is_err() {
-        bail!("the running `skiff up` (process {pid}) does not end: end it, then run `skiff down` again");
-    }
-    output::done("stopped the control plane");
-    Ok(())
-}
-
-/// The process that a file names, if it runs and is a skiff.
-fn running(pid_file: &Path) -> Option<i32> {
-    let pid: i32 = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
-    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    (command.trim() == "skiff").then_some(pid)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The user's kubeconfig: the context of a cluster is merged in at `up` and taken out at `down`.
 //!
-//! **Invariants**: entries of others keep their meaning; a file that cannot be read as a kubeconfig is refused and left alone; the new
+//! **Invariants**: entries of others keep their meaning, those of the cluster's own name too: an entry is skiff's when skiff made its CA;
+//! a file that cannot be read as a kubeconfig is refused and left alone; the new
 //! text is written beside the file and renamed over it, so a crash leaves the old or the new, never half.
 //! The names of the cluster, user and context are the cluster's own, as kind and minikube do it.
 
-use crate::app::access::Access;
+use crate::{app::access::Access, server::tls};
 use anyhow::{Context as _, bail};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_yaml::{Mapping, Value};
 use std::{
     fs,
@@ -25,20 +27,73 @@ pub(super) fn default_path() -> anyhow::Result<PathBuf> {
     Ok(Path::new(&home).join(".kube").join("config"))
 }
 
+/// What became of a cluster's entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// There were none.
+    Nothing,
+    /// They are gone.
+    Context,
+    /// They are another cluster's and stay.
+    Left,
+}
+
+/// Whose the entries of a name are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Whose {
+    Nobodys,
+    /// Of a skiff with this CA, PEM.
+    Skiffs(String),
+    Others,
+}
+
+/// Refuses a name whose entries are not skiff's.
+pub(super) fn check(path: &Path, name: &str) -> anyhow::Result<()> {
+    match whose(&read(path)?, name) {
+        Whose::Nobodys | Whose::Skiffs(_) => Ok(()),
+        Whose::Others => bail!(
+            "{} has a context {name:?} that skiff did not make: choose another --name, or leave the file alone with --no-kubeconfig",
+            path.display()
+        ),
+    }
+}
+
 /// Puts the cluster into the file and makes it the current context.
 pub(super) fn add(path: &Path, access: &Access) -> anyhow::Result<()> {
+    check(path, &access.name)?;
     edit(path, |root| merge(root, access))
 }
 
-/// Takes the cluster out of the file. A file that does not exist stays so.
-pub(super) fn remove(path: &Path, name: &str) -> anyhow::Result<()> {
+/// Takes the cluster out of the file: the one of `access`, where that is known. A file that does not exist stays so.
+pub(super) fn remove(path: &Path, name: &str, access: Option<&Access>) -> anyhow::Result<Removed> {
     if !path.exists() {
-        return Ok(());
+        return Ok(Removed::Nothing);
+    }
+    match whose(&read(path)?, name) {
+        Whose::Nobodys => return Ok(Removed::Nothing),
+        Whose::Skiffs(ca) if access.is_none_or(|access| access.ca_pem == ca) => {}
+        Whose::Skiffs(_) | Whose::Others => return Ok(Removed::Left),
     }
     edit(path, |root| {
         take_out(root, name);
         Ok(())
-    })
+    })?;
+    Ok(Removed::Context)
+}
+
+/// Whose the entries of this name are. A user or a context alone is what somebody made or left.
+fn whose(root: &Value, name: &str) -> Whose {
+    let entry = |list: &str| {
+        let entries = root.get(list).and_then(Value::as_sequence);
+        entries.into_iter().flatten().find(|e| e["name"].as_str() == Some(name))
+    };
+    let ca = entry("clusters").and_then(|e| e["cluster"]["certificate-authority-data"].as_str());
+    let ca = ca.and_then(|text| BASE64_STANDARD.decode(text).ok()).and_then(|pem| String::from_utf8(pem).ok());
+    match ca.filter(|pem| tls::is_ca_of_skiff(pem)) {
+        Some(pem) => Whose::Skiffs(pem),
+        None if ["clusters", "users", "contexts"].iter().any(|list| entry(list).is_some()) => Whose::Others,
+        None => Whose::Nobodys,
+    }
 }
 
 fn empty() -> Value {
@@ -164,11 +219,18 @@ impl Drop for Lock {
 mod tests {
     use super::*;
 
+    fn new_ca() -> String {
+        let dir = tempfile::tempdir().unwrap();
+        tls::load_or_create(dir.path(), &[], &crate::base::clock::Clock::system()).unwrap().ca_pem().to_owned()
+    }
+
+    /// The same at every call.
     fn access() -> Access {
+        static CA: std::sync::LazyLock<String> = std::sync::LazyLock::new(new_ca);
         Access {
             name: "skiff".into(),
             server: "https://127.0.0.1:6443".into(),
-            ca_pem: "CA".into(),
+            ca_pem: CA.clone(),
             cert_pem: "CERT".into(),
             key_pem: "KEY".into(),
         }
@@ -193,7 +255,8 @@ mod tests {
             assert_eq!(with[list][1]["name"].as_str(), Some("skiff"));
         }
         add(&path, &access()).unwrap();
-        remove(&path, "skiff").unwrap();
+        assert_eq!(remove(&path, "skiff", Some(&access())).unwrap(), Removed::Context);
+        assert_eq!(remove(&path, "skiff", None).unwrap(), Removed::Nothing);
         let mut without: Value = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(without["current-context"].as_str(), Some(""));
         without["current-context"] = "work".into();
@@ -213,6 +276,24 @@ mod tests {
     }
 
     #[test]
+    fn a_context_of_the_same_name_that_skiff_did_not_make_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        fs::write(&path, OTHERS).unwrap();
+        assert_eq!(remove(&path, "work", None).unwrap(), Removed::Left);
+        assert_eq!(remove(&path, "me", None).unwrap(), Removed::Left);
+        for name in ["work", "me"] {
+            let said = add(&path, &Access { name: name.into(), ..access() }).unwrap_err().to_string();
+            assert!(said.contains("skiff did not make"), "{said}");
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), OTHERS);
+        add(&path, &access()).unwrap();
+        let other = Access { ca_pem: new_ca(), ..access() };
+        assert_eq!(remove(&path, "skiff", Some(&other)).unwrap(), Removed::Left, "of a cluster on another engine");
+        assert_eq!(remove(&path, "skiff", None).unwrap(), Removed::Context);
+    }
+
+    #[test]
     fn a_new_file_is_private_and_a_link_stays_a_link() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
@@ -221,7 +302,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        remove(&link, "skiff").unwrap();
+        remove(&link, "skiff", None).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 

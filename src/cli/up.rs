@@ -25,7 +25,7 @@ use k8s_openapi::{
 };
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -65,6 +65,7 @@ fn cluster_name(text: &str) -> Result<String, String> {
 }
 
 /// Arguments of `skiff up`.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -87,6 +88,9 @@ pub(super) struct Args {
     /// How many pods the node takes
     #[arg(long, env = "SKIFF_MAX_PODS", default_value_t = crate::node::PODS_MAX)]
     max_pods: u32,
+    /// Take the cluster over when its state is in another data folder; pods that this folder does not know are removed
+    #[arg(long)]
+    adopt: bool,
     /// Leave the kubeconfig alone
     #[arg(long)]
     no_kubeconfig: bool,
@@ -133,23 +137,28 @@ fn watch_signals(trigger: Arc<DrainTrigger>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(args: &Args, trigger: &DrainTrigger, drain: Drain) -> anyhow::Result<()> {
+async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow::Result<()> {
     let docs = apply::read_all(&args.files)?;
-    let data_dir = args.cluster.data_dir()?;
+    let kubeconfig = (!args.no_kubeconfig).then(kubeconfig::default_path).transpose()?;
+    if let Some(path) = &kubeconfig {
+        kubeconfig::check(path, &args.cluster.name)?;
+    }
     let config = app::Config {
         name: args.cluster.name.clone(),
-        data_dir: data_dir.clone(),
+        data_dir: args.cluster.data_dir()?,
         api_address: args.api_address,
         api_names: args.api_names.clone(),
         cluster_cidr: args.cluster_cidr,
         node_port_addresses: args.node_port_addresses.clone(),
         max_pods: args.max_pods,
+        adopt: args.adopt,
     };
-    let app = app::start(config, drain.clone()).await?;
+    let app = app::start(config, trigger, drain.clone()).await?;
+    app.notes.iter().for_each(output::warning);
     output::done(format!("the API is served on {}", app.server_url));
     let work = async {
-        if !args.no_kubeconfig {
-            merge_kubeconfig(&app.access)?;
+        if let Some(path) = &kubeconfig {
+            merge_kubeconfig(path, &app.access)?;
         }
         app.node_ready().await;
         output::done(format!("node {} is ready ({})", args.cluster.name, app.engine_version));
@@ -173,9 +182,8 @@ async fn serve(args: &Args, trigger: &DrainTrigger, drain: Drain) -> anyhow::Res
     Ok(())
 }
 
-fn merge_kubeconfig(access: &Access) -> anyhow::Result<()> {
-    let path = kubeconfig::default_path()?;
-    kubeconfig::add(&path, access)?;
+fn merge_kubeconfig(path: &Path, access: &Access) -> anyhow::Result<()> {
+    kubeconfig::add(path, access)?;
     output::done(format!("kubectl context {:?} is set in {}", access.name, path.display()));
     Ok(())
 }

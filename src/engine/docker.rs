@@ -17,7 +17,7 @@ mod translate;
 
 use super::{
     CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image,
-    LogOptions, Network, NetworkSpec, PullError,
+    LogOptions, Neighbours, Network, NetworkSpec, PullError,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -85,6 +85,10 @@ impl DockerEngine {
         let (docker, endpoint) = connect::find().await.map_err(EngineError::Unreachable)?;
         let (version, info) = connect::ask(&docker, &endpoint, PING_BOUND).await.map_err(EngineError::Unreachable)?;
         connect::check_version(&version).map_err(EngineError::Unreachable)?;
+        let mut facts = translate::engine_info(version, info.clone());
+        if facts.id.is_empty() {
+            facts.id = endpoint.to_string();
+        }
         let bounds_logs = matches!(info.logging_driver.as_deref(), Some("json-file" | "local"));
         Ok(Self(Arc::new(Inner {
             docker,
@@ -92,7 +96,7 @@ impl DockerEngine {
             cluster: cluster.into(),
             bounds_logs,
             connected_at: translate::since(info.system_time.as_deref()),
-            facts: translate::engine_info(version, info),
+            facts,
             images: Mutex::default(),
         })))
     }
@@ -217,6 +221,17 @@ impl Engine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         self.call(|| "ping the engine".into(), PING_BOUND, self.docker().ping()).await?;
         Ok(self.0.facts.clone())
+    }
+
+    async fn neighbours(&self) -> Result<Neighbours, EngineError> {
+        let every = query::ListContainersOptions { all: true, ..Default::default() };
+        let containers = self.docker().list_containers(Some(every));
+        let containers = self.call(|| "list containers".into(), READ_BOUND, containers).await?;
+        let labelled = [("label".to_owned(), vec![CLUSTER_LABEL.to_owned()])].into();
+        let labelled = query::ListNetworksOptions { filters: Some(labelled) };
+        let networks = self.docker().list_networks(Some(labelled));
+        let networks = self.call(|| "list networks".into(), READ_BOUND, networks).await?;
+        Ok(translate::neighbours(containers, networks, &self.0.cluster))
     }
 
     async fn list(&self) -> Result<Vec<Container>, EngineError> {

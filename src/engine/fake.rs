@@ -21,8 +21,8 @@ pub use behaviour::{Behaviour, BehaviourFn, ExecBehaviour, Life, OnStop};
 pub use faults::{CallFault, CallKind, EventFault, EventFaultKind, Fault, FaultPlan};
 
 use super::{
-    Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image, LogOptions, Network,
-    NetworkSpec, PullError,
+    Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image, LogOptions, Neighbours,
+    Network, NetworkSpec, PullError,
 };
 use crate::base::{clock::Clock, rng::Rng, task};
 use async_trait::async_trait;
@@ -339,6 +339,12 @@ impl FakeEngine {
         self.apply(|world| world.add_image(image, behaviour));
     }
 
+    /// Somebody else creates a container of this image: another cluster, or a user when the cluster's name is empty.
+    pub fn add_foreign_container(&self, cluster: &str, image: &str) {
+        let spec = ContainerSpec { name: format!("foreign-{cluster}"), image: image.into(), ..Default::default() };
+        self.apply(|world| world.create_foreign(&spec, cluster));
+    }
+
     /// Puts an image into the registry that `pull` asks. The first `failures` pulls fail as if there were no network.
     pub fn add_remote_image(&self, reference: &str, behaviour: Behaviour, failures: u32) {
         self.apply(|world| world.add_remote(reference, Arc::new(move |_| behaviour.clone()), failures));
@@ -514,6 +520,10 @@ impl FakeEngine {
 impl Engine for FakeEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         self.call(CallKind::Info, "", |_| Ok(world::info())).await
+    }
+
+    async fn neighbours(&self) -> Result<Neighbours, EngineError> {
+        self.call(CallKind::Neighbours, "", |world| Ok(world.neighbours())).await
     }
 
     async fn list(&self) -> Result<Vec<Container>, EngineError> {

@@ -19,7 +19,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 /// What went wrong with an engine call. The text names the call and the container, image or network.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -369,6 +373,8 @@ pub struct NetworkSpec {
 /// Facts about the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineInfo {
+    /// Tells this engine from others, by whatever address it is reached.
+    pub id: String,
     /// E.g. `20.10.24`.
     pub version: String,
     /// E.g. `1.41`.
@@ -387,11 +393,23 @@ pub struct EngineInfo {
     pub rootless: bool,
 }
 
+/// What the engine has beside this cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbours {
+    /// The names of the other clusters that have a container or a network.
+    pub clusters: BTreeSet<String>,
+    /// The IDs of the images that containers use which are not this cluster's.
+    pub images: BTreeSet<String>,
+}
+
 /// A container engine. Every method is bounded in time; names and IDs are interchangeable where one is asked for.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// Facts about the engine; the cheapest call, and so the health check.
     async fn info(&self) -> Result<EngineInfo, EngineError>;
+
+    /// What the engine has of others: other clusters, and what containers of whomever use.
+    async fn neighbours(&self) -> Result<Neighbours, EngineError>;
 
     /// Every container of the cluster, dead ones included.
     async fn list(&self) -> Result<Vec<Container>, EngineError>;

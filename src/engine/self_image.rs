@@ -9,7 +9,7 @@ use super::{Engine, EngineError, Image};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs::File,
     io::{self, Read as _},
@@ -134,19 +134,26 @@ async fn wanted_names(engine: &dyn Engine, demo: &Demo, hash: &str) -> Result<Ve
     Ok(wanted)
 }
 
-/// Removes every image that skiff has made, of any version, unless a container uses it. Names that the user gave stay, and the
-/// images with them: a user's own image that is built from a demo has its labels too.
-pub async fn remove_unused(engine: &dyn Engine) -> Result<(), EngineError> {
+/// Removes every image that skiff has made, of any version, unless another cluster may need it or a container uses it. Names that
+/// the user gave stay, and the images with them: a user's own image that is built from a demo has its labels too.
+///
+/// Says which other clusters there are. Docker itself would take a name from an image that is used, if the image has another name.
+pub async fn remove_unused(engine: &dyn Engine) -> Result<BTreeSet<String>, EngineError> {
+    let others = engine.neighbours().await?;
+    if !others.clusters.is_empty() {
+        return Ok(others.clusters);
+    }
     // A demo image is made from the own one, which cannot go before it.
     for which in ["demo", "self"] {
-        for image in engine.images().await?.iter().filter(|image| is_ours(image, which)) {
+        let is_free = |image: &&Image| is_ours(image, which) && !others.images.contains(&image.id);
+        for image in engine.images().await?.iter().filter(is_free) {
             let nameless = image.tags.is_empty().then_some(&image.id);
             for name in image.tags.iter().filter(|name| is_given_name(name)).chain(nameless) {
                 drop_unused(engine, name).await?;
             }
         }
     }
-    Ok(())
+    Ok(BTreeSet::new())
 }
 
 /// Whether it is a name that skiff gives.
@@ -316,5 +323,30 @@ mod tests {
         let mut left: Vec<String> = engine.images().await.unwrap().into_iter().flat_map(|image| image.tags).collect();
         left.sort();
         assert_eq!(left, ["mine:1".to_owned(), "mine:2".to_owned(), own.clone()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn images_stay_while_another_cluster_is_there() {
+        let engine = FakeEngine::for_test();
+        let file = executable("one");
+        ensure_demos(&engine, file.path()).await.unwrap();
+        let tags = async || engine.images().await.unwrap().into_iter().flat_map(|image| image.tags).count();
+        let before = tags().await;
+        engine.add_foreign_container("it-other", "kubernetes-spring:1.0");
+        assert_eq!(remove_unused(&engine).await.unwrap(), ["it-other".to_owned()].into());
+        assert_eq!(tags().await, before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_of_two_names_keeps_both_while_a_users_container_has_it() {
+        let engine = FakeEngine::for_test();
+        let file = executable("one");
+        ensure_demos(&engine, file.path()).await.unwrap();
+        engine.add_foreign_container("", "kubernetes-spring:1.0");
+        assert_eq!(remove_unused(&engine).await.unwrap(), BTreeSet::new());
+        for name in ["kubernetes-spring:1.0", "kubernetes-spring:latest"] {
+            assert!(engine.image(name).await.unwrap().is_some(), "{name}");
+        }
+        assert!(engine.image("kubernetes-spring:1.1").await.unwrap().is_none());
     }
 }

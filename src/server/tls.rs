@@ -31,6 +31,8 @@ use std::{
 };
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
+/// What the name of every CA begins with.
+const CA_NAME: &str = "skiff-ca-";
 /// How long the CA is valid, as kubeadm has it.
 const CA_YEARS: i16 = 10;
 /// How long a certificate is valid, as kubeadm has it.
@@ -167,6 +169,14 @@ impl Pki {
     }
 }
 
+/// Whether a skiff made this certificate of a CA.
+pub fn is_ca_of_skiff(pem: &str) -> bool {
+    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return false };
+    let Ok((_, cert)) = x509_parser::parse_x509_certificate(&der) else { return false };
+    let name = cert.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    name.is_some_and(|name| name.starts_with(CA_NAME))
+}
+
 /// What a certificate says of its owner.
 struct Identity {
     common_name: String,
@@ -271,7 +281,7 @@ fn create_ca(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static, KeyP
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     // Two CAs of one name but different keys confuse clients that trust both.
     let id = params.key_identifier(&key).iter().take(4).fold(0u32, |id, b| id << 8 | u32::from(*b));
-    params.distinguished_name = distinguished_name(&format!("skiff-ca-{id:08x}"), None);
+    params.distinguished_name = distinguished_name(&format!("{CA_NAME}{id:08x}"), None);
     set_validity(&mut params, now, CA_YEARS);
     let cert = params.self_signed(&key)?;
     let pair = Credential { cert_pem: cert.pem(), key_pem: key.serialize_pem() };

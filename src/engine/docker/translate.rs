@@ -2,7 +2,7 @@
 
 use crate::engine::{
     CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, Image, LogOptions, Mount,
-    MountSource, NamespaceMode, Network, NetworkMode, NetworkSpec, Phase, PullError, signal_number,
+    MountSource, NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase, PullError, signal_number,
 };
 use bollard::{errors::Error, models, query_parameters as query};
 use jiff::Timestamp;
@@ -353,6 +353,7 @@ fn first_host(subnet: &str) -> Option<Ipv4Addr> {
 pub(super) fn engine_info(version: models::SystemVersion, info: models::SystemInfo) -> EngineInfo {
     let rootless = info.security_options.unwrap_or_default().iter().any(|option| option.contains("rootless"));
     EngineInfo {
+        id: engine_id(&version, info.id.as_ref()),
         version: version.version.unwrap_or_default(),
         api_version: version.api_version.unwrap_or_default(),
         os: info.operating_system.unwrap_or_default(),
@@ -362,6 +363,33 @@ pub(super) fn engine_info(version: models::SystemVersion, info: models::SystemIn
         memory_bytes: info.mem_total.unwrap_or_default(),
         rootless,
     }
+}
+
+/// Podman makes up an ID for every answer: it has none.
+fn engine_id(version: &models::SystemVersion, id: Option<&String>) -> String {
+    let mut parts = version.components.iter().flatten();
+    let is_podman = parts.any(|part| part.name.starts_with("Podman"));
+    id.filter(|_| !is_podman).cloned().unwrap_or_default()
+}
+
+/// What the engine has beside a cluster.
+pub(super) fn neighbours(
+    containers: Vec<models::ContainerSummary>,
+    networks: Vec<models::Network>,
+    cluster: &str,
+) -> Neighbours {
+    let mut found = Neighbours::default();
+    let of = |labels: Option<&Labels>| labels.and_then(|labels| labels.get(CLUSTER_LABEL).cloned());
+    for container in containers {
+        let owner = of(container.labels.as_ref());
+        if owner.as_deref() != Some(cluster) {
+            found.images.extend(container.image_id);
+            found.clusters.extend(owner);
+        }
+    }
+    let owners = networks.iter().filter_map(|network| of(network.labels.as_ref()));
+    found.clusters.extend(owners.filter(|owner| owner != cluster));
+    found
 }
 
 // Events.

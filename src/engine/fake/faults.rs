@@ -8,6 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CallKind {
     Info,
+    Neighbours,
     List,
     Inspect,
     Create,
@@ -37,6 +38,7 @@ impl CallKind {
     pub fn words(self) -> &'static str {
         match self {
             Self::Info => "ask the engine for its version",
+            Self::Neighbours => "list containers of others",
             Self::List => "list containers",
             Self::Inspect => "inspect container",
             Self::Create => "create container",

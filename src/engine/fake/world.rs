@@ -12,7 +12,7 @@ use crate::{
     base::{clock::Clock, rng::Rng},
     engine::{
         CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, ExecOutput,
-        LogOptions, MountSource, NamespaceMode, NetworkMode, Phase, signal_number,
+        LogOptions, MountSource, NamespaceMode, Neighbours, NetworkMode, Phase, signal_number,
     },
 };
 use bytes::Bytes;
@@ -85,6 +85,7 @@ pub(super) struct Exec {
 
 pub(super) fn info() -> EngineInfo {
     EngineInfo {
+        id: "fake".into(),
         version: "0.0.0-fake".into(),
         api_version: "1.41".into(),
         os: "Fake Linux".into(),
@@ -185,6 +186,16 @@ impl World {
         let own = Some(spec.stop_signal.clone()).filter(|signal| !signal.is_empty());
         let stop_signal = own.or(of_image).unwrap_or_else(|| "SIGTERM".into());
         Ok(self.insert(spec, image_id, behaviour, stop_signal))
+    }
+
+    /// A container of another cluster, or of a user.
+    pub(super) fn create_foreign(&mut self, spec: &ContainerSpec, cluster: &str) {
+        self.create(spec).expect("the image is there and the name is free");
+        let labels = &mut self.containers.get_mut(&spec.name).expect("created just now").facts.labels;
+        labels.remove(CLUSTER_LABEL);
+        if !cluster.is_empty() {
+            labels.insert(CLUSTER_LABEL.into(), cluster.into());
+        }
     }
 
     fn insert(&mut self, spec: &ContainerSpec, image_id: String, behaviour: Behaviour, stop_signal: String) -> String {
@@ -481,6 +492,21 @@ impl World {
     pub(super) fn list(&self) -> Vec<Container> {
         let is_ours = |c: &&LocalContainer| c.facts.labels.get(CLUSTER_LABEL) == Some(&self.cluster);
         self.containers.values().filter(is_ours).map(|c| c.facts.clone()).collect()
+    }
+
+    pub(super) fn neighbours(&self) -> Neighbours {
+        let mut found = Neighbours::default();
+        let is_other = |owner: Option<&String>| owner != Some(&self.cluster);
+        for container in self.containers.values().map(|c| &c.facts) {
+            let owner = container.labels.get(CLUSTER_LABEL);
+            if is_other(owner) {
+                found.images.insert(container.image_id.clone());
+                found.clusters.extend(owner.cloned());
+            }
+        }
+        let owners = self.networks.values().filter_map(|n| n.facts.labels.get(CLUSTER_LABEL));
+        found.clusters.extend(owners.filter(|o| is_other(Some(o))).cloned());
+        found
     }
 
     pub(super) fn all(&self) -> Vec<Container> {

@@ -1,0 +1,362 @@
+//! The claim on a cluster: at most one control plane on this machine runs the cluster of a name on an engine, whoever started it and
+//! wherever its state is.
+//!
+//! Taken by `app` at its start, before anything is made, and by `skiff down`, so that neither acts under the other.
+//!
+//! The claim is a unix socket in the abstract namespace, named by a hash of the engine's ID and the cluster's name. It is bound for as
+//! long as its process lives and gone with it, whatever HOME or user that process has. Who finds it taken connects to it and is told
+//! where the first one lives; the kernel, not the holder, says which process that is. `skiff down` also asks it to end: nothing is
+//! ever ended by a number that was written down.
+//!
+//! **Where it holds**: in one network namespace. A skiff in a container is in the host's when it runs with the host's network, as
+//! `docker-compose.yml` has it; otherwise, and on another machine, the state's identity on the network is what refuses (`owner`).
+//!
+//! **Bounds**: [`CLIENTS`] askers at a time, [`PATIENCE`] and [`LINE_MAX`] each.
+
+use super::data_dir::DataDir;
+use crate::base::task::{self, DrainTrigger};
+use anyhow::{Context as _, bail};
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::{
+    io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener as StdListener, UnixStream as StdStream},
+    },
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+};
+
+/// Askers that are answered at the same time.
+const CLIENTS: usize = 16;
+/// How long an asker, or a holder, may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest line that is read.
+const LINE_MAX: u64 = 16 << 10;
+/// How long the control plane may take to end when it is asked to.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether it has.
+const PACE: Duration = Duration::from_millis(20);
+
+const WHO: &str = "who";
+const STOP: &str = "stop";
+
+/// What the holder of a claim does with the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Work {
+    /// It runs it.
+    Up,
+    /// It removes it.
+    Down,
+}
+
+/// What a holder says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    work: Work,
+    /// The folder of its state, as it names it.
+    data_dir: String,
+    /// The folder itself: see [`DataDir::identity`].
+    folder: Option<String>,
+    /// The URL of its API, once it serves.
+    server: Option<String>,
+    /// Why it does not do what it was asked.
+    refusal: Option<String>,
+}
+
+/// A claim that is held. It ends when this is dropped, and at the latest with the process.
+#[derive(Debug)]
+pub struct Claim {
+    server: Arc<OnceLock<String>>,
+    answering: JoinHandle<()>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // The task holds the socket.
+        self.answering.abort();
+    }
+}
+
+/// The one who has the claim already.
+#[derive(Debug)]
+struct Holder {
+    /// Its process, as the kernel tells it; `None` where it cannot be seen from here.
+    pid: Option<i32>,
+    uid: u32,
+    /// `None`: it does not answer.
+    answer: Option<Answer>,
+}
+
+impl Claim {
+    /// Claims the cluster for a control plane. `trigger` ends it when `skiff down` asks.
+    ///
+    /// # Errors
+    /// Another has it: the text says who and where.
+    pub async fn for_up(engine: &str, cluster: &str, dir: &Path, trigger: Arc<DrainTrigger>) -> anyhow::Result<Self> {
+        match Self::take(engine, cluster, Work::Up, dir, Some(trigger)).await? {
+            Ok(claim) => Ok(claim),
+            Err(holder) => bail!(refusal(cluster, &holder)),
+        }
+    }
+
+    /// Claims the cluster for its removal. The control plane that runs it from this very folder is asked to end, and waited for;
+    /// says whether one was.
+    ///
+    /// # Errors
+    /// It is run from another folder, or does not end.
+    pub async fn for_down(engine: &str, cluster: &str, dir: &Path) -> anyhow::Result<(Self, bool)> {
+        let holder = match Self::take(engine, cluster, Work::Down, dir, None).await? {
+            Ok(claim) => return Ok((claim, false)),
+            Err(holder) => holder,
+        };
+        let folder = DataDir::at(dir).identity();
+        let is_this = |a: &Answer| a.work == Work::Up && folder.is_some() && a.folder == folder;
+        if !holder.answer.as_ref().is_some_and(is_this) {
+            bail!("{}. Nothing was removed", refusal(cluster, &holder));
+        }
+        let asked = ask(&address(engine, cluster)?, STOP).await;
+        if let Ok(Holder { answer: Some(Answer { refusal: Some(why), .. }), .. }) = asked {
+            bail!("the running `skiff up` of the cluster {cluster} does not end: {why}");
+        }
+        let ended = async {
+            let mut every = tokio::time::interval(PACE);
+            loop {
+                every.tick().await;
+                if let Ok(claim) = Self::take(engine, cluster, Work::Down, dir, None).await? {
+                    return Ok((claim, true));
+                }
+            }
+        };
+        match tokio::time::timeout(STOP_MAX, ended).await {
+            Ok(claimed) => claimed,
+            Err(_) => bail!(
+                "the running `skiff up` of the cluster {cluster}{} does not end: end it, then run `skiff down` again",
+                process(&holder)
+            ),
+        }
+    }
+
+    /// Says where the API is served.
+    pub fn serves(&self, url: &str) {
+        drop(self.server.set(url.to_owned()));
+    }
+
+    async fn take(
+        engine: &str,
+        cluster: &str,
+        work: Work,
+        dir: &Path,
+        trigger: Option<Arc<DrainTrigger>>,
+    ) -> anyhow::Result<Result<Self, Holder>> {
+        let address = address(engine, cluster)?;
+        let mut tries = 0..10;
+        let listener = loop {
+            match StdListener::bind_addr(&address) {
+                Ok(listener) => break listener,
+                Err(err) if err.kind() == io::ErrorKind::AddrInUse => {}
+                Err(err) => return Err(err).with_context(|| format!("cannot claim the cluster {cluster}")),
+            }
+            match ask(&address, WHO).await {
+                Ok(holder) => return Ok(Err(holder)),
+                // It ended between the two looks.
+                Err(err) if err.kind() == io::ErrorKind::ConnectionRefused && tries.next().is_some() => {}
+                Err(err) => {
+                    return Err(err).with_context(|| format!("the cluster {cluster} is claimed by another process"));
+                }
+            }
+        };
+        listener.set_nonblocking(true).context("cannot claim the cluster")?;
+        let listener = UnixListener::from_std(listener).context("cannot claim the cluster")?;
+        let (server, said) = (Arc::new(OnceLock::new()), dir.to_owned());
+        let url = Arc::clone(&server);
+        let say = move |refusal| {
+            let dir = DataDir::at(&said);
+            Answer {
+                work,
+                data_dir: std::path::absolute(&said).unwrap_or_else(|_| said.clone()).display().to_string(),
+                folder: dir.identity(),
+                server: url.get().cloned(),
+                refusal,
+            }
+        };
+        let answering = task::spawn_in_no_group("claim", answer_all(listener, say, trigger));
+        Ok(Ok(Self { server, answering }))
+    }
+}
+
+/// The name of the claim's socket. It does not tell what it is made from.
+fn address(engine: &str, cluster: &str) -> anyhow::Result<SocketAddr> {
+    let hash = Sha256::digest(format!("{engine}\0{cluster}"));
+    let digits: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    SocketAddr::from_abstract_name(format!("skiff-cluster-{digits}")).context("cannot name the cluster's claim")
+}
+
+/// Why a cluster cannot be had.
+fn refusal(cluster: &str, holder: &Holder) -> String {
+    let process = process(holder);
+    match &holder.answer {
+        Some(Answer { work: Work::Up, data_dir, server, .. }) => {
+            let api = server.as_ref().map(|url| format!(", its API is {url}")).unwrap_or_default();
+            format!(
+                "another skiff runs the cluster {cluster} on this engine already{process}: its state is in {data_dir}{api}. \
+                 Use that one (`skiff kubeconfig --name {cluster} --data-dir {data_dir}`), remove it (`skiff down --name {cluster} \
+                 --data-dir {data_dir}`), or start another with --name"
+            )
+        }
+        Some(Answer { work: Work::Down, .. }) => {
+            format!("a `skiff down` is removing the cluster {cluster}{process}: wait until it has ended")
+        }
+        None => format!(
+            "another process has the cluster {cluster} on this engine{process} and does not answer: end it, or choose another --name"
+        ),
+    }
+}
+
+fn process(holder: &Holder) -> String {
+    holder.pid.map(|pid| format!(" (process {pid} of user {})", holder.uid)).unwrap_or_default()
+}
+
+/// Asks the holder of a claim.
+async fn ask(address: &SocketAddr, word: &str) -> io::Result<Holder> {
+    let stream = StdStream::connect_addr(address)?;
+    stream.set_nonblocking(true)?;
+    let mut stream = UnixStream::from_std(stream)?;
+    let peer = stream.peer_cred()?;
+    let talk = async {
+        stream.write_all(format!("{word}\n").as_bytes()).await?;
+        read_line(&mut stream).await
+    };
+    let line = tokio::time::timeout(PATIENCE, talk).await.ok().and_then(Result::ok);
+    let answer = line.and_then(|line| serde_json::from_str(&line).ok());
+    Ok(Holder { pid: peer.pid().filter(|pid| *pid > 0), uid: peer.uid(), answer })
+}
+
+async fn read_line(stream: &mut UnixStream) -> io::Result<String> {
+    let mut line = String::new();
+    BufReader::new(stream.take(LINE_MAX)).read_line(&mut line).await?;
+    Ok(line)
+}
+
+/// Answers until it is aborted.
+async fn answer_all(
+    listener: UnixListener,
+    say: impl Fn(Option<String>) -> Answer + Sync,
+    trigger: Option<Arc<DrainTrigger>>,
+) {
+    let (say, trigger) = (&say, trigger.as_deref());
+    let clients = futures::stream::unfold(&listener, |listener| async move {
+        // A client that went away before its turn is no reason to end; nor is a moment without descriptors.
+        Some((listener.accept().await, listener))
+    });
+    let answer_one = |client: io::Result<(UnixStream, _)>| async move {
+        match client {
+            // A client that does not read or write in time has had its chance.
+            Ok((mut stream, _)) => drop(tokio::time::timeout(PATIENCE, answer(&mut stream, say, trigger)).await),
+            Err(_) => tokio::time::sleep(PACE).await,
+        }
+    };
+    clients.for_each_concurrent(CLIENTS, answer_one).await;
+}
+
+async fn answer(
+    stream: &mut UnixStream,
+    say: &(impl Fn(Option<String>) -> Answer + Sync),
+    trigger: Option<&DrainTrigger>,
+) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    let wants_stop = read_line(stream).await?.trim() == STOP;
+    let own = rustix::process::geteuid().as_raw();
+    let refusal = match trigger {
+        _ if !wants_stop => None,
+        None => Some("it is being removed".to_owned()),
+        Some(_) if peer.uid() != own && peer.uid() != 0 => {
+            Some(format!("it belongs to user {own}: run `skiff down` as that user or as root"))
+        }
+        Some(_) => None,
+    };
+    let will_stop = wants_stop && refusal.is_none();
+    let text = serde_json::to_string(&say(refusal)).map_err(io::Error::other)?;
+    let told = stream.write_all(format!("{text}\n").as_bytes()).await;
+    if let Some(trigger) = trigger.filter(|_| will_stop) {
+        trigger.fire();
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::task::drain_signal;
+
+    fn engine(test: &str) -> String {
+        format!("{test}-{}", std::process::id())
+    }
+
+    #[tokio::test]
+    async fn the_second_is_told_where_the_first_lives() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let engine = engine("second");
+        let (trigger, _drain) = drain_signal();
+        let trigger = Arc::new(trigger);
+        let first = Claim::for_up(&engine, "skiff", one.path(), Arc::clone(&trigger)).await.unwrap();
+        first.serves("https://127.0.0.1:6443");
+        let said = Claim::for_up(&engine, "skiff", two.path(), Arc::clone(&trigger)).await.unwrap_err().to_string();
+        let folder = one.path().display().to_string();
+        let process = format!("process {}", std::process::id());
+        for part in [&folder, "https://127.0.0.1:6443", &process, "--name"] {
+            assert!(said.contains(part), "{part} is not in {said}");
+        }
+        drop(Claim::for_up(&engine, "other", two.path(), Arc::clone(&trigger)).await.unwrap());
+        drop(Claim::for_up("elsewhere", "skiff", two.path(), Arc::clone(&trigger)).await.unwrap());
+        drop(first);
+        // The socket is closed when the aborted task is dropped, which is at the next turn of the loop.
+        tokio::task::yield_now().await;
+        drop(Claim::for_up(&engine, "skiff", two.path(), trigger).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn down_ends_the_one_of_its_folder_and_no_other() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let engine = engine("down");
+        let (trigger, drain) = drain_signal();
+        let running = Claim::for_up(&engine, "skiff", one.path(), Arc::new(trigger)).await.unwrap();
+        let said = Claim::for_down(&engine, "skiff", two.path()).await.unwrap_err().to_string();
+        assert!(said.contains(&one.path().display().to_string()) && said.contains("Nothing was removed"), "{said}");
+        let up = async {
+            drain.drained().await;
+            drop(running);
+        };
+        let (claimed, ()) = tokio::join!(Claim::for_down(&engine, "skiff", one.path()), up);
+        let (removal, was_running) = claimed.unwrap();
+        assert!(was_running);
+        let (trigger, _drain) = drain_signal();
+        let said = Claim::for_up(&engine, "skiff", one.path(), Arc::new(trigger)).await.unwrap_err().to_string();
+        assert!(said.contains("`skiff down` is removing"), "{said}");
+        drop(removal);
+    }
+
+    #[tokio::test]
+    async fn askers_that_say_nothing_keep_nobody_out() {
+        let one = tempfile::tempdir().unwrap();
+        let engine = engine("silent");
+        let (trigger, _drain) = drain_signal();
+        let trigger = Arc::new(trigger);
+        let running = Claim::for_up(&engine, "skiff", one.path(), Arc::clone(&trigger)).await.unwrap();
+        let address = address(&engine, "skiff").unwrap();
+        let silent: Vec<_> = (1..CLIENTS).map(|_| StdStream::connect_addr(&address).unwrap()).collect();
+        let said = Claim::for_up(&engine, "skiff", one.path(), trigger).await.unwrap_err().to_string();
+        assert!(said.contains("its state is in"), "{said}");
+        drop((silent, running));
+    }
+}
