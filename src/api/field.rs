@@ -2,6 +2,7 @@
 //!
 //! Source: `k8s.io/apimachinery/pkg/util/validation/field/errors.go`, v1.37.
 
+use super::bounds::quoted;
 use std::fmt;
 
 /// How a field is wrong. The text and the `reason` of the `Status` cause follow from it.
@@ -30,9 +31,10 @@ pub enum FieldErrorKind {
 pub struct BadValue(pub String);
 
 impl BadValue {
-    /// Prints `value` the way Kubernetes does.
+    /// Prints `value` the way Kubernetes does, up to a length: each error of a list may show the whole list.
     pub fn of(value: impl serde::Serialize) -> Self {
-        Self(serde_json::to_string(&value).unwrap_or_else(|err| format!("<unprintable: {err}>")))
+        let text = serde_json::to_string(&value).unwrap_or_else(|err| format!("<unprintable: {err}>"));
+        Self(quoted(&text).into_owned())
     }
 }
 

@@ -1,4 +1,5 @@
 //! Level 1: what objects are. Pure: no I/O, no async, no clock. May use `base`.
+pub mod bounds;
 pub mod field;
 pub mod kind;
 pub mod kinds;
@@ -12,3 +13,6 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,17 @@ pub enum ApiError {
     /// 413: the body is too big.
     #[error("Request entity too large: limit is {0}")]
     TooLarge(usize),
+    /// 413: the object would be larger than the store keeps.
+    #[error("Request entity too large: the object has {bytes} bytes, the limit is {max}")]
+    ObjectTooLarge {
+        /// How large it is.
+        bytes: usize,
+        /// The most allowed.
+        max: usize,
+    },
+    /// 429: more requests are under way than the server takes.
+    #[error("Too many requests, please try again later.")]
+    TooManyRequests,
     /// 413: a patch has more operations than allowed.
     #[error("Request entity too large: {0}")]
     TooManyOperations(String),
@@ -137,10 +148,22 @@ fn forbidden_text(resource: &str, name: &str) -> String {
     }
 }
 
+/// No more causes than this are told one by one: an object may have tens of thousands of wrong fields.
+pub const CAUSES_MAX: usize = 100;
+
+/// How many causes are not told.
+fn untold(causes: &[FieldError]) -> Option<String> {
+    let more = causes.len().checked_sub(CAUSES_MAX).filter(|more| *more > 0)?;
+    Some(format!("and {more} more errors"))
+}
+
 fn causes_text(causes: &[FieldError]) -> String {
     match causes {
         [one] => one.to_string(),
-        many => format!("[{}]", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        many => {
+            let told = many.iter().take(CAUSES_MAX).map(ToString::to_string).chain(untold(many));
+            format!("[{}]", told.collect::<Vec<_>>().join(", "))
+        }
     }
 }
 
@@ -169,9 +192,11 @@ impl ApiError {
         match self {
             Self::NotFound { .. } | Self::NoSuchResource => ErrorClass::NotFound,
             Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Expired(_) => ErrorClass::Conflict,
-            Self::Unavailable(_) | Self::Timeout(_) | Self::FutureRevision { .. } | Self::Internal(_) => {
-                ErrorClass::Retry
-            }
+            Self::Unavailable(_)
+            | Self::Timeout(_)
+            | Self::TooManyRequests
+            | Self::FutureRevision { .. }
+            | Self::Internal(_) => ErrorClass::Retry,
             Self::Invalid { .. }
             | Self::BadRequest(_)
             | Self::Unauthorized
@@ -181,6 +206,7 @@ impl ApiError {
             | Self::UnsupportedMediaType(_)
             | Self::TooLarge(_)
             | Self::TooManyOperations(_)
+            | Self::ObjectTooLarge { .. }
             | Self::Unprocessable { .. }
             | Self::Unsupported(_) => ErrorClass::Invalid,
         }
@@ -203,7 +229,10 @@ impl ApiError {
             Self::MethodNotAllowed => (405, "MethodNotAllowed"),
             Self::NotAcceptable(_) => (406, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (415, "UnsupportedMediaType"),
-            Self::TooLarge(_) | Self::TooManyOperations(_) => (413, "RequestEntityTooLarge"),
+            Self::TooLarge(_) | Self::TooManyOperations(_) | Self::ObjectTooLarge { .. } => {
+                (413, "RequestEntityTooLarge")
+            }
+            Self::TooManyRequests => (429, "TooManyRequests"),
             Self::Expired(_) => (410, "Expired"),
             Self::FutureRevision { .. } | Self::Timeout(_) => (504, "Timeout"),
             Self::Unavailable(_) => (503, "ServiceUnavailable"),
@@ -213,7 +242,7 @@ impl ApiError {
 
     /// How soon the call may be tried again, if the error says so.
     pub fn retry_after_secs(&self) -> Option<u32> {
-        matches!(self, Self::Unavailable(_) | Self::FutureRevision { .. }).then_some(1)
+        matches!(self, Self::Unavailable(_) | Self::FutureRevision { .. } | Self::TooManyRequests).then_some(1)
     }
 
     /// The `metav1.Status` that clients get.
@@ -253,6 +282,7 @@ impl ApiError {
                 let mut d = of(kind, name);
                 d["causes"] = causes
                     .iter()
+                    .take(CAUSES_MAX)
                     .map(|c| json!({ "reason": c.reason(), "message": c.body(), "field": c.path }))
                     .collect();
                 Some(d)
@@ -264,6 +294,7 @@ impl ApiError {
                 "causes": [{ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" }],
                 "retryAfterSeconds": 1,
             })),
+            Self::TooManyRequests => Some(json!({ "retryAfterSeconds": 1 })),
             Self::NoSuchResource
             | Self::BadRequest(_)
             | Self::Unauthorized
@@ -272,6 +303,7 @@ impl ApiError {
             | Self::UnsupportedMediaType(_)
             | Self::TooLarge(_)
             | Self::TooManyOperations(_)
+            | Self::ObjectTooLarge { .. }
             | Self::Expired(_)
             | Self::Unsupported(_)
             | Self::Timeout(_)

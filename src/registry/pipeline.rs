@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     api::{
+        bounds::STORED_BYTES_MAX,
         kind::{ErasedKind, Kind, KindInfo, read_stored},
         meta::{ObjectKey, Revision},
         object::DynObject,
@@ -19,7 +20,7 @@ use crate::{
         status::ApiError,
     },
     base::{clock::Clock, rng::Rng, task::Drain},
-    store::{Committed, Entry, Expect, Snapshot, Store, Txn, TxnError, WatchError, Write, hub::Watch},
+    store::{Committed, Entry, Expect, NewValue, Snapshot, Store, Txn, TxnError, WatchError, Write, hub::Watch},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::{any::Any, net::Ipv4Addr, sync::Arc};
@@ -276,6 +277,7 @@ impl Registry {
             };
         }
         let (value, attrs) = self.0.encoder.encode(kind, obj);
+        check_size(&value)?;
         let txn = Txn {
             expect: vec![Expect::Absent(key.clone())],
             writes: vec![Write::Put { key: key.clone(), value, attrs }],
@@ -364,6 +366,7 @@ impl Registry {
         if Encoder::same(&value, entry) {
             return Ok(Some(Arc::clone(entry)));
         }
+        check_size(&value)?;
         if options.dry_run {
             // What was not written has the revision of what is.
             let mut shown = new.clone_dyn();
@@ -440,6 +443,15 @@ impl Registry {
         let marked = self.commit_over(entry, vec![Write::Put { key: entry.key.to_string(), value, attrs }]).await?;
         Ok(marked.map(|c| Deleted::Marked(written(&c))))
     }
+}
+
+/// Refuses what etcd would refuse. What lies in the store already may always be marked and removed.
+fn check_size(value: &NewValue) -> Result<(), ApiError> {
+    let bytes = value.head.len() + value.tail.len();
+    if bytes > STORED_BYTES_MAX {
+        return Err(ApiError::ObjectTooLarge { bytes, max: STORED_BYTES_MAX });
+    }
+    Ok(())
 }
 
 fn check_create(kind: &'static dyn ErasedKind, obj: &dyn DynObject) -> Result<(), ApiError> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
 use std::{collections::BTreeSet, convert::Infallible, io};
 
 /// A response's body.
@@ -29,6 +29,26 @@ pub fn streamed(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) 
 /// A body of chunks that cannot fail.
 pub fn streamed_ok(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     streamed(chunks.map(Ok))
+}
+
+/// The same answer without its body, for HEAD: the length stays said.
+pub fn without_body(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    if let (Some(length), false) = (body.size_hint().exact(), head.headers.contains_key(header::CONTENT_LENGTH)) {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, full(Bytes::new()))
+}
+
+/// The same answer, which keeps something for as long as its body is sent.
+pub fn holding(response: Response, held: impl Send + 'static) -> Response {
+    response.map(|body| {
+        let frames = body.map_frame(move |frame| {
+            let _held = &held;
+            frame
+        });
+        frames.boxed_unsync()
+    })
 }
 
 /// A response of this code and type.

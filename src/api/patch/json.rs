@@ -4,11 +4,14 @@
 //! from the end (`-1`), a field that is not there may be replaced, and no operation takes the whole document as its target.
 
 use super::PatchError;
+use crate::api::bounds::{DEPTH_MAX, Size};
 use serde_json::{Map, Value};
 
-/// The most operations of one patch.
+/// The most operations of one patch. Source: `maxJSONPatchOperations` of handlers/patch.go.
 const OPERATIONS_MAX: usize = 10_000;
-/// The most bytes that copies may add, so that a small patch cannot make a huge object.
+/// The most values that the operations of one patch may look at or shift, so that ten thousand of them on a large object end soon.
+const WORK_MAX: usize = 20_000_000;
+/// The most bytes that copies may add, so that a small patch cannot make a huge object. Source: `AccumulatedCopySizeLimit`.
 const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// The object after the patch.
@@ -22,7 +25,7 @@ pub fn apply(current: Value, patch: Value) -> Result<Value, PatchError> {
     if operations.len() > OPERATIONS_MAX {
         return Err(PatchError::TooManyOperations { max: OPERATIONS_MAX, actual: operations.len() });
     }
-    let mut patched = Patched { object: current, copied_bytes: 0 };
+    let mut patched = Patched { object: current, copied_bytes: 0, work: 0 };
     for operation in &operations {
         patched.run(Operation::read(operation)?)?;
     }
@@ -74,6 +77,7 @@ fn misfit(at: &str, why: impl Into<String>) -> PatchError {
 struct Patched {
     object: Value,
     copied_bytes: usize,
+    work: usize,
 }
 
 impl Patched {
@@ -122,27 +126,54 @@ impl Patched {
         if at.is_object() || at.is_array() { Ok((at, unescape(last))) } else { Err(missing()) }
     }
 
+    /// Counts what an operation costs.
+    fn spend(&mut self, work: usize) -> Result<(), PatchError> {
+        self.work = self.work.saturating_add(work);
+        if self.work > WORK_MAX {
+            return Err(PatchError::TooMuchWork);
+        }
+        Ok(())
+    }
+
+    /// Whether a value may stand at a path: what it makes may not nest deeper than what can be read.
+    fn fits(&mut self, path: &str, value: &Value) -> Result<(), PatchError> {
+        let size = Size::of(value);
+        self.spend(size.values)?;
+        let depth = path.matches('/').count().saturating_add(size.depth);
+        if depth > DEPTH_MAX {
+            return Err(misfit(path, format!("the value nests {depth} levels deep, more than {DEPTH_MAX}")));
+        }
+        Ok(())
+    }
+
     fn add(&mut self, kind: &str, path: &str, value: Value) -> Result<(), PatchError> {
+        self.fits(path, &value)?;
         let (parent, key) = self.parent(path, if kind == "add" { kind } else { "add" })?;
+        let mut shifted = 0;
         match parent {
             Value::Array(items) if key == "-" => items.push(value),
             Value::Array(items) => {
                 // One past the end is a place for a new item too.
                 let at = index(&key, items.len() + 1).ok_or_else(|| bad_index(kind, path, &key))?;
+                shifted = items.len() - at;
                 items.insert(at, value);
             }
             parent => {
                 fields_of(parent).insert(key, value);
             }
         }
-        Ok(())
+        self.spend(shifted)
     }
 
     fn remove(&mut self, kind: &str, path: &str) -> Result<Value, PatchError> {
         let (parent, key) = self.parent(path, kind)?;
         match parent {
             Value::Array(items) => match index(&key, items.len()) {
-                Some(at) if at < items.len() => Ok(items.remove(at)),
+                Some(at) if at < items.len() => {
+                    let (removed, shifted) = (items.remove(at), items.len() - at);
+                    self.spend(shifted)?;
+                    Ok(removed)
+                }
                 _ => Err(bad_index(kind, path, &key)),
             },
             parent => fields_of(parent).remove(&key).ok_or_else(|| {
@@ -158,6 +189,7 @@ impl Patched {
 
     /// A field need not be there to be replaced, but an item must.
     fn replace(&mut self, path: &str, value: Value) -> Result<(), PatchError> {
+        self.fits(path, &value)?;
         let (parent, key) = self.parent(path, "replace")?;
         match parent {
             Value::Array(items) => match index(&key, items.len()) {
@@ -189,7 +221,7 @@ impl Patched {
         let value = self.get("copy", from)?.cloned().ok_or_else(|| {
             misfit(from, format!("error in copy for from: '{from}': unable to get nonexistent key: missing value"))
         })?;
-        self.copied_bytes += value.to_string().len();
+        self.copied_bytes = self.copied_bytes.saturating_add(value.to_string().len());
         if self.copied_bytes > COPIED_BYTES_MAX {
             let why = format!(
                 "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {COPIED_BYTES_MAX}",
@@ -200,7 +232,7 @@ impl Patched {
         self.add("copy", path, value)
     }
 
-    /// An absent field equals null, as in Go.
+    /// An absent field equals null, as in Go. It costs no more than the patch's own value is large.
     fn test(&mut self, path: &str, wanted: Option<&Value>) -> Result<(), PatchError> {
         let found = self.get("test", path)?.unwrap_or(&Value::Null);
         if found == wanted.unwrap_or(&Value::Null) {
@@ -333,6 +365,37 @@ mod tests {
         let copies = vec![json!({"op": "copy", "from": "/a", "path": "/a/-"}); 40];
         let error = apply(json!({"a": ["some text"]}), Value::Array(copies)).expect_err("it doubles each time");
         assert!(error.to_string().starts_with("Unable to complete the copy"), "{error}");
+    }
+
+    #[test]
+    fn a_value_copied_into_itself_does_not_nest_without_end() {
+        let into_leaf =
+            |levels: usize| json!({"op": "copy", "from": "/a", "path": format!("/a{}", "/a".repeat(levels))});
+        let mut doc = json!({});
+        for _ in 0..50 {
+            doc = json!({ "a": doc });
+        }
+        // Each copy doubles the depth; before it was bounded, eight of them ended the process.
+        let patch = json!([into_leaf(49), into_leaf(98), into_leaf(196), into_leaf(392)]);
+        let error = apply(doc.clone(), patch).expect_err("it is too deep").to_string();
+        assert_eq!(error, "the value nests 198 levels deep, more than 100");
+        let moved = json!([{"op": "add", "path": "/b", "value": {}}, {"op": "move", "from": "/a", "path": "/b/c"}]);
+        assert!(Size::of(&apply(doc.clone(), moved).expect("it is deep, but not too deep")).depth <= DEPTH_MAX);
+        let replaced = json!([{"op": "replace", "path": format!("/a{}", "/a".repeat(48)), "value": doc.clone()}]);
+        apply(doc.clone(), replaced).expect("one hundred levels");
+        let deeper = json!([{"op": "replace", "path": format!("/a{}", "/a".repeat(48)), "value": {"a": doc.clone()}}]);
+        apply(doc, deeper).expect_err("one hundred and one levels");
+    }
+
+    #[test]
+    fn ten_thousand_operations_on_a_long_list_end_soon() {
+        let doc = json!({ "a": vec![0; 100_000], "b": {} });
+        let shifts = vec![json!({"op": "remove", "path": "/a/0"}); OPERATIONS_MAX];
+        assert_eq!(apply(doc.clone(), Value::Array(shifts)), Err(PatchError::TooMuchWork));
+        let there = json!({"op": "move", "from": "/a", "path": "/b/a"});
+        let back = json!({"op": "move", "from": "/b/a", "path": "/a"});
+        let moves: Vec<Value> = [there, back].into_iter().cycle().take(OPERATIONS_MAX).collect();
+        assert_eq!(apply(doc, Value::Array(moves)), Err(PatchError::TooMuchWork));
     }
 
     proptest! {

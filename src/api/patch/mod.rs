@@ -5,6 +5,9 @@
 //! - [`json`]: RFC 6902. [`merge`]: RFC 7386. [`strategic`]: Kubernetes' merge by the schema's keys. [`three_way`]: the patch that
 //!   `apply` sends.
 //!
+//! **Invariants**: what a patch makes is no deeper than what can be read, no larger than object, patch and bounded copies together, and
+//! is made in a time that grows as they do.
+//!
 //! **Source** of the error classes: `k8s.io/apiserver/pkg/endpoints/handlers/patch.go`, v1.37.
 
 pub mod json;
@@ -12,7 +15,7 @@ pub mod merge;
 pub mod strategic;
 pub mod three_way;
 
-use super::status::ApiError;
+use super::{bounds::quoted, status::ApiError};
 
 /// Why a patch was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,14 +39,19 @@ pub enum PatchError {
         /// How many the patch has.
         actual: usize,
     },
+    /// The operations of the patch, one by one in bounds, are too much together: 413.
+    #[error("The operations of the JSON patch look at or move too many values")]
+    TooMuchWork,
 }
 
 impl From<PatchError> for ApiError {
     fn from(err: PatchError) -> Self {
         match err {
-            PatchError::Malformed(why) => Self::BadRequest(why),
-            PatchError::DoesNotFit { at, why } => Self::Unprocessable { at, why },
-            PatchError::TooManyOperations { .. } => Self::TooManyOperations(err.to_string()),
+            PatchError::Malformed(why) => Self::BadRequest(quoted(&why).into_owned()),
+            PatchError::DoesNotFit { at, why } => {
+                Self::Unprocessable { at: quoted(&at).into_owned(), why: quoted(&why).into_owned() }
+            }
+            PatchError::TooManyOperations { .. } | PatchError::TooMuchWork => Self::TooManyOperations(err.to_string()),
         }
     }
 }

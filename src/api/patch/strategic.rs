@@ -11,7 +11,10 @@ use crate::api::schema::{
     structure::{Definition, Property, Type},
 };
 use serde_json::{Map, Value};
-use std::cmp::Ordering;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 pub(super) const DIRECTIVE: &str = "$patch";
 pub(super) const RETAIN_KEYS: &str = "$retainKeys";
@@ -139,12 +142,12 @@ fn merge_value(current: Value, patch: Value, field: Field) -> Result<Option<Valu
 fn retain_keys(object: &mut Fields, patch: &mut Fields) -> Result<()> {
     let Some(list) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let wrong = || malformed("invalid patch format of retainKeys");
-    let kept: Vec<&str> = list.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
+    let kept: BTreeSet<&str> = list.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
     let is_directive = |name: &str| name.starts_with(DELETE_PREFIX) || name.starts_with(ORDER_PREFIX);
-    if patch.iter().any(|(name, value)| !value.is_null() && !is_directive(name) && !kept.contains(&name.as_str())) {
+    if patch.iter().any(|(name, value)| !value.is_null() && !is_directive(name) && !kept.contains(name.as_str())) {
         return Err(wrong());
     }
-    object.retain(|name, _| kept.contains(&name.as_str()));
+    object.retain(|name, _| kept.contains(name.as_str()));
     Ok(())
 }
 
@@ -152,7 +155,8 @@ fn retain_keys(object: &mut Fields, patch: &mut Fields) -> Result<()> {
 fn delete_values(object: &mut Fields, name: &str, values: &Value) -> Result<()> {
     let values = values.as_array().ok_or_else(|| malformed("invalid patch format of primitive list"))?;
     if let Some(Value::Array(items)) = object.get_mut(name) {
-        items.retain(|item| !values.contains(item));
+        let gone = Places::of(values, None);
+        items.retain(|item| gone.place(item).is_none());
     }
     Ok(())
 }
@@ -227,15 +231,18 @@ fn merge_list(items: Vec<Value>, changes: Vec<Value>, field: Field) -> Result<Ve
     }
     let before = items.clone();
     let mut merged = items;
+    let mut places = Places::of(&before, Some(key));
     for change in &changes {
-        let name = change.get(key).ok_or_else(|| no_merge_key(change, key))?;
+        if change.get(key).is_none() {
+            return Err(no_merge_key(change, key));
+        }
         let Value::Object(patch) = change.clone() else { unreachable!("all items are objects, see above") };
-        match merged.iter_mut().find(|item| item.get(key) == Some(name)) {
-            Some(item) => {
-                let current = item.as_object_mut().map(std::mem::take).unwrap_or_default();
-                *item = Value::Object(merge_fields(current, patch, field.schema)?);
-            }
-            None => merged.push(Value::Object(cleaned_fields(patch))),
+        if let Some(at) = places.place(change) {
+            let current = merged[at].as_object_mut().map(std::mem::take).unwrap_or_default();
+            merged[at] = Value::Object(merge_fields(current, patch, field.schema)?);
+        } else {
+            places.add(change);
+            merged.push(Value::Object(cleaned_fields(patch)));
         }
     }
     Ok(in_order(merged, &changes, &before, Some(key)))
@@ -247,12 +254,9 @@ fn no_merge_key(item: &Value, key: &str) -> PatchError {
 
 /// Both lists' values, each once.
 fn merge_plain_values(items: &[Value], changes: &[Value]) -> Vec<Value> {
-    let mut merged: Vec<Value> = Vec::with_capacity(items.len() + changes.len());
-    for value in items.iter().chain(changes) {
-        if !merged.contains(value) {
-            merged.push(value.clone());
-        }
-    }
+    let mut seen = BTreeSet::new();
+    let each_once = items.iter().chain(changes).filter(|value| seen.insert(name_of(value, None)));
+    let merged = each_once.cloned().collect();
     in_order(merged, changes, items, None)
 }
 
@@ -260,15 +264,17 @@ fn merge_plain_values(items: &[Value], changes: &[Value]) -> Vec<Value> {
 fn obey_item_directives(
     mut items: Vec<Value>,
     changes: Vec<Value>,
-    key: &str,
+    key: &'static str,
 ) -> Result<(Vec<Value>, Vec<Value>, bool)> {
-    let (mut plain, mut is_replaced) = (Vec::new(), false);
+    let (mut plain, mut gone, mut is_replaced) = (Vec::new(), Vec::new(), false);
     for change in changes {
         match change.get(DIRECTIVE) {
             None => plain.push(change),
             Some(d) if d == "delete" => {
-                let name = change.get(key).ok_or_else(|| no_merge_key(&change, key))?;
-                items.retain(|item| item.get(key) != Some(name));
+                if change.get(key).is_none() {
+                    return Err(no_merge_key(&change, key));
+                }
+                gone.push(change);
             }
             Some(d) if d == "replace" => is_replaced = true,
             Some(d) if d == "merge" => return Err(malformed("merging lists cannot yet be specified in the patch")),
@@ -278,7 +284,53 @@ fn obey_item_directives(
             }
         }
     }
+    if !gone.is_empty() {
+        let gone = Places::of(&gone, Some(key));
+        items.retain(|item| gone.place(item).is_none());
+    }
     Ok((items, plain, is_replaced))
+}
+
+/// What an item of a list is found by: the text of its merge key or, in a list without one, of the item. Equal values have equal
+/// texts. `None`: the item lacks its key, and is like no other.
+fn name_of<'v>(item: &'v Value, key: Option<&str>) -> Option<Cow<'v, str>> {
+    let value = match key {
+        None => item,
+        Some(key) => item.get(key)?,
+    };
+    Some(match value {
+        // A text may look like another value; the mark keeps them apart.
+        Value::String(text) if text.starts_with(|c: char| c.is_ascii_alphabetic()) => Cow::Borrowed(text),
+        Value::Null | Value::Bool(_) => Cow::Owned(format!("={value}")),
+        other => Cow::Owned(other.to_string()),
+    })
+}
+
+/// Where the items of a list are, by name; of several with one name the first.
+struct Places<'v> {
+    key: Option<&'static str>,
+    by_name: BTreeMap<Cow<'v, str>, usize>,
+    next: usize,
+}
+
+impl<'v> Places<'v> {
+    fn of(items: &'v [Value], key: Option<&'static str>) -> Self {
+        let mut places = Self { key, by_name: BTreeMap::new(), next: 0 };
+        items.iter().for_each(|item| places.add(item));
+        places
+    }
+
+    /// Appends an item.
+    fn add(&mut self, item: &'v Value) {
+        if let Some(name) = name_of(item, self.key) {
+            self.by_name.entry(name).or_insert(self.next);
+        }
+        self.next += 1;
+    }
+
+    fn place(&self, item: &Value) -> Option<usize> {
+        self.by_name.get(&name_of(item, self.key)?).copied()
+    }
 }
 
 fn are_same(a: &Value, b: &Value, key: Option<&str>) -> bool {
@@ -290,15 +342,24 @@ fn are_same(a: &Value, b: &Value, key: Option<&str>) -> bool {
 
 /// Sorts a merged list: items that `order` names come in its order; the others keep the place that they had in `before`,
 /// relative to the named ones.
-fn in_order(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
-    let place = |list: &[Value], item: &Value| list.iter().position(|o| are_same(o, item, key));
-    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
-        merged.into_iter().partition(|item| place(order, item).is_some());
-    named.sort_by_key(|item| place(order, item));
-    others.sort_by(|a, b| match (place(before, a), place(before, b)) {
-        (Some(a), Some(b)) => a.cmp(&b),
-        _ => Ordering::Equal,
-    });
+fn in_order(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&'static str>) -> Vec<Value> {
+    let (order, before) = (Places::of(order, key), Places::of(before, key));
+    let (mut named, mut others) = (Vec::new(), Vec::new());
+    for item in merged {
+        let was = before.place(&item);
+        match order.place(&item) {
+            Some(wanted) => named.push((wanted, was, item)),
+            None => others.push((was, item)),
+        }
+    }
+    named.sort_by_key(|(wanted, ..)| *wanted);
+    // What had no place stays behind what it followed.
+    let mut last = None;
+    for (was, _) in &mut others {
+        *was = was.or(last);
+        last = *was;
+    }
+    others.sort_by_key(|(was, _)| *was);
     let mut sorted = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     loop {
@@ -306,9 +367,9 @@ fn in_order(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&
             (None, None) => return sorted,
             (None, Some(_)) => true,
             (Some(_), None) => false,
-            (Some(n), Some(o)) => place(before, n).zip(place(before, o)).is_some_and(|(n, o)| o < n),
+            (Some((_, n, _)), Some((o, _))) => n.zip(*o).is_some_and(|(n, o)| o < n),
         };
-        sorted.extend(if takes_other { others.next() } else { named.next() });
+        sorted.extend(if takes_other { others.next().map(|o| o.1) } else { named.next().map(|n| n.2) });
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     Findings, go,
     structure::{Definition, Property, Type},
 };
+use crate::api::bounds::quoted;
 use serde_json::Value;
 
 /// No more strict errors than this are told.
@@ -65,7 +66,7 @@ impl<'a> Walk<'a> {
 
     fn unknown(&mut self) {
         if self.findings.unknown.len() < FINDINGS_MAX {
-            self.findings.unknown.push(self.path.clone());
+            self.findings.unknown.push(quoted(&self.path).into_owned());
         }
     }
 

@@ -6,7 +6,10 @@
 //! `k8s.io/apimachinery/pkg/api/resource/quantity.go`, `pkg/apis/meta/v1/{time,micro_time}.go`, v1.37.
 
 use super::structure::{Definition, Type};
-use crate::api::quantity::Quantity;
+use crate::api::{
+    bounds::{DEPTH_MAX, TOO_DEEP},
+    quantity::Quantity,
+};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -255,9 +258,6 @@ struct Scanner<'a> {
     depth: usize,
 }
 
-/// The deepest nesting that Go reads.
-const DEPTH_MAX: usize = 10_000;
-
 impl Scanner<'_> {
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
@@ -309,8 +309,8 @@ impl Scanner<'_> {
 
     fn nested(&mut self, inner: fn(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
         self.depth += 1;
-        if self.depth > DEPTH_MAX.min(256) {
-            return Err(("exceeded max depth".to_owned(), self.at));
+        if self.depth > DEPTH_MAX {
+            return Err((TOO_DEEP.to_owned(), self.at));
         }
         self.at += 1;
         self.space();

@@ -9,7 +9,11 @@
 //!
 //! **Source**: `runtime/serializer/protobuf/protobuf.go` of apimachinery, v1.37; the numbers of `generated.proto` in each group, v1.35.
 
-use super::structure::{Definition, Property, Type};
+use super::{
+    read,
+    structure::{Definition, Property, Type},
+};
+use crate::api::bounds::{Census, DEPTH_MAX, Size, TOO_DEEP};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -97,7 +101,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     let definition = definition(&envelope.api_version, &envelope.kind)
         .ok_or_else(|| format!("no kind {:?} is known in version {:?}", envelope.kind, envelope.api_version))?;
     let mut object = Map::new();
-    read_message(&mut object, definition, definition.name, envelope.raw)?;
+    Reader::default().read_message(&mut object, definition, definition.name, envelope.raw)?;
     object.insert("apiVersion".to_owned(), json!(envelope.api_version));
     object.insert("kind".to_owned(), json!(envelope.kind));
     Ok(Value::Object(object))
@@ -146,50 +150,127 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Reads the fields of a message, numbered as in `message`, into an object of a definition.
-fn read_message(
-    object: &mut Map<String, Value>,
-    definition: &'static Definition,
-    message: &str,
-    mut bytes: &[u8],
-) -> Result<(), String> {
-    let short = message.strip_prefix(PREFIX).unwrap_or(message);
-    let names = NUMBERS.get(short);
-    while let Some((number, wire)) = next(&mut bytes)? {
-        let name = names.and_then(|names| names.get(&number)).copied();
-        let unknown = || format!("field number {number} of {short} is not known: send it as JSON");
-        let name = name.ok_or_else(unknown)?;
-        if let Some(embedded) = name.strip_prefix('*') {
-            read_message(object, definition, embedded, wire.bytes()?)?;
-            continue;
-        }
-        let property = definition.property(name).ok_or_else(unknown)?;
-        read_field(object, property, wire)?;
-    }
-    Ok(())
+/// Reads messages, and counts what it makes of them.
+#[derive(Default)]
+struct Reader {
+    depth: usize,
+    census: Census,
 }
 
-fn read_field(object: &mut Map<String, Value>, property: &Property, wire: Wire<'_>) -> Result<(), String> {
-    let name = property.name;
-    match &property.kind {
-        Type::List(inner) => {
-            let list = object.entry(name).or_insert_with(|| json!([]));
-            let item = read_value(inner, wire)?.unwrap_or(Value::Null);
-            list.as_array_mut().expect("a list stays one").push(item);
+impl Reader {
+    /// Reads the fields of a message, numbered as in `message`, into an object of a definition.
+    fn read_message(
+        &mut self,
+        object: &mut Map<String, Value>,
+        definition: &'static Definition,
+        message: &str,
+        mut bytes: &[u8],
+    ) -> Result<(), String> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(TOO_DEEP.to_owned());
         }
-        Type::Map(inner) => {
-            let map = object.entry(name).or_insert_with(|| json!({}));
-            let (key, value) = read_entry(inner, wire.bytes()?)?;
-            map.as_object_mut().expect("a map stays one").insert(key, value);
+        let short = message.strip_prefix(PREFIX).unwrap_or(message);
+        let names = NUMBERS.get(short);
+        while let Some((number, wire)) = next(&mut bytes)? {
+            let name = names.and_then(|names| names.get(&number)).copied();
+            let unknown = || format!("field number {number} of {short} is not known: send it as JSON");
+            let name = name.ok_or_else(unknown)?;
+            if let Some(embedded) = name.strip_prefix('*') {
+                self.read_message(object, definition, embedded, wire.bytes()?)?;
+                continue;
+            }
+            let property = definition.property(name).ok_or_else(unknown)?;
+            self.read_field(object, property, wire)?;
         }
-        kind => {
-            let value = read_value(kind, wire)?;
-            if let Some(value) = value.filter(|value| property.is_required || !is_empty(property, value)) {
-                object.insert(name.to_owned(), value);
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn read_field(
+        &mut self,
+        object: &mut Map<String, Value>,
+        property: &Property,
+        wire: Wire<'_>,
+    ) -> Result<(), String> {
+        let name = property.name;
+        match &property.kind {
+            Type::List(inner) => {
+                let list = object.entry(name).or_insert_with(|| json!([]));
+                let item = self.read_value(inner, wire)?.unwrap_or(Value::Null);
+                list.as_array_mut().expect("a list stays one").push(item);
+            }
+            Type::Map(inner) => {
+                let map = object.entry(name).or_insert_with(|| json!({}));
+                let (key, value) = self.read_entry(inner, wire.bytes()?)?;
+                map.as_object_mut().expect("a map stays one").insert(key, value);
+            }
+            kind => {
+                let value = self.read_value(kind, wire)?;
+                if let Some(value) = value.filter(|value| property.is_required || !is_empty(property, value)) {
+                    object.insert(name.to_owned(), value);
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn read_entry(&mut self, inner: &Type, mut bytes: &[u8]) -> Result<(String, Value), String> {
+        let (mut key, mut value) = (String::new(), None);
+        while let Some((number, wire)) = next(&mut bytes)? {
+            match number {
+                1 => key = wire.text()?,
+                _ => value = self.read_value(inner, wire)?,
+            }
+        }
+        Ok((key, value.unwrap_or_else(|| json!(""))))
+    }
+
+    /// A value of a type; `None` for a time that is not set.
+    fn read_value(&mut self, kind: &Type, wire: Wire<'_>) -> Result<Option<Value>, String> {
+        self.census.value()?;
+        Ok(Some(match kind {
+            Type::String => json!(wire.text()?),
+            Type::Bool => json!(wire.integer()? != 0),
+            Type::Int32 | Type::Int64 => json!(wire.integer()?),
+            Type::Number => json!(wire.double()?),
+            Type::Bytes => json!(BASE64.encode(wire.bytes()?)),
+            Type::Time => return time(wire.bytes()?, 0),
+            Type::MicroTime => return time(wire.bytes()?, 6),
+            Type::Quantity => json!(only(wire.bytes()?)?.map_or(Ok(String::new()), Wire::text)?),
+            Type::IntOrString => int_or_string(wire.bytes()?)?,
+            Type::Any => match only(wire.bytes()?)? {
+                Some(raw) => {
+                    let value = read::parse_json(raw.bytes()?).map_err(|err| err.to_string())?.value;
+                    if self.depth + Size::of(&value).depth > DEPTH_MAX {
+                        return Err(TOO_DEEP.to_owned());
+                    }
+                    self.census.all(&value)?;
+                    value
+                }
+                None => return Ok(None),
+            },
+            Type::Ref(id) => {
+                let definition = id.get();
+                if let Some(plain) = &definition.value {
+                    return self.read_value(plain, wire);
+                }
+                self.census.object()?;
+                let mut object = Map::new();
+                self.read_message(&mut object, definition, definition.name, wire.bytes()?)?;
+                Value::Object(object)
+            }
+            // As an item of a list or a map it is a message with the items in it.
+            Type::List(inner) => {
+                let (mut items, mut bytes) = (Vec::new(), wire.bytes()?);
+                while let Some((_, item)) = next(&mut bytes)? {
+                    items.extend(self.read_value(inner, item)?);
+                }
+                Value::Array(items)
+            }
+            Type::Map(_) => return Err("a map in a list or a map has no protobuf form".to_owned()),
+        }))
+    }
 }
 
 /// Whether Go would leave a value out of JSON.
@@ -205,54 +286,6 @@ fn is_empty(property: &Property, value: &Value) -> bool {
         Value::Number(number) => number.as_i64() == Some(0),
         _ => false,
     }
-}
-
-fn read_entry(inner: &Type, mut bytes: &[u8]) -> Result<(String, Value), String> {
-    let (mut key, mut value) = (String::new(), None);
-    while let Some((number, wire)) = next(&mut bytes)? {
-        match number {
-            1 => key = wire.text()?,
-            _ => value = read_value(inner, wire)?,
-        }
-    }
-    Ok((key, value.unwrap_or_else(|| json!(""))))
-}
-
-/// A value of a type; `None` for a time that is not set.
-fn read_value(kind: &Type, wire: Wire<'_>) -> Result<Option<Value>, String> {
-    Ok(Some(match kind {
-        Type::String => json!(wire.text()?),
-        Type::Bool => json!(wire.integer()? != 0),
-        Type::Int32 | Type::Int64 => json!(wire.integer()?),
-        Type::Number => json!(wire.double()?),
-        Type::Bytes => json!(BASE64.encode(wire.bytes()?)),
-        Type::Time => return time(wire.bytes()?, 0),
-        Type::MicroTime => return time(wire.bytes()?, 6),
-        Type::Quantity => json!(only(wire.bytes()?)?.map_or(Ok(String::new()), Wire::text)?),
-        Type::IntOrString => int_or_string(wire.bytes()?)?,
-        Type::Any => match only(wire.bytes()?)? {
-            Some(raw) => serde_json::from_slice(raw.bytes()?).map_err(|err| err.to_string())?,
-            None => return Ok(None),
-        },
-        Type::Ref(id) => {
-            let definition = id.get();
-            if let Some(plain) = &definition.value {
-                return read_value(plain, wire);
-            }
-            let mut object = Map::new();
-            read_message(&mut object, definition, definition.name, wire.bytes()?)?;
-            Value::Object(object)
-        }
-        // As an item of a list or a map it is a message with the items in it.
-        Type::List(inner) => {
-            let (mut items, mut bytes) = (Vec::new(), wire.bytes()?);
-            while let Some((_, item)) = next(&mut bytes)? {
-                items.extend(read_value(inner, item)?);
-            }
-            Value::Array(items)
-        }
-        Type::Map(_) => return Err("a map in a list or a map has no protobuf form".to_owned()),
-    }))
 }
 
 /// The one field that a message has.

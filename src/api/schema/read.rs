@@ -6,6 +6,7 @@
 //! **Source**: `sigs.k8s.io/json` and `sigs.k8s.io/yaml`, as used by Kubernetes v1.37.
 
 use super::{go, yaml};
+use crate::api::bounds::{Census, DEPTH_MAX, TOO_DEEP, quoted};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt::{self, Write as _};
@@ -47,20 +48,28 @@ pub fn parse_json(bytes: &[u8]) -> Result<Document, SyntaxError> {
                 let line = before.split(|b| *b == b'\n').count();
                 SyntaxError { message, line, column: before.len() - line_start + 1 }
             }
-            None => SyntaxError { message: err.to_string(), line: err.line(), column: err.column() },
+            None => SyntaxError { message: plain(&err), line: err.line(), column: err.column() },
         }),
     }
 }
 
+/// What `serde_json` says, without the place that it adds.
+fn plain(err: &serde_json::Error) -> String {
+    let text = err.to_string();
+    let place = format!(" at line {} column {}", err.line(), err.column());
+    // Errors of what is inside carry a place each.
+    text.split(&place).next().unwrap_or(&text).to_owned()
+}
+
 /// Reads the first YAML document (JSON is YAML too) as Kubernetes converts it to JSON. An empty one is null.
 pub fn parse_yaml(bytes: &[u8]) -> Result<Document, SyntaxError> {
-    let first = yaml::documents(bytes)?.into_iter().next();
+    let first = yaml::documents(bytes, 1)?.into_iter().next();
     Ok(first.unwrap_or(Document { value: Value::Null, duplicates: Vec::new(), line: 1 }))
 }
 
 /// Reads every YAML document of a file; empty ones are left out. Lines count from the start of the file.
 pub fn parse_yaml_documents(bytes: &[u8]) -> Result<Vec<Document>, SyntaxError> {
-    let mut documents = yaml::documents(bytes)?;
+    let mut documents = yaml::documents(bytes, usize::MAX)?;
     documents.retain(|d| !d.value.is_null());
     Ok(documents)
 }
@@ -69,10 +78,39 @@ pub fn parse_yaml_documents(bytes: &[u8]) -> Result<Vec<Document>, SyntaxError> 
 #[derive(Debug, Default)]
 pub(super) struct State {
     path: String,
+    depth: usize,
+    census: Census,
     pub(super) duplicates: Vec<String>,
 }
 
 impl State {
+    /// Counts a value, and a list or object as one level more until [`State::close`].
+    pub(super) fn open(&mut self, is_object: bool) -> Result<(), String> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(TOO_DEEP.to_owned());
+        }
+        if is_object { self.census.object() } else { self.census.value() }
+    }
+
+    /// Counts a value with nothing in it.
+    pub(super) fn leaf(&mut self) -> Result<(), String> {
+        self.census.value()
+    }
+
+    /// Counts a value that was made from another one.
+    pub(super) fn copied(&mut self, value: &Value, depth: usize) -> Result<(), String> {
+        if self.depth.saturating_add(depth) > DEPTH_MAX {
+            return Err(TOO_DEEP.to_owned());
+        }
+        self.census.all(value)
+    }
+
+    /// Ends what [`State::open`] began.
+    pub(super) fn close(&mut self) {
+        self.depth -= 1;
+    }
+
     /// Appends a field to the path; gives what [`State::leave`] wants.
     pub(super) fn enter_field(&mut self, name: &str) -> usize {
         let len = self.path.len();
@@ -100,8 +138,8 @@ impl State {
         if fields.contains_key(&name) && self.duplicates.len() < super::check::FINDINGS_MAX {
             let len = self.enter_field(&name);
             // Three fields of one name are still one finding.
-            if self.duplicates.last() != Some(&self.path) {
-                self.duplicates.push(self.path.clone());
+            if self.duplicates.last().is_none_or(|last| *last != quoted(&self.path)) {
+                self.duplicates.push(quoted(&self.path).into_owned());
             }
             self.leave(len);
         }
@@ -111,6 +149,12 @@ impl State {
 
 /// Reads a JSON value and notes duplicate fields on the way.
 struct Seed<'s>(&'s mut State);
+
+impl Seed<'_> {
+    fn leaf<E: serde::de::Error>(self, value: Value) -> Result<Value, E> {
+        self.0.leaf().map(|()| value).map_err(E::custom)
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Value;
@@ -127,35 +171,37 @@ impl<'de> Visitor<'de> for Seed<'_> {
         f.write_str("any JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
+        self.leaf(Value::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Value, E> {
+        self.leaf(Value::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Value, E> {
+        self.leaf(Value::Number(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
+        self.leaf(Value::Number(value.into()))
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("number out of range"))?;
+        self.leaf(Value::Number(number))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        self.leaf(Value::String(value.to_owned()))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+    fn visit_string<E: serde::de::Error>(self, value: String) -> Result<Value, E> {
+        self.leaf(Value::String(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        self.0.open(false).map_err(A::Error::custom)?;
         let mut items = Vec::new();
         loop {
             let len = self.0.enter_item(items.len());
@@ -163,12 +209,15 @@ impl<'de> Visitor<'de> for Seed<'_> {
             self.0.leave(len);
             match item {
                 Some(item) => items.push(item),
-                None => return Ok(Value::Array(items)),
+                None => break,
             }
         }
+        self.0.close();
+        Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        self.0.open(true).map_err(A::Error::custom)?;
         let mut fields = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             let len = self.0.enter_field(&name);
@@ -176,6 +225,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             self.0.leave(len);
             self.0.insert(&mut fields, name, value);
         }
+        self.0.close();
         Ok(Value::Object(fields))
     }
 }

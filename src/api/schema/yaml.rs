@@ -1,21 +1,22 @@
 //! YAML text into JSON values, by the rules that Kubernetes' YAML library keeps: YAML 1.1 scalars, merge keys, and JSON's own
 //! idea of keys and numbers.
 //!
-//! Called by [`super::read`]. Bounds: nesting by the parser's own limit, aliases by [`COPIES_MAX`].
+//! Called by [`super::read`]. Bounds: nesting and values by `api::bounds`, what anchors and aliases copy by [`COPIED_BYTES_MAX`].
 //!
 //! **Source**: `sigs.k8s.io/yaml/{yaml.go,goyaml.v2/resolve.go}`, as used by Kubernetes v1.37.
 
 use super::read::{Document, State, SyntaxError};
+use crate::api::bounds::{Size, quoted};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde_json::{Map, Number, Value};
 use std::{borrow::Cow, collections::BTreeMap};
 
-/// No more nodes than this are copied for aliases, so that a small text cannot become a huge value.
-const COPIES_MAX: usize = 100_000;
+/// No more bytes than this are copied for the anchors and aliases of a document, so that a small text cannot become a huge value.
+const COPIED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Reads every document of a text.
-pub(super) fn documents(bytes: &[u8]) -> Result<Vec<Document>, SyntaxError> {
+/// Reads the first documents of a text.
+pub(super) fn documents(bytes: &[u8], documents_max: usize) -> Result<Vec<Document>, SyntaxError> {
     let text = std::str::from_utf8(bytes).map_err(|err| {
         let line = bytes[..err.valid_up_to()].split(|b| *b == b'\n').count();
         fault(line, 0, "invalid UTF-8")
@@ -23,9 +24,11 @@ pub(super) fn documents(bytes: &[u8]) -> Result<Vec<Document>, SyntaxError> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(text.trim_start_matches('\u{feff}'), options);
-    let mut reader = Reader { parser, anchors: BTreeMap::new(), copies: 0, state: State::default() };
+    let mut reader = Reader { parser, anchors: BTreeMap::new(), copied_bytes: 0, state: State::default() };
     let mut documents = Vec::new();
-    while let Some((event, _)) = reader.next()? {
+    while documents.len() < documents_max
+        && let Some((event, _)) = reader.next()?
+    {
         if matches!(event, Event::DocumentStart(..)) {
             documents.push(reader.document()?);
         }
@@ -43,8 +46,8 @@ fn fault_at(at: Marker, what: impl std::fmt::Display) -> SyntaxError {
 
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    anchors: BTreeMap<usize, Value>,
-    copies: usize,
+    anchors: BTreeMap<usize, (Value, Size)>,
+    copied_bytes: usize,
     state: State,
 }
 
@@ -61,6 +64,7 @@ impl<'t> Reader<'t> {
 
     fn document(&mut self) -> Result<Document, SyntaxError> {
         self.anchors.clear();
+        self.copied_bytes = 0;
         self.state = State::default();
         let node = self.node_event()?;
         let line = node.1.start.line();
@@ -72,27 +76,48 @@ impl<'t> Reader<'t> {
         let (anchor, value) = match event {
             Event::Alias(id) => return self.copy(id, span.start),
             Event::Scalar(text, style, anchor, tag) => {
-                (anchor, scalar(&text, style, tag.as_ref()).map_err(|what| fault_at(span.start, what))?)
+                let value = self.state.leaf().and_then(|()| scalar(&text, style, tag.as_ref()));
+                (anchor, value.map_err(|what| fault_at(span.start, what))?)
             }
-            Event::SequenceStart(_, anchor, _) => (anchor, self.sequence()?),
-            Event::MappingStart(_, anchor, _) => (anchor, self.mapping()?),
+            Event::SequenceStart(_, anchor, _) => {
+                self.state.open(false).map_err(|what| fault_at(span.start, what))?;
+                let value = self.sequence()?;
+                self.state.close();
+                (anchor, value)
+            }
+            Event::MappingStart(_, anchor, _) => {
+                self.state.open(true).map_err(|what| fault_at(span.start, what))?;
+                let value = self.mapping()?;
+                self.state.close();
+                (anchor, value)
+            }
             other => return Err(fault_at(span.start, format!("unexpected {other:?}"))),
         };
         if anchor != 0 {
-            self.anchors.insert(anchor, value.clone());
+            // Anchors inside anchors are kept once for each, so that keeping them counts as well.
+            let size = Size::of(&value);
+            self.spend(size.bytes, span.start)?;
+            self.anchors.insert(anchor, (value.clone(), size));
         }
         Ok(value)
     }
 
     fn copy(&mut self, anchor: usize, at: Marker) -> Result<Value, SyntaxError> {
-        let Some(value) = self.anchors.get(&anchor) else {
+        let Some((value, size)) = self.anchors.get(&anchor) else {
             return Err(fault_at(at, "anchor contains itself"));
         };
-        self.copies += count(value);
-        if self.copies > COPIES_MAX {
+        let (value, size) = (value.clone(), *size);
+        self.spend(size.bytes, at)?;
+        self.state.copied(&value, size.depth).map_err(|what| fault_at(at, what))?;
+        Ok(value)
+    }
+
+    fn spend(&mut self, bytes: usize, at: Marker) -> Result<(), SyntaxError> {
+        self.copied_bytes = self.copied_bytes.saturating_add(bytes);
+        if self.copied_bytes > COPIED_BYTES_MAX {
             return Err(fault_at(at, "document contains excessive aliasing"));
         }
-        Ok(value.clone())
+        Ok(())
     }
 
     fn sequence(&mut self) -> Result<Value, SyntaxError> {
@@ -125,7 +150,7 @@ impl<'t> Reader<'t> {
             let name = match self.value(node)? {
                 Value::String(name) => name,
                 value @ (Value::Bool(_) | Value::Number(_)) => value.to_string(),
-                other => return Err(fault_at(at, format!("unsupported map key: {other}"))),
+                other => return Err(fault_at(at, format!("unsupported map key: {}", quoted(&other.to_string())))),
             };
             let node = self.node_event()?;
             let len = self.state.enter_field(&name);
@@ -137,14 +162,6 @@ impl<'t> Reader<'t> {
             merge(&mut fields, value).map_err(|what| fault_at(at, what))?;
         }
         Ok(Value::Object(fields))
-    }
-}
-
-fn count(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(items) => items.iter().map(count).sum(),
-        Value::Object(fields) => fields.values().map(count).sum(),
-        _ => 0,
     }
 }
 
@@ -171,7 +188,7 @@ fn merge(fields: &mut Map<String, Value>, value: Value) -> Result<(), &'static s
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Cow<'_, Tag>>) -> Result<Value, String> {
     let tag = tag.filter(|t| t.handle() == "tag:yaml.org,2002:").map(|t| t.suffix());
     let wanted = |kind: &str, is_wanted: fn(&Value) -> bool| {
-        resolve(text).filter(is_wanted).ok_or_else(|| format!("cannot decode !!str `{text}` as a !!{kind}"))
+        resolve(text).filter(is_wanted).ok_or_else(|| format!("cannot decode !!str `{}` as a !!{kind}", quoted(text)))
     };
     match tag {
         Some("str" | "timestamp") => Ok(Value::String(text.to_owned())),
@@ -338,6 +355,29 @@ mod tests {
         let err = parse_yaml(text.as_bytes()).expect_err("it is a bomb");
         assert!(err.message.ends_with("document contains excessive aliasing"), "{err}");
         assert!(parse_yaml(b"a: &a [*a]").is_err());
+    }
+
+    #[test]
+    fn anchors_copy_no_more_than_is_allowed() {
+        let aliased = |text: String| parse_yaml(text.as_bytes()).expect_err("it is a bomb").message;
+        // One long text, many times.
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1_000_000), "*a,".repeat(50_000));
+        assert!(aliased(long).ends_with("document contains excessive aliasing"));
+        // Anchors inside anchors: each keeps what is inside it.
+        let mut nested = String::from("a: ");
+        (0..90).for_each(|i| nested.push_str(&format!("&n{i} [")));
+        nested.push_str(&"x,".repeat(50_000));
+        nested.push_str(&"]".repeat(90));
+        assert!(aliased(nested).ends_with("document contains excessive aliasing"));
+        // Copies put into copies nest deeper each time.
+        let mut deep = format!("a0: &a0 {}x{}\n", "[".repeat(60), "]".repeat(60));
+        deep.push_str(&format!("a1: {}*a0{}\n", "[".repeat(60), "]".repeat(60)));
+        assert!(aliased(deep).ends_with("exceeded max depth"));
+        // What is copied counts as what is written does.
+        let many = format!("a: &a {{{}}}\nb: [{}]\n", "x: {}, ", "*a,".repeat(60_000));
+        assert!(aliased(many).contains("it has more than 50000 objects"));
+        let fine = format!("a: &a [{}]\nb: [{}]\n", "x,".repeat(100), "*a,".repeat(100));
+        parse_yaml(fine.as_bytes()).expect("ten thousand values are not many");
     }
 
     #[test]

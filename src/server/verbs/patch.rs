@@ -118,11 +118,11 @@ fn patched(
     let mut value = patch.apply(current, info.schema)?;
     codec::check_kind(&value, info.kind, &[&info.api_version()])?;
     forget_own_revision(&mut value, entry);
-    let shown = value.to_string();
     codec::to_object(kind, value, &patch.duplicates, validation, warnings).map_err(|why| ApiError::Invalid {
         kind: String::new(),
         name: String::new(),
-        causes: vec![FieldError::invalid("patch", shown, why)],
+        // The patch is the caller's own; what it makes of the object holds what the caller may never have seen.
+        causes: vec![FieldError::invalid("patch", patch.body.to_string(), why)],
     })
 }
 

@@ -313,3 +313,63 @@ proptest! {
         prop_assert_eq!(apply(object.clone(), json!({}), POD), Ok(object));
     }
 }
+
+#[test]
+fn long_lists_merge() {
+    const N: usize = 20_000;
+    let env = |from: usize, text: &str| -> Vec<Value> {
+        (from..from + N).map(|i| json!({ "name": format!("V{i}"), "value": text })).collect()
+    };
+    let pod = |env: Vec<Value>| json!({ "spec": { "containers": [{ "name": "c", "env": env }] } });
+    let patched = apply(pod(env(0, "old")), pod(env(N / 2, "new")), POD).expect("it fits");
+    let merged = patched["spec"]["containers"][0]["env"].as_array().expect("a list");
+    assert_eq!(merged.len(), N + N / 2);
+    assert_eq!(merged.iter().filter(|e| e["value"] == "new").count(), N);
+
+    let gone: Vec<Value> = (0..N).map(|i| json!({ "$patch": "delete", "name": format!("V{i}") })).collect();
+    let patched = apply(pod(env(0, "old")), pod(gone), POD).expect("it fits");
+    assert_eq!(patched["spec"]["containers"][0]["env"], json!([]));
+
+    let names: Vec<Value> = (0..N).rev().map(|i| json!({ "name": format!("V{i}") })).collect();
+    let mut order = pod(Vec::new());
+    order["spec"]["containers"][0] = json!({ "name": "c", "$setElementOrder/env": names });
+    let patched = apply(pod(env(0, "old")), order, POD).expect("it fits");
+    assert_eq!(patched["spec"]["containers"][0]["env"][0]["name"], format!("V{}", N - 1));
+
+    let finalizers = |from: usize| (from..from + N).map(|i| json!(format!("a.io/{i}"))).collect::<Vec<_>>();
+    let meta = |key: &str, list: Vec<Value>| json!({ "metadata": { key: list } });
+    let patched = apply(meta("finalizers", finalizers(0)), meta("finalizers", finalizers(N / 2)), POD);
+    assert_eq!(patched.expect("it fits")["metadata"]["finalizers"].as_array().expect("a list").len(), N + N / 2);
+    let delete = meta("$deleteFromPrimitiveList/finalizers", finalizers(0));
+    let patched = apply(meta("finalizers", finalizers(0)), delete, POD).expect("it fits");
+    assert_eq!(patched["metadata"]["finalizers"], json!([]));
+
+    let data: Fields = (0..N).map(|i| (format!("k{i}"), json!("v"))).collect();
+    let mut retained = data.clone();
+    retained.insert("$retainKeys".to_owned(), data.keys().cloned().collect());
+    apply(json!({ "data": data }), json!({ "data": retained }), CONFIG_MAP).expect("it fits");
+}
+
+#[test]
+fn items_without_their_key_keep_their_place() {
+    let port = |p: i64| json!({ "port": p });
+    let mut ports: Vec<Value> = (1..=40).rev().map(port).collect();
+    for at in [3, 9, 17, 30] {
+        ports.insert(at, json!({ "name": format!("keyless-{at}") }));
+    }
+    let order: Vec<Value> = [7, 2, 31].map(port).to_vec();
+    let patch = json!({ "spec": { "$setElementOrder/ports": order, "ports": [{ "port": 31, "name": "x" }] } });
+    let patched = apply(json!({ "spec": { "ports": ports } }), patch, SERVICE).expect("it fits");
+    let merged = patched["spec"]["ports"].as_array().expect("a list");
+    assert_eq!(merged.len(), 44);
+    let keyless: Vec<&Value> = merged.iter().filter(|p| p.get("port").is_none()).map(|p| &p["name"]).collect();
+    assert_eq!(keyless, ["keyless-3", "keyless-9", "keyless-17", "keyless-30"]);
+}
+
+#[test]
+fn texts_are_not_taken_for_other_values() {
+    let list = |items: Value| json!({ "metadata": { "finalizers": items } });
+    let patched = apply(list(json!(["true", "null", "1"])), list(json!([true, null, 1, "=true"])), POD);
+    let merged = patched.expect("it fits");
+    assert_eq!(merged["metadata"]["finalizers"].as_array().expect("a list").len(), 7);
+}
