@@ -15,6 +15,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use std::collections::BTreeSet;
 
 /// Finalizer of a foreground deletion.
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
@@ -149,7 +150,7 @@ pub(super) fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldEr
     if old.deletion_timestamp.is_none() {
         return Vec::new();
     }
-    let had = old.finalizers.clone().unwrap_or_default();
+    let had: BTreeSet<&String> = old.finalizers.iter().flatten().collect();
     let added: Vec<_> = new.finalizers.iter().flatten().filter(|f| !had.contains(f)).cloned().collect();
     if added.is_empty() {
         return Vec::new();

@@ -139,7 +139,12 @@ impl<'a> Plan<'a> {
 
     /// The pods of all sets together: those that are to be, and those that are still there although their set has shrunk.
     pub(super) fn present(&self) -> i32 {
-        self.sets.iter().map(|s| size(&s.set).max(actual(&s.set))).sum()
+        self.sets.iter().map(|s| size(&s.set).max(actual(&s.set))).fold(0, i32::saturating_add)
+    }
+
+    /// The most pods that there may be. Users may wish for any number of pods and any surge.
+    pub(super) fn ceiling(&self) -> i32 {
+        self.replicas.saturating_add(self.fence.surge)
     }
 
     /// The sets that are not the new one, oldest first.

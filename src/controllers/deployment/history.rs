@@ -100,7 +100,7 @@ fn append_to_history(history: &str, number: &str) -> Option<String> {
 /// Writes down for which replicas a set's size was decided.
 pub(super) fn set_replicas(annotations: &mut BTreeMap<String, String>, d: &Deployment, fence: Fence) {
     annotations.insert(DESIRED_REPLICAS.to_owned(), replicas(d).to_string());
-    annotations.insert(MAX_REPLICAS.to_owned(), (replicas(d) + fence.surge).to_string());
+    annotations.insert(MAX_REPLICAS.to_owned(), replicas(d).saturating_add(fence.surge).to_string());
 }
 
 /// The old sets that are beyond the history limit and empty for good: the lowest revisions first.

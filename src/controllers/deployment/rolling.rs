@@ -20,8 +20,8 @@ pub(super) fn roll(plan: &mut Plan<'_>) {
 ///
 /// Upstream goes by the sizes alone, and so can go above the surge for a moment, until the pods of a set that shrank are going.
 pub(super) fn new_size(plan: &Plan<'_>, has: i32) -> i32 {
-    let room = plan.replicas + plan.fence.surge - plan.present();
-    has + room.min(plan.replicas - has).max(0)
+    let room = plan.ceiling().saturating_sub(plan.present());
+    has.saturating_add(room.min(plan.replicas.saturating_sub(has)).max(0))
 }
 
 fn grow_new(plan: &mut Plan<'_>, new: usize) -> bool {
@@ -34,11 +34,11 @@ fn grow_new(plan: &mut Plan<'_>, new: usize) -> bool {
 
 fn shrink_old(plan: &mut Plan<'_>, new: usize) -> bool {
     let old: Vec<usize> = plan.old_sets().filter(|i| is_active(&plan.sets[*i].set)).collect();
-    let min_available = plan.replicas - plan.fence.unavailable;
+    let min_available = plan.replicas.saturating_sub(plan.fence.unavailable);
     let new_set = &plan.sets[new].set;
     // Pods of the new set that are not available yet must not make more of the old ones go.
-    let not_yet = size(new_set) - lasting(new_set);
-    let spare = plan.total() - min_available - not_yet;
+    let not_yet = size(new_set).saturating_sub(lasting(new_set));
+    let spare = plan.total().saturating_sub(min_available).saturating_sub(not_yet);
     if old.is_empty() || spare <= 0 {
         return false;
     }
@@ -52,7 +52,7 @@ fn shrink_unhealthy(plan: &mut Plan<'_>, old: &[usize], mut spare: i32) -> bool 
     let mut changed = false;
     for i in old {
         let has = size(&plan.sets[*i].set);
-        let fewer = spare.min(has - lasting(&plan.sets[*i].set));
+        let fewer = spare.min(has.saturating_sub(lasting(&plan.sets[*i].set)));
         if fewer > 0 {
             changed |= plan.resize(*i, has - fewer);
             spare -= fewer;
@@ -63,8 +63,8 @@ fn shrink_unhealthy(plan: &mut Plan<'_>, old: &[usize], mut spare: i32) -> bool 
 
 /// Takes away as many available pods as are above the least number.
 fn shrink_healthy(plan: &mut Plan<'_>, old: &[usize], min_available: i32) -> bool {
-    let all: i32 = plan.sets.iter().map(|s| lasting(&s.set)).sum();
-    let mut spare = all - min_available;
+    let all = plan.sets.iter().map(|s| lasting(&s.set)).fold(0, i32::saturating_add);
+    let mut spare = all.saturating_sub(min_available);
     let mut changed = false;
     for i in old {
         let has = size(&plan.sets[*i].set);

@@ -63,18 +63,18 @@ fn is_saturated(plan: &Plan<'_>) -> bool {
 
 /// Shares what is to be added or taken away among the active sets, in proportion to their sizes.
 fn scale_proportionally(plan: &mut Plan<'_>, mut active: Vec<usize>) {
-    let allowed = if plan.replicas > 0 { plan.replicas + plan.fence.surge } else { 0 };
-    let to_add = allowed - plan.total();
+    let allowed = if plan.replicas > 0 { plan.ceiling() } else { 0 };
+    let to_add = allowed.saturating_sub(plan.total());
     active.sort_by(|a, b| by_size(&plan.sets[*a].set, &plan.sets[*b].set, to_add > 0));
     let mut sizes: Vec<i32> = active.iter().map(|i| size(&plan.sets[*i].set)).collect();
     let mut added = 0;
     for (wanted, i) in sizes.iter_mut().zip(&active) {
-        let share = proportion(plan, &plan.sets[*i].set, to_add - added);
-        *wanted += share;
-        added += share;
+        let share = proportion(plan, &plan.sets[*i].set, to_add.saturating_sub(added));
+        *wanted = wanted.saturating_add(share);
+        added = added.saturating_add(share);
     }
     if let Some(largest) = sizes.first_mut() {
-        *largest = (*largest + to_add - added).max(0);
+        *largest = largest.saturating_add(to_add.saturating_sub(added)).max(0);
     }
     for (wanted, i) in sizes.into_iter().zip(active) {
         plan.resize_and_annotate(i, wanted);
@@ -110,12 +110,12 @@ fn fraction(plan: &Plan<'_>, rs: &ReplicaSet) -> i32 {
     if was_max == 0 {
         return 0;
     }
-    round_half_away(i64::from(has) * i64::from(plan.replicas + plan.fence.surge), i64::from(was_max)) - has
+    round_half_away(i64::from(has) * i64::from(plan.ceiling()), i64::from(was_max)).saturating_sub(has)
 }
 
 /// `a / b`, rounded to the nearest whole number, halves away from zero.
 fn round_half_away(a: i64, b: i64) -> i32 {
-    let (magnitude, is_negative) = (2 * a.abs() / b.abs(), (a < 0) != (b < 0));
+    let (magnitude, is_negative) = (2 * i128::from(a).abs() / i128::from(b).abs(), (a < 0) != (b < 0));
     let rounded = i32::try_from((magnitude + 1) / 2).unwrap_or(i32::MAX);
     if is_negative { -rounded } else { rounded }
 }

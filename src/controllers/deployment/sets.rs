@@ -96,8 +96,8 @@ fn scaled(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
         Some(IntOrString::Int(n)) => *n,
         Some(IntOrString::String(text)) => {
             let percent: i64 = text.strip_suffix('%').and_then(|p| p.parse().ok()).unwrap_or(0);
-            let share = percent * i64::from(total);
-            let rounded = if round_up { (share + 99).div_euclid(100) } else { share.div_euclid(100) };
+            let share = percent.saturating_mul(total.into());
+            let rounded = if round_up { share.saturating_add(99).div_euclid(100) } else { share.div_euclid(100) };
             i32::try_from(rounded).unwrap_or(i32::MAX)
         }
     }

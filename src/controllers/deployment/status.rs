@@ -70,7 +70,7 @@ impl Pass<'_> {
     }
 
     fn numbers(&self) -> DeploymentStatus {
-        let sum = |of: &dyn Fn(&ReplicaSet) -> i32| self.sets.all().map(of).sum::<i32>();
+        let sum = |of: &dyn Fn(&ReplicaSet) -> i32| self.sets.all().map(of).fold(0, i32::saturating_add);
         let is_available = sum(&available);
         let ready = |rs: &ReplicaSet| rs.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0);
         let terminating = |rs: &ReplicaSet| rs.status.as_ref().and_then(|s| s.terminating_replicas);
@@ -82,8 +82,12 @@ impl Pass<'_> {
             ready_replicas: unless_zero(sum(&ready)),
             replicas: unless_zero(sum(&actual)),
             // Known only once every set has told.
-            terminating_replicas: self.sets.all().map(terminating).sum::<Option<i32>>(),
-            unavailable_replicas: unless_zero((sum(&size) - is_available).max(0)),
+            terminating_replicas: self
+                .sets
+                .all()
+                .map(terminating)
+                .try_fold(0i32, |sum, n| Some(sum.saturating_add(n?))),
+            unavailable_replicas: unless_zero(sum(&size).saturating_sub(is_available).max(0)),
             updated_replicas: unless_zero(self.sets.new.map_or(0, actual)),
         }
     }
@@ -129,7 +133,7 @@ impl Pass<'_> {
             }
             // Another's set has the name: the next hash is another.
             (None, Some(ApiError::AlreadyExists { .. })) => {
-                status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+                status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
             }
             (None, Some(err)) if !is_moved(err) => {
                 let set_name = done.name_of(CREATE_NEW).unwrap_or_default();
@@ -144,7 +148,7 @@ impl Pass<'_> {
     }
 
     fn note_availability(&self, status: &mut DeploymentStatus) {
-        let enough = replicas(self.d) - Fence::of(self.d).unavailable;
+        let enough = replicas(self.d).saturating_sub(Fence::of(self.d).unavailable);
         let condition = if status.available_replicas.unwrap_or(0) >= enough {
             self.condition(AVAILABLE, "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
         } else {
@@ -189,7 +193,7 @@ impl Pass<'_> {
 
     /// Whether pods were updated, became ready or available, or went from the old sets, since the last status.
     fn progressed(&self, status: &DeploymentStatus) -> bool {
-        let old = |s: &DeploymentStatus| s.replicas.unwrap_or(0) - s.updated_replicas.unwrap_or(0);
+        let old = |s: &DeploymentStatus| s.replicas.unwrap_or(0).saturating_sub(s.updated_replicas.unwrap_or(0));
         status.updated_replicas.unwrap_or(0) > self.before.updated_replicas.unwrap_or(0)
             || old(status) < old(self.before)
             || status.ready_replicas.unwrap_or(0) > self.before.ready_replicas.unwrap_or(0)
