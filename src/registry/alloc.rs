@@ -10,7 +10,11 @@ use crate::{
     base::rng::Rng,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 /// How many random draws are made before the range is searched from its start.
 const DRAWS_MAX: usize = 32;
@@ -111,8 +115,9 @@ fn keep_numbers(new: &mut ServiceSpec, old: &ServiceSpec) {
         keep_node_ports(new.ports.get_or_insert_default(), &olds);
     }
     if !has_node_ports(new) && has_node_ports(old) {
+        let had: BTreeSet<_> = olds.iter().map(|o| o.node_port).collect();
         for port in new.ports.iter_mut().flatten() {
-            if olds.iter().any(|o| o.node_port == port.node_port) {
+            if had.contains(&port.node_port) {
                 port.node_port = None;
             }
         }
@@ -126,16 +131,21 @@ fn keep_numbers(new: &mut ServiceSpec, old: &ServiceSpec) {
 /// Carries node ports over: by the port's name, as upstream, then by its protocol and number, so that a renamed port keeps its own too.
 /// What the new ports say themselves stands, and none is carried twice for one protocol.
 fn keep_node_ports(new: &mut [ServicePort], olds: &[&ServicePort]) {
-    let named = |p: &ServicePort| p.name.clone().unwrap_or_default();
-    let same_name = |p: &ServicePort, o: &ServicePort| named(p) == named(o) && protocol(p) == protocol(o);
-    let same_port = |p: &ServicePort, o: &ServicePort| protocol(p) == protocol(o) && p.port == o.port;
-    let rules: [&dyn Fn(&ServicePort, &ServicePort) -> bool; 2] = [&same_name, &same_port];
+    type Key = (String, String);
+    fn by_name(port: &ServicePort) -> Key {
+        (protocol(port).to_owned(), port.name.clone().unwrap_or_default())
+    }
+    fn by_number(port: &ServicePort) -> Key {
+        (protocol(port).to_owned(), port.port.to_string())
+    }
     let is_given = |n: &i32| *n != 0;
     let mut used: BTreeSet<(String, i32)> =
         new.iter().filter_map(|p| Some((protocol(p).to_owned(), p.node_port.filter(is_given)?))).collect();
-    for same in rules {
+    for key in [by_name as fn(&ServicePort) -> Key, by_number] {
+        // Of several with one key the first counts.
+        let had: BTreeMap<Key, Option<i32>> = olds.iter().rev().map(|o| (key(o), o.node_port)).collect();
         for port in new.iter_mut().filter(|p| p.node_port.unwrap_or(0) == 0) {
-            let found = olds.iter().find(|o| same(port, o)).and_then(|o| o.node_port.filter(is_given));
+            let found = had.get(&key(port)).copied().flatten().filter(is_given);
             port.node_port = found.filter(|n| used.insert((protocol(port).to_owned(), *n)));
         }
     }

@@ -17,6 +17,7 @@ use crate::api::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// The finalizer that keeps a namespace until its content is gone.
 pub const KUBERNETES_FINALIZER: &str = "kubernetes";
@@ -127,10 +128,10 @@ impl Kind for Namespaces {
 
 /// The spec stays, but a namespace that is going away may lose finalizers.
 fn keep_spec(new: &mut Namespace, old: &Namespace) {
-    let wanted = finalizers(new).to_vec();
+    let wanted: BTreeSet<String> = finalizers(new).iter().cloned().collect();
     new.spec.clone_from(&old.spec);
     if old.metadata.deletion_timestamp.is_some() {
-        let kept = finalizers(old).iter().filter(|f| wanted.contains(f)).cloned().collect();
+        let kept = finalizers(old).iter().filter(|f| wanted.contains(*f)).cloned().collect();
         new.spec.get_or_insert_default().finalizers = Some(kept);
     }
 }

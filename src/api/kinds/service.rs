@@ -363,18 +363,19 @@ fn validate_ports(errs: &mut Errors, ports: &[ServicePort]) {
 
 fn validate_unique_ports(errs: &mut Errors, spec: &ServiceSpec, ports: &[ServicePort]) {
     let node_port = |p: &ServicePort| p.node_port.filter(|n| *n != 0);
+    let mut node_ports = BTreeSet::new();
     for (i, port) in ports.iter().enumerate() {
         let at = format!("spec.ports[{i}].nodePort");
         if is_type(spec, "ClusterIP") && node_port(port).is_some() {
             errs.push(FieldError::forbidden(&at, "may not be used when `type` is 'ClusterIP'"));
         }
-        let is_taken = |p: &ServicePort| p.protocol == port.protocol && node_port(p) == node_port(port);
-        if node_port(port).is_some() && ports[..i].iter().any(is_taken) {
+        if node_port(port).is_some() && !node_ports.insert((&port.protocol, node_port(port))) {
             errs.push(FieldError::duplicate(at, port.node_port));
         }
     }
+    let mut numbers = BTreeSet::new();
     for (i, port) in ports.iter().enumerate() {
-        if ports[..i].iter().any(|p| p.protocol == port.protocol && p.port == port.port) {
+        if !numbers.insert((&port.protocol, port.port)) {
             errs.push(FieldError::duplicate(format!("spec.ports[{i}]"), PortKey::of(port)));
         }
     }

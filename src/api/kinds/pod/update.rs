@@ -6,6 +6,7 @@
 use crate::api::{field::FieldError, kinds::check::Errors, names};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Toleration};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 const MAY_CHANGE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
      `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -74,8 +75,10 @@ fn check_deadline(errs: &mut Errors, new: &PodSpec, old: &PodSpec) -> bool {
 }
 
 fn check_tolerations(errs: &mut Errors, new: &PodSpec, old: &PodSpec) {
-    let without_seconds = |t: &Toleration| Toleration { toleration_seconds: None, ..t.clone() };
-    let kept: Vec<_> = new.tolerations.iter().flatten().map(without_seconds).collect();
+    fn without_seconds(t: &Toleration) -> [Option<&str>; 4] {
+        [&t.key, &t.operator, &t.value, &t.effect].map(Option::as_deref)
+    }
+    let kept: BTreeSet<_> = new.tolerations.iter().flatten().map(without_seconds).collect();
     if old.tolerations.iter().flatten().any(|t| !kept.contains(&without_seconds(t))) {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         errs.push(FieldError::forbidden("spec.tolerations", why));

@@ -12,7 +12,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
@@ -207,6 +207,8 @@ fn selector(errs: &mut Errors, selector: Option<&LabelSelector>, path: &str) {
 }
 
 fn spread_constraints(errs: &mut Errors, constraints: &[TopologySpreadConstraint], path: &str) {
+    let pair = |c: &TopologySpreadConstraint| (c.topology_key.clone(), c.when_unsatisfiable.clone());
+    let last: BTreeMap<_, usize> = constraints.iter().map(pair).zip(0..).collect();
     for (i, constraint) in constraints.iter().enumerate() {
         let at = format!("{path}[{i}]");
         if constraint.max_skew <= 0 {
@@ -220,8 +222,7 @@ fn spread_constraints(errs: &mut Errors, constraints: &[TopologySpreadConstraint
             let at = format!("{at}.whenUnsatisfiable");
             errs.push(FieldError::not_supported(at, &constraint.when_unsatisfiable, &actions));
         }
-        let pair = |c: &TopologySpreadConstraint| (c.topology_key.clone(), c.when_unsatisfiable.clone());
-        if constraints[i + 1..].iter().any(|c| pair(c) == pair(constraint)) {
+        if last.get(&pair(constraint)).is_some_and(|last| *last > i) {
             let (key, action) = pair(constraint);
             let at = format!("{at}.{{topologyKey, whenUnsatisfiable}}");
             errs.push(FieldError::duplicate(at, format!("{{{key}, {action}}}")));

@@ -3,6 +3,7 @@
 use super::support;
 use crate::api::kinds::{part, pod};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
+use std::collections::BTreeSet;
 
 /// The warnings for the spec at `path`.
 pub(in crate::api::kinds) fn warnings(spec: &PodSpec, path: &str) -> Vec<String> {
@@ -60,9 +61,9 @@ fn container(container: &Container, path: &str, say: &mut impl FnMut(&str, &str)
     if container.security_context.as_ref().is_some_and(|c| c.se_linux_options.is_some()) {
         say(&format!("{path}.securityContext.seLinuxOptions"), "has no effect");
     }
-    let names: Vec<_> = container.env.iter().flatten().map(|e| &e.name).collect();
-    for (i, name) in names.iter().enumerate() {
-        if names[..i].contains(name) {
+    let mut names = BTreeSet::new();
+    for (i, name) in container.env.iter().flatten().map(|e| &e.name).enumerate() {
+        if !names.insert(name) {
             let why = format!("hides previous definition of {name:?}, which may be dropped when using apply");
             say(&format!("{path}.env[{i}]"), &why);
         }
