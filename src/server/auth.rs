@@ -18,13 +18,15 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
-const ANONYMOUS: &str = "system:anonymous";
+pub(super) const ANONYMOUS: &str = "system:anonymous";
+pub(super) const AUTHENTICATED: &str = "system:authenticated";
+pub(super) const UNAUTHENTICATED: &str = "system:unauthenticated";
 const MASTERS: &str = "system:masters";
 
 impl User {
     /// Someone without a certificate.
     pub fn anonymous() -> Self {
-        Self { name: ANONYMOUS.to_owned(), groups: vec!["system:unauthenticated".to_owned()] }
+        Self { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()] }
     }
 
     /// The owner of a verified client certificate: its common name, and its organisations as groups.
@@ -33,7 +35,7 @@ impl User {
         let subject = cert.subject();
         let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
         let groups = subject.iter_organization().filter_map(|o| o.as_str().ok());
-        let groups = groups.chain(["system:authenticated"]).map(str::to_owned).collect();
+        let groups = groups.chain([AUTHENTICATED]).map(str::to_owned).collect();
         (!name.is_empty()).then_some(Self { name, groups })
     }
 

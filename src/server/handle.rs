@@ -10,6 +10,7 @@ use super::{
     ServerState,
     auth::{self, User},
     codec::BODY_BYTES_MAX,
+    impersonate,
     media::{self, Format, Offer},
     paths, respond,
     respond::Response,
@@ -106,6 +107,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let user = auth::authenticate(peer.user.as_ref(), &head.headers)?;
+    let user = impersonate::acting_as(state.authorizer(), user, &head.headers)?;
     let info = info.map_err(ApiError::BadRequest)?;
     auth::authorize(state.authorizer(), &user, &info)?;
     let query = Query::parse(head.uri.query().unwrap_or_default());

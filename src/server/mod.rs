@@ -4,6 +4,7 @@
 //!
 //! - [`serve`](mod@serve): listeners, TLS, HTTP/1.1 and HTTP/2, drain. [`tls`]: the CA and its certificates.
 //! - [`handle`](mod@handle): one request. [`auth`]: who, and may they. [`route`](mod@route): which verb on what.
+//! - [`impersonate`]: as whom a request acts.
 //! - [`paths`]: discovery, OpenAPI, version, health. [`verbs`]: reads and writes of objects. [`watch`]: streams of changes.
 //! - [`media`] and [`codec`]: what comes in and goes out. [`print`]: objects, metadata and tables. [`options`]: queries.
 //!
@@ -14,6 +15,7 @@ pub mod codec;
 pub mod discovery;
 pub mod handle;
 pub mod health;
+pub mod impersonate;
 pub mod media;
 pub mod options;
 mod paths;

@@ -27,6 +27,8 @@ pub enum Verb {
     Delete,
     /// Delete a collection.
     DeleteCollection,
+    /// Act as someone else. No method is this; headers ask for it.
+    Impersonate,
     /// A method that no resource has.
     Other,
 }
@@ -43,6 +45,7 @@ impl Verb {
             Self::Patch => "patch",
             Self::Delete => "delete",
             Self::DeleteCollection => "deletecollection",
+            Self::Impersonate => "impersonate",
             Self::Other => "",
         }
     }

@@ -101,7 +101,7 @@ fn fits_path(info: &ResourceInfo, is_namespaced: bool) -> bool {
         Verb::DeleteCollection => has_place && info.is_collection,
         Verb::Get | Verb::Update | Verb::Patch | Verb::Delete => !info.is_collection,
         Verb::List | Verb::Watch => info.is_collection,
-        Verb::Other => false,
+        Verb::Impersonate | Verb::Other => false,
     }
 }
 
