@@ -24,6 +24,7 @@ use crate::{
     },
     base::{
         clock::Clock,
+        descriptors,
         rng::Rng,
         task::{Drain, DrainTrigger},
     },
@@ -122,6 +123,8 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
     if let Some(range) = config.cluster_cidr {
         cidr::check_usable(range)?;
     }
+    // Before anything is opened: what clients may take is a share of it.
+    descriptors::raise_limit();
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&config.name).await?);
     let engine_info = engine.info().await?;
     let claim = Claim::for_up(&engine_info.id, &config.name, &config.data_dir, Arc::clone(trigger)).await?;

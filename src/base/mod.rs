@@ -2,6 +2,7 @@
 pub mod backoff;
 pub mod chain;
 pub mod clock;
+pub mod descriptors;
 pub mod log;
 pub mod rng;
 pub mod secret;

@@ -25,6 +25,7 @@ use super::stop::stop_signal;
 use crate::{
     base::{
         clock::Clock,
+        descriptors,
         task::{self, Drain},
     },
     net::{
@@ -36,7 +37,6 @@ use crate::{
 };
 use anyhow::Context as _;
 use follow::Follower;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use settings::Settings;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
@@ -51,7 +51,8 @@ const CHANGES_MAX: usize = 1024;
 /// Runs until it is told to stop.
 pub fn run() -> anyhow::Result<()> {
     let settings = Settings::read(|name| std::env::var(name).ok())?;
-    raise_descriptor_limit();
+    // Every connection needs two; past the limit, the newest clients are reset.
+    descriptors::raise_limit();
     let stop = stop_signal().context("cannot wait for signals")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(settings, Clock::system(), stop))
@@ -96,14 +97,6 @@ fn keep_route(settings: &Settings) -> anyhow::Result<()> {
 fn serve_names(address: SocketAddr, zone: watch::Receiver<Arc<Zone>>) {
     let settings = DnsSettings { address, resolv_conf: "/etc/resolv.conf".into(), upstream_port: 53 };
     task::spawn("dns", DnsServer::new(settings, zone).run());
-}
-
-/// Every connection needs two descriptors; the usual soft limit is for programs that may still use `select`.
-fn raise_descriptor_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Refused: then the limit stays, and past it the newest clients are reset.
-    setrlimit(Resource::Nofile, limit).ok();
 }
 
 #[cfg(test)]

@@ -7,14 +7,15 @@
 //! - A body is read up to a limit before anything is done with it.
 
 use super::{
-    ServerState,
+    ServerState, Ticket,
     auth::{self, User},
     codec::BODY_BYTES_MAX,
+    gate::Bound,
     impersonate,
     media::{self, Format, Offer},
     paths, respond,
     respond::Response,
-    route::{self, Query, RequestInfo},
+    route::{self, Query, RequestInfo, Verb},
     verbs,
 };
 use crate::{
@@ -26,7 +27,7 @@ use futures::FutureExt as _;
 use http::{HeaderMap, Method, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as HttpBody;
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tracing::{Instrument as _, debug, error, info_span, warn};
 
 /// How long a call may take until it is answered; streams go on after that. Source: `--request-timeout` of kube-apiserver.
@@ -39,6 +40,8 @@ pub struct Peer {
     pub user: Option<User>,
     /// Its address, for the log.
     pub address: String,
+    /// The connection's place; `None` where there is no connection.
+    pub(super) ticket: Option<Arc<Ticket>>,
 }
 
 /// A request that was read.
@@ -61,6 +64,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let started = state.registry().clock().mono();
+    let is_head = request.method() == Method::HEAD;
     let (head, body) = request.into_parts();
     let format = error_format(&head);
     let info = route::route(&head.method, head.uri.path(), &Query::parse(head.uri.query().unwrap_or_default()));
@@ -88,7 +92,7 @@ where
         } else {
             debug!(component = "server", code, elapsed_ms, "request answered");
         }
-        response
+        if is_head { respond::without_body(response) } else { response }
     }
     .instrument(span)
     .await
@@ -107,15 +111,42 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let user = auth::authenticate(peer.user.as_ref(), &head.headers)?;
+    if let (Some(ticket), false) = (&peer.ticket, user.is_anonymous()) {
+        ticket.prove();
+    }
     let user = impersonate::acting_as(state.authorizer(), user, &head.headers)?;
     let info = info.map_err(ApiError::BadRequest)?;
     auth::authorize(state.authorizer(), &user, &info)?;
     let query = Query::parse(head.uri.query().unwrap_or_default());
+    let sort = sort_of(&head.method, &info, &query);
+    let seat = match sort {
+        Some(sort) => Some(state.seat(sort).ok_or(ApiError::TooManyRequests)?),
+        None => None,
+    };
     let body = read_body(body).await?;
     let request = Request { method: head.method, query, headers: head.headers, body };
-    match info {
+    let response = match info {
         RequestInfo::Path { path, .. } => paths::answer(state, &request, &path),
         RequestInfo::Resource(info) => verbs::answer(state, drain, info, request).await,
+    }?;
+    Ok(match seat {
+        // A stream has its place for as long as it lasts.
+        Some(seat) if sort == Some(Bound::Streams) => respond::holding(response, seat),
+        _ => response,
+    })
+}
+
+/// Which places a request needs. Health and metrics are always answered: they tell what is wrong when all others wait.
+fn sort_of(method: &Method, info: &RequestInfo, query: &Query) -> Option<Bound> {
+    match info {
+        RequestInfo::Path { path, .. } => {
+            let is_exempt = ["/healthz", "/livez", "/readyz", "/metrics"].iter().any(|p| path.starts_with(p));
+            (!is_exempt).then_some(Bound::Reads)
+        }
+        RequestInfo::Resource(r) if r.verb == Verb::Watch => Some(Bound::Streams),
+        RequestInfo::Resource(r) if r.subresource == "log" && query.is_true("follow") => Some(Bound::Streams),
+        RequestInfo::Resource(_) if matches!(*method, Method::GET | Method::HEAD) => Some(Bound::Reads),
+        RequestInfo::Resource(_) => Some(Bound::Writes),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::{
     ServerState,
+    gate::Bound,
     respond::{Response, text},
     route::Query,
 };
@@ -14,6 +15,7 @@ use std::{
         atomic::{AtomicI64, Ordering},
     },
 };
+use tracing::warn;
 
 /// One thing that must be well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +84,7 @@ pub fn answer(endpoint: &str, one: Option<&str>, query: &Query, report: &ReadyRe
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, String, u16), Served>>,
     watches: AtomicI64,
+    bounds: Mutex<BTreeMap<(Bound, &'static str), u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +120,20 @@ impl Metrics {
         served.seconds += seconds;
     }
 
+    /// Counts what a bound has done: a newcomer `refused`, or another connection `ended` for it. The first time is told.
+    pub fn bound_reached(&self, bound: Bound, done: &'static str) {
+        let mut bounds = self.bounds.lock().expect("no one panics while counting");
+        let count = bounds.entry((bound, done)).or_default();
+        *count += 1;
+        if *count == 1 {
+            let bound = bound.as_str();
+            warn!(
+                component = "server",
+                bound, done, "a bound of the API server was reached; /metrics counts how often"
+            );
+        }
+    }
+
     /// The counts as Prometheus reads them.
     pub fn text(&self) -> String {
         let mut counts = vec![
@@ -131,6 +148,18 @@ impl Metrics {
             durations.push(format!("apiserver_request_duration_seconds_sum{labels} {:.6}", served.seconds));
         }
         counts.append(&mut durations);
+        let bounds = self.bounds.lock().expect("no one panics while counting");
+        counts.push(
+            "# HELP skiff_api_bound_reached_total Connections and requests that a bound refused or ended.".into(),
+        );
+        counts.push("# TYPE skiff_api_bound_reached_total counter".to_owned());
+        for bound in Bound::ALL {
+            for done in ["ended", "refused"] {
+                let count = bounds.get(&(bound, done)).copied().unwrap_or(0);
+                let bound = bound.as_str();
+                counts.push(format!("skiff_api_bound_reached_total{{bound=\"{bound}\",done=\"{done}\"}} {count}"));
+            }
+        }
         let watches = self.watches.load(Ordering::Relaxed);
         counts.push("# TYPE apiserver_longrunning_requests gauge".to_owned());
         counts.push(format!("apiserver_longrunning_requests{{verb=\"WATCH\"}} {watches}\n"));
@@ -182,5 +211,10 @@ mod tests {
             text.contains("duration_seconds_sum{verb=\"GET\",resource=\"pods\",code=\"200\"} 0.750000\n"),
             "{text}"
         );
+        metrics.bound_reached(Bound::Total, "refused");
+        metrics.bound_reached(Bound::Total, "refused");
+        let text = metrics.text();
+        assert!(text.contains("skiff_api_bound_reached_total{bound=\"connections\",done=\"refused\"} 2\n"), "{text}");
+        assert!(text.contains("skiff_api_bound_reached_total{bound=\"streams\",done=\"ended\"} 0\n"), "{text}");
     }
 }

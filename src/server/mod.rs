@@ -3,6 +3,7 @@
 //! A request goes `serve` → `handle` → (`auth`, `route`) → `paths` or `verbs` → registry → `print` → `respond`.
 //!
 //! - [`serve`](mod@serve): listeners, TLS, HTTP/1.1 and HTTP/2, drain. [`tls`]: the CA and its certificates.
+//! - [`gate`]: how many connections may be open, how many requests under way. `stall`: peers that do not read.
 //! - [`handle`](mod@handle): one request. [`auth`]: who, and may they. [`route`](mod@route): which verb on what.
 //! - [`impersonate`]: as whom a request acts.
 //! - [`paths`]: discovery, OpenAPI, version, health. [`verbs`]: reads and writes of objects. [`watch`]: streams of changes.
@@ -13,6 +14,7 @@
 pub mod auth;
 pub mod codec;
 pub mod discovery;
+pub mod gate;
 pub mod handle;
 pub mod health;
 pub mod impersonate;
@@ -23,16 +25,23 @@ pub mod print;
 pub mod respond;
 pub mod route;
 pub mod serve;
+mod stall;
 #[cfg(test)]
 mod tests;
 pub mod tls;
 mod verbs;
 mod watch;
 
-use crate::{node::streams::PodStreams, registry::Registry};
+use crate::{base::descriptors, node::streams::PodStreams, registry::Registry};
 use auth::{Authorizer, FixedRules};
+use gate::{Bound, Gate, Seat, Seats};
 use health::{Metrics, ReadyReport};
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::sync::Notify;
 
 /// What every request needs. Clones share it.
 #[derive(Clone)]
@@ -44,6 +53,14 @@ struct Inner {
     ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
     authorizer: Box<dyn Authorizer>,
     metrics: Metrics,
+    doors: Mutex<Doors>,
+    seats: BTreeMap<Bound, Arc<Seats>>,
+}
+
+/// The open connections, and how each is told to end.
+struct Doors {
+    gate: Gate,
+    endings: BTreeMap<u64, Arc<Notify>>,
 }
 
 impl std::fmt::Debug for ServerState {
@@ -59,8 +76,18 @@ impl ServerState {
         streams: Arc<dyn PodStreams>,
         ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
     ) -> Self {
-        let metrics = Metrics::default();
-        Self(Arc::new(Inner { registry, streams, ready, authorizer: Box::new(FixedRules), metrics }))
+        let gate = Gate::new(gate::Limits::of_descriptors(descriptors::limit()));
+        let places =
+            [(Bound::Reads, gate::READS_MAX), (Bound::Writes, gate::WRITES_MAX), (Bound::Streams, gate::STREAMS_MAX)];
+        Self(Arc::new(Inner {
+            registry,
+            streams,
+            ready,
+            authorizer: Box::new(FixedRules),
+            metrics: Metrics::default(),
+            doors: Mutex::new(Doors { gate, endings: BTreeMap::new() }),
+            seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
+        }))
     }
 
     fn registry(&self) -> &Registry {
@@ -83,8 +110,71 @@ impl ServerState {
         &self.0.metrics
     }
 
+    fn doors(&self) -> MutexGuard<'_, Doors> {
+        self.0.doors.lock().expect("no one panics while counting connections")
+    }
+
+    /// Lets a connection in, and puts out another one for it if need be. `None`: it must be closed.
+    fn admit(&self, source: IpAddr) -> Option<Ticket> {
+        let mut doors = self.doors();
+        let admission = match doors.gate.enter(source) {
+            Ok(admission) => admission,
+            Err(bound) => {
+                drop(doors);
+                self.metrics().bound_reached(bound, "refused");
+                return None;
+            }
+        };
+        let end = Arc::new(Notify::new());
+        doors.endings.insert(admission.id, Arc::clone(&end));
+        let put_out = admission.puts_out.map(|(id, bound)| (doors.endings.remove(&id), bound));
+        drop(doors);
+        if let Some((other, bound)) = put_out {
+            self.metrics().bound_reached(bound, "ended");
+            other.iter().for_each(|other| other.notify_one());
+        }
+        Some(Ticket { id: admission.id, end, state: self.clone() })
+    }
+
+    /// A place for a request. `None`: too many are under way.
+    fn seat(&self, of: Bound) -> Option<Seat> {
+        let seat = self.0.seats.get(&of).and_then(Seats::take);
+        if seat.is_none() {
+            self.metrics().bound_reached(of, "refused");
+        }
+        seat
+    }
+
     /// Counts a watch until the count is dropped.
     fn count_watch(&self) -> health::WatchCount {
         health::WatchCount::new(self.clone())
+    }
+}
+
+/// An open connection, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    id: u64,
+    end: Arc<Notify>,
+    state: ServerState,
+}
+
+impl Ticket {
+    /// Whose connection it is is known: it is no longer put out for others.
+    fn prove(&self) {
+        self.state.doors().gate.prove(self.id);
+    }
+
+    /// Returns when the connection must end for another one.
+    async fn put_out(&self) {
+        self.end.notified().await;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut doors = self.state.doors();
+        doors.gate.leave(self.id);
+        doors.endings.remove(&self.id);
     }
 }

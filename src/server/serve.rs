@@ -3,13 +3,15 @@
 //! Called by `app`, once per listener. **Not here**: what requests mean (`handle`).
 //!
 //! **Invariants**
-//! - No peer can hold a connection without speaking: handshake and request heads have time limits.
+//! - No peer can hold a connection without speaking or reading: handshake, request heads and writes have time limits.
+//! - Connections are bounded (`gate`); one too many is closed at once, or the oldest of those that nobody vouches for is.
 //! - On drain no new connection is taken, watches end, and every request that is under way is answered, for a bounded time.
 
 use super::{
-    ServerState,
+    ServerState, Ticket,
     auth::User,
     handle::{self, Peer},
+    stall::Impatient,
 };
 use crate::base::{
     chain::chain,
@@ -38,12 +40,23 @@ const HEAD_MAX: Duration = Duration::from_mins(2);
 /// How often an HTTP/2 peer is asked whether it is still there, and how long it has to answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_MAX: Duration = Duration::from_secs(15);
+/// How long a peer may read nothing of what is sent to it.
+const WRITE_MAX: Duration = Duration::from_secs(30);
+/// What is kept of a request head, and of an answer that the peer does not take: in HTTP/1 one limit is both.
+const HTTP1_BUFFER_MAX: usize = 256 * 1024;
+/// The largest request head in HTTP/2. Source: `DefaultMaxHeaderBytes` of Go's net/http.
+const HTTP2_HEAD_MAX: u32 = 1024 * 1024;
+/// What is kept of the answer of one HTTP/2 stream that its peer does not take.
+const HTTP2_BUFFER_MAX: usize = 64 * 1024;
 /// How long requests may go on after the drain.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Streams of one HTTP/2 connection at a time. Source: `MaxConcurrentStreams` of kube-apiserver.
 const STREAMS_MAX: u32 = 250;
 /// The pause after an accept that failed, e.g. because no file is left to open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection whose handshake is done.
+type Stream = TlsStream<Impatient<TcpStream>>;
 
 /// Runs hyper's tasks as ours, so that they are named and their panics caught.
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +84,20 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, state: ServerS
         };
         match accepted {
             Ok((stream, address)) => {
+                let Some(ticket) = state.admit(address.ip()) else {
+                    debug!(component = "server", peer = %address, "closed at once: too many connections");
+                    continue;
+                };
                 let (acceptor, state, drain, alive) = (acceptor.clone(), state.clone(), drain.clone(), alive.clone());
                 drop(task::spawn("http connection", async move {
-                    connection(stream, address, acceptor, state, drain).await;
+                    let ticket = Arc::new(ticket);
+                    tokio::select! {
+                        biased;
+                        () = ticket.put_out() => {
+                            debug!(component = "server", peer = %address, "ended: its place is needed");
+                        }
+                        () = connection(stream, address, acceptor, state, drain, Arc::clone(&ticket)) => {}
+                    }
                     drop(alive);
                 }));
             }
@@ -87,7 +111,14 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, state: ServerS
     let _: Option<Infallible> = ended.recv().await;
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, acceptor: TlsAcceptor, state: ServerState, drain: Drain) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    state: ServerState,
+    drain: Drain,
+    ticket: Arc<Ticket>,
+) {
     if let Err(err) = stream.set_nodelay(true) {
         debug!(component = "server", peer = %address, err = chain(&err), "cannot set TCP_NODELAY");
     }
@@ -97,7 +128,7 @@ async fn connection(stream: TcpStream, address: SocketAddr, acceptor: TlsAccepto
         shaken = timeout(HANDSHAKE_MAX, handshake(stream, acceptor)) => shaken,
     };
     match shaken {
-        Ok(Ok(Some(stream))) => talk(stream, address, state, drain).await,
+        Ok(Ok(Some(stream))) => talk(stream, address, state, drain, ticket).await,
         Ok(Ok(None)) => {}
         Ok(Err(err)) => debug!(component = "server", peer = %address, err = chain(&err), "TLS handshake failed"),
         Err(_elapsed) => debug!(component = "server", peer = %address, "TLS handshake took too long"),
@@ -105,7 +136,7 @@ async fn connection(stream: TcpStream, address: SocketAddr, acceptor: TlsAccepto
 }
 
 /// The TLS stream; `None` when the peer speaks plain HTTP, which is told so.
-async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Result<Option<Stream>> {
     const TLS_HANDSHAKE: u8 = 0x16;
     let mut first = [0u8; 1];
     if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE && first[0].is_ascii_uppercase() {
@@ -116,13 +147,16 @@ async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Res
         stream.shutdown().await?;
         return Ok(None);
     }
-    acceptor.accept(stream).await.map(Some)
+    acceptor.accept(Impatient::new(stream, WRITE_MAX)).await.map(Some)
 }
 
-async fn talk(stream: TlsStream<TcpStream>, address: SocketAddr, state: ServerState, drain: Drain) {
+async fn talk(stream: Stream, address: SocketAddr, state: ServerState, drain: Drain, ticket: Arc<Ticket>) {
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let user = certificate.and_then(|der| User::of_certificate(der));
-    let peer = Peer { user, address: address.to_string() };
+    if user.is_some() {
+        ticket.prove();
+    }
+    let peer = Peer { user, address: address.to_string(), ticket: Some(ticket) };
     let service = {
         let drain = drain.clone();
         hyper::service::service_fn(move |request| {
@@ -131,13 +165,15 @@ async fn talk(stream: TlsStream<TcpStream>, address: SocketAddr, state: ServerSt
         })
     };
     let mut builder = Builder::new(Tasks);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HTTP1_BUFFER_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_MAX)
-        .max_concurrent_streams(STREAMS_MAX);
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HTTP2_HEAD_MAX)
+        .max_send_buf_size(HTTP2_BUFFER_MAX);
     let mut conversation = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         biased;

@@ -96,7 +96,7 @@ impl Desk {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
-        let peer = Peer { user, address: "test".to_owned() };
+        let peer = Peer { user, address: "test".to_owned(), ticket: None };
         handle(self.state.clone(), peer, self.drain.clone(), request).await
     }
 
@@ -794,6 +794,143 @@ async fn a_collection_is_deleted_by_selector() {
     assert_eq!(desk.ask("DELETE", &format!("{MAPS}/b"), &[], other).await.code, 409);
 }
 
+#[tokio::test]
+async fn whoever_a_request_acts_as_may_do_no_more_than_that_one() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    let as_nobody = [("impersonate-user", "nobody")];
+    assert_eq!(
+        desk.ask("GET", "/api/v1/pods", &as_nobody, "").await.refusal(),
+        "403 pods is forbidden: User \"nobody\" cannot list resource \"pods\" in API group \"\" at the cluster scope"
+    );
+    assert_eq!(desk.ask("DELETE", &format!("{MAPS}/a"), &as_nobody, "").await.code, 403);
+    assert_eq!(desk.ask("GET", "/version", &as_nobody, "").await.code, 200);
+    let as_master = [("impersonate-user", "x"), ("impersonate-group", "system:masters")];
+    assert_eq!(desk.ask("GET", &format!("{MAPS}/a"), &as_master, "").await.code, 200);
+    assert_eq!(desk.ask("GET", "/version", &[("impersonate-group", "system:masters")], "").await.code, 400);
+    let proxy = User { name: "system:kube-proxy".to_owned(), groups: vec!["system:authenticated".to_owned()] };
+    let refused = desk.send(Some(proxy), "GET", "/api/v1/nodes", &as_master, "").await;
+    assert_eq!(refused.status(), 403, "the data plane may act as nobody else");
+}
+
+/// Runs a request that would take minutes if it compared everything with everything.
+async fn soon(desk: &Desk, method: &str, url: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    const BOUND: Duration = Duration::from_secs(30);
+    let started = desk.registry.clock().mono();
+    let answer = desk.ask(method, url, headers, &body.to_string()).await;
+    assert!(started.elapsed() < BOUND, "{method} {url} took {:?}", started.elapsed());
+    answer
+}
+
+#[tokio::test]
+async fn no_list_is_too_long_to_be_judged_soon() {
+    const N: usize = 8000;
+    let desk = Desk::open().await;
+    let many = |of: &dyn Fn(usize) -> Value| (0..N).map(of).collect::<Vec<Value>>();
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = |name: &str, container: Value| {
+        let mut pod =
+            json!({ "metadata": { "name": name }, "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+        pod["spec"]["containers"][0].as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+        pod
+    };
+    let env = many(&|i| json!({ "name": format!("V{i}"), "value": "old" }));
+    assert_eq!(soon(&desk, "POST", pods, &[], &pod("env", json!({ "env": env }))).await.code, 201);
+    let ports = many(&|i| json!({ "containerPort": i + 1, "name": format!("p{i}") }));
+    assert_eq!(soon(&desk, "POST", pods, &[], &pod("ports", json!({ "ports": ports }))).await.code, 201);
+    let mounts = many(&|i| json!({ "name": format!("v{i}"), "mountPath": format!("/m{i}") }));
+    let mut with_mounts = pod("mounts", json!({ "volumeMounts": mounts }));
+    with_mounts["spec"]["volumes"] = many(&|i| json!({ "name": format!("v{i}"), "emptyDir": {} })).into();
+    assert_eq!(soon(&desk, "POST", pods, &[], &with_mounts).await.code, 201);
+    let mut with_rules = pod("rules", json!({}));
+    with_rules["spec"]["tolerations"] = many(&|i| json!({ "key": format!("k{i}"), "operator": "Exists" })).into();
+    with_rules["spec"]["imagePullSecrets"] = many(&|i| json!({ "name": format!("s{i}") })).into();
+    with_rules["spec"]["hostAliases"] =
+        many(&|i| json!({ "ip": format!("10.0.{}.{}", i / 250, i % 250), "hostnames": ["a"] })).into();
+    with_rules["spec"]["topologySpreadConstraints"] =
+        many(&|i| json!({ "topologyKey": format!("k{i}"), "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway" }))
+            .into();
+    let spread = soon(&desk, "POST", pods, &[], &with_rules).await;
+    assert!(matches!(spread.code, 201 | 413 | 422), "{}", spread.text);
+    let mut changed = pod("rules", json!({}));
+    changed["spec"]["tolerations"] = many(&|i| json!({ "key": format!("x{i}"), "operator": "Exists" })).into();
+    soon(&desk, "PATCH", &format!("{pods}/rules"), &STRATEGIC, &changed).await;
+
+    let mut containers = pod("containers", json!({}));
+    containers["spec"]["containers"] = many(&|i| json!({ "name": format!("c{i}"), "image": "i" })).into();
+    soon(&desk, "POST", pods, &[], &containers).await;
+    let meta = json!({
+        "finalizers": many(&|i| json!(format!("a.io/{i}"))),
+        "ownerReferences": many(&|i| json!({ "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": format!("u{i}") })),
+        "labels": (0..N).map(|i| (format!("l{i}"), json!("v"))).collect::<serde_json::Map<_, _>>(),
+        "name": "meta",
+    });
+    assert_eq!(soon(&desk, "POST", MAPS, &[], &json!({ "metadata": meta })).await.code, 201);
+    soon(&desk, "DELETE", &format!("{MAPS}/meta"), &[], &json!({})).await;
+    let other = json!({ "metadata": { "finalizers": many(&|i| json!(format!("b.io/{i}"))) } });
+    assert_eq!(soon(&desk, "PATCH", &format!("{MAPS}/meta"), &MERGE, &other).await.code, 422);
+    let services = "/api/v1/namespaces/default/services";
+    let service = json!({
+        "metadata": { "name": "s" },
+        "spec": { "ports": many(&|i| json!({ "name": format!("p{i}"), "port": i + 1 })), "selector": { "a": "b" } },
+    });
+    assert_eq!(soon(&desk, "POST", services, &[], &service).await.code, 201);
+    let slice = json!({
+        "metadata": { "name": "e" }, "addressType": "IPv4", "ports": many(&|i| json!({ "name": format!("p{i}"), "port": i + 1 })),
+        "endpoints": many(&|i| json!({ "addresses": [format!("10.0.{}.{}", i / 250, i % 250)] })),
+    });
+    soon(&desk, "POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &[], &slice).await;
+    let values: Vec<String> = (0..N).map(|i| format!("v{i}")).collect();
+    let selected = format!("{MAPS}?labelSelector=l1%20in%20%28{}%29", values.join(","));
+    assert_eq!(soon(&desk, "GET", &selected, &[], &Value::Null).await.code, 200);
+
+    let wrong: serde_json::Map<String, Value> = (0..20_000).map(|i| (format!("-{i}"), json!("-"))).collect();
+    let refused = soon(&desk, "POST", MAPS, &[], &json!({ "metadata": { "name": "bad", "labels": wrong } })).await;
+    assert_eq!(refused.code, 422);
+    assert!(refused.json()["message"].as_str().unwrap().ends_with(", and 39900 more errors]"), "{}", refused.text);
+    assert_eq!(refused.json()["details"]["causes"].as_array().unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn an_object_may_not_grow_larger_than_the_store_keeps() {
+    let desk = Desk::open().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let body = |bytes: usize| {
+        let env = json!([{ "name": "A", "value": "x".repeat(bytes) }]);
+        json!({ "metadata": { "name": "big" }, "spec": { "containers": [{ "name": "c", "image": "i", "env": env }] } })
+    };
+    let refused = desk.ask("POST", pods, &[], &body(1_600_000).to_string()).await;
+    assert_eq!((refused.code, &refused.json()["reason"]), (413, &json!("RequestEntityTooLarge")));
+    assert_eq!(desk.ask("POST", pods, &[], &body(1_500_000).to_string()).await.code, 201);
+    let grown = json!({ "metadata": { "annotations": { "a": "x".repeat(200_000) } } });
+    assert_eq!(desk.ask("PATCH", &format!("{pods}/big"), &MERGE, &grown.to_string()).await.code, 413);
+    assert_eq!(desk.ask("DELETE", &format!("{pods}/big"), &[], "").await.code, 200);
+}
+
+#[tokio::test]
+async fn a_head_has_no_body_and_too_many_requests_wait() {
+    let desk = Desk::open().await;
+    desk.config_map("a", json!({})).await;
+    let got = desk.ask("HEAD", &format!("{MAPS}/a"), &[], "").await;
+    let whole = desk.get(&format!("{MAPS}/a")).await;
+    assert_eq!((got.code, got.text.as_str()), (200, ""));
+    assert_eq!(got.headers["content-length"], whole.text.len().to_string());
+
+    let watch = desk.watch(&format!("{MAPS}?watch=true"), &[]).await;
+    let held: Vec<_> = std::iter::from_fn(|| desk.state.seat(super::gate::Bound::Streams)).collect();
+    assert_eq!(held.len(), super::gate::STREAMS_MAX - 1, "the watch has one");
+    let refused = desk.get(&format!("{MAPS}?watch=true")).await;
+    assert_eq!(refused.refusal(), "429 Too many requests, please try again later.");
+    assert_eq!(refused.headers["retry-after"], "1");
+    drop(watch);
+    assert!(desk.state.seat(super::gate::Bound::Streams).is_some(), "it gave its place back");
+    let _reads: Vec<_> = std::iter::from_fn(|| desk.state.seat(super::gate::Bound::Reads)).collect();
+    assert_eq!(desk.get(MAPS).await.code, 429);
+    assert_eq!(desk.get("/readyz").await.code, 200);
+    let metrics = desk.get("/metrics").await.text;
+    assert!(metrics.contains("skiff_api_bound_reached_total{bound=\"streams\",done=\"refused\"} 2\n"), "{metrics}");
+}
+
 /// A real listener on this machine, its CA, and a client of the administrator.
 struct Live {
     desk: Desk,
@@ -826,6 +963,32 @@ impl Live {
             config.auth_info.client_key_data = Some(STANDARD.encode(&who.key_pem).into());
         }
         kube::Client::try_from(config).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn unfinished_handshakes_keep_nobody_out() {
+    let live = Live::open().await;
+    let limits = super::gate::Limits::of_descriptors(crate::base::descriptors::limit());
+    let client = live.client(Some(live.pki.admin()));
+    client.apiserver_version().await.unwrap();
+    // A few hundred at most, so that the test itself has descriptors left.
+    let many = (limits.unproven + 20).min(200);
+    let mut silent = Vec::new();
+    for _ in 0..many {
+        silent.push(tokio::net::TcpStream::connect(live.address).await.unwrap());
+    }
+    // A connection from before and a new one both get their answers.
+    client.apiserver_version().await.unwrap();
+    live.client(Some(live.pki.admin())).apiserver_version().await.unwrap();
+    if many > limits.unproven {
+        let mut first = [0];
+        let ended = tokio::io::AsyncReadExt::read(&mut silent[0], &mut first);
+        assert_eq!(
+            tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap(),
+            0,
+            "the oldest is put out"
+        );
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::stream;
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
@@ -37,7 +37,10 @@ const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// A watch ends after between one and two of this, so that clients spread. Source: `--min-request-timeout` of kube-apiserver.
 const LIFE_SECS_MIN: u64 = 1800;
 /// Events that wait are sent together up to about this size.
-const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
+/// An object of this size or more goes out in pieces of it that all its watchers share, so that watchers who read slowly do not each
+/// keep a copy.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// Starts a watch and answers with its stream.
 pub(super) fn start(call: &Call<'_>) -> Result<Response, ApiError> {
@@ -60,6 +63,8 @@ struct Events {
     clock: Clock,
     selection: Selection,
     changes: hub::Watch,
+    /// What was gathered and is still to be handed over.
+    ready: VecDeque<Bytes>,
     /// The present objects that are still to be sent.
     initial: std::vec::IntoIter<Arc<Entry>>,
     /// The revision to name in the bookmark after them, if there is to be one.
@@ -104,6 +109,7 @@ impl Events {
             printer,
             selection: options.selection,
             changes,
+            ready: VecDeque::new(),
             initial: initial.into_iter(),
             initial_end: wants_end.then_some(from),
             bookmarks: options.bookmarks,
@@ -124,20 +130,19 @@ impl Events {
 
     /// The next events, as soon as there are any; `None`: the watch is over.
     async fn next_chunk(&mut self) -> Option<io::Result<Bytes>> {
-        if self.is_over {
-            return None;
-        }
-        match self.gather().await {
-            Ok(chunk) if chunk.is_empty() => None,
-            Ok(chunk) => Some(Ok(chunk.into())),
-            Err(err) => {
-                self.is_over = true;
-                Some(Ok(error_line(&err)))
+        if self.ready.is_empty() && !self.is_over {
+            match self.gather().await {
+                Ok(chunk) => self.ready = chunk.pieces(),
+                Err(err) => {
+                    self.is_over = true;
+                    self.ready.push_back(error_line(&err));
+                }
             }
         }
+        self.ready.pop_front().map(Ok)
     }
 
-    async fn gather(&mut self) -> Result<Vec<u8>, ApiError> {
+    async fn gather(&mut self) -> Result<Chunk, ApiError> {
         let mut chunk = self.initial_events()?;
         while chunk.is_empty() && !self.is_over {
             let wake_at = if self.bookmarks { self.next_bookmark.min(self.ends_at) } else { self.ends_at };
@@ -153,8 +158,8 @@ impl Events {
     }
 
     /// The present objects, a chunk at a time, and after the last the bookmark that says so.
-    fn initial_events(&mut self) -> Result<Vec<u8>, ApiError> {
-        let mut chunk = Vec::new();
+    fn initial_events(&mut self) -> Result<Chunk, ApiError> {
+        let mut chunk = Chunk::default();
         while chunk.len() < CHUNK_BYTES
             && let Some(entry) = self.initial.next()
         {
@@ -163,12 +168,12 @@ impl Events {
         if self.initial.len() == 0
             && let Some(revision) = self.initial_end.take()
         {
-            line(&mut chunk, "BOOKMARK", &self.printer.bookmark(&revision.to_string(), true));
+            chunk.line("BOOKMARK", &[self.printer.bookmark(&revision.to_string(), true)]);
         }
         Ok(chunk)
     }
 
-    fn changed(&mut self, first: Result<Arc<Change>, WatchError>, chunk: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn changed(&mut self, first: Result<Arc<Change>, WatchError>, chunk: &mut Chunk) -> Result<(), ApiError> {
         let mut next = first.map(Some);
         loop {
             match next {
@@ -189,25 +194,30 @@ impl Events {
     }
 
     /// A change as the selection sees it: what comes into it is added, what leaves it is deleted.
-    fn event(&mut self, change: &Change, chunk: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn event(&mut self, change: &Change, chunk: &mut Chunk) -> Result<(), ApiError> {
         let before = change.before.as_ref().filter(|e| self.selection.matches(e));
         let after = change.after.as_ref().filter(|e| self.selection.matches(e));
         match (before, after) {
             (None, None) => Ok(()),
             (None, Some(after)) => self.push(chunk, "ADDED", &after.value),
             (Some(_), Some(after)) => self.push(chunk, "MODIFIED", &after.value),
+            (Some(before), None) if self.printer.sends_as_stored() => {
+                self.is_first = false;
+                chunk.line("DELETED", &before.parts_at(change.revision));
+                Ok(())
+            }
             (Some(before), None) => self.push(chunk, "DELETED", &before.value_at(change.revision)),
         }
     }
 
-    fn push(&mut self, chunk: &mut Vec<u8>, what: &str, stored: &Bytes) -> Result<(), ApiError> {
+    fn push(&mut self, chunk: &mut Chunk, what: &str, stored: &Bytes) -> Result<(), ApiError> {
         let object = self.printer.at(self.clock.now()).event(stored, self.is_first)?;
         self.is_first = false;
-        line(chunk, what, &object);
+        chunk.line(what, &[object]);
         Ok(())
     }
 
-    fn wake(&mut self, chunk: &mut Vec<u8>) {
+    fn wake(&mut self, chunk: &mut Chunk) {
         if self.clock.mono() >= self.ends_at {
             self.end(chunk);
         } else {
@@ -216,30 +226,105 @@ impl Events {
     }
 
     /// Ends the watch, with a bookmark so that the client resumes where it is.
-    fn end(&mut self, chunk: &mut Vec<u8>) {
+    fn end(&mut self, chunk: &mut Chunk) {
         self.is_over = true;
         if self.bookmarks {
             self.bookmark(chunk);
         }
     }
 
-    fn bookmark(&mut self, chunk: &mut Vec<u8>) {
+    fn bookmark(&mut self, chunk: &mut Chunk) {
         self.next_bookmark = self.clock.mono() + BOOKMARK_EVERY;
         let revision = self.changes.progress().to_string();
-        line(chunk, "BOOKMARK", &self.printer.bookmark(&revision, false));
+        chunk.line("BOOKMARK", &[self.printer.bookmark(&revision, false)]);
     }
 }
 
-fn line(chunk: &mut Vec<u8>, what: &str, object: &[u8]) {
-    chunk.extend_from_slice(b"{\"type\":\"");
-    chunk.extend_from_slice(what.as_bytes());
-    chunk.extend_from_slice(b"\",\"object\":");
-    chunk.extend_from_slice(object);
-    chunk.extend_from_slice(b"}\n");
+/// Events that go out together: small ones copied one after the other, large objects as they are.
+#[derive(Debug, Default)]
+struct Chunk {
+    pieces: VecDeque<Bytes>,
+    /// The piece that is being written.
+    last: Vec<u8>,
+    len: usize,
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds an event. The parts are the object, one after the other.
+    fn line(&mut self, what: &str, object: &[Bytes]) {
+        self.copy(b"{\"type\":\"");
+        self.copy(what.as_bytes());
+        self.copy(b"\",\"object\":");
+        for part in object {
+            if part.len() < PIECE_BYTES {
+                self.copy(part);
+            } else {
+                self.share(part);
+            }
+        }
+        self.copy(b"}\n");
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
+        self.last.extend_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn share(&mut self, part: &Bytes) {
+        self.close();
+        self.len += part.len();
+        let mut rest = part.clone();
+        while !rest.is_empty() {
+            self.pieces.push_back(rest.split_to(PIECE_BYTES.min(rest.len())));
+        }
+    }
+
+    fn close(&mut self) {
+        if !self.last.is_empty() {
+            self.pieces.push_back(std::mem::take(&mut self.last).into());
+        }
+    }
+
+    fn pieces(mut self) -> VecDeque<Bytes> {
+        self.close();
+        self.pieces
+    }
 }
 
 fn error_line(err: &ApiError) -> Bytes {
-    let mut chunk = Vec::new();
-    line(&mut chunk, "ERROR", err.to_status().to_string().as_bytes());
-    chunk.into()
+    let mut chunk = Chunk::default();
+    chunk.line("ERROR", &[err.to_status().to_string().into()]);
+    Vec::from(chunk.pieces()).concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_objects_are_shared_and_small_ones_go_together() {
+        let mut chunk = Chunk::default();
+        let large = Bytes::from("x".repeat(2 * PIECE_BYTES + 7));
+        chunk.line("ADDED", &[Bytes::from_static(b"1")]);
+        chunk.line("MODIFIED", std::slice::from_ref(&large));
+        chunk.line("DELETED", &[Bytes::from_static(b"[2"), Bytes::from_static(b",3]")]);
+        let len = chunk.len();
+        let pieces = chunk.pieces();
+        let sizes: Vec<usize> = pieces.iter().map(Bytes::len).collect();
+        assert_eq!(sizes[1..4], [PIECE_BYTES, PIECE_BYTES, 7]);
+        assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (5, len));
+        assert_eq!(pieces[1].as_ptr(), large.as_ptr());
+        let text = pieces.iter().flat_map(|p| p.iter().copied()).collect::<Vec<u8>>();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with("{\"type\":\"ADDED\",\"object\":1}\n{\"type\":\"MODIFIED\",\"object\":xx"), "{text}");
+        assert!(text.ends_with("xx}\n{\"type\":\"DELETED\",\"object\":[2,3]}\n"), "{text}");
+    }
 }

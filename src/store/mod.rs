@@ -101,12 +101,13 @@ impl Entry {
 
     /// The bytes with another revision in place of this state's: how a watch shows a deletion.
     pub fn value_at(&self, revision: Revision) -> Bytes {
-        let digits = revision.to_string();
-        let mut v = Vec::with_capacity(self.value.len() + digits.len());
-        v.extend_from_slice(&self.value[..self.revision_at.start]);
-        v.extend_from_slice(digits.as_bytes());
-        v.extend_from_slice(&self.value[self.revision_at.end..]);
-        v.into()
+        self.parts_at(revision).concat().into()
+    }
+
+    /// [`Entry::value_at`] in parts that share what this state has.
+    pub fn parts_at(&self, revision: Revision) -> [Bytes; 3] {
+        let at = &self.revision_at;
+        [self.value.slice(..at.start), revision.to_string().into(), self.value.slice(at.end..)]
     }
 }
 
