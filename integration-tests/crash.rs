@@ -248,7 +248,7 @@ fn a_killed_control_plane_loses_no_answered_write_and_no_request() {
     end.send_replace(true);
     for writer in writers {
         let writer = runtime.block_on(writer).unwrap();
-        writer.map(drop).unwrap_or_else(|err| panic!("{err}"));
+        writer.map_or_else(|err| panic!("{err}"), drop);
     }
     let api: Api<ConfigMap> = Api::default_namespaced(runtime.block_on(client::client(&cluster)));
     let listed: BTreeMap<String, String> = runtime
