@@ -1,8 +1,9 @@
 //! The address plan: one flat range, its lower half for pods and its upper half for Services, and the Docker network that carries it.
 //!
-//! The network itself remembers the choice: a cluster that has one keeps it. A new cluster takes the first /15 that overlaps no route
-//! of the host and no network of the engine.
+//! The network itself remembers the choice: a cluster that has one keeps it. A new cluster takes the first /15 that has nothing which
+//! the machine uses (`host`) and no network of the engine.
 
+use super::host::{Role, Used};
 use crate::{
     engine::{CLUSTER_LABEL, Engine, EngineError, Network, NetworkSpec},
     registry,
@@ -38,6 +39,16 @@ impl Cidr {
     pub fn halves(self) -> (Self, Self) {
         let prefix = self.prefix + 1;
         (Self { prefix, ..self }, Self { first: self.first + (1 << (32 - u32::from(prefix))), prefix })
+    }
+
+    /// What it has of the addresses that are no host's.
+    fn special(self) -> Option<(&'static str, &'static str)> {
+        SPECIAL.into_iter().find(|(range, _)| range.parse::<Self>().is_ok_and(|r| r.overlaps(self)))
+    }
+
+    /// Whether some of its addresses are no host's.
+    pub(super) fn is_special(self) -> bool {
+        self.special().is_some()
     }
 
     /// The first address and the prefix length.
@@ -145,10 +156,8 @@ const PREFIX_MAX: u8 = 26;
 /// # Errors
 /// It has addresses that are not for hosts, or too few.
 pub fn check_usable(cidr: Cidr) -> anyhow::Result<()> {
-    for (range, what) in SPECIAL {
-        if range.parse::<Cidr>()?.overlaps(cidr) {
-            bail!("the range {cidr} overlaps {range}, whose addresses are {what}: choose another with --cluster-cidr");
-        }
+    if let Some((range, what)) = cidr.special() {
+        bail!("the range {cidr} overlaps {range}, whose addresses are {what}: choose another with --cluster-cidr");
     }
     if cidr.prefix > PREFIX_MAX {
         bail!("the range {cidr} is too small: choose a /{PREFIX_MAX} or larger with --cluster-cidr");
@@ -159,27 +168,30 @@ pub fn check_usable(cidr: Cidr) -> anyhow::Result<()> {
 /// The cluster's network: the one it has, or a new one with these labels, in the wanted range or in the first that is free.
 ///
 /// # Errors
-/// The wanted range overlaps a route of the host or another network; no range is free; the engine refuses.
-pub async fn ensure_network(
+/// The wanted range overlaps what the machine uses or another network; no range is free; the engine refuses.
+pub(super) async fn ensure_network(
     engine: &dyn Engine,
     cluster: &str,
     existing: Option<Network>,
     wanted: Option<Cidr>,
     labels: BTreeMap<String, String>,
+    used: &[Used],
 ) -> anyhow::Result<Network> {
     if let Some(network) = existing {
         return check_existing(network, cluster, wanted);
     }
     let name = network_name(cluster);
-    let routes = host_routes();
     let candidates = match wanted {
         Some(cidr) => vec![cidr],
-        None => free_ranges(&routes),
+        None => free_ranges(used),
     };
     for cidr in &candidates {
         check_usable(*cidr)?;
-        if let Some(route) = routes.iter().find(|r| r.overlaps(*cidr)) {
-            bail!("the range {cidr} overlaps the host's route {route}: choose another with --cluster-cidr");
+        // The engine itself refuses what one of its networks has; the rest of its pools is free to take.
+        if let Some(used) = used.iter().find(|u| u.role != Role::Pool && u.range.overlaps(*cidr)) {
+            bail!(
+                "the range {cidr} overlaps {used}, which would not be reached any more: choose another with --cluster-cidr"
+            );
         }
         match engine.create_network(&spec(&name, cluster, *cidr, labels.clone())).await {
             Ok(network) => return Ok(network),
@@ -215,30 +227,30 @@ fn spec(name: &str, cluster: &str, cidr: Cidr, labels: BTreeMap<String, String>)
     }
 }
 
-/// Every /15 of 10.0.0.0/8 that overlaps no route, 10.244.0.0/15 first.
-fn free_ranges(routes: &[Cidr]) -> Vec<Cidr> {
+/// Every /15 of 10.0.0.0/8 that has nothing the machine uses, 10.244.0.0/15 first.
+fn free_ranges(used: &[Used]) -> Vec<Cidr> {
     let second = std::iter::once(244).chain((0..=254).rev().step_by(2).filter(|n| *n != 244));
     let all = second.map(|n| Cidr::new(Ipv4Addr::new(10, n, 0, 0), 15));
-    all.filter(|c| !routes.iter().any(|r| r.overlaps(*c))).collect()
+    all.filter(|c| !used.iter().any(|u| u.range.overlaps(*c))).collect()
 }
 
-/// The host's routes but the default one. A host without `/proc` has none that we know.
-fn host_routes() -> Vec<Cidr> {
-    parse_routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
-}
-
-/// Reads `/proc/net/route`: addresses are hexadecimal in the machine's byte order.
-fn parse_routes(text: &str) -> Vec<Cidr> {
-    let number = |field: Option<&&str>| Some(u32::from_be_bytes(u32::from_str_radix(field?, 16).ok()?.to_ne_bytes()));
-    let lines = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let routes = lines.filter_map(|f| Some((number(f.get(1))?, number(f.get(7))?)));
-    let ranges = routes.filter(|(_, mask)| *mask != 0);
-    ranges.map(|(to, mask)| Cidr::new(Ipv4Addr::from(to), u8::try_from(mask.count_ones()).unwrap_or(32))).collect()
+/// What a cluster's network hides from the machine, and how to move; one sentence for each.
+pub fn hides(cluster: &str, network: &Network, used: &[Used]) -> anyhow::Result<Vec<String>> {
+    let range: Cidr = network.subnet.parse()?;
+    let hidden = used.iter().filter(|u| u.is_hidden_by_existing() && u.range.overlaps(range));
+    let sentence = |used: &Used| {
+        format!(
+            "the range {range} of the cluster {cluster} hides {used}: nothing on this machine reaches it while the cluster's network is \
+             there. `skiff down --name {cluster}`, then `skiff up` takes another range"
+        )
+    };
+    Ok(hidden.map(sentence).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::fake::FakeEngine;
 
     fn cidr(text: &str) -> Cidr {
         text.parse().unwrap()
@@ -254,19 +266,32 @@ mod tests {
         assert!("10.244.0.0".parse::<Cidr>().is_err());
     }
 
+    fn used(range: &str, role: Role) -> Used {
+        Used { range: cidr(range), role }
+    }
+
     #[test]
-    fn a_range_that_a_route_overlaps_is_not_free() {
-        let route = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\n\
-            eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\n\
-            tun0\t0000F50A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\n";
-        let routes = parse_routes(route);
-        if cfg!(target_endian = "little") {
-            assert_eq!(routes, [cidr("10.245.0.0/16")]);
-        }
-        let free = free_ranges(&[cidr("10.245.0.0/16")]);
-        assert_eq!(free[0], cidr("10.254.0.0/15"));
+    fn a_range_that_the_machine_uses_is_not_free() {
         assert_eq!(free_ranges(&[])[0], cidr("10.244.0.0/15"));
-        assert!(free_ranges(&[cidr("10.0.0.0/8")]).is_empty());
+        assert_eq!(free_ranges(&[used("10.245.0.0/16", Role::Route)])[0], cidr("10.254.0.0/15"));
+        let both = [used("10.244.9.9/32", Role::Server), used("10.255.255.53/32", Role::NameServer)];
+        assert_eq!(free_ranges(&both)[0], cidr("10.252.0.0/15"));
+        assert!(free_ranges(&[used("10.0.0.0/8", Role::Pool)]).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wanted_range_that_hides_an_address_is_refused_and_one_in_use_is_told() {
+        let engine = FakeEngine::for_test();
+        let server = [used("10.255.255.53/32", Role::NameServer), used("10.128.0.0/9", Role::Pool)];
+        let make = |wanted| ensure_network(&engine, "skiff", None, Some(cidr(wanted)), BTreeMap::new(), &server);
+        let said = make("10.254.0.0/15").await.unwrap_err().to_string();
+        assert!(said.contains("overlaps the name server 10.255.255.53"), "{said}");
+        assert_eq!(engine.network("skiff").await.unwrap(), None);
+        let network = make("10.252.0.0/15").await.unwrap();
+        assert_eq!(hides("skiff", &network, &server).unwrap(), Vec::<String>::new());
+        let later = [used("10.253.0.53/32", Role::NameServer), used("10.252.0.0/15", Role::Route)];
+        let told = hides("skiff", &network, &later).unwrap();
+        assert!(told.len() == 1 && told[0].contains("hides the name server 10.253.0.53"), "{told:?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod cidr;
 pub mod claim;
 pub mod data_dir;
 pub mod data_plane;
+pub mod host;
 mod keep;
 mod made;
 mod owner;
@@ -224,7 +225,7 @@ async fn network(
     let held = made.held();
     let is_empty = store.revision() == Revision::default();
     let state = owner::State { id: &held.mark.state, is_empty, adopts: config.adopt };
-    let notes = match owner::decide(&config.name, &seen, state)? {
+    let mut notes = match owner::decide(&config.name, &seen, state)? {
         Verdict::Ours => Vec::new(),
         Verdict::Noted(note) => vec![note],
         Verdict::Adopted(id) => {
@@ -240,7 +241,10 @@ async fn network(
     if seen.network.is_none() {
         made.network(cidr::network_name(&config.name), is_empty && seen.n_containers == 0);
     }
-    let network = cidr::ensure_network(&**engine, &config.name, seen.network, config.cluster_cidr, labels).await?;
+    let used = host::used(&engine.info().await?.address_pools).await;
+    let network =
+        cidr::ensure_network(&**engine, &config.name, seen.network, config.cluster_cidr, labels, &used).await?;
+    notes.extend(cidr::hides(&config.name, &network, &used)?);
     Ok((network, notes))
 }
 

@@ -1,7 +1,10 @@
 //! `skiff doctor`: looks at what skiff needs of this machine, says what is wrong and what to do; `--fix` does it.
 
 use super::output;
-use crate::engine::{Engine, EngineInfo, docker::DockerEngine};
+use crate::{
+    app::{cidr, host},
+    engine::{Engine, EngineInfo, docker::DockerEngine},
+};
 use anyhow::{Context as _, bail};
 use std::{
     fs,
@@ -39,7 +42,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         fix()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let findings = [runtime.block_on(engine()), api_port(), firewall(), kubectl()];
+    let mut findings = vec![runtime.block_on(engine())];
+    findings.extend(runtime.block_on(ranges()).unwrap_or_else(|err| vec![Finding::Wrong(format!("{err:#}"))]));
+    findings.extend([api_port(), firewall(), kubectl()]);
     let mut wrong = 0;
     for finding in findings {
         match finding {
@@ -68,6 +73,23 @@ async fn engine() -> Finding {
         )),
         Err(err) => Finding::Wrong(format!("{err:#}")),
     }
+}
+
+/// Whether the range of a cluster hides an address that the machine uses.
+async fn ranges() -> anyhow::Result<Vec<Finding>> {
+    // Without an engine there is no cluster, and the first check has said so.
+    let Ok(engine) = DockerEngine::connect("skiff").await else { return Ok(Vec::new()) };
+    let used = host::used(&engine.info().await?.address_pools).await;
+    let mut found = Vec::new();
+    for cluster in engine.neighbours().await?.clusters.into_iter().chain(["skiff".to_owned()]) {
+        if let Some(network) = engine.network(&cidr::network_name(&cluster)).await? {
+            found.extend(cidr::hides(&cluster, &network, &used)?.into_iter().map(Finding::Wrong));
+        }
+    }
+    if found.is_empty() {
+        found.push(Finding::Fine("no cluster's range hides an address that this machine uses".into()));
+    }
+    Ok(found)
 }
 
 async fn engine_info() -> anyhow::Result<EngineInfo> {

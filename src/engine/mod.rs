@@ -391,6 +391,8 @@ pub struct EngineInfo {
     pub memory_bytes: i64,
     /// Whether it runs as an ordinary user.
     pub rootless: bool,
+    /// Where it takes the ranges of new networks from, when that was configured; each in CIDR form.
+    pub address_pools: Vec<String>,
 }
 
 /// What the engine has beside this cluster.

@@ -362,6 +362,7 @@ pub(super) fn engine_info(version: models::SystemVersion, info: models::SystemIn
         cpus: info.ncpu.unwrap_or_default(),
         memory_bytes: info.mem_total.unwrap_or_default(),
         rootless,
+        address_pools: info.default_address_pools.into_iter().flatten().filter_map(|pool| pool.base).collect(),
     }
 }
 

@@ -94,6 +94,7 @@ pub(super) fn info() -> EngineInfo {
         cpus: 2,
         memory_bytes: 8 << 30,
         rootless: false,
+        address_pools: Vec::new(),
     }
 }
 
