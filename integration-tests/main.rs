@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod crash;
+mod data_plane;
 mod deployments;
 mod harness;
 mod hostile;

@@ -32,7 +32,8 @@ pub struct Cluster {
     started: Vec<String>,
     /// How much it logs; empty: as much as for a user who does not ask.
     log: &'static str,
-    _turn: MutexGuard<'static, ()>,
+    /// None for a cluster beside another.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Cluster {
@@ -49,6 +50,16 @@ impl Cluster {
     /// Starts a cluster that logs this much.
     pub fn start_logging(name: &str, log: &'static str, args: &[&str]) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::start_in_turn(name, log, args, Some(turn))
+    }
+
+    /// Starts another cluster with nothing in it while this one runs.
+    pub fn start_beside(&self, name: &str) -> Self {
+        assert!(self.child.is_some(), "the turn is that of a cluster that runs");
+        Self::start_in_turn(name, "", &[], None)
+    }
+
+    fn start_in_turn(name: &str, log: &'static str, args: &[&str], turn: Option<MutexGuard<'static, ()>>) -> Self {
         LazyReady::all();
         let name = format!("it-{name}");
         let home = tempfile::tempdir().unwrap();

@@ -31,6 +31,7 @@ use crate::{
     },
     controllers,
     engine::{Engine, Network, docker::DockerEngine, self_image},
+    net::reach::{Insiders, Reach},
     node,
     registry::Registry,
     server::{self, health::ReadyReport, tls},
@@ -47,6 +48,7 @@ use k8s_openapi::api::{
 };
 use made::Made;
 use owner::Verdict;
+use rustls::ServerConfig;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -187,14 +189,14 @@ async fn run(
     let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config(config, &plan, image));
     let state = server::ServerState::new(registry.clone(), agent.streams(), ready_report(registry.store().clone()));
     let tls_config = pki.server_config()?;
-    made.task("api", server::serve::serve(listener, Arc::clone(&tls_config), state.clone(), drain.clone()));
+    made.task("api", serve(listener, &tls_config, &state, Reach::Anyone, &plan, drain));
     made.task("events", registry.clone().run_events(drain.clone()));
     made.task("controllers", controllers::run_all(registry.clone(), controllers_config(&pki), drain.clone()));
     made.task("node", agent.run(drain.clone()));
     made.task("store-health", probe_store(registry.store().clone(), drain.clone()));
     made.task("cluster-objects", bootstrap::keep(registry.clone(), plan.clone(), api_address.port(), drain.clone()));
     if let Some(inside) = bind_for_pods(&plan, api_address).await {
-        made.task("api-for-pods", server::serve::serve(inside, tls_config, state, drain.clone()));
+        made.task("api-for-pods", serve(inside, &tls_config, &state, Reach::Cluster, &plan, drain));
     }
     let image = self_image::ensure_self_image(&**engine).await?;
     image_known.send_replace(Some(image.clone()));
@@ -269,6 +271,21 @@ async fn probe_store(store: Store, drain: Drain) {
         tokio::time::sleep(STORE_PROBE).await;
         store.probe().await;
     }
+}
+
+/// Serves the API to whom it is for.
+fn serve(
+    listener: TcpListener,
+    tls: &Arc<ServerConfig>,
+    state: &server::ServerState,
+    reach: Reach,
+    plan: &Plan,
+    drain: &Drain,
+) -> impl Future<Output = ()> + Send + use<> {
+    let ranges = [plan.pods, plan.services].map(|range| range.to_string().parse().expect("a range reads as one"));
+    let insiders = Insiders::new(ranges.into());
+    let admits = Arc::new(move |client: IpAddr| insiders.admit(reach, client));
+    server::serve::serve(listener, Arc::clone(tls), state.clone(), admits, drain.clone())
 }
 
 fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Option<String>>) -> node::NodeConfig {

@@ -11,6 +11,9 @@
 
 use super::{
     proxy::{ListenError, open_socket},
+    reach::{Insiders, Reach},
+    seats::Seats,
+    sockets::Sockets,
     table::{ListenKey, Protocol, Role},
     zone::{Answer, Ask, Data, TTL_SECONDS, Zone},
 };
@@ -53,8 +56,8 @@ const SERVERS_MAX: usize = 3;
 /// Questions under way to others at the same time.
 const FORWARDS_MAX: usize = 512;
 
-/// TCP clients at the same time.
-const TCP_CLIENTS_MAX: usize = 64;
+/// TCP clients at the same time; of one pod an eighth, so that no pod can shut the others out.
+const TCP_CLIENTS_MAX: usize = 512;
 
 /// How long a TCP client may be silent.
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -81,6 +84,10 @@ pub struct DnsSettings {
     pub resolv_conf: PathBuf,
     /// The port of the machine's name servers; 53 but in tests.
     pub upstream_port: u16,
+    /// Where sockets come from.
+    pub sockets: Arc<Sockets>,
+    /// Whom it answers.
+    pub insiders: Arc<Insiders>,
 }
 
 /// The zone as it is now.
@@ -130,12 +137,14 @@ impl DnsServer {
     /// Opens the sockets.
     pub fn bind(&self) -> Result<DnsSockets, ListenError> {
         let key = |protocol| ListenKey { address: self.settings.address, protocol };
-        let udp = open_socket(key(Protocol::Udp), Role::ClusterIp)?;
+        let udp = self.settings.sockets.take(key(Protocol::Udp), Role::ClusterIp)?;
         let other = |err: io::Error| ListenError::from_io(key(Protocol::Udp), &err);
         let udp = UdpSocket::from_std(udp.into()).map_err(other)?;
         // With port 0 both transports must agree.
         let address = udp.local_addr().map_err(other)?;
-        let tcp = open_socket(ListenKey { address, protocol: Protocol::Tcp }, Role::ClusterIp)?;
+        let tcp = ListenKey { address, protocol: Protocol::Tcp };
+        let tcp = self.settings.sockets.take(tcp, Role::ClusterIp)?;
+        open_socket(&tcp).map_err(|errno| other(errno.into()))?;
         let tcp = TcpListener::from_std(tcp.into()).map_err(other)?;
         Ok(DnsSockets { udp, tcp })
     }
@@ -154,6 +163,9 @@ impl DnsServer {
                     warn!(component = "dns", err = chain(&err), "cannot serve names; trying again");
                 }
                 Err(_) => {}
+            }
+            for protocol in [Protocol::Udp, Protocol::Tcp] {
+                self.settings.sockets.forget(ListenKey { address: self.settings.address, protocol });
             }
             sleep(BIND_RETRY).await;
         }
@@ -177,6 +189,9 @@ impl DnsServer {
                 Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(err) => return warn!(component = "dns", err = chain(&err), "cannot receive questions"),
             };
+            if !self.settings.insiders.admit(Reach::Cluster, client.ip()) {
+                continue;
+            }
             let Some((question, verdict)) = self.judge(&buffer[..n]) else { continue };
             let limit = datagram_limit(&question);
             if let Verdict::Reply(reply) = verdict {
@@ -193,16 +208,19 @@ impl DnsServer {
     }
 
     async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
-        let clients = Arc::new(Semaphore::new(TCP_CLIENTS_MAX));
+        let seats = Seats::new("clients of the name server over TCP", TCP_CLIENTS_MAX);
         loop {
-            let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, client)) => {
+                    let client = client.ip().to_canonical();
+                    let is_ours = self.settings.insiders.admit(Reach::Cluster, client);
+                    // Whoever has no seat is told by the end of the connection.
+                    let Some(seat) = is_ours.then(|| seats.take(client)).flatten() else { continue };
                     let server = Arc::clone(&self);
                     task::spawn("dns-tcp", async move {
                         // However it ends, the client knows.
                         server.serve_stream(stream).await.ok();
-                        drop(permit);
+                        drop(seat);
                     });
                 }
                 Err(err) => {

@@ -6,8 +6,11 @@
 //! ```text
 //! Services, EndpointSlices ─▶ plan ─▶ table ─▶ proxy   (listeners, workers)
 //!                          └▶ zone ──────────▶ dns     (names)
-//!            the machine's routing table ◀──── netlink (the one route that makes the Service range local)
+//!        sockets that outlive a restart ◀───── sockets (kept by the pod's sandbox)
+//!            the machine's routing table ◀──── netlink (the routes that make ClusterIPs local)
 //! ```
+//!
+//! `reach` decides who may reach what, `seats` how many of them at the same time.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -20,5 +23,8 @@ pub mod dns;
 pub mod netlink;
 pub mod plan;
 pub mod proxy;
+pub mod reach;
+mod seats;
+pub mod sockets;
 pub mod table;
 pub mod zone;

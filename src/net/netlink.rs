@@ -1,12 +1,16 @@
-//! The one route that makes the Service range ours: `local <range> dev <bridge>`.
+//! The routes that make ClusterIPs ours: `local <ClusterIP> dev <bridge>`, one per address that a Service has.
 //!
-//! Called by the role `skiff proxy`. With this route the kernel answers ARP for every ClusterIP on the pods' bridge, and any
-//! socket can be bound to one. It goes away with the bridge and comes back with it: this watches both.
+//! Called by the role `skiff proxy`. With such a route the kernel answers ARP for the address on the pods' bridge, and a socket can be
+//! bound to it. It goes away with the bridge and comes back with it: this watches both. The rest of the Service range has no route and
+//! so is nobody's: a program that listens on every address of the machine does not answer there.
 //!
-//! **Invariants**: nothing else in the machine's routing is touched. Looking changes nothing, so that watching for changes does
-//! not feed itself.
+//! **Invariants**: nothing in the machine's routing is touched but routes of this kind inside the Service range. Missing routes are
+//! added before others are removed. Looking changes nothing, so that watching for changes does not feed itself.
 
-use crate::base::{backoff::Backoff, chain::chain, task};
+use crate::{
+    base::{backoff::Backoff, chain::chain, task},
+    net::table::IpRange,
+};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, channel::mpsc::UnboundedReceiver};
 use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
@@ -18,8 +22,12 @@ use rtnetlink::{
     },
     sys::SocketAddr,
 };
-use std::{net::Ipv4Addr, time::Duration};
-use tokio::task::JoinHandle;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+use tokio::{sync::watch, task::JoinHandle};
 use tracing::{info, warn};
 
 /// How long to wait between attempts that fail. The bridge's own events end the wait.
@@ -32,8 +40,12 @@ const RESYNC: Duration = Duration::from_secs(60);
 const LOCAL_TABLE: u32 = 255;
 
 const EPERM: i32 = -1;
+const ESRCH: i32 = -3;
 
-/// Why the route is not there.
+/// The addresses that are wanted; nothing while that is not known yet, and then nothing is changed.
+pub type WantedAddresses = watch::Receiver<Option<BTreeSet<Ipv4Addr>>>;
+
+/// Why the routes are not there.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
     /// The kernel does not talk to us.
@@ -43,40 +55,42 @@ pub enum RouteError {
     #[error("there is no network interface {0}")]
     NoBridge(String),
     /// The capability is missing.
-    #[error("adding the route local {0}/{1} needs the capability NET_ADMIN")]
-    Denied(Ipv4Addr, u8),
+    #[error("changing the routes of {0} needs the capability NET_ADMIN")]
+    Denied(IpRange),
     /// Anything else.
     #[error("cannot {0}")]
     Other(&'static str, #[source] rtnetlink::Error),
 }
 
-/// The route that is wanted.
+/// Where routes are ours, and where they lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceRoute {
-    /// The range's first address.
-    pub base: Ipv4Addr,
-    /// The range's length.
-    pub bits: u8,
+pub struct ServiceRoutes {
+    /// The Service range.
+    pub range: IpRange,
     /// The pods' bridge.
     pub bridge: String,
 }
 
-/// What was done about the route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// It was there.
-    Present,
-    /// It was added.
-    Added,
-    /// It led elsewhere and was replaced.
-    Replaced,
+/// A route of ours, as it is or as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Route {
+    to: Ipv4Addr,
+    bits: u8,
+    interface: u32,
+}
+
+/// What must change.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    add: Vec<Route>,
+    remove: Vec<Route>,
 }
 
 type Heard = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
-/// Talks to the kernel about one route.
+/// Talks to the kernel about the routes.
 pub struct RouteKeeper {
-    wanted: ServiceRoute,
+    routes: ServiceRoutes,
     handle: Handle,
     heard: Heard,
     connection: JoinHandle<()>,
@@ -90,58 +104,76 @@ impl Drop for RouteKeeper {
 
 impl RouteKeeper {
     /// Opens the conversation.
-    pub fn open(wanted: ServiceRoute) -> Result<Self, RouteError> {
+    pub fn open(routes: ServiceRoutes) -> Result<Self, RouteError> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Route];
         let (connection, handle, heard) = new_multicast_connection(&groups).map_err(RouteError::Open)?;
         let connection = task::spawn("netlink", connection);
-        Ok(Self { wanted, handle, heard, connection })
+        Ok(Self { routes, handle, heard, connection })
     }
 
-    /// Adds the route if it is missing.
-    pub async fn ensure(&self) -> Result<Found, RouteError> {
+    /// Makes the routes those of these addresses; returns how many were added and removed.
+    pub async fn ensure(&self, wanted: &BTreeSet<Ipv4Addr>) -> Result<(usize, usize), RouteError> {
         let bridge = self.bridge_index().await?;
-        let found = match self.current_interface().await? {
-            Some(index) if index == bridge => return Ok(Found::Present),
-            Some(_) => Found::Replaced,
-            None => Found::Added,
-        };
-        let request = self.handle.route().add(self.wanted.message(bridge));
-        request.replace().execute().await.map_err(|err| self.refused(err))?;
-        Ok(found)
+        let changes = plan(&self.current().await?, wanted, bridge);
+        for route in &changes.add {
+            let request = self.handle.route().add(route.message()).replace();
+            request.execute().await.map_err(|err| self.refused("add a route", err))?;
+        }
+        for route in &changes.remove {
+            match self.handle.route().del(route.message()).execute().await {
+                // Gone already.
+                Err(rtnetlink::Error::NetlinkError(told)) if told.code.is_some_and(|code| code.get() == ESRCH) => {}
+                removed => removed.map_err(|err| self.refused("remove a route", err))?,
+            }
+        }
+        Ok((changes.add.len(), changes.remove.len()))
     }
 
-    /// Keeps the route in place for ever.
-    pub async fn keep(mut self) {
+    /// Keeps the routes as wanted until nobody wants anything any more.
+    pub async fn keep(mut self, mut wanted: WantedAddresses) {
         let mut failures = 0;
         loop {
-            match self.ensure().await {
-                Ok(found) => {
-                    if found != Found::Present {
-                        let (range, bridge) = (self.wanted.range(), self.wanted.bridge.as_str());
-                        info!(component = "netlink", range, bridge, "the Service range is local");
-                    }
-                    failures = 0;
-                }
-                Err(err) => {
-                    // Said once per trouble, not once per attempt.
-                    if failures == 0 {
-                        warn!(component = "netlink", err = chain(&err), "the Service range is not local; trying again");
-                    }
-                    failures += 1;
-                }
-            }
-            let patience = if failures == 0 { RESYNC } else { RETRY.delay(failures) };
-            if tokio::time::timeout(patience, self.touched()).await == Ok(false) {
-                warn!(component = "netlink", "the kernel ended the conversation; looking from time to time only");
-                tokio::time::sleep(patience).await;
+            let addresses = wanted.borrow_and_update().clone();
+            let patience = match addresses {
+                None => RESYNC,
+                Some(addresses) => self.ensure_and_tell(&addresses, &mut failures).await,
+            };
+            tokio::select! { biased;
+                changed = wanted.changed() => if changed.is_err() { return },
+                touched = tokio::time::timeout(patience, self.touched()) => if touched == Ok(false) {
+                    warn!(component = "netlink", "the kernel ended the conversation; looking from time to time only");
+                    tokio::time::sleep(patience).await;
+                },
             }
         }
     }
 
-    /// Waits until something happened to the bridge or the route; false when nothing will be heard any more.
+    /// Makes the routes as wanted; returns when to look again although nothing was heard.
+    async fn ensure_and_tell(&self, wanted: &BTreeSet<Ipv4Addr>, failures: &mut u32) -> Duration {
+        let bridge = self.routes.bridge.as_str();
+        match self.ensure(wanted).await {
+            Ok((added, removed)) => {
+                if (added, removed) != (0, 0) {
+                    info!(component = "netlink", bridge, added, removed, "the ClusterIPs of Services are local");
+                }
+                *failures = 0;
+                RESYNC
+            }
+            Err(err) => {
+                // Said once per trouble, not once per attempt.
+                if *failures == 0 {
+                    warn!(component = "netlink", err = chain(&err), "ClusterIPs are not local; trying again");
+                }
+                *failures += 1;
+                RETRY.delay(*failures)
+            }
+        }
+    }
+
+    /// Waits until something happened to the bridge or a route; false when nothing will be heard any more.
     async fn touched(&mut self) -> bool {
         while let Some((message, _)) = self.heard.next().await {
-            if self.wanted.is_touched_by(&message) {
+            if self.routes.is_touched_by(&message) {
                 return true;
             }
         }
@@ -149,7 +181,7 @@ impl RouteKeeper {
     }
 
     async fn bridge_index(&self) -> Result<u32, RouteError> {
-        let name = &self.wanted.bridge;
+        let name = &self.routes.bridge;
         let found = first(self.handle.link().get().match_name(name.clone()).execute()).await;
         match found {
             Ok(Some(link)) => Ok(link.header.index),
@@ -159,41 +191,60 @@ impl RouteKeeper {
         }
     }
 
-    /// Where the route leads now.
-    async fn current_interface(&self) -> Result<Option<u32>, RouteError> {
+    /// The routes of ours that there are.
+    async fn current(&self) -> Result<Vec<Route>, RouteError> {
         let all = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
         let routes: Vec<RouteMessage> =
             all.try_collect().await.map_err(|err| RouteError::Other("read the routes", err))?;
-        Ok(routes.iter().find(|route| self.wanted.is(route)).and_then(interface))
+        Ok(routes.iter().filter_map(|route| self.routes.ours(route)).collect())
     }
 
-    fn refused(&self, err: rtnetlink::Error) -> RouteError {
+    fn refused(&self, what: &'static str, err: rtnetlink::Error) -> RouteError {
         match &err {
             rtnetlink::Error::NetlinkError(message) if message.code.is_some_and(|code| code.get() == EPERM) => {
-                RouteError::Denied(self.wanted.base, self.wanted.bits)
+                RouteError::Denied(self.routes.range)
             }
-            _ => RouteError::Other("add the route", err),
+            _ => RouteError::Other(what, err),
         }
     }
 }
 
-impl ServiceRoute {
-    fn message(&self, interface: u32) -> RouteMessage {
+/// Which routes to add and to remove. Pure.
+fn plan(current: &[Route], wanted: &BTreeSet<Ipv4Addr>, interface: u32) -> Changes {
+    let wanted: BTreeSet<Route> = wanted.iter().map(|to| Route { to: *to, bits: 32, interface }).collect();
+    let current: BTreeSet<Route> = current.iter().copied().collect();
+    // One that leads elsewhere is replaced, and then is no more.
+    let is_replaced = |old: &&Route| wanted.contains(&Route { interface, ..**old });
+    Changes {
+        add: wanted.difference(&current).copied().collect(),
+        remove: current.difference(&wanted).filter(|old| !is_replaced(old)).copied().collect(),
+    }
+}
+
+impl Route {
+    fn message(&self) -> RouteMessage {
         RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(self.base, self.bits)
-            .output_interface(interface)
+            .destination_prefix(self.to, self.bits)
+            .output_interface(self.interface)
             .table_id(LOCAL_TABLE)
             .protocol(RouteProtocol::Static)
             .scope(RouteScope::Host)
             .kind(RouteType::Local)
             .build()
     }
+}
 
-    fn is(&self, route: &RouteMessage) -> bool {
-        let leads_here = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet(ip)) if *ip == self.base);
-        route.header.kind == RouteType::Local
-            && route.header.destination_prefix_length == self.bits
-            && route.attributes.iter().any(leads_here)
+impl ServiceRoutes {
+    /// The route, if it is one of ours: made by us, inside our range.
+    fn ours(&self, route: &RouteMessage) -> Option<Route> {
+        let bits = route.header.destination_prefix_length;
+        let is_like_ours = route.header.kind == RouteType::Local && route.header.protocol == RouteProtocol::Static;
+        let to = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(*ip),
+            _ => None,
+        })?;
+        let is_inside = bits >= self.range.parts().1 && self.range.contains(IpAddr::V4(to));
+        (is_like_ours && is_inside).then(|| Route { to, bits, interface: interface(route).unwrap_or_default() })
     }
 
     fn is_touched_by(&self, message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
@@ -203,13 +254,9 @@ impl ServiceRoute {
                 .attributes
                 .iter()
                 .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if *name == self.bridge)),
-            RouteNetlinkMessage::DelRoute(route) => self.is(route),
+            RouteNetlinkMessage::DelRoute(route) => self.ours(route).is_some(),
             _ => false,
         }
-    }
-
-    fn range(&self) -> String {
-        format!("{}/{}", self.base, self.bits)
     }
 }
 
@@ -228,34 +275,59 @@ async fn first<T>(stream: impl Stream<Item = Result<T, rtnetlink::Error>>) -> Re
 mod tests {
     use super::*;
 
-    fn wanted(bridge: &str) -> ServiceRoute {
-        ServiceRoute { base: Ipv4Addr::new(10, 245, 0, 0), bits: 16, bridge: bridge.to_owned() }
+    fn routes(bridge: &str) -> ServiceRoutes {
+        ServiceRoutes { range: "10.245.0.0/16".parse().unwrap(), bridge: bridge.to_owned() }
+    }
+
+    fn route(last: u8, bits: u8, interface: u32) -> Route {
+        Route { to: Ipv4Addr::new(10, 245, 0, last), bits, interface }
+    }
+
+    fn wanted(lasts: &[u8]) -> BTreeSet<Ipv4Addr> {
+        lasts.iter().map(|last| Ipv4Addr::new(10, 245, 0, *last)).collect()
     }
 
     #[tokio::test]
     async fn a_missing_bridge_is_named() {
-        let keeper = RouteKeeper::open(wanted("no-such-bridge")).unwrap();
-        let err = keeper.ensure().await.unwrap_err();
+        let keeper = RouteKeeper::open(routes("no-such-bridge")).unwrap();
+        let err = keeper.ensure(&wanted(&[1])).await.unwrap_err();
         assert_eq!(err.to_string(), "there is no network interface no-such-bridge");
     }
 
     #[test]
-    fn the_route_is_recognised_by_its_kind_range_and_length() {
-        let route = wanted("br0");
-        let same = route.message(7);
-        assert!(route.is(&same));
-        assert_eq!(interface(&same), Some(7));
-        let other_length = ServiceRoute { bits: 17, ..wanted("br0") };
-        assert!(!route.is(&other_length.message(7)));
-        let mut unicast = route.message(7);
-        unicast.header.kind = RouteType::Unicast;
-        assert!(!route.is(&unicast));
+    fn what_is_missing_is_added_and_what_is_left_over_is_removed() {
+        let (kept, gone, whole) = (route(1, 32, 7), route(9, 32, 7), route(0, 16, 7));
+        let changes = plan(&[kept, gone, whole], &wanted(&[1, 10]), 7);
+        assert_eq!(changes, Changes { add: vec![route(10, 32, 7)], remove: vec![whole, gone] });
+        assert_eq!(plan(&[kept], &wanted(&[1]), 7), Changes::default());
     }
 
     #[test]
-    fn only_the_bridge_and_the_lost_route_matter() {
-        let route = wanted("br0");
-        let heard = |inner| route.is_touched_by(&NetlinkMessage::from(inner));
+    fn a_route_that_leads_to_another_bridge_is_replaced() {
+        let changes = plan(&[route(1, 32, 6)], &wanted(&[1]), 7);
+        assert_eq!(changes, Changes { add: vec![route(1, 32, 7)], remove: vec![] });
+    }
+
+    #[test]
+    fn only_routes_that_skiff_made_inside_the_range_are_its_own() {
+        let ours = routes("br0");
+        assert_eq!(ours.ours(&route(1, 32, 7).message()), Some(route(1, 32, 7)));
+        assert_eq!(ours.ours(&route(0, 16, 7).message()), Some(route(0, 16, 7)), "as earlier versions made it");
+        assert_eq!(ours.ours(&Route { to: Ipv4Addr::new(10, 246, 0, 1), ..route(1, 32, 7) }.message()), None);
+        assert_eq!(ours.ours(&route(0, 15, 7).message()), None);
+        let changed = |change: fn(&mut RouteMessage)| {
+            let mut message = route(1, 32, 7).message();
+            change(&mut message);
+            ours.ours(&message)
+        };
+        assert_eq!(changed(|message| message.header.kind = RouteType::Unicast), None);
+        assert_eq!(changed(|message| message.header.protocol = RouteProtocol::Kernel), None);
+    }
+
+    #[test]
+    fn only_the_bridge_and_a_lost_route_matter() {
+        let routes = routes("br0");
+        let heard = |inner| routes.is_touched_by(&NetlinkMessage::from(inner));
         let link = |name: &str| {
             let mut link = rtnetlink::packet_route::link::LinkMessage::default();
             link.attributes.push(LinkAttribute::IfName(name.to_owned()));
@@ -263,7 +335,7 @@ mod tests {
         };
         assert!(heard(link("br0")));
         assert!(!heard(link("veth1")));
-        assert!(heard(RouteNetlinkMessage::DelRoute(route.message(1))));
-        assert!(!heard(RouteNetlinkMessage::NewRoute(route.message(1))));
+        assert!(heard(RouteNetlinkMessage::DelRoute(route(1, 32, 7).message())));
+        assert!(!heard(RouteNetlinkMessage::NewRoute(route(1, 32, 7).message())));
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! **Source**: `pkg/proxy/serviceport.go`, `endpointslicecache.go`, `topology.go` (`CategorizeEndpoints`), v1.37.
 
+use super::reach::Reach;
 use super::table::{
     ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Refusal, Role, Rotation, Target,
 };
@@ -37,8 +38,10 @@ const STICKY_FOR_DEFAULT: Duration = Duration::from_secs(3 * 60 * 60);
 /// What the plan needs to know beside the objects.
 #[derive(Clone, Debug, Default)]
 pub struct PlanSettings {
-    /// The addresses on which NodePorts listen.
+    /// The addresses on which NodePorts listen for everybody who gets there.
     pub node_port_addresses: Vec<IpAddr>,
+    /// The node's own address, on which they listen for the cluster.
+    pub node: Option<IpAddr>,
     /// Where the cluster's DNS listens itself: its Service needs no listener.
     pub dns: Option<SocketAddr>,
     /// Where the API server answers, for the Service `default/kubernetes`. An EndpointSlice cannot name a loopback address.
@@ -169,7 +172,7 @@ impl Planner<'_> {
         }
         let node_port = port.node_port.filter(|port| *port > 0);
         if let (Some(node_port), Some("NodePort" | "LoadBalancer")) = (node_port, spec.type_.as_deref()) {
-            for ip in node_port_addresses(&self.settings.node_port_addresses) {
+            for ip in node_port_addresses(&self.settings.node_port_addresses, self.settings.node) {
                 self.listen(asked, ip, node_port, Role::NodePort);
             }
         }
@@ -193,7 +196,10 @@ impl Planner<'_> {
             return;
         }
         let service_uid = asked.service.metadata.uid.clone().unwrap_or_default();
-        self.table.listeners.insert(key, Listener { port: Arc::clone(&asked.named), service_uid, role, sources });
+        let reach = self.settings.reach(role, ip);
+        self.table
+            .listeners
+            .insert(key, Listener { port: Arc::clone(&asked.named), service_uid, role, reach, sources });
     }
 
     fn source_ranges(&mut self, asked: &Asked<'_>) -> Vec<IpRange> {
@@ -244,10 +250,22 @@ fn balancer_ips(service: &Service) -> Vec<IpAddr> {
     ours.filter_map(|i| i.ip.as_ref()?.parse().ok()).collect()
 }
 
+impl PlanSettings {
+    /// Whom a listener is for. Addresses that the user named are for everybody: that is what naming them asks for.
+    fn reach(&self, role: Role, ip: IpAddr) -> Reach {
+        let is_for_cluster = match role {
+            Role::ClusterIp => true,
+            Role::NodePort => self.node == Some(ip) && !self.node_port_addresses.contains(&ip),
+            Role::LoadBalancer | Role::ExternalIp => false,
+        };
+        if is_for_cluster { Reach::Cluster } else { Reach::Anyone }
+    }
+}
+
 /// An unspecified address (`0.0.0.0`) covers every address of its family.
-fn node_port_addresses(asked: &[IpAddr]) -> BTreeSet<IpAddr> {
+fn node_port_addresses(asked: &[IpAddr], node: Option<IpAddr>) -> BTreeSet<IpAddr> {
     let covered = |ip: &IpAddr| asked.iter().any(|all| all.is_unspecified() && all.is_ipv4() == ip.is_ipv4());
-    asked.iter().filter(|ip| ip.is_unspecified() || !covered(ip)).copied().collect()
+    asked.iter().copied().chain(node).filter(|ip| ip.is_unspecified() || !covered(ip)).collect()
 }
 
 /// The endpoints that take new connections: the ready ones, or if there is none, those that still serve while they terminate.
@@ -295,6 +313,7 @@ mod tests {
     fn settings() -> PlanSettings {
         PlanSettings {
             node_port_addresses: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
+            node: None,
             dns: Some("10.245.0.10:53".parse().unwrap()),
             api_server: Some("127.0.0.1:6443".parse().unwrap()),
         }
@@ -496,9 +515,33 @@ mod tests {
     }
 
     #[test]
+    fn cluster_ips_and_the_nodes_own_address_are_for_the_cluster_unless_the_user_names_it() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let cautious = PlanSettings { node: Some(ip("10.244.0.1")), ..settings() };
+        let asked = PlanSettings { node_port_addresses: vec![ip("10.244.0.1")], ..cautious.clone() };
+        let table = [
+            (Role::ClusterIp, "10.245.0.7", Reach::Cluster, Reach::Cluster),
+            (Role::NodePort, "10.244.0.1", Reach::Cluster, Reach::Anyone),
+            (Role::NodePort, "127.0.0.1", Reach::Anyone, Reach::Anyone),
+            (Role::NodePort, "0.0.0.0", Reach::Anyone, Reach::Anyone),
+            (Role::LoadBalancer, "127.0.0.1", Reach::Anyone, Reach::Anyone),
+            (Role::ExternalIp, "192.168.1.5", Reach::Anyone, Reach::Anyone),
+        ];
+        for (role, address, by_default, when_asked) in table {
+            assert_eq!(cautious.reach(role, ip(address)), by_default, "{role:?} {address}");
+            assert_eq!(asked.reach(role, ip(address)), when_asked, "{role:?} {address}");
+        }
+    }
+
+    #[test]
     fn an_unspecified_address_covers_its_family() {
         let ips = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<IpAddr>>();
-        let covered: Vec<IpAddr> = node_port_addresses(&ips(&["127.0.0.1", "0.0.0.0", "::1"])).into_iter().collect();
+        let covered: Vec<IpAddr> =
+            node_port_addresses(&ips(&["127.0.0.1", "0.0.0.0", "::1"]), None).into_iter().collect();
         assert_eq!(covered, ips(&["0.0.0.0", "::1"]));
+        assert_eq!(
+            node_port_addresses(&ips(&["0.0.0.0"]), Some(ips(&["10.244.0.1"])[0])),
+            ips(&["0.0.0.0"]).into_iter().collect()
+        );
     }
 }

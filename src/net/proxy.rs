@@ -7,9 +7,9 @@
 //! them. A short exchange takes one accept, one connect, two registrations, and a read and a write each way; nothing is
 //! allocated, nothing crosses threads, nothing is copied twice, and long transfers are spliced.
 //!
-//! **Invariants**: a NodePort keeps its port while its Service has no endpoint (clients are reset); a ClusterIP without
-//! endpoints does not listen at all (clients are refused, as by kube-proxy). A listener that cannot be opened is retried by the
-//! caller and disturbs no other. Connections outlive their listener, and their endpoint's place in the rotation.
+//! **Invariants**: every port of a Service is taken for as long as the Service has it, whatever stands behind: without endpoints
+//! clients are refused, as by kube-proxy, and no other program can answer in its place. A listener that cannot be had is retried by
+//! the caller and disturbs no other. Connections outlive their listener, and their endpoint's place in the rotation.
 //!
 //! **Not here**: which Service becomes which listener (`plan`), names (`dns`), the API (`roles::proxy`).
 
@@ -24,21 +24,30 @@ mod udp;
 mod worker;
 
 pub use listener::ListenError;
-pub(super) use listener::open as open_socket;
+pub(super) use listener::{open as open_socket, reserve as reserve_socket};
 pub use report::{EndpointReport, Report};
 
 use crate::{
     base::clock::Clock,
-    net::table::{ForwardTable, IpRange, ListenKey, Listener, PortRef, Protocol, Role},
+    net::reach::Insiders,
+    net::seats::Seats,
+    net::sockets::Sockets,
+    net::table::{ForwardTable, ListenKey, Listener, PortRef, Protocol, Role},
 };
 use listener::{Front, Listening};
 use rotation::{Backends, Endpoint};
-use rustix::event::epoll;
+use rustix::{
+    event::epoll,
+    fd::OwnedFd,
+    io::Errno,
+    net::sockopt::socket_acceptconn,
+    process::{Resource, getrlimit},
+};
 use sources::Sources;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -50,6 +59,15 @@ use worker::{Command, Post, Shared, Worker};
 
 /// Workers beyond this bring nothing: they would only share the same few busy sockets.
 const WORKERS_MAX: usize = 8;
+
+/// Connections at the same time, should the process have descriptors for more.
+const CONNECTIONS_MAX: usize = 32_768;
+
+/// Descriptors of a connection: its two sockets, and the pipe of one that moves much each way.
+const CONNECTION_DESCRIPTORS: usize = 3;
+
+/// Descriptors for everything else: listeners, name server, API.
+const OTHER_DESCRIPTORS: usize = 1024;
 
 /// A worker needs little stack; the default would be charged to every cluster on the machine.
 const WORKER_STACK_BYTES: usize = 256 * 1024;
@@ -65,6 +83,7 @@ const REST: Duration = Duration::from_millis(50);
 pub struct Proxy {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    settings: ProxySettings,
     state: Mutex<State>,
 }
 
@@ -73,33 +92,50 @@ pub struct Proxy {
 pub struct ProxySettings {
     /// How many workers; one per core when not told.
     pub workers: Option<usize>,
-    /// A range that the machine owns: more addresses to dial endpoints from, should ports run out.
-    pub spare_sources: Option<IpRange>,
+    /// Whether endpoints may be dialed from the ClusterIPs, should ports run out: whether a route makes them the machine's.
+    pub dials_from_cluster_ips: bool,
+    /// Where sockets come from.
+    pub sockets: Arc<Sockets>,
+    /// Who belongs to the cluster.
+    pub insiders: Arc<Insiders>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     ports: BTreeMap<Arc<PortRef>, Arc<Backends>>,
-    open: BTreeMap<ListenKey, (Listener, Arc<Listening>)>,
+    taken: BTreeMap<ListenKey, Taken>,
     problems: BTreeMap<ListenKey, Problem>,
     /// Endpoints that left the rotation and still have connections.
     leaving: Vec<Arc<Endpoint>>,
     listeners_made: u64,
 }
 
-/// A listener that the table asks for and that is not open.
+/// A port that is taken.
+#[derive(Debug)]
+struct Taken {
+    listener: Listener,
+    listening: Arc<Listening>,
+    /// Whether clients get in.
+    is_open: bool,
+    /// Whether the workers take them from there.
+    is_watched: bool,
+}
+
+/// A listener that the table asks for and whose port is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// Where.
+    pub key: ListenKey,
     /// What the table asks for.
     pub listener: Listener,
-    /// Why it is not open.
+    /// Why it is not.
     pub error: ListenError,
 }
 
 /// What applying a table led to.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// Listeners that are not open, all of them, new or not.
+    /// Listeners whose port is not taken, all of them, new or not.
     pub problems: Vec<Problem>,
     /// What just left the rotation.
     pub left: Leavers,
@@ -120,9 +156,11 @@ impl Proxy {
             clock,
             listening: RwLock::default(),
             posts,
-            sources: Sources::new(settings.spare_sources),
+            sources: Sources::default(),
             unserved: AtomicU64::new(0),
             shed: AtomicU64::new(0),
+            strangers: AtomicU64::new(0),
+            seats: Seats::new("connections", connections_max()),
         });
         let start = |id| {
             let worker = Worker::new(id, Arc::clone(&shared));
@@ -130,7 +168,7 @@ impl Proxy {
             builder.spawn(move || worker.run())
         };
         let threads = (0..workers).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { shared, threads, state: Mutex::default() })
+        Ok(Self { shared, threads, settings: settings.clone(), state: Mutex::default() })
     }
 
     /// Makes the listeners and rotations equal to the table, as far as the machine permits.
@@ -140,28 +178,35 @@ impl Proxy {
         if !left.is_empty() {
             self.tell_all(&Command::Redial, &Command::Reroute);
         }
-        self.close_what_ended(&mut state, table);
-        self.open_what_is_missing(&mut state, table);
+        let changed = self.leave_what_ended(&mut state, table);
+        self.take_what_is_missing(&mut state, table, changed);
+        self.open_and_refuse(&mut state, table);
+        if self.settings.dials_from_cluster_ips {
+            self.shared.sources.set_spare(state.cluster_ips());
+        }
         state.leaving.retain(|endpoint| endpoint.counters.active.load(Relaxed) > 0);
         state.leaving.extend(left.iter().cloned());
         Applied { problems: state.problems.values().cloned().collect(), left: Leavers(left) }
     }
 
-    /// Tries the listeners that could not be opened again; true when all are open now.
-    pub fn retry(&self) -> bool {
+    /// Tries to take the ports that could not be taken again; returns those that still cannot.
+    pub fn retry(&self, table: &ForwardTable) -> Vec<Problem> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let problems = std::mem::take(&mut state.problems);
-        for (key, problem) in problems {
-            self.open(&mut state, key, problem.listener);
-        }
-        state.problems.is_empty()
+        self.take_what_is_missing(&mut state, table, BTreeMap::new());
+        self.open_and_refuse(&mut state, table);
+        state.problems.values().cloned().collect()
+    }
+
+    /// Gives up the ports that whoever served before us left and that the table did not want, but for some.
+    pub fn forget_leftovers(&self, but: impl Fn(&ListenKey) -> bool) {
+        self.settings.sockets.forget_all_but(but);
     }
 
     /// Where a listener is really bound: for tests that ask for port 0.
     pub fn bound(&self, key: ListenKey) -> Option<SocketAddr> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, listening) = state.open.get(&key)?;
-        SocketAddr::try_from(rustix::net::getsockname(&listening.socket).ok()?).ok()
+        let taken = state.taken.get(&key)?;
+        SocketAddr::try_from(rustix::net::getsockname(&*taken.listening.socket).ok()?).ok()
     }
 
     /// Waits until what was under way to endpoints that left is done or at rest, at most for `patience`.
@@ -180,11 +225,19 @@ impl Proxy {
         }
     }
 
-    /// Stops accepting, waits until connections are done or at rest, at most for `patience`. A client at rest, as browsers keep
-    /// them, must not hold up who takes over the ports.
+    /// Leaves every port to who takes over, where sockets outlive us, and else closes it; then waits until connections are done or at
+    /// rest, at most for `patience`. A client at rest, as browsers keep them, holds up nobody.
     pub async fn shut_down(&self, patience: Duration) {
-        self.apply(&ForwardTable::default());
-        let leaving = self.state.lock().unwrap_or_else(PoisonError::into_inner).leaving.clone();
+        let leaving = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            for taken in std::mem::take(&mut state.taken).into_values() {
+                self.unwatch(&taken.listening);
+            }
+            self.settings.sockets.resign();
+            let left = state.follow_rotations(&ForwardTable::default());
+            state.leaving.extend(left);
+            state.leaving.clone()
+        };
         self.drain(&Leavers(leaving), patience).await;
     }
 
@@ -210,63 +263,100 @@ impl Proxy {
         }
     }
 
-    fn close_what_ended(&self, state: &mut State, table: &ForwardTable) {
-        let ended: Vec<ListenKey> =
-            state.open.iter().filter(|(key, (listener, _))| !table.keeps(key, listener)).map(|(key, _)| *key).collect();
-        for key in ended {
-            if let Some((_, listening)) = state.open.remove(&key) {
-                self.close(&listening);
+    /// Leaves the ports that the table does not want as they are. Those that it wants otherwise stay taken: returns their sockets.
+    fn leave_what_ended(&self, state: &mut State, table: &ForwardTable) -> BTreeMap<ListenKey, Arc<OwnedFd>> {
+        let ended = state.taken.extract_if(.., |key, taken| table.listeners.get(key) != Some(&taken.listener));
+        let mut changed = BTreeMap::new();
+        for (key, taken) in ended {
+            self.unwatch(&taken.listening);
+            if table.listeners.contains_key(&key) {
+                changed.insert(key, Arc::clone(&taken.listening.socket));
+            } else {
+                // Who keeps a copy closes it a moment later.
+                listener::refuse(&taken.listening.socket).ok();
+                self.settings.sockets.forget(key);
             }
         }
+        changed
+    }
+
+    fn take_what_is_missing(
+        &self,
+        state: &mut State,
+        table: &ForwardTable,
+        mut changed: BTreeMap<ListenKey, Arc<OwnedFd>>,
+    ) {
         state.problems.clear();
-    }
-
-    fn open_what_is_missing(&self, state: &mut State, table: &ForwardTable) {
         for (key, listener) in &table.listeners {
-            if !state.open.contains_key(key) && table.wants_open(listener) {
-                self.open(state, *key, listener.clone());
+            if !state.taken.contains_key(key) {
+                self.take(state, *key, listener.clone(), changed.remove(key));
             }
         }
     }
 
-    fn open(&self, state: &mut State, key: ListenKey, listener: Listener) {
+    fn take(&self, state: &mut State, key: ListenKey, listener: Listener, socket: Option<Arc<OwnedFd>>) {
         let Some(backends) = state.ports.get(&listener.port).cloned() else { return };
-        let socket = match listener::open(key, listener.role) {
+        let new = || self.settings.sockets.take(key, listener.role).map(Arc::new);
+        let socket = match socket.map_or_else(new, Ok) {
             Ok(socket) => socket,
             Err(error) => {
-                state.problems.insert(key, Problem { listener, error });
+                state.problems.insert(key, Problem { key, listener, error });
                 return;
             }
         };
         state.listeners_made += 1;
-        let front = Arc::new(Front::new(key, backends, listener.sources.clone()));
+        let front = Arc::new(Front::new(key, backends, &listener, &self.settings.insiders));
         let listening = Arc::new(Listening { id: state.listeners_made, socket, front });
-        if let Err(errno) = self.announce(&listening) {
-            self.close(&listening);
-            state.problems.insert(key, Problem { listener, error: ListenError::Other(key, errno) });
-            return;
+        if key.protocol == Protocol::Udp {
+            self.udp_post(listening.id).send(Command::OpenUdp(Arc::clone(&listening)));
         }
-        state.open.insert(key, (listener, listening));
+        // It is when it is not new; until it is watched, clients wait.
+        let is_open = socket_acceptconn(&*listening.socket).unwrap_or(false);
+        state.taken.insert(key, Taken { listener, listening, is_open, is_watched: false });
     }
 
-    fn announce(&self, listening: &Arc<Listening>) -> Result<(), rustix::io::Errno> {
-        if listening.front.key.protocol == Protocol::Udp {
-            self.udp_post(listening.id).send(Command::OpenUdp(Arc::clone(listening)));
-            return Ok(());
+    /// Lets clients in where an endpoint stands behind a port, and refuses them elsewhere.
+    fn open_and_refuse(&self, state: &mut State, table: &ForwardTable) {
+        for (key, taken) in state.taken.iter_mut().filter(|(key, _)| key.protocol == Protocol::Tcp) {
+            let has_endpoints = table.rotations.get(&taken.listener.port).is_some_and(|r| !r.targets.is_empty());
+            let changed = match has_endpoints {
+                true if !taken.is_watched => self.open(&taken.listening),
+                false if taken.is_open => self.refuse(&taken.listening),
+                _ => continue,
+            };
+            (taken.is_open, taken.is_watched) = (has_endpoints, has_endpoints);
+            if let Err(errno) = changed {
+                // Whole or not at all, so that the next attempt begins afresh.
+                self.refuse(&taken.listening).ok();
+                (taken.is_open, taken.is_watched) = (false, false);
+                let problem =
+                    Problem { key: *key, listener: taken.listener.clone(), error: ListenError::Other(*key, errno) };
+                state.problems.insert(*key, problem);
+            }
         }
+    }
+
+    fn open(&self, listening: &Arc<Listening>) -> Result<(), Errno> {
+        listener::open(&listening.socket)?;
         let mut registry = self.shared.listening.write().unwrap_or_else(PoisonError::into_inner);
         registry.insert(listening.id, Arc::clone(listening));
         drop(registry);
         self.shared.posts.iter().try_for_each(|post| post.watch(listening))
     }
 
-    fn close(&self, listening: &Listening) {
+    fn refuse(&self, listening: &Listening) -> Result<(), Errno> {
+        // Nobody may look any more: a socket that does not listen would always have something to tell.
+        self.unwatch(listening);
+        listener::refuse(&listening.socket)
+    }
+
+    fn unwatch(&self, listening: &Listening) {
         if listening.front.key.protocol == Protocol::Udp {
             self.udp_post(listening.id).send(Command::CloseUdp(listening.id));
             return;
         }
         for post in &self.shared.posts {
-            // Not watched yet: then there is nothing to undo.
+            // Not watched: then there is nothing to undo.
             epoll::delete(&post.epoll, &listening.socket).ok();
         }
         self.shared.listening.write().unwrap_or_else(PoisonError::into_inner).remove(&listening.id);
@@ -290,6 +380,12 @@ impl Drop for Proxy {
 }
 
 impl State {
+    /// The ClusterIPs whose ports are taken.
+    fn cluster_ips(&self) -> BTreeSet<Ipv4Addr> {
+        let ours = self.taken.iter().filter(|(_, taken)| taken.listener.role == Role::ClusterIp);
+        ours.filter_map(|(key, _)| if let IpAddr::V4(ip) = key.address.ip() { Some(ip) } else { None }).collect()
+    }
+
     /// Follows every rotation; returns the endpoints that left one.
     fn follow_rotations(&mut self, table: &ForwardTable) -> Vec<Arc<Endpoint>> {
         let mut left = Vec::new();
@@ -309,15 +405,11 @@ impl State {
     }
 }
 
-impl ForwardTable {
-    /// Whether a listener should have its socket open: a ClusterIP without endpoints refuses, others hold their port.
-    fn wants_open(&self, listener: &Listener) -> bool {
-        listener.role != Role::ClusterIp || self.rotations.get(&listener.port).is_some_and(|r| !r.targets.is_empty())
-    }
-
-    fn keeps(&self, key: &ListenKey, listener: &Listener) -> bool {
-        self.listeners.get(key).is_some_and(|wanted| wanted == listener) && self.wants_open(listener)
-    }
+/// How many connections there may be, by the descriptors that the process may have.
+fn connections_max() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let free = if limit > 2 * OTHER_DESCRIPTORS { limit - OTHER_DESCRIPTORS } else { limit / 2 };
+    (free / CONNECTION_DESCRIPTORS).clamp(1, CONNECTIONS_MAX)
 }
 
 /// An endpoint that left, observed until its connections are done or at rest.

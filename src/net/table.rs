@@ -2,6 +2,7 @@
 //!
 //! Built by `net::plan`, followed by `net::proxy`. Knows nothing of Kubernetes objects or sockets.
 
+use super::reach::Reach;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -127,7 +128,9 @@ pub struct Listener {
     pub service_uid: String,
     /// Why it exists.
     pub role: Role,
-    /// Which clients may use it; empty: all.
+    /// Whom it is for.
+    pub reach: Reach,
+    /// Which of these clients may use it; empty: all.
     pub sources: Vec<IpRange>,
 }
 

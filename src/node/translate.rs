@@ -21,6 +21,7 @@ use super::{
     decide::grace_period,
     identity::{Identity, PodId},
     quantity,
+    volumes::MOUNT_POINT,
 };
 use crate::{
     base::secret::{Variable, variable},
@@ -84,6 +85,13 @@ pub const RESOLV_CONF: &str = "SKIFF_RESOLV_CONF";
 /// The variable by which the sandbox gets the files of the pod's volumes: a tar archive in base64.
 pub const FILES: &str = "SKIFF_FILES";
 
+/// The variable that has the sandbox keep sockets for its containers: the directory in which they find it.
+pub const SOCKET_STORE: &str = "SKIFF_SOCKET_STORE";
+/// The annotation of a pod of skiff's own that names the emptyDir volume for [`SOCKET_STORE`].
+pub const SOCKET_STORE_VOLUME: &str = "skiff.dev/socket-store";
+/// Where pods are skiff's own.
+const SYSTEM_NAMESPACE: &str = "kube-system";
+
 /// What a sandbox needs to write the files of volumes, with their owners and modes.
 const FILE_RIGHTS: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];
 
@@ -106,6 +114,7 @@ pub fn sandbox_spec(
     let mut put = |name: &str, text: Option<String>| env.extend(text.map(|text| variable(name, text)));
     put(ETC_HOSTS, network::hosts_file(pod, &config.cluster_domain));
     put(RESOLV_CONF, network::resolv_conf(pod, config.dns_ip, &config.cluster_domain));
+    put(SOCKET_STORE, socket_store(pod));
     put(FILES, files.map(|tar| BASE64_STANDARD.encode(tar)));
     Ok(ContainerSpec {
         name: identity.name(),
@@ -126,6 +135,15 @@ pub fn sandbox_spec(
         publish: if on_host { Vec::new() } else { published(&spec, config.host_port_address)? },
         ..ContainerSpec::default()
     })
+}
+
+/// The directory, in the sandbox, in which it keeps sockets for the pod's containers.
+fn socket_store(pod: &Pod) -> Option<String> {
+    let wanted = pod.metadata.annotations.as_ref()?.get(SOCKET_STORE_VOLUME)?;
+    let volumes = pod.spec.as_ref()?.volumes.iter().flatten();
+    let volume = volumes.filter(|volume| volume.empty_dir.is_some()).find(|volume| volume.name == *wanted)?;
+    let is_ours = pod.metadata.namespace.as_deref() == Some(SYSTEM_NAMESPACE);
+    is_ours.then(|| format!("{MOUNT_POINT}/{}", volume.name))
 }
 
 fn sysctls(spec: &PodSpec) -> std::collections::BTreeMap<String, String> {

@@ -1,17 +1,22 @@
 //! `skiff pause`: the program of a pod's sandbox. It holds the pod's network and IPC namespaces open and reaps orphans.
 //!
-//! The binary calls it before anything else is started: no runtime, no threads, a few pages of memory.
+//! The binary calls it before anything else is started: no runtime, a few pages of memory.
 //! At its start it writes what the node agent gives it: `/etc/hosts`, `/etc/resolv.conf` and the files of the pod's volumes; then
-//! it prints `ready`. `skiff pause --publish DIR`, run beside it, makes files that were uploaded since the current ones.
+//! it prints `ready`. For the data plane's pod it also keeps the sockets of Services (`net::sockets::store`), in a thread of its own.
+//! `skiff pause --publish DIR`, run beside it, makes files that were uploaded since the current ones.
 //!
 //! **Invariants**: it ends at once on `SIGTERM` and `SIGINT`; `/etc/hosts` and `/etc/resolv.conf` are written in place, because
 //! app containers that join the sandbox's network share these very files; files of volumes change all at once.
 //!
 //! **Not here**: what the files hold (`node::translate`, `node::volumes`).
 
-use crate::node::{
-    translate::{ETC_HOSTS, FILES, RESOLV_CONF, network::POD_IP},
-    volumes::{FILES_READY, MOUNT_POINT, publish_all},
+use crate::{
+    base::descriptors,
+    net::sockets::store::Store,
+    node::{
+        translate::{ETC_HOSTS, FILES, RESOLV_CONF, SOCKET_STORE, network::POD_IP},
+        volumes::{FILES_READY, MOUNT_POINT, publish_all},
+    },
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rustix::{
@@ -30,6 +35,8 @@ use std::{
 
 /// Files that the environment may give: which variable holds the content of which.
 const TEXTS: [(&str, &str); 2] = [(ETC_HOSTS, "/etc/hosts"), (RESOLV_CONF, "/etc/resolv.conf")];
+/// The store of sockets needs little stack.
+const STORE_STACK_BYTES: usize = 128 * 1024;
 /// Stands for what the engine wrote into a file.
 const BEFORE: &str = "${HOSTS}";
 
@@ -44,6 +51,8 @@ enum PauseError {
     Encoding(#[source] base64::DecodeError),
     #[error("cannot write the files of the pod's volumes")]
     Volumes(#[source] io::Error),
+    #[error("cannot keep sockets in {0}")]
+    Sockets(String, #[source] io::Error),
 }
 
 /// The arguments of `skiff pause`.
@@ -68,6 +77,7 @@ fn hold() -> anyhow::Result<()> {
     let var = |name: &str| std::env::var(name).ok();
     write_texts(&TEXTS, var)?;
     write_volumes(Path::new(MOUNT_POINT), var(FILES))?;
+    keep_sockets(var(SOCKET_STORE))?;
     // The agent waits for this line before it starts containers that mount the files; nobody else reads it.
     writeln!(io::stdout(), "{FILES_READY}").map_err(|err| PauseError::Write("standard output".into(), err))?;
     reap();
@@ -116,6 +126,32 @@ fn write_volumes(root: &Path, files: Option<String>) -> Result<(), PauseError> {
         publish_all(root).map_err(PauseError::Volumes)?;
     }
     Ok(())
+}
+
+/// Keeps sockets for the pod's containers, if it is told where they look for that.
+fn keep_sockets(directory: Option<String>) -> Result<(), PauseError> {
+    let Some(directory) = directory else { return Ok(()) };
+    descriptors::raise_limit();
+    let failed = |err| PauseError::Sockets(directory.clone(), err);
+    let store = Store::open(Path::new(&directory)).map_err(|errno| failed(errno.into()))?;
+    let thread = std::thread::Builder::new().name("sockets".into()).stack_size(STORE_STACK_BYTES);
+    let serve = move || {
+        let _end = EndOfSandbox;
+        let err = store.serve();
+        // Nobody reads it but a person who looks why the sandbox ended.
+        writeln!(io::stderr(), "sockets cannot be kept any more: {err}").ok();
+    };
+    thread.spawn(serve).map(drop).map_err(failed)
+}
+
+/// Ends the sandbox when the store of sockets ends, however that comes: a new one has a new store.
+struct EndOfSandbox;
+
+impl Drop for EndOfSandbox {
+    fn drop(&mut self) {
+        // It is handled, and so it arrives.
+        signal_hook::low_level::raise(SIGTERM).ok();
+    }
 }
 
 /// Collects every child that has ended. One signal may stand for several.

@@ -1,19 +1,24 @@
 //! `skiff proxy`: the data plane, run by skiff as a container on the machine's network.
 //!
-//! Started by the command line; composes `net` with the API. It needs the capabilities `NET_ADMIN` (the route) and
+//! Started by the command line; composes `net` with the API. It needs the capabilities `NET_ADMIN` (routes) and
 //! `NET_BIND_SERVICE` (ports below 1024), and nothing else.
 //!
 //! ```text
 //!  API ──list, watch──▶ feed ──changes──▶ follow ──tables──▶ net::proxy
-//!                                           │  └────zones──▶ net::dns
+//!                                           │  ├────zones──▶ net::dns
+//!                                           │  └─addresses─▶ net::netlink
 //!   ▲                                       ├──revisions──▶ ack    ──Lease──┐
 //!   │                                       └──troubles───▶ notice ──Event──┤
 //!   └───────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! Two of them run: one leads and serves, the other follows the API and waits for the lead, which the sandbox's store of sockets gives
+//! (`net::sockets`). So the end of one, planned or not, refuses nobody.
+//!
 //! **Invariants**: while the API is away, everything goes on with what was known last. Nothing that the API does or fails to do
-//! holds up a connection.
+//! holds up a connection. Who does not lead takes no port, changes no route, and writes nothing.
 
+mod access;
 mod ack;
 mod admin;
 mod feed;
@@ -24,26 +29,35 @@ mod settings;
 use super::stop::stop_signal;
 use crate::{
     base::{
+        backoff::Backoff,
         clock::Clock,
         descriptors,
         task::{self, Drain},
     },
     net::{
         dns::{DnsServer, DnsSettings},
-        netlink::{RouteKeeper, ServiceRoute},
-        proxy::Proxy,
+        netlink::{RouteKeeper, ServiceRoutes, WantedAddresses},
+        proxy::{Proxy, ProxySettings},
+        sockets::Sockets,
         zone::Zone,
     },
 };
 use anyhow::Context as _;
-use follow::Follower;
+use follow::{Follower, Known};
 use settings::Settings;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::sync::{mpsc, watch};
-use tracing::info;
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::sleep,
+};
+use tracing::{info, warn};
 
-/// How long a reply that is due may take after it was told to stop. Until it has ended nobody serves the Services, so not long.
-const FINISH: Duration = Duration::from_secs(1);
+/// How long a reply that is due may take after it was told to stop: less than the pod's grace period. Somebody else serves already.
+const FINISH: Duration = Duration::from_secs(4);
+
+/// Pauses between attempts to join the store.
+const JOIN_RETRY: Backoff = Backoff { base: Duration::from_millis(20), cap: Duration::from_secs(1) };
 
 /// Changes that may wait to be followed; a feed that is ahead of that waits.
 const CHANGES_MAX: usize = 1024;
@@ -58,45 +72,76 @@ pub fn run() -> anyhow::Result<()> {
     runtime.block_on(serve(settings, Clock::system(), stop))
 }
 
-/// Serves until drained.
+/// Serves until drained, as soon as it leads.
 async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<()> {
-    let client = feed::connect(&settings.kubeconfig).await?;
-    let proxy = Arc::new(Proxy::start(clock.clone(), &settings.proxy).context("cannot start the proxy")?);
-    keep_route(&settings)?;
+    let (access, follow_access) = access::open(settings.kubeconfig.clone()).await?;
+    task::spawn("access", follow_access);
+    let (changes, mut arriving) = mpsc::channel(CHANGES_MAX);
+    task::spawn("feed-services", feed::follow(access.clone(), changes.clone(), feed::Change::Services));
+    task::spawn("feed-slices", feed::follow(access.clone(), changes, feed::Change::Slices));
+    let mut known = Known::default();
+    let led = tokio::select! { biased;
+        () = stop.drained() => return Ok(()),
+        sockets = known.gather(&mut arriving, lead(settings.socket_store.as_deref())) => sockets,
+    };
+    let how = ProxySettings { sockets: Arc::new(led), ..settings.proxy.clone() };
+    let proxy = Arc::new(Proxy::start(clock.clone(), &how).context("cannot start the proxy")?);
+    let (addresses, wanted_addresses) = watch::channel(None);
+    keep_routes(&settings, wanted_addresses)?;
     let (zone, zone_now) = watch::channel(Arc::new(Zone::new([], [], settings.zone.clone())));
-    if let Some(address) = settings.plan.dns {
-        serve_names(address, zone_now);
-    }
+    let (acks, to_ack) = mpsc::unbounded_channel();
+    let ack = task::spawn("ack", ack::run(access.clone(), Arc::clone(&proxy), clock.clone(), to_ack));
+    let (notices, to_notice) = mpsc::channel(notice::NOTICES_MAX);
+    task::spawn("notice", notice::run(access.clone(), clock, to_notice));
+    let outlets = follow::Outlets { zone, addresses, acks, notices };
+    let names = settings.plan.dns.map(|address| serve_names(address, zone_now, &how));
+    let follower = Follower::new(known, access, settings.plan, settings.zone, Arc::clone(&proxy), outlets);
+    let follower = task::spawn("follow", follower.run(arriving));
     if let Some(port) = settings.admin_port {
         task::spawn("admin", admin::run(port, Arc::clone(&proxy)));
     }
-    let (changes, arriving) = mpsc::channel(CHANGES_MAX);
-    task::spawn("feed-services", feed::follow(client.clone(), changes.clone(), feed::Change::Services));
-    task::spawn("feed-slices", feed::follow(client.clone(), changes, feed::Change::Slices));
-    let (acks, to_ack) = mpsc::unbounded_channel();
-    task::spawn("ack", ack::run(client.clone(), Arc::clone(&proxy), clock.clone(), to_ack));
-    let (notices, to_notice) = mpsc::channel(notice::NOTICES_MAX);
-    task::spawn("notice", notice::run(client, clock, to_notice));
-    let follower = Follower::new(settings.plan, settings.zone, Arc::clone(&proxy), zone, acks, notices);
-    task::spawn("follow", follower.run(arriving));
     info!(component = "proxy", "the data plane is up");
     stop.drained().await;
     info!(component = "proxy", connections = proxy.connections(), "the data plane stops");
+    // From here on nothing is changed any more, so that whoever leads next finds everything.
+    [Some(follower), Some(ack), names].iter().flatten().for_each(JoinHandle::abort);
     proxy.shut_down(FINISH).await;
     Ok(())
 }
 
-fn keep_route(settings: &Settings) -> anyhow::Result<()> {
+/// Waits for the lead. While the store cannot be joined, nobody leads: two would take the ports and routes of each other.
+async fn lead(store: Option<&Path>) -> Sockets {
+    let Some(store) = store else { return Sockets::default() };
+    let mut failures = 0;
+    loop {
+        let err = match Sockets::lead(store).await {
+            Ok(sockets) => return sockets,
+            Err(err) => err,
+        };
+        failures += 1;
+        if failures == 1 {
+            warn!(component = "proxy", store = %store.display(), %err, "the sandbox keeps no sockets; trying again");
+        }
+        sleep(JOIN_RETRY.delay(failures)).await;
+    }
+}
+
+fn keep_routes(settings: &Settings, wanted: WantedAddresses) -> anyhow::Result<()> {
     let Some(bridge) = settings.bridge.clone() else { return Ok(()) };
-    let (base, bits) = settings.service_range;
-    let keeper = RouteKeeper::open(ServiceRoute { base, bits, bridge })?;
-    task::spawn("route", keeper.keep());
+    let keeper = RouteKeeper::open(ServiceRoutes { range: settings.service_range, bridge })?;
+    task::spawn("routes", keeper.keep(wanted));
     Ok(())
 }
 
-fn serve_names(address: SocketAddr, zone: watch::Receiver<Arc<Zone>>) {
-    let settings = DnsSettings { address, resolv_conf: "/etc/resolv.conf".into(), upstream_port: 53 };
-    task::spawn("dns", DnsServer::new(settings, zone).run());
+fn serve_names(address: SocketAddr, zone: watch::Receiver<Arc<Zone>>, how: &ProxySettings) -> JoinHandle<()> {
+    let settings = DnsSettings {
+        address,
+        resolv_conf: "/etc/resolv.conf".into(),
+        upstream_port: 53,
+        sockets: Arc::clone(&how.sockets),
+        insiders: Arc::clone(&how.insiders),
+    };
+    task::spawn("dns", DnsServer::new(settings, zone).run())
 }
 
 #[cfg(test)]

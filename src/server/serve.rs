@@ -22,7 +22,13 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use rustls::ServerConfig;
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
@@ -71,8 +77,11 @@ where
     }
 }
 
-/// Serves the API on a listener until drained; returns when its connections have ended.
-pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, state: ServerState, drain: Drain) {
+/// Tells whether a client at an address may speak to a listener.
+pub type Admits = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
+/// Serves the API on a listener until drained; returns when its connections have ended. Whom it does not admit is cut off unheard.
+pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, state: ServerState, admits: Admits, drain: Drain) {
     let acceptor = TlsAcceptor::from(tls);
     // Every connection holds a sender; when all are gone, the receiver ends.
     let (alive, mut ended) = mpsc::channel::<Infallible>(1);
@@ -83,6 +92,9 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, state: ServerS
             accepted = listener.accept() => accepted,
         };
         match accepted {
+            Ok((_, address)) if !admits(address.ip()) => {
+                debug!(component = "server", peer = %address, "a client from elsewhere is cut off");
+            }
             Ok((stream, address)) => {
                 let Some(ticket) = state.admit(address.ip()) else {
                     debug!(component = "server", peer = %address, "closed at once: too many connections");

@@ -948,7 +948,10 @@ impl Live {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let config = pki.server_config().unwrap();
-        let served = task::spawn("test server", serve(listener, config, desk.state.clone(), desk.drain.clone()));
+        let served = task::spawn(
+            "test server",
+            serve(listener, config, desk.state.clone(), Arc::new(|_| true), desk.drain.clone()),
+        );
         Self { desk, pki, address, served, _dir: dir }
     }
 

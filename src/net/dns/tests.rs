@@ -96,6 +96,8 @@ async fn start(upstream: Option<SocketAddr>) -> Running {
         address: "127.0.0.1:0".parse().unwrap(),
         resolv_conf,
         upstream_port: upstream.map_or(53, |server| server.port()),
+        sockets: Arc::default(),
+        insiders: Arc::default(),
     };
     let server = DnsServer::new(settings, zone);
     let sockets = server.bind().unwrap();
@@ -214,4 +216,22 @@ async fn garbage_is_answered_as_malformed() {
     let reply = ask_udp(running.address, &[0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
     assert_eq!(reply[..2], [0xab, 0xcd]);
     assert_eq!(Message::from_vec(&reply).unwrap().metadata.response_code, ResponseCode::FormErr);
+}
+
+#[tokio::test]
+async fn silent_clients_over_tcp_do_not_shut_the_others_out() {
+    let running = start(None).await;
+    let asked = question("kubernetes.default.svc.cluster.local", RecordType::A);
+    // More than any one address may have, from one that is not the asker's.
+    let mut silent = Vec::new();
+    for _ in 0..TCP_CLIENTS_MAX {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(running.address).await.unwrap());
+    }
+    let reply = timeout(QUESTION_PATIENCE, ask_over_tcp(running.address, &asked)).await.unwrap();
+    assert_eq!(reply.metadata.id, asked.metadata.id);
+    // Those beyond the share were told at once.
+    let last = silent.last_mut().unwrap();
+    assert!(!matches!(timeout(QUESTION_PATIENCE, last.read(&mut [0; 1])).await.unwrap(), Ok(1..)));
 }

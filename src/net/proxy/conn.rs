@@ -21,6 +21,7 @@ use super::{
     sources::{Opening, Sources},
     token::{CLIENT, ConnId, Subject},
 };
+use crate::net::seats::Seat;
 use rustix::{
     event::epoll::{self, EventFlags},
     fd::{AsFd, OwnedFd},
@@ -94,6 +95,8 @@ pub(super) struct Conn {
     id: ConnId,
     front: Arc<Front>,
     peer: Option<IpAddr>,
+    /// Held, never read: how many connections there are.
+    _seat: Seat,
     client: OwnedFd,
     client_watched: bool,
     client_watches_writes: bool,
@@ -111,11 +114,12 @@ pub(super) struct Conn {
 
 impl Conn {
     /// An accepted client, whose endpoint is not chosen yet.
-    pub(super) fn new(client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) -> Self {
+    pub(super) fn new(client: OwnedFd, front: Arc<Front>, peer: IpAddr, seat: Seat) -> Self {
         Self {
             id: ConnId::default(),
             front,
-            peer,
+            peer: Some(peer),
+            _seat: seat,
             client,
             client_watched: false,
             client_watches_writes: false,
@@ -154,9 +158,6 @@ impl Conn {
 
     /// Dials the first endpoint and moves what the client has said already.
     pub(super) fn start(&mut self, cx: &mut Context<'_>) -> Next {
-        if !self.front.admits(self.peer) {
-            return self.fail();
-        }
         let Ok(heard) = self.up.hear(self.client.as_fd(), cx.tools) else { return self.fail() };
         if heard > 0 {
             self.opening = Opening::WithWords;

@@ -1,15 +1,27 @@
-//! Opens the sockets that clients dial, and says plainly why one cannot be had.
+//! Takes the ports that clients dial, opens and closes them, and says plainly why one cannot be had.
 //!
 //! Called by the proxy when its table changes. One socket per listener, shared by all workers: with one socket per worker
 //! (`SO_REUSEPORT`) a second program of the same user could take the same port unseen and half of the connections with it.
+//!
+//! ```text
+//!              ── open ──▶
+//! reserve ─▶ bound, refuses   listens
+//!              ◀─ refuse ─
+//! ```
+//!
+//! **Invariants**: a port that is taken stays taken in both states. Without `SO_REUSEADDR` while it does not listen: where two
+//! sockets have the option and neither listens, the kernel gives both the same port.
 
 use super::rotation::{Backends, Claim, Millis};
-use crate::net::table::{IpRange, ListenKey, Protocol, Role};
+use crate::net::{
+    reach::{Insiders, Reach},
+    table::{IpRange, ListenKey, Listener, Protocol, Role},
+};
 use rustix::{
     fd::OwnedFd,
     io::Errno,
     net::{
-        AddressFamily, SocketFlags, SocketType, bind, listen, socket_with,
+        AddressFamily, Shutdown, SocketFlags, SocketType, bind, listen, shutdown, socket_with,
         sockopt::{set_ip_freebind, set_ipv6_v6only, set_socket_reuseaddr, set_tcp_nodelay},
     },
 };
@@ -65,13 +77,16 @@ impl ListenError {
 pub(super) struct Front {
     pub(super) key: ListenKey,
     pub(super) backends: Arc<Backends>,
-    pub(super) sources: Vec<IpRange>,
+    reach: Reach,
+    sources: Vec<IpRange>,
+    insiders: Arc<Insiders>,
     turn: AtomicUsize,
 }
 
 impl Front {
-    pub(super) fn new(key: ListenKey, backends: Arc<Backends>, sources: Vec<IpRange>) -> Self {
-        Self { key, backends, sources, turn: AtomicUsize::new(0) }
+    pub(super) fn new(key: ListenKey, backends: Arc<Backends>, listener: &Listener, insiders: &Arc<Insiders>) -> Self {
+        let (reach, sources, insiders) = (listener.reach, listener.sources.clone(), Arc::clone(insiders));
+        Self { key, backends, reach, sources, insiders, turn: AtomicUsize::new(0) }
     }
 
     /// Claims the next endpoint.
@@ -79,50 +94,72 @@ impl Front {
         self.backends.pick(&self.turn, client, tried, now)
     }
 
-    /// Whether accepting needs to know who the client is.
-    pub(super) fn asks_who(&self) -> bool {
-        !self.sources.is_empty() || self.backends.is_sticky()
-    }
-
     /// Whether a client may come in.
-    pub(super) fn admits(&self, client: Option<IpAddr>) -> bool {
-        self.sources.is_empty() || client.is_some_and(|client| self.sources.iter().any(|range| range.contains(client)))
+    pub(super) fn admits(&self, client: IpAddr) -> bool {
+        let is_source = self.sources.is_empty() || self.sources.iter().any(|range| range.contains(client));
+        is_source && self.insiders.admit(self.reach, client)
     }
 }
 
-/// An open listener.
+/// A listener whose port is taken.
 #[derive(Debug)]
 pub(super) struct Listening {
     pub(super) id: u64,
-    pub(super) socket: OwnedFd,
+    pub(super) socket: Arc<OwnedFd>,
     pub(super) front: Arc<Front>,
 }
 
-/// Opens the socket of a listener.
-pub(in crate::net) fn open(key: ListenKey, role: Role) -> Result<OwnedFd, ListenError> {
-    open_socket(key, role).map_err(|errno| ListenError::new(key, errno))
+/// Takes the port of a listener. Datagrams arrive from now on; connections are refused until [`open`].
+pub(in crate::net) fn reserve(key: ListenKey, role: Role) -> Result<OwnedFd, ListenError> {
+    reserve_socket(key, role).map_err(|errno| ListenError::new(key, errno))
 }
 
-fn open_socket(key: ListenKey, role: Role) -> Result<OwnedFd, Errno> {
-    let kind = if key.protocol == Protocol::Tcp { SocketType::STREAM } else { SocketType::DGRAM };
+fn reserve_socket(key: ListenKey, role: Role) -> Result<OwnedFd, Errno> {
+    let is_stream = key.protocol == Protocol::Tcp;
+    let kind = if is_stream { SocketType::STREAM } else { SocketType::DGRAM };
     let socket = socket_with(family(key.address), kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
     if key.address.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
     } else if role == Role::ClusterIp {
-        // The route that makes the range ours may come later than the Service.
+        // The route that makes the address ours comes later than the port is taken.
         set_ip_freebind(&socket, true)?;
     }
-    if key.protocol == Protocol::Tcp {
-        // Lets a restarted proxy listen beside connections of the last that linger; a second listener is still refused.
-        set_socket_reuseaddr(&socket, true)?;
+    if is_stream {
         // Accepted sockets inherit it, which saves a call for each.
         set_tcp_nodelay(&socket, true)?;
     }
-    bind(&socket, &key.address)?;
-    if key.protocol == Protocol::Tcp {
-        listen(&socket, BACKLOG)?;
+    match bind(&socket, &key.address) {
+        Err(Errno::ADDRINUSE) if is_stream => reserve_beside_leftovers(&socket, key.address)?,
+        bound => bound?,
     }
     Ok(socket)
+}
+
+/// Takes a port on which connections of an earlier listener linger. A listener there, or a socket that has reserved it, still is in
+/// the way.
+fn reserve_beside_leftovers(socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
+    set_socket_reuseaddr(socket, true)?;
+    bind(socket, &address)?;
+    // From the option the kernel concludes that the port may be shared, and forgets that only when somebody listens.
+    listen(socket, 1)?;
+    refuse(socket)
+}
+
+/// Lets connections in.
+pub(in crate::net) fn open(socket: &OwnedFd) -> Result<(), Errno> {
+    // Connections inherit the option, so that the port can be taken again while they linger.
+    set_socket_reuseaddr(socket, true)?;
+    listen(socket, BACKLOG)
+}
+
+/// Refuses connections from now on, those that wait included; the port stays taken.
+pub(super) fn refuse(socket: &OwnedFd) -> Result<(), Errno> {
+    set_socket_reuseaddr(socket, false)?;
+    match shutdown(socket, Shutdown::Read) {
+        // It did not listen.
+        Err(Errno::NOTCONN) => Ok(()),
+        closed => closed,
+    }
 }
 
 /// The address family of an address.
@@ -139,21 +176,70 @@ mod tests {
         ListenKey { address: address.parse().unwrap(), protocol }
     }
 
+    fn address(socket: &OwnedFd) -> SocketAddr {
+        SocketAddr::try_from(getsockname(socket).unwrap()).unwrap()
+    }
+
+    fn refuses(address: SocketAddr) -> bool {
+        std::net::TcpStream::connect(address).is_err_and(|err| err.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
+    /// What a program that listens on every address and does not care who had the port before gets.
+    fn greedy(port: u16) -> Result<OwnedFd, Errno> {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &SocketAddr::from(([0, 0, 0, 0], port)))?;
+        listen(&socket, 1)?;
+        Ok(socket)
+    }
+
     #[test]
     fn a_port_that_is_taken_is_named() {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let first = open(key("127.0.0.1:0", protocol), Role::NodePort).unwrap();
-            let address = SocketAddr::try_from(getsockname(&first).unwrap()).unwrap();
-            let taken = ListenKey { address, protocol };
-            assert_eq!(open(taken, Role::NodePort).unwrap_err(), ListenError::PortConflict(taken));
+            let first = reserve(key("127.0.0.1:0", protocol), Role::NodePort).unwrap();
+            let taken = ListenKey { address: address(&first), protocol };
+            assert_eq!(reserve(taken, Role::NodePort).unwrap_err(), ListenError::PortConflict(taken));
         }
     }
 
     #[test]
-    fn a_cluster_ip_opens_before_its_route_exists_and_a_node_port_does_not() {
+    fn a_reserved_port_refuses_opens_closes_and_opens_again_and_nobody_else_gets_it() {
+        // The kernel keeps only a port that was asked for by its number.
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let socket = reserve(ListenKey { address, protocol: Protocol::Tcp }, Role::NodePort).unwrap();
+        for _ in 0..2 {
+            assert!(refuses(address));
+            assert_eq!(greedy(address.port()).unwrap_err(), Errno::ADDRINUSE);
+            open(&socket).unwrap();
+            assert!(!refuses(address));
+            assert_eq!(greedy(address.port()).unwrap_err(), Errno::ADDRINUSE);
+            refuse(&socket).unwrap();
+        }
+        refuse(&socket).unwrap();
+        drop(socket);
+        assert!(greedy(address.port()).is_ok());
+    }
+
+    #[test]
+    fn a_port_on_which_connections_linger_is_reserved_as_well() {
+        let socket = reserve(key("127.0.0.1:0", Protocol::Tcp), Role::NodePort).unwrap();
+        let address = address(&socket);
+        open(&socket).unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        rustix::event::poll(&mut [rustix::event::PollFd::new(&socket, rustix::event::PollFlags::IN)], None).unwrap();
+        let _lingering = rustix::net::accept(&socket).unwrap();
+        drop((socket, client));
+        let again = reserve(ListenKey { address, protocol: Protocol::Tcp }, Role::NodePort).unwrap();
+        assert!(refuses(address));
+        assert_eq!(greedy(address.port()).unwrap_err(), Errno::ADDRINUSE);
+        drop(again);
+    }
+
+    #[test]
+    fn a_cluster_ip_is_reserved_before_its_route_exists_and_a_node_port_is_not() {
         let absent = key("192.0.2.200:0", Protocol::Tcp);
-        assert!(open(absent, Role::ClusterIp).is_ok());
-        let err = open(absent, Role::NodePort).unwrap_err();
+        assert!(reserve(absent, Role::ClusterIp).is_ok());
+        let err = reserve(absent, Role::NodePort).unwrap_err();
         assert_eq!(err.to_string(), "192.0.2.200:0/TCP: this machine does not have the address");
         assert!(!err.is_missing_ipv6());
     }

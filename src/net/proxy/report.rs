@@ -3,7 +3,7 @@
 //! Called by the role's admin listener, and by tests.
 
 use super::{Proxy, rotation::Endpoint};
-use crate::net::table::{PodRef, PortRef};
+use crate::net::table::{PodRef, PortRef, Protocol};
 use std::{
     fmt::Write as _,
     net::SocketAddr,
@@ -40,12 +40,22 @@ pub struct Report {
     pub endpoints: Vec<EndpointReport>,
     /// Open listeners.
     pub listeners: usize,
-    /// Listeners that could not be opened.
+    /// Ports that are taken, open or not.
+    pub reserved: usize,
+    /// Ports that could not be taken.
     pub problems: usize,
     /// Clients that were reset because no endpoint answered.
     pub unserved: u64,
     /// Clients that were reset for want of file descriptors.
     pub shed: u64,
+    /// Clients that were reset because what they dialed is not for them.
+    pub strangers: u64,
+    /// Connections open now.
+    pub connections: usize,
+    /// How many there may be.
+    pub connections_max: usize,
+    /// Clients that were reset because there were too many, in all or from their address.
+    pub turned_away: u64,
 }
 
 impl Proxy {
@@ -56,10 +66,15 @@ impl Proxy {
         let leaving = state.leaving.iter().filter(|endpoint| endpoint.counters.active.load(Relaxed) > 0).cloned();
         Report {
             endpoints: in_rotation.chain(leaving).map(|endpoint| report(&endpoint)).collect(),
-            listeners: state.open.len(),
+            listeners: state.taken.iter().filter(|(key, taken)| taken.is_open || key.protocol == Protocol::Udp).count(),
+            reserved: state.taken.len(),
             problems: state.problems.len(),
             unserved: self.shared.unserved.load(Relaxed),
             shed: self.shared.shed.load(Relaxed),
+            strangers: self.shared.strangers.load(Relaxed),
+            connections: self.connections(),
+            connections_max: self.shared.seats.max(),
+            turned_away: self.shared.seats.turned_away(),
         }
     }
 }
@@ -102,9 +117,24 @@ impl Report {
         }
         let totals = [
             ("skiff_proxy_listeners", "gauge", "Open listeners.", self.listeners as u64),
-            ("skiff_proxy_listener_problems", "gauge", "Listeners that could not be opened.", self.problems as u64),
+            ("skiff_proxy_reserved_ports", "gauge", "Ports of Services that are taken.", self.reserved as u64),
+            ("skiff_proxy_listener_problems", "gauge", "Ports that could not be taken.", self.problems as u64),
             ("skiff_proxy_unserved_total", "counter", "Clients reset because no endpoint answered.", self.unserved),
             ("skiff_proxy_shed_total", "counter", "Clients reset for want of file descriptors.", self.shed),
+            (
+                "skiff_proxy_strangers_total",
+                "counter",
+                "Clients reset because they are not of the cluster.",
+                self.strangers,
+            ),
+            ("skiff_proxy_connections", "gauge", "Connections open now.", self.connections as u64),
+            ("skiff_proxy_connections_max", "gauge", "Connections that may be open.", self.connections_max as u64),
+            (
+                "skiff_proxy_turned_away_total",
+                "counter",
+                "Clients reset because there were too many.",
+                self.turned_away,
+            ),
         ];
         for (name, kind, help, value) in totals {
             head(&mut text, name, kind, help);
@@ -136,7 +166,6 @@ fn labels(endpoint: &EndpointReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::table::Protocol;
     use expect_test::expect;
 
     #[test]
@@ -155,7 +184,7 @@ mod tests {
             bytes_to_client: 9000,
             errors: 0,
         };
-        let report = Report { endpoints: vec![endpoint], listeners: 2, ..Report::default() };
+        let report = Report { endpoints: vec![endpoint], listeners: 2, reserved: 3, ..Report::default() };
         let samples: Vec<String> =
             report.prometheus().lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect();
         expect![[r#"
@@ -165,9 +194,14 @@ mod tests {
             skiff_proxy_endpoint_sent_bytes_total{namespace="shop",service="web",port="http",protocol="TCP",endpoint="10.244.0.5:80",pod="web-0"} 9000
             skiff_proxy_endpoint_errors_total{namespace="shop",service="web",port="http",protocol="TCP",endpoint="10.244.0.5:80",pod="web-0"} 0
             skiff_proxy_listeners 2
+            skiff_proxy_reserved_ports 3
             skiff_proxy_listener_problems 0
             skiff_proxy_unserved_total 0
-            skiff_proxy_shed_total 0"#]]
+            skiff_proxy_shed_total 0
+            skiff_proxy_strangers_total 0
+            skiff_proxy_connections 0
+            skiff_proxy_connections_max 0
+            skiff_proxy_turned_away_total 0"#]]
         .assert_eq(&samples.join("\n"));
     }
 }

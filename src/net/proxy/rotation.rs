@@ -185,11 +185,6 @@ impl Backends {
         self.current.read().unwrap_or_else(PoisonError::into_inner).endpoints.clone()
     }
 
-    /// Whether a choice depends on who the client is.
-    pub(super) fn is_sticky(&self) -> bool {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).sticky_for.is_some()
-    }
-
     /// Claims the next endpoint that is not among `tried`.
     pub(super) fn pick(
         &self,

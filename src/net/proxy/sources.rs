@@ -2,22 +2,24 @@
 //!
 //! Used by `conn`. Normally the kernel chooses. But every client of a Service reaches an endpoint from the same address of the
 //! machine, and a connection that we close first holds its port for a minute: past some hundred connections a second to one
-//! endpoint, ports run out. Then addresses of the Service range serve as more sources: the machine owns the whole range, and the
-//! pods have it on-link.
+//! endpoint, ports run out. Then the ClusterIPs serve as more sources: the machine has them, and the pods have them on-link.
 
 use super::{
     listener::family,
     rotation::{Millis, millis},
 };
-use crate::net::table::IpRange;
 use rustix::{
     fd::OwnedFd,
     io::Errno,
     net::{SocketFlags, SocketType, bind, connect, socket_with, sockopt::set_tcp_quickack},
 };
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -37,23 +39,16 @@ pub(super) enum Opening {
 /// Where connections to endpoints come from.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    /// The first spare address that may be used, and how many there are.
-    spare: Option<(Ipv4Addr, u32)>,
-    turn: AtomicU32,
+    /// Addresses that may be used beside those that the kernel chooses.
+    spare: RwLock<Vec<Ipv4Addr>>,
+    turn: AtomicUsize,
     short_until: AtomicU64,
 }
 
 impl Sources {
-    /// With spare addresses from a range that the machine owns.
-    pub(super) fn new(range: Option<IpRange>) -> Self {
-        let spare = range.and_then(|range| match range.parts() {
-            // Without the first and the last, which are special in every network.
-            (IpAddr::V4(base), bits @ 1..=30) => {
-                Some((Ipv4Addr::from_bits(base.to_bits() + 1), (1 << (32 - bits)) - 2))
-            }
-            _ => None,
-        });
-        Self { spare, ..Self::default() }
+    /// These addresses may be used from now on.
+    pub(super) fn set_spare(&self, addresses: BTreeSet<Ipv4Addr>) {
+        *self.spare.write().unwrap_or_else(PoisonError::into_inner) = addresses.into_iter().collect();
     }
 
     /// Begins to connect. Who has something to say at once says so.
@@ -70,8 +65,11 @@ impl Sources {
     }
 
     fn spare_for(&self, to: SocketAddr) -> Option<SocketAddr> {
-        let (first, count) = self.spare.filter(|_| to.is_ipv4() && !to.ip().is_loopback())?;
-        let address = Ipv4Addr::from_bits(first.to_bits() + self.turn.fetch_add(1, Relaxed) % count);
+        let spare = self.spare.read().unwrap_or_else(PoisonError::into_inner);
+        if spare.is_empty() || !to.is_ipv4() || to.ip().is_loopback() {
+            return None;
+        }
+        let address = spare[self.turn.fetch_add(1, Relaxed) % spare.len()];
         Some((address, 0).into())
     }
 }
@@ -99,20 +97,23 @@ mod tests {
         net::sockopt::tcp_quickack,
     };
 
-    fn spares(range: &str, to: &str, n: usize) -> Vec<String> {
-        let sources = Sources::new(Some(range.parse().unwrap()));
+    fn spares(addresses: &[Ipv4Addr], to: &str, n: usize) -> Vec<String> {
+        let sources = Sources::default();
+        sources.set_spare(addresses.iter().copied().collect());
         (0..n).filter_map(|_| sources.spare_for(to.parse().unwrap())).map(|spare| spare.ip().to_string()).collect()
     }
 
+    const TWO: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 245, 0, 1), Ipv4Addr::new(10, 245, 0, 10)];
+
     #[test]
-    fn spare_addresses_take_turns_without_the_first_and_the_last() {
-        assert_eq!(spares("10.245.0.0/30", "10.244.0.1:80", 3), ["10.245.0.1", "10.245.0.2", "10.245.0.1"]);
+    fn spare_addresses_take_turns() {
+        assert_eq!(spares(&TWO, "10.244.0.1:80", 3), ["10.245.0.1", "10.245.0.10", "10.245.0.1"]);
     }
 
     #[test]
     fn an_endpoint_on_loopback_has_no_spare_source() {
-        assert!(spares("10.245.0.0/16", "127.0.0.1:80", 1).is_empty());
-        assert!(spares("10.245.0.0/31", "10.244.0.1:80", 1).is_empty());
+        assert!(spares(&TWO, "127.0.0.1:80", 1).is_empty());
+        assert!(spares(&[], "10.244.0.1:80", 1).is_empty());
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     base::task,
-    net::table::{Rotation, Target},
+    net::{
+        reach::Reach,
+        table::{IpRange, Rotation, Target},
+    },
 };
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use tokio::{
@@ -34,7 +37,7 @@ impl Scene {
     fn new(listen: &str, protocol: Protocol, role: Role, endpoints: &[SocketAddr]) -> Self {
         let (key, port) = (key(listen, protocol), port("web", protocol));
         let mut table = ForwardTable::default();
-        let listener = Listener { port, service_uid: "uid".into(), role, sources: Vec::new() };
+        let listener = Listener { port, service_uid: "uid".into(), role, reach: Reach::Anyone, sources: Vec::new() };
         table.listeners.insert(key, listener);
         let mut scene = Self {
             proxy: Proxy::start(Clock::system(), &ProxySettings { workers: Some(2), ..Default::default() }).unwrap(),
@@ -189,24 +192,30 @@ async fn a_client_is_reset_when_every_endpoint_refuses() {
 }
 
 #[tokio::test]
-async fn a_node_port_without_endpoints_keeps_its_port_and_resets() {
-    let mut scene = Scene::tcp(&[]);
-    let address = scene.address();
-    assert_resets_clients(&scene).await;
-    scene.endpoints(&[endpoint("a").await]);
-    assert_eq!(scene.address(), address);
-    assert_eq!(scene.exchange("x").await, "a:x");
+async fn a_port_without_endpoints_refuses_and_stays_taken() {
+    for role in [Role::NodePort, Role::ClusterIp, Role::LoadBalancer] {
+        // The kernel keeps only a port that was asked for by its number.
+        let address = nobody().await;
+        let mut scene = Scene::new(&address.to_string(), Protocol::Tcp, role, &[]);
+        for _ in 0..2 {
+            assert_refuses(address).await;
+            assert_taken(address);
+            scene.endpoints(&[endpoint("a").await]);
+            assert_eq!(scene.address(), address);
+            assert_eq!(scene.exchange("x").await, "a:x");
+            scene.endpoints(&[]);
+        }
+    }
 }
 
-#[tokio::test]
-async fn a_cluster_ip_without_endpoints_refuses() {
-    let free = nobody().await;
-    let mut scene = Scene::new(&free.to_string(), Protocol::Tcp, Role::ClusterIp, &[]);
-    assert_eq!(TcpStream::connect(free).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-    scene.endpoints(&[endpoint("a").await]);
-    assert_eq!(scene.exchange("x").await, "a:x");
-    scene.endpoints(&[]);
-    assert_eq!(TcpStream::connect(free).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+async fn assert_refuses(address: SocketAddr) {
+    assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+}
+
+/// A program that would listen on every address does not get the port.
+fn assert_taken(address: SocketAddr) {
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    assert_eq!(std::net::TcpListener::bind(everywhere).unwrap_err().kind(), io::ErrorKind::AddrInUse);
 }
 
 #[tokio::test]
@@ -349,11 +358,29 @@ async fn a_changed_rotation_does_not_touch_the_listening_socket() {
     let mut scene = Scene::tcp(&[endpoint("a").await]);
     let inode = |scene: &Scene| {
         let state = scene.proxy.state.lock().unwrap();
-        rustix::fs::fstat(&state.open[&scene.key].1.socket).unwrap().st_ino
+        rustix::fs::fstat(&*state.taken[&scene.key].listening.socket).unwrap().st_ino
     };
     let before = inode(&scene);
     scene.endpoints(&[endpoint("b").await]);
     assert_eq!(inode(&scene), before);
+    scene.change(|listener| listener.service_uid = "made again".into());
+    assert_eq!(inode(&scene), before);
+    assert_eq!(scene.exchange("x").await, "b:x");
+}
+
+#[tokio::test]
+async fn a_datagram_port_that_changes_hands_stays_taken() {
+    let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut scene = Scene::new("127.0.0.1:0", Protocol::Udp, Role::NodePort, &[server.local_addr().unwrap()]);
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    client.connect(scene.address()).await.unwrap();
+    for round in ["first", "second", "third"] {
+        scene.change(|listener| listener.service_uid = round.into());
+        client.send(round.as_bytes()).await.unwrap();
+        let mut heard = [0; 8];
+        let n = timeout(PATIENCE, server.recv(&mut heard)).await.unwrap().unwrap();
+        assert_eq!(&heard[..n], round.as_bytes());
+    }
 }
 
 #[tokio::test]
@@ -366,9 +393,9 @@ async fn a_taken_port_is_reported_retried_and_disturbs_no_other() {
     let problems = scene.proxy.apply(&scene.table).problems;
     assert_eq!(problems[0].error, ListenError::PortConflict(taken));
     assert_eq!(scene.exchange("x").await, "a:x");
-    assert!(!scene.proxy.retry());
+    assert!(!scene.proxy.retry(&scene.table).is_empty());
     drop(squatter);
-    until(|| scene.proxy.retry()).await;
+    until(|| scene.proxy.retry(&scene.table).is_empty()).await;
     scene.key = taken;
     assert_eq!(scene.exchange("x").await, "a:x");
 }

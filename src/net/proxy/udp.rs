@@ -81,8 +81,11 @@ impl UdpSide {
     }
 
     /// Ends a listener and its flows.
-    pub(super) fn close(&mut self, id: u64) {
-        self.listeners.remove(&id);
+    pub(super) fn close(&mut self, epoll: &OwnedFd, id: u64) {
+        if let Some(listening) = self.listeners.remove(&id) {
+            // The socket may live on, for another front.
+            epoll::delete(epoll, &listening.socket).ok();
+        }
         self.drop_flows(|flow| flow.listening.id == id);
     }
 
@@ -142,7 +145,7 @@ impl UdpSide {
 
     fn begin(&mut self, listening: &Arc<Listening>, client: SocketAddr, epoll: &OwnedFd, now: Millis) -> Option<u64> {
         let who = client.ip().to_canonical();
-        if !listening.front.admits(Some(who)) {
+        if !listening.front.admits(who) {
             return None;
         }
         let claim = listening.front.pick(Some(who), &[], now)?;

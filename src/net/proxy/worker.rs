@@ -16,7 +16,7 @@ use super::{
     token::{CONNS_MAX, ConnId, Subject},
     udp::UdpSide,
 };
-use crate::base::clock::Clock;
+use crate::{base::clock::Clock, net::seats::Seats};
 use rustix::{
     event::{
         EventfdFlags, Timespec,
@@ -26,7 +26,7 @@ use rustix::{
     fd::OwnedFd,
     fs::{Mode, OFlags, open},
     io::{Errno, read, write},
-    net::{SocketFlags, accept_with, acceptfrom_with},
+    net::{SocketFlags, acceptfrom_with},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -61,6 +61,10 @@ pub(super) struct Shared {
     pub(super) unserved: AtomicU64,
     /// Clients that were reset because the process has no descriptor left.
     pub(super) shed: AtomicU64,
+    /// Clients that were reset because what they dialed is not for them.
+    pub(super) strangers: AtomicU64,
+    /// How many connections there may be.
+    pub(super) seats: Arc<Seats>,
 }
 
 /// How to reach a worker.
@@ -224,7 +228,7 @@ impl Worker {
                 Command::Adopt(conn) => self.adopt(*conn),
                 Command::Redial => self.redial(),
                 Command::OpenUdp(listening) => self.udp.open(&post.epoll, listening),
-                Command::CloseUdp(id) => self.udp.close(id),
+                Command::CloseUdp(id) => self.udp.close(&post.epoll, id),
                 Command::Reroute => self.udp.drop_leavers(),
                 Command::Stop => return false,
             }
@@ -238,9 +242,8 @@ impl Worker {
     fn accept(&mut self, id: u64) {
         let found = self.shared.listening.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         let Some(listening) = found else { return };
-        let asks_who = listening.front.asks_who();
         for _ in 0..ACCEPTS_MAX {
-            match accept_one(&listening.socket, asks_who) {
+            match accept_one(&listening.socket) {
                 Ok((client, peer)) => self.admit(client, Arc::clone(&listening.front), peer),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -253,9 +256,14 @@ impl Worker {
         }
     }
 
-    fn admit(&mut self, client: OwnedFd, front: Arc<Front>, peer: Option<IpAddr>) {
+    fn admit(&mut self, client: OwnedFd, front: Arc<Front>, peer: IpAddr) {
+        if !front.admits(peer) {
+            self.shared.strangers.fetch_add(1, Relaxed);
+            return reset(&client);
+        }
+        let Some(seat) = self.shared.seats.take(peer) else { return reset(&client) };
         self.shared.posts[self.id].load.fetch_add(1, Relaxed);
-        if let Some(id) = self.lodge(Conn::new(client, front, peer)) {
+        if let Some(id) = self.lodge(Conn::new(client, front, peer, seat)) {
             self.checks.push_back((self.now + millis(HEDGE_DELAY), id));
             self.with_conn(id, Conn::start);
         }
@@ -296,7 +304,7 @@ impl Worker {
             warn!(component = "proxy", listener = %listening.front.key, "no file descriptor left: clients are reset");
         }
         self.reserve = None;
-        if let Ok((client, _)) = accept_one(&listening.socket, false) {
+        if let Ok((client, _)) = accept_one(&listening.socket) {
             reset(&client);
         }
         self.reserve = spare_descriptor();
@@ -388,14 +396,12 @@ impl Worker {
     }
 }
 
-fn accept_one(socket: &OwnedFd, asks_who: bool) -> Result<(OwnedFd, Option<IpAddr>), Errno> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    if !asks_who {
-        return Ok((accept_with(socket, flags)?, None));
-    }
-    let (client, from) = acceptfrom_with(socket, flags)?;
+fn accept_one(socket: &OwnedFd) -> Result<(OwnedFd, IpAddr), Errno> {
+    let (client, from) = acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let address = from.and_then(|from| SocketAddr::try_from(from).ok());
-    Ok((client, address.map(|address| address.ip().to_canonical())))
+    // A listener of ours has no clients without an address.
+    let address = address.ok_or(Errno::AFNOSUPPORT)?;
+    Ok((client, address.ip().to_canonical()))
 }
 
 fn spare_descriptor() -> Option<OwnedFd> {

@@ -7,6 +7,7 @@
 //! **Invariants**: the revision never falls while the process runs; a revision is written only after all before it. Writes
 //! are at most one at a time, and those that come together become one.
 
+use super::access::AccessNow;
 use crate::{
     base::{backoff::Backoff, chain::chain, clock::Clock},
     net::proxy::{Leavers, Proxy},
@@ -14,7 +15,7 @@ use crate::{
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
-    Api, Client,
+    Api,
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
@@ -53,10 +54,9 @@ pub(super) struct Ack {
 }
 
 /// Acknowledges until nothing comes any more.
-pub(super) async fn run(client: Client, proxy: Arc<Proxy>, clock: Clock, mut acks: mpsc::UnboundedReceiver<Ack>) {
-    let leases: Api<Lease> = Api::namespaced(client, LEASE_NAMESPACE);
+pub(super) async fn run(access: AccessNow, proxy: Arc<Proxy>, clock: Clock, mut acks: mpsc::UnboundedReceiver<Ack>) {
     let mut draining = FuturesOrdered::new();
-    let mut writer = Writer { leases, clock, observed: None, due: Instant::now() + HEARTBEAT, failures: 0 };
+    let mut writer = Writer { access, clock, observed: None, due: Instant::now() + HEARTBEAT, failures: 0 };
     loop {
         tokio::select! { biased;
             ack = acks.recv() => {
@@ -80,7 +80,7 @@ pub(super) async fn run(client: Client, proxy: Arc<Proxy>, clock: Clock, mut ack
 }
 
 struct Writer {
-    leases: Api<Lease>,
+    access: AccessNow,
     clock: Clock,
     observed: Option<u64>,
     /// When to write although nothing changed.
@@ -117,10 +117,12 @@ impl Writer {
 
     async fn try_write(&self, revision: u64) -> Result<(), kube::Error> {
         let body = lease(revision, &MicroTime(self.clock.now()));
-        match self.leases.patch(LEASE_NAME, &PatchParams::default(), &Patch::Merge(&body)).await {
+        let client = self.access.borrow().client.clone();
+        let leases: Api<Lease> = Api::namespaced(client, LEASE_NAMESPACE);
+        match leases.patch(LEASE_NAME, &PatchParams::default(), &Patch::Merge(&body)).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 let new = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
-                self.leases.create(&PostParams::default(), &new).await.map(drop)
+                leases.create(&PostParams::default(), &new).await.map(drop)
             }
             written => written.map(drop),
         }

@@ -4,14 +4,13 @@
 //!
 //! **Invariants**: an error is never taken for an empty list. Between two attempts there is a pause, short at first.
 
+use super::access::AccessNow;
 use crate::base::{backoff::Backoff, chain::chain};
-use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{
-    Client, Config, Resource, ResourceExt as _,
+    Client, Resource, ResourceExt as _,
     api::{ListParams, ObjectList, WatchEvent, WatchParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::de::DeserializeOwned;
 use std::{fmt::Debug, time::Duration};
@@ -51,13 +50,6 @@ pub(super) enum Delta<K> {
     Gone(K),
 }
 
-/// A client for the API that a kubeconfig describes.
-pub(super) async fn connect(kubeconfig: &str) -> anyhow::Result<Client> {
-    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).context("SKIFF_KUBECONFIG is no kubeconfig")?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    Client::try_from(config.context("SKIFF_KUBECONFIG is not complete")?).context("cannot make an API client")
-}
-
 /// Why a feed stopped.
 #[derive(Debug)]
 enum Stop {
@@ -79,16 +71,25 @@ impl From<kube::Error> for Stop {
 }
 
 /// Follows a kind until nobody listens.
-pub(super) async fn follow<K>(client: Client, changes: mpsc::Sender<Change>, wrap: fn(Delta<K>) -> Change)
+pub(super) async fn follow<K>(mut access: AccessNow, changes: mpsc::Sender<Change>, wrap: fn(Delta<K>) -> Change)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
+    let client = access.borrow_and_update().client.clone();
     let mut feed = Feed { client, changes, wrap, revision: None };
     let kind = K::kind(&());
     let mut failures = 0;
     loop {
         let began = Instant::now();
-        match feed.advance().await {
+        let advanced = tokio::select! { biased;
+            Ok(()) = access.changed() => {
+                feed.client = access.borrow_and_update().client.clone();
+                failures = 0;
+                continue;
+            }
+            advanced = feed.advance() => advanced,
+        };
+        match advanced {
             Ok(()) if began.elapsed() >= WATCH_LASTS => failures = 0,
             Ok(()) => failures += 1,
             Err(Stop::Unheard) => return,
@@ -125,7 +126,7 @@ where
     /// Lists if that is due, then watches until the watch ends.
     async fn advance(&mut self) -> Result<(), Stop> {
         let request = kube::core::Request::new(K::url_path(&(), None));
-        let revision = match self.revision.take() {
+        let revision = match self.revision.clone() {
             Some(revision) => revision,
             None => self.list(&request).await?,
         };

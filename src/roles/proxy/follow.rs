@@ -3,22 +3,28 @@
 //! Fed by `feed`; tells `ack` which revision is in place, and `notice` what cannot be served.
 //!
 //! **Invariants**: nothing is applied before both kinds were listed, so a half-known state never takes a Service away. Changes
-//! that wait together are applied together.
+//! that wait together are applied together. Who does not lead yet knows everything and applies nothing.
 
 use super::{
+    access::AccessNow,
     ack::Ack,
     feed::{Change, Delta, number},
     notice::Notice,
 };
 use crate::net::{
     plan::{PlanSettings, plan},
-    proxy::{Leavers, Problem, Proxy},
-    table::ForwardTable,
+    proxy::{Leavers, ListenError, Problem, Proxy},
+    table::{ForwardTable, Role},
     zone::{Zone, ZoneSettings},
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{Resource, ResourceExt as _};
-use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
@@ -28,61 +34,41 @@ use tracing::{debug, info, warn};
 /// How often listeners that could not be opened are tried again.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-type Known<K> = BTreeMap<(String, String), K>;
+type Objects<K> = BTreeMap<(String, String), K>;
 
-/// What is known and what was made of it.
-pub(super) struct Follower {
-    plan: PlanSettings,
-    zone_settings: ZoneSettings,
-    proxy: Arc<Proxy>,
-    zone: watch::Sender<Arc<Zone>>,
-    acks: mpsc::UnboundedSender<Ack>,
-    notices: mpsc::Sender<Notice>,
-    services: Option<Known<Service>>,
-    slices: Option<Known<EndpointSlice>>,
-    /// The highest revision of EndpointSlices that is known.
-    revision: u64,
-    told: BTreeSet<Notice>,
-    has_problems: bool,
+/// Whom it tells what.
+pub(super) struct Outlets {
+    /// Names, for the name server.
+    pub(super) zone: watch::Sender<Arc<Zone>>,
+    /// ClusterIPs that must be the machine's.
+    pub(super) addresses: watch::Sender<Option<BTreeSet<Ipv4Addr>>>,
+    /// Revisions that are in place.
+    pub(super) acks: mpsc::UnboundedSender<Ack>,
+    /// Troubles.
+    pub(super) notices: mpsc::Sender<Notice>,
 }
 
-impl Follower {
-    pub(super) fn new(
-        plan: PlanSettings,
-        zone_settings: ZoneSettings,
-        proxy: Arc<Proxy>,
-        zone: watch::Sender<Arc<Zone>>,
-        acks: mpsc::UnboundedSender<Ack>,
-        notices: mpsc::Sender<Notice>,
-    ) -> Self {
-        Self {
-            plan,
-            zone_settings,
-            proxy,
-            zone,
-            acks,
-            notices,
-            services: None,
-            slices: None,
-            revision: 0,
-            told: BTreeSet::new(),
-            has_problems: false,
-        }
-    }
+/// What the API has said.
+#[derive(Default)]
+pub(super) struct Known {
+    services: Option<Objects<Service>>,
+    slices: Option<Objects<EndpointSlice>>,
+    /// The highest revision of EndpointSlices that is known.
+    revision: u64,
+}
 
-    /// Follows until the feeds end.
-    pub(super) async fn run(mut self, mut changed: mpsc::Receiver<Change>) {
+impl Known {
+    /// Takes changes in until something has happened.
+    pub(super) async fn gather<T>(
+        &mut self,
+        changed: &mut mpsc::Receiver<Change>,
+        happened: impl Future<Output = T>,
+    ) -> T {
+        let mut happened = std::pin::pin!(happened);
         loop {
             tokio::select! { biased;
-                change = changed.recv() => {
-                    let Some(change) = change else { return };
-                    self.take(change);
-                    while let Ok(change) = changed.try_recv() {
-                        self.take(change);
-                    }
-                    self.apply();
-                }
-                () = sleep(RETRY_PERIOD), if self.has_problems => self.retry(),
+                value = &mut happened => return value,
+                Some(change) = changed.recv() => self.take(change),
             }
         }
     }
@@ -93,49 +79,129 @@ impl Follower {
             Change::Slices(delta) => self.revision = self.revision.max(merge(&mut self.slices, delta)),
         }
     }
+}
+
+/// What is known and what was made of it.
+pub(super) struct Follower {
+    known: Known,
+    access: AccessNow,
+    plan: PlanSettings,
+    zone_settings: ZoneSettings,
+    proxy: Arc<Proxy>,
+    outlets: Outlets,
+    /// What was applied last.
+    table: ForwardTable,
+    told: BTreeSet<Notice>,
+    has_problems: bool,
+}
+
+impl Follower {
+    pub(super) fn new(
+        known: Known,
+        access: AccessNow,
+        plan: PlanSettings,
+        zone_settings: ZoneSettings,
+        proxy: Arc<Proxy>,
+        outlets: Outlets,
+    ) -> Self {
+        Self {
+            known,
+            access,
+            plan,
+            zone_settings,
+            proxy,
+            outlets,
+            table: ForwardTable::default(),
+            told: BTreeSet::new(),
+            has_problems: false,
+        }
+    }
+
+    /// Follows until the feeds end.
+    pub(super) async fn run(mut self, mut changed: mpsc::Receiver<Change>) {
+        self.apply();
+        loop {
+            tokio::select! { biased;
+                change = changed.recv() => {
+                    let Some(change) = change else { return };
+                    self.known.take(change);
+                    while let Ok(change) = changed.try_recv() {
+                        self.known.take(change);
+                    }
+                    self.apply();
+                }
+                Ok(()) = self.access.changed() => self.apply(),
+                () = sleep(RETRY_PERIOD), if self.has_problems => self.retry(),
+            }
+        }
+    }
 
     fn apply(&mut self) {
-        let (Some(services), Some(slices)) = (&self.services, &self.slices) else { return };
-        let table = plan(services.values(), slices.values(), &self.plan);
-        let applied = self.proxy.apply(&table);
+        self.plan.api_server = Some(self.access.borrow_and_update().server);
+        let (Some(services), Some(slices)) = (&self.known.services, &self.known.slices) else { return };
         let zone = Zone::new(services.values(), slices.values(), self.zone_settings.clone());
-        self.zone.send_replace(Arc::new(zone));
-        debug!(component = "proxy", listeners = table.listeners.len(), revision = self.revision, "applied");
-        self.tell(&table, &applied.problems);
+        self.table = plan(services.values(), slices.values(), &self.plan);
+        let applied = self.proxy.apply(&self.table);
+        self.proxy.forget_leftovers(|key| Some(key.address) == self.plan.dns);
+        self.outlets.zone.send_replace(Arc::new(zone));
+        debug!(component = "proxy", listeners = self.table.listeners.len(), revision = self.known.revision, "applied");
+        self.conclude(&applied.problems);
         self.acknowledge(applied.left);
+    }
+
+    fn retry(&mut self) {
+        let problems = self.proxy.retry(&self.table);
+        if problems.is_empty() {
+            info!(component = "proxy", "every port is taken");
+        }
+        self.conclude(&problems);
+    }
+
+    /// Has the ClusterIPs be the machine's, and tells what is in the way.
+    fn conclude(&mut self, problems: &[Problem]) {
+        let addresses = local_addresses(&self.table, problems, self.plan.dns.map(|dns| dns.ip()));
+        self.outlets.addresses.send_if_modified(|last| {
+            let is_new = last.as_ref() != Some(&addresses);
+            *last = Some(addresses);
+            is_new
+        });
+        self.tell(problems);
     }
 
     fn acknowledge(&self, left: Leavers) {
         // Without a receiver the process is ending.
-        self.acks.send(Ack { revision: self.revision, left }).ok();
+        self.outlets.acks.send(Ack { revision: self.known.revision, left }).ok();
     }
 
     /// Tells each trouble once, and again when it comes back.
-    fn tell(&mut self, table: &ForwardTable, problems: &[Problem]) {
-        let refused = table.refusals.iter().map(Notice::of_refusal);
+    fn tell(&mut self, problems: &[Problem]) {
+        let refused = self.table.refusals.iter().map(Notice::of_refusal);
         let problems = problems.iter().filter(|problem| !problem.error.is_missing_ipv6());
         let current: BTreeSet<Notice> = problems.map(Notice::of_problem).chain(refused).collect();
         for notice in current.difference(&self.told) {
             warn!(component = "proxy", namespace = notice.namespace, name = notice.service, "{}", notice.message);
-            if self.notices.try_send(notice.clone()).is_err() {
+            if self.outlets.notices.try_send(notice.clone()).is_err() {
                 warn!(component = "proxy", "too many events wait: this one is only in the log");
             }
         }
         self.has_problems = !current.is_empty();
         self.told = current;
     }
+}
 
-    fn retry(&mut self) {
-        if self.proxy.retry() {
-            info!(component = "proxy", "every listener is open");
-            self.has_problems = false;
-            self.told.clear();
-        }
-    }
+/// The ClusterIPs that must be the machine's. Where another program is in the way of one of its ports, the whole address is left out:
+/// it answers nothing rather than let that program answer. Pure.
+fn local_addresses(table: &ForwardTable, problems: &[Problem], dns: Option<IpAddr>) -> BTreeSet<Ipv4Addr> {
+    let is_in_the_way = |problem: &&Problem| matches!(problem.error, ListenError::PortConflict(_));
+    let shadowed: BTreeSet<IpAddr> = problems.iter().filter(is_in_the_way).map(|p| p.key.address.ip()).collect();
+    let cluster_ips = table.listeners.iter().filter(|(_, listener)| listener.role == Role::ClusterIp);
+    let all = cluster_ips.map(|(key, _)| key.address.ip()).chain(dns);
+    let ours = all.filter(|ip| !shadowed.contains(ip));
+    ours.filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }).collect()
 }
 
 /// Takes a change in; returns its revision.
-fn merge<K: Resource>(known: &mut Option<Known<K>>, delta: Delta<K>) -> u64 {
+fn merge<K: Resource>(known: &mut Option<Objects<K>>, delta: Delta<K>) -> u64 {
     match delta {
         Delta::All(objects, revision) => {
             *known = Some(objects.into_iter().map(|object| (key(&object), object)).collect());
@@ -159,4 +225,39 @@ fn key<K: Resource>(object: &K) -> (String, String) {
 
 fn revision<K: Resource>(object: &K) -> u64 {
     number(&object.resource_version().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{
+        reach::Reach,
+        table::{ListenKey, Listener, PortRef, Protocol},
+    };
+
+    #[test]
+    fn a_cluster_ip_is_the_machines_unless_another_program_is_in_the_way() {
+        let key = |text: &str| ListenKey { address: text.parse().unwrap(), protocol: Protocol::Tcp };
+        let listener = |role| {
+            let (namespace, service, port) = ("shop".to_owned(), "web".to_owned(), String::new());
+            let port = Arc::new(PortRef { namespace, service, port, protocol: Protocol::Tcp });
+            Listener { port, service_uid: "u".into(), role, reach: Reach::Anyone, sources: Vec::new() }
+        };
+        let mut table = ForwardTable::default();
+        let ports = ["10.245.0.7:80", "10.245.0.7:443", "10.245.0.8:80"];
+        table.listeners.extend(ports.map(|text| (key(text), listener(Role::ClusterIp))));
+        table.listeners.insert(key("127.0.0.1:30000"), listener(Role::NodePort));
+        let problem = |text: &str, error: fn(ListenKey) -> ListenError| Problem {
+            key: key(text),
+            listener: listener(Role::ClusterIp),
+            error: error(key(text)),
+        };
+        let local = |problems: &[Problem]| {
+            let all = local_addresses(&table, problems, Some("10.245.0.10".parse().unwrap()));
+            all.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(local(&[]), ["10.245.0.7", "10.245.0.8", "10.245.0.10"]);
+        assert_eq!(local(&[problem(ports[0], ListenError::PortConflict)]), ["10.245.0.8", "10.245.0.10"]);
+        assert_eq!(local(&[problem(ports[0], ListenError::Denied)]), ["10.245.0.7", "10.245.0.8", "10.245.0.10"]);
+    }
 }

@@ -2,16 +2,20 @@
 //!
 //! Fed by `follow`, each trouble once. While the API is away the oldest waits; an Event that the API refuses is only logged.
 
+use super::access::AccessNow;
 use crate::{
     base::{backoff::Backoff, chain::chain, clock::Clock},
-    net::{proxy::Problem, table::Refusal},
+    net::{
+        proxy::{ListenError, Problem},
+        table::{Refusal, Role},
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, api::PostParams};
 use std::time::Duration;
 use tokio::{sync::mpsc, time::sleep};
 use tracing::warn;
@@ -38,12 +42,25 @@ impl Notice {
     /// A listener that could not be opened.
     pub(super) fn of_problem(problem: &Problem) -> Self {
         let (listener, error) = (&problem.listener, &problem.error);
+        let address = problem.key.address;
+        let meanwhile = match (listener.role, error) {
+            // Only a program on every address can be: nobody else has this one.
+            (Role::ClusterIp, ListenError::PortConflict(_)) => format!(
+                ". It listens on port {} of every address; until it ends or listens on one address only, {} answers nothing",
+                address.port(),
+                address.ip()
+            ),
+            _ => String::new(),
+        };
         Self {
             namespace: listener.port.namespace.clone(),
             service: listener.port.service.clone(),
             uid: listener.service_uid.clone(),
             reason: "FailedToListen",
-            message: format!("Cannot listen for the {}: {error}. Trying again until it works", listener.role.name()),
+            message: format!(
+                "Cannot listen for the {}: {error}{meanwhile}. Trying again until it works",
+                listener.role.name()
+            ),
         }
     }
 
@@ -88,12 +105,12 @@ impl Notice {
 }
 
 /// Writes Events until nothing comes any more.
-pub(super) async fn run(client: Client, clock: Clock, mut notices: mpsc::Receiver<Notice>) {
+pub(super) async fn run(access: AccessNow, clock: Clock, mut notices: mpsc::Receiver<Notice>) {
     while let Some(notice) = notices.recv().await {
-        let events: Api<Event> = Api::namespaced(client.clone(), &notice.namespace);
         let event = notice.event(clock.now());
+        let events = || Api::<Event>::namespaced(access.borrow().client.clone(), &notice.namespace);
         let mut failures = 0;
-        while let Err(err) = events.create(&PostParams::default(), &event).await {
+        while let Err(err) = events().create(&PostParams::default(), &event).await {
             if let kube::Error::Api(_) = err {
                 warn!(component = "proxy", err = chain(&err), "the API refuses an event");
                 break;

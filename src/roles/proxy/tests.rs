@@ -13,7 +13,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, convert::Infallible, net::Ipv4Addr, sync::Mutex};
+use std::{collections::BTreeMap, convert::Infallible, net::Ipv4Addr, path::Path, sync::Mutex};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -212,29 +212,43 @@ fn failure(code: u16, reason: &str) -> Response<Body> {
     reply(StatusCode::from_u16(code).unwrap(), &status)
 }
 
-fn settings(api: SocketAddr) -> Settings {
+/// Writes the kubeconfig for an API.
+fn write_kubeconfig(path: &Path, api: SocketAddr) {
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "c", "cluster": {"server": format!("http://{api}")}}],
         "users": [{"name": "u", "user": {}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    })
-    .to_string();
-    Settings::read(|name| match name {
-        "SKIFF_KUBECONFIG" => Some(kubeconfig.clone()),
+    });
+    std::fs::write(path, kubeconfig.to_string()).unwrap();
+}
+
+/// A data plane that runs; it ends when dropped.
+struct Role {
+    _stop: task::DrainTrigger,
+    directory: tempfile::TempDir,
+}
+
+/// Starts the role with a store that outlives it, or without one.
+fn start_with(api: &FakeApi, store: Option<&Path>) -> Role {
+    let (trigger, stop) = drain_signal();
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    write_kubeconfig(&kubeconfig, api.address);
+    let settings = Settings::read(|name| match name {
+        "SKIFF_KUBECONFIG_FILE" => Some(kubeconfig.display().to_string()),
+        "SKIFF_SOCKET_STORE" => store.map(|store| store.display().to_string()),
         "SKIFF_SERVICE_CIDR" => Some("10.245.0.0/16".into()),
         "SKIFF_NODEPORT_ADDRESSES" => Some("127.0.0.1".into()),
         _ => None,
     })
-    .unwrap()
+    .unwrap();
+    task::spawn("role", async move { serve(settings, Clock::system(), stop).await.unwrap() });
+    Role { _stop: trigger, directory }
 }
 
-/// Starts the role; it ends with the returned trigger.
-fn start(api: &FakeApi) -> task::DrainTrigger {
-    let (trigger, stop) = drain_signal();
-    let settings = settings(api.address);
-    task::spawn("role", async move { serve(settings, Clock::system(), stop).await.unwrap() });
-    trigger
+fn start(api: &FakeApi) -> Role {
+    start_with(api, None)
 }
 
 async fn free_port() -> u16 {
@@ -276,7 +290,7 @@ async fn until_served(port: u16, by: &str) {
 async fn until(mut is_so: impl FnMut() -> bool) {
     timeout(PATIENCE, async {
         while !is_so() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     })
     .await
@@ -363,4 +377,81 @@ async fn a_reply_that_never_comes_holds_up_the_acknowledgement_for_a_bounded_tim
     assert_eq!(ask(port).await.as_deref(), Some("b"));
     server.write_all(b"!").await.unwrap();
     client.read_exact(&mut [0; 1]).await.unwrap();
+}
+
+/// A store of sockets, as a sandbox has it.
+fn store() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let store = crate::net::sockets::store::Store::open(directory.path()).unwrap();
+    std::thread::spawn(move || store.serve());
+    directory
+}
+
+#[tokio::test]
+async fn a_data_plane_that_ends_is_followed_by_one_that_waits_and_nobody_is_refused() {
+    let (api, port, store) = (FakeApi::start().await, free_port().await, store());
+    api.service(port);
+    let first = start_with(&api, Some(store.path()));
+    api.slice(&[endpoint("a").await]);
+    until_served(port, "a").await;
+    let mut next = start_with(&api, Some(store.path()));
+    let (served, failed) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let (count, lost) = (Arc::clone(&served), Arc::clone(&failed));
+    let load = task::spawn("load", async move {
+        loop {
+            let is_served = ask(port).await.as_deref() == Some("a");
+            *(if is_served { &count } else { &lost }).lock().unwrap() += 1;
+        }
+    });
+    drop(first);
+    for _ in 0..3 {
+        let seen = *served.lock().unwrap();
+        until(|| *served.lock().unwrap() > seen + 20).await;
+        // The one that waited leads now; when it ends, clients wait until there is another.
+        next = start_with(&api, Some(store.path()));
+    }
+    drop(next);
+    load.abort();
+    assert_eq!(*failed.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn clients_wait_while_there_is_no_data_plane() {
+    let (api, port, store) = (FakeApi::start().await, free_port().await, store());
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let first = start_with(&api, Some(store.path()));
+    until_served(port, "a").await;
+    drop(first);
+    let waiting = task::spawn("client", async move { assert_eq!(ask(port).await.as_deref(), Some("a")) });
+    let _second = start_with(&api, Some(store.path()));
+    waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_that_went_while_nobody_served_gives_its_port_back() {
+    let (api, port, store) = (FakeApi::start().await, free_port().await, store());
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let first = start_with(&api, Some(store.path()));
+    until_served(port, "a").await;
+    drop(first);
+    api.world.lock().unwrap().objects.retain(|(kind, _), _| *kind != SERVICES);
+    let _second = start_with(&api, Some(store.path()));
+    until(|| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()).await;
+}
+
+#[tokio::test]
+async fn an_api_that_moves_is_found_through_the_kubeconfig() {
+    let (mut api, other, port) = (FakeApi::start().await, FakeApi::start().await, free_port().await);
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let role = start(&api);
+    until_served(port, "a").await;
+    api.stop().await;
+    other.service(port);
+    other.slice(&[endpoint("b").await]);
+    other.world.lock().unwrap().oldest = u64::MAX;
+    write_kubeconfig(&role.directory.path().join("kubeconfig"), other.address);
+    until_served(port, "b").await;
 }

@@ -1,0 +1,272 @@
+//! The data plane on the real thing: what a restart costs, who answers at a ClusterIP, and who may reach what.
+
+use crate::harness::{
+    cluster::{Cluster, answers, free_port, http_get},
+    tools::{docker, output, text},
+    wait::{eventually, until_equal},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+const NODE_PORT: u16 = 30000;
+const SOON: Duration = Duration::from_secs(30);
+/// Clients at the same time.
+const CLIENTS: usize = 4;
+
+/// A cluster with the demo in it, answering.
+fn demo(name: &str) -> Cluster {
+    let cluster = Cluster::start_with(name, &["-f", "manifests"]);
+    answers(NODE_PORT);
+    until_equal("both data planes run", SOON, 2, || proxies(&cluster).len());
+    cluster
+}
+
+/// The containers of the data plane that run.
+fn proxies(cluster: &Cluster) -> Vec<String> {
+    let of = |name| cluster.containers(&format!("io.kubernetes.container.name={name}"));
+    ["proxy", "proxy-standby"].into_iter().flat_map(of).collect()
+}
+
+/// Clients that ask for a page over and over, each time on a new connection.
+struct Load {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    answered: Vec<Instant>,
+    failed: Vec<String>,
+}
+
+impl Load {
+    fn start() -> Self {
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
+        let client = |_| {
+            let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = http_get(NODE_PORT);
+                    let mut seen = seen.lock().unwrap();
+                    match answer {
+                        Ok(_) => seen.answered.push(Instant::now()),
+                        Err(err) => seen.failed.push(err),
+                    }
+                }
+            })
+        };
+        let clients = (0..CLIENTS).map(client).collect();
+        Self { stop, seen, clients }
+    }
+
+    /// Waits for so many answers more.
+    fn go_on(&self, more: usize) {
+        let wanted = self.seen.lock().unwrap().answered.len() + more;
+        eventually("the load is answered", SOON, || {
+            let n = self.seen.lock().unwrap().answered.len();
+            if n >= wanted { Ok(()) } else { Err(n) }
+        });
+    }
+
+    /// Ends it: the longest time without an answer, and what failed.
+    fn end(self) -> (Duration, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.into_iter().for_each(|client| client.join().unwrap());
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap());
+        let gaps = seen.answered.windows(2).map(|pair| pair[1] - pair[0]);
+        (gaps.max().unwrap_or_default(), seen.failed)
+    }
+}
+
+#[test]
+fn a_restart_of_the_data_plane_refuses_nobody() {
+    let cluster = demo("proxy-restart");
+    let load = Load::start();
+    load.go_on(100);
+    for _ in 0..2 {
+        for id in proxies(&cluster) {
+            docker(&["restart", &id]);
+            load.go_on(100);
+            until_equal("both data planes run", SOON, 2, || proxies(&cluster).len());
+        }
+    }
+    let (gap, failed) = load.end();
+    eprintln!("restarts: {gap:?} without an answer at most");
+    assert_eq!(failed, Vec::<String>::new());
+    assert!(gap < Duration::from_secs(1), "{gap:?} without an answer");
+}
+
+#[test]
+fn a_killed_data_plane_refuses_nobody_and_its_successor_serves_at_once() {
+    let cluster = demo("proxy-kill");
+    let load = Load::start();
+    load.go_on(100);
+    for _ in 0..2 {
+        for id in proxies(&cluster) {
+            docker(&["kill", &id]);
+            load.go_on(100);
+            until_equal("both data planes run", SOON, 2, || proxies(&cluster).len());
+        }
+    }
+    let (gap, failed) = load.end();
+    eprintln!("kills: {gap:?} without an answer at most, broken: {failed:?}");
+    assert!(failed.len() <= 4 * CLIENTS, "only what was inside a killed data plane may break: {failed:?}");
+    assert!(!failed.iter().any(|err| err.starts_with("connect")), "{failed:?}");
+    assert!(gap < Duration::from_millis(500), "{gap:?} without an answer");
+}
+
+#[test]
+fn clients_wait_while_no_data_plane_is_left() {
+    let cluster = demo("proxy-gone");
+    let all = proxies(&cluster);
+    let mut kill = vec!["kill"];
+    kill.extend(all.iter().map(String::as_str));
+    docker(&kill);
+    // Nobody accepts now; the connection stands and is served by the next one.
+    http_get(NODE_PORT).unwrap();
+}
+
+fn cluster_ip(cluster: &Cluster, service: &str) -> String {
+    cluster.jsonpath(&["service", service], "{.spec.clusterIP}")
+}
+
+fn service(name: &str, port: u16, app: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+         spec: {{selector: {{app: {app}}}, ports: [{{port: {port}, targetPort: 8080}}]}}\n"
+    )
+}
+
+/// Whether somebody answers there.
+fn connects(address: &str) -> bool {
+    let address: SocketAddr = address.parse().unwrap();
+    TcpStream::connect_timeout(&address, Duration::from_secs(5)).is_ok()
+}
+
+fn connects_soon(address: &str) {
+    until_equal("the Service answers", SOON, true, || connects(address));
+}
+
+#[test]
+fn a_cluster_ip_belongs_to_skiff_alone() {
+    let cluster = demo("cluster-ip");
+    let port = free_port();
+    cluster.apply(&service("empty", port, "nobody"));
+    let empty = format!("{}:{port}", cluster_ip(&cluster, "empty"));
+    let everywhere = || TcpListener::bind(("0.0.0.0", port));
+    until_equal("the port is reserved", SOON, false, || everywhere().is_ok());
+    assert!(!connects(&empty), "a Service without endpoints refuses");
+
+    // A program of the machine that was there before.
+    let port = free_port();
+    let program = TcpListener::bind(("0.0.0.0", port)).unwrap();
+    let api: SocketAddr = format!("{}:{port}", cluster_ip(&cluster, "kubernetes")).parse().unwrap();
+    let std::net::IpAddr::V4(first) = api.ip() else { unreachable!("ClusterIPs are IPv4") };
+    let nobodys = std::net::Ipv4Addr::from_bits(first.to_bits() + 0x1234);
+    assert!(!connects(&format!("{nobodys}:{port}")), "an address of no Service is nobody's");
+    cluster.apply(&service("late", port, "backend-app"));
+    let late = format!("{}:{port}", cluster_ip(&cluster, "late"));
+    eventually("the user is told", SOON, || {
+        let events = cluster.kubectl(&["get", "events", "--field-selector", "reason=FailedToListen"]);
+        if events.contains(&format!("{late}/TCP is already in use")) { Ok(()) } else { Err(events) }
+    });
+    assert!(!connects(&late), "the program of the machine does not answer in the Service's place");
+    drop(program);
+    connects_soon(&late);
+    cluster.kubectl(&["delete", "service", "late"]);
+    until_equal("the address is nobody's again", SOON, false, || connects(&late));
+}
+
+/// Whether a connection to there is answered to, seen from inside a container's network.
+fn reaches_from(container: &str, address: &str) -> bool {
+    let (ip, port) = address.rsplit_once(':').unwrap();
+    let ask = format!(
+        "import socket\ns = socket.create_connection(('{ip}', {port}), 4)\ns.settimeout(4)\n\
+         s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')\nassert s.recv(1)"
+    );
+    from_inside(container, &ask)
+}
+
+/// Whether the cluster's name server answers, seen from inside a container's network.
+fn resolves_from(container: &str, server: &str) -> bool {
+    let ask = format!(
+        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(2)\n\
+         q = bytes.fromhex('000101000001000000000000') + b'\\x0akubernetes\\x07default\\x03svc\\x07cluster\\x05local\\x00\\x00\\x01\\x00\\x01'\n\
+         s.sendto(q, ('{server}', 53))\nassert s.recv(512)"
+    );
+    from_inside(container, &ask)
+}
+
+fn from_inside(container: &str, script: &str) -> bool {
+    let pid = docker(&["inspect", "-f", "{{.State.Pid}}", container]);
+    let mut python = Command::new("nsenter");
+    python.args(["-t", pid.trim(), "-n", "python3", "-c", script]);
+    output(&mut python).status.success()
+}
+
+/// A container beside the cluster that goes with the test.
+struct Bystander(String);
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        output(Command::new("docker").args(["rm", "-f", &self.0]));
+    }
+}
+
+#[test]
+fn a_cluster_is_for_its_pods_and_its_machine() {
+    let cluster = demo("reach");
+    let other = cluster.start_beside("reach-other");
+    other.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: lone}\nspec: {containers: [{name: c, image: 'kubernetes-spring:1.0', imagePullPolicy: IfNotPresent}]}\n");
+    other.kubectl(&["wait", "--for=condition=Ready", "pod/lone", "--timeout=60s"]);
+    let stranger = docker(&["run", "-d", "kubernetes-spring:1.0"]);
+    let stranger = Bystander(stranger.trim().to_owned());
+
+    let node = cluster.jsonpath(&["node"], "{.items[0].status.addresses[?(@.type==\"InternalIP\")].address}");
+    let api_port = cluster.jsonpath(&["endpoints", "kubernetes"], "{.subsets[0].ports[0].port}");
+    let web = format!("{}:8080", cluster_ip(&cluster, "spring-service"));
+    let node_port = format!("{node}:{NODE_PORT}");
+    let api = format!("{node}:{api_port}");
+    let names = format!("{}10", cluster_ip(&cluster, "kubernetes").strip_suffix('1').unwrap());
+
+    let own = cluster.containers("io.kubernetes.container.name=spring-container").remove(0);
+    let theirs = other.containers("io.kubernetes.container.name=c").remove(0);
+    for (who, container, is_inside) in
+        [("a pod", &own, true), ("another cluster's pod", &theirs, false), ("a container", &stranger.0, false)]
+    {
+        for (what, address) in [("a ClusterIP", &web), ("a node port", &node_port), ("the API", &api)] {
+            assert_eq!(reaches_from(container, address), is_inside, "{who} to {what}, {address}");
+        }
+        assert_eq!(resolves_from(container, &names), is_inside, "{who} to the name server");
+    }
+    // The machine itself.
+    for address in [&web, &node_port, &api, &format!("127.0.0.1:{NODE_PORT}")] {
+        assert!(connects(address), "the machine to {address}");
+    }
+}
+
+#[test]
+fn nothing_secret_is_told_to_whoever_inspects_skiffs_containers() {
+    let cluster = demo("inspect");
+    let secret = cluster.jsonpath(&["secret", "-n", "kube-system", "skiff-proxy"], "{.data.kubeconfig}");
+    let kubeconfig = text(&BASE64_STANDARD.decode(secret).unwrap());
+    let key = kubeconfig.lines().find_map(|line| line.trim().strip_prefix("client-key-data: ")).unwrap();
+    let all = cluster.containers("io.kubernetes.pod.name=skiff-proxy");
+    assert!(all.len() >= 3, "sandbox, and two data planes");
+    for id in all {
+        let told = docker(&["inspect", &id]);
+        let packed = told.split(['"', '=']).filter_map(|word| BASE64_STANDARD.decode(word).ok());
+        let unpacked: String = packed.map(|bytes| text(&bytes)).collect();
+        assert!(!told.contains(key) && !unpacked.contains(key) && !unpacked.contains("PRIVATE KEY"), "{id}");
+    }
+}
