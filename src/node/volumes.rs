@@ -41,7 +41,7 @@ use k8s_openapi::{
         VolumeProjection,
     },
 };
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{cell::Cell, collections::BTreeMap, net::Ipv4Addr};
 
 /// Where the pod's Docker volume is in the sandbox.
 pub const MOUNT_POINT: &str = "/volumes";
@@ -51,6 +51,10 @@ pub const FILES_READY: &str = "ready";
 pub const INLINE_MAX: usize = 72 * 1024;
 /// The longest path that Linux takes. Source: `PATH_MAX`, `include/uapi/linux/limits.h`.
 const PATH_BYTES_MAX: usize = 4096;
+/// How much the files of all volumes of a pod may take together; an object has 1 MiB at most.
+const FILES_BYTES_MAX: usize = 64 << 20;
+/// What a file takes beside its path and its contents: the head of an entry in the archive, and what fills its last block.
+const FILE_COST: usize = 1024;
 /// How much memory the files of a volume may take: those of the past and those of the present, of which Kubernetes takes 1 MiB each.
 const SECRET_BYTES_MAX: u64 = 64 << 20;
 /// The mode of files whose volume names none.
@@ -206,7 +210,8 @@ pub fn plan(
 ) -> Result<Plan, MountError> {
     let spec = pod.spec.clone().unwrap_or_default();
     let group = spec.security_context.as_ref().and_then(|c| c.fs_group);
-    let mut planner = Planner { pod, cluster, source, node, pod_ip, group, plan: Plan::default() };
+    let budget = Budget(Cell::new(FILES_BYTES_MAX));
+    let mut planner = Planner { pod, cluster, source, node, pod_ip, group, budget, plan: Plan::default() };
     for volume in spec.volumes.iter().flatten() {
         planner.add(volume).map_err(|why| MountError { volume: volume.name.clone(), why })?;
     }
@@ -220,7 +225,23 @@ struct Planner<'a> {
     node: NodeFacts,
     pod_ip: Option<Ipv4Addr>,
     group: Option<i64>,
+    budget: Budget,
     plan: Plan,
+}
+
+/// How much the files of a pod may still take: one key of a ConfigMap may be shown under any number of paths.
+struct Budget(Cell<usize>);
+
+impl Budget {
+    fn charge(&self, path: &str, bytes: usize) -> Result<(), String> {
+        let left = self.0.get().checked_sub(bytes.saturating_add(path.len()).saturating_add(FILE_COST));
+        self.0.set(
+            left.ok_or_else(|| {
+                format!("the files of the pod's volumes may not take more than {FILES_BYTES_MAX} bytes")
+            })?,
+        );
+        Ok(())
+    }
 }
 
 /// The files of one volume, by path: mode and contents.
@@ -303,16 +324,17 @@ impl Planner<'_> {
         let Some(map) = self.source.config_map(self.namespace(), from.name) else {
             return from.missing("configmap");
         };
-        let text = map.data.iter().flatten().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
-        let binary = map.binary_data.iter().flatten().map(|(k, ByteString(v))| (k.clone(), v.clone()));
-        from.files(&text.chain(binary).collect(), mode)
+        let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
+        let binary = map.binary_data.iter().flatten().map(|(k, ByteString(v))| (k.as_str(), v.as_slice()));
+        from.files(&text.chain(binary).collect(), mode, &self.budget)
     }
 
     fn secret(&self, from: &Keyed<'_>, mode: u32) -> Result<Files, String> {
         let Some(secret) = self.source.secret(self.namespace(), from.name) else {
             return from.missing("secret");
         };
-        from.files(&secret.data.iter().flatten().map(|(k, ByteString(v))| (k.clone(), v.clone())).collect(), mode)
+        let data = secret.data.iter().flatten().map(|(k, ByteString(v))| (k.as_str(), v.as_slice()));
+        from.files(&data.collect(), mode, &self.budget)
     }
 
     fn downward(&self, items: &[DownwardAPIVolumeFile], mode: u32) -> Result<Files, String> {
@@ -324,7 +346,9 @@ impl Planner<'_> {
                 (None, None) => Err(ConfigError::Other("a downward API file needs a field".into())),
             };
             let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
-            files.insert(item.path.clone(), (mode, value.map_err(|e| e.to_string())?.into_bytes()));
+            let value = value.map_err(|e| e.to_string())?;
+            self.budget.charge(&item.path, value.len())?;
+            files.insert(item.path.clone(), (mode, value.into_bytes()));
         }
         Ok(files)
     }
@@ -387,20 +411,25 @@ impl<'a> Keyed<'a> {
         if self.optional { Ok(Files::new()) } else { Err(format!("{kind} {:?} not found", self.name)) }
     }
 
-    fn files(&self, data: &BTreeMap<String, Vec<u8>>, mode: u32) -> Result<Files, String> {
-        let Some(items) = self.items else {
-            return Ok(data.iter().map(|(key, bytes)| (key.clone(), (mode, bytes.clone()))).collect());
-        };
+    fn files(&self, data: &BTreeMap<&str, &[u8]>, mode: u32, budget: &Budget) -> Result<Files, String> {
         let mut files = Files::new();
+        let Some(items) = self.items else {
+            for (key, bytes) in data {
+                budget.charge(key, bytes.len())?;
+                files.insert((*key).to_owned(), (mode, bytes.to_vec()));
+            }
+            return Ok(files);
+        };
         for item in items {
-            let Some(bytes) = data.get(&item.key) else {
+            let Some(bytes) = data.get(item.key.as_str()) else {
                 if self.optional {
                     continue;
                 }
                 return Err(format!("references non-existent config key: {}", item.key));
             };
             let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
-            files.insert(item.path.clone(), (mode, bytes.clone()));
+            budget.charge(&item.path, bytes.len())?;
+            files.insert(item.path.clone(), (mode, bytes.to_vec()));
         }
         Ok(files)
     }

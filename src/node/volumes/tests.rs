@@ -232,6 +232,22 @@ fn secrets_and_tokens_are_in_memory_and_never_printed() {
 }
 
 #[test]
+fn the_files_of_a_pod_are_no_more_than_their_bound() {
+    let error = |volumes: &[String]| {
+        planned(&format!("{{containers: [], volumes: [{}]}}", volumes.join(", "))).unwrap_err().to_string()
+    };
+    let items = |n: usize| (0..n).map(|i| format!("{{key: a, path: p{i}}}")).collect::<Vec<_>>().join(", ");
+    let one = |name: &str, n: usize| format!("{{name: {name}, configMap: {{name: cfg, items: [{}]}}}}", items(n));
+    let want = "the files of the pod's volumes may not take more than 67108864 bytes";
+    assert!(error(&[one("v", 70_000)]).ends_with(want));
+    let many: Vec<String> = (0..20).map(|i| one(&format!("v{i}"), 4_000)).collect();
+    assert!(error(&many).ends_with(want));
+    let fields: Vec<String> =
+        (0..70_000).map(|i| format!("{{path: p{i}, fieldRef: {{fieldPath: metadata.labels}}}}")).collect();
+    assert!(error(&[format!("{{name: v, downwardAPI: {{items: [{}]}}}}", fields.join(", "))]).ends_with(want));
+}
+
+#[test]
 fn a_sub_path_stays_inside_its_volume() {
     let pod = pod(
         "{volumes: [{name: d, emptyDir: {}}], containers: [{name: a, volumeMounts: [{name: d, mountPath: /d, subPath: a/../b}]}]}",

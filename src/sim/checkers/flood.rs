@@ -68,3 +68,28 @@ impl Flood {
         assert!(told <= EVENTS_MAX, "{told} events within a minute of {whose}, the last {:?}", event.message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(n: u32, secs: i64) -> Call {
+        let at = Timestamp::from_second(1_767_225_600 + secs).unwrap();
+        Call { kind: CallKind::Create, subject: format!("k8s_POD_web_default_u1_{n}"), at, outcome: None }
+    }
+
+    #[tokio::test]
+    async fn a_try_each_two_seconds_is_within_no_bound() {
+        let (engine, mut flood) = (FakeEngine::for_test(), Flood::default());
+        (0..24).for_each(|n| flood.asked(&engine, &create(n, i64::from(n) * 4)));
+        let fast = std::panic::AssertUnwindSafe(|| {
+            (24..100).for_each(|n| flood.asked(&engine, &create(n, i64::from(n) * 2 + 100)));
+        });
+        let said = std::panic::catch_unwind(fast).unwrap_err();
+        let said = crate::base::task::panic_text(&*said);
+        assert!(
+            said.ends_with("containers were made within a minute for the pod of k8s_POD_web_default_u1_48"),
+            "{said}"
+        );
+    }
+}
