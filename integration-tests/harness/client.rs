@@ -12,6 +12,7 @@ use rustls::{
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -19,9 +20,9 @@ use std::{
 /// How long a raw connection waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The part of the kubeconfig that is base64 of PEM.
-fn pem(cluster: &Cluster, part: &str) -> Vec<u8> {
-    let text = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
+/// The part of a kubeconfig that is base64 of PEM.
+fn pem(kubeconfig: &Path, part: &str) -> Vec<u8> {
+    let text = std::fs::read_to_string(kubeconfig).unwrap();
     let line = text.lines().find_map(|line| line.trim().strip_prefix(&format!("{part}:")).map(str::trim));
     STANDARD.decode(line.unwrap()).unwrap()
 }
@@ -45,16 +46,16 @@ pub async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<(u16, St
 pub struct Raw(StreamOwned<ClientConnection, TcpStream>);
 
 impl Raw {
-    /// Connects, and speaks this protocol (`http/1.1` or `h2`).
-    pub fn connect(cluster: &Cluster, protocol: &str) -> Self {
+    /// Connects to the API on this port of loopback, and speaks this protocol (`http/1.1` or `h2`).
+    pub fn connect(kubeconfig: &Path, port: u16, protocol: &str) -> Self {
         let certificates =
-            |part| CertificateDer::pem_slice_iter(&pem(cluster, part)).map(Result::unwrap).collect::<Vec<_>>();
+            |part| CertificateDer::pem_slice_iter(&pem(kubeconfig, part)).map(Result::unwrap).collect::<Vec<_>>();
         let mut roots = RootCertStore::empty();
         for authority in certificates("certificate-authority-data") {
             roots.add(authority).unwrap();
         }
         let chain = certificates("client-certificate-data");
-        let key = PrivateKeyDer::from_pem_slice(&pem(cluster, "client-key-data")).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(&pem(kubeconfig, "client-key-data")).unwrap();
         let mut tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -64,7 +65,7 @@ impl Raw {
         tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let name = ServerName::try_from("localhost").unwrap();
         let session = ClientConnection::new(Arc::new(tls), name).unwrap();
-        let socket = TcpStream::connect(("127.0.0.1", cluster.api_port())).unwrap();
+        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(StreamOwned::new(session, socket))
     }

@@ -128,7 +128,6 @@ pub fn yaml() -> Vec<Case> {
         ("100,000 dashes", format!("{head}data: {}", "- ".repeat(100_000))),
         ("10,000 keys that are asked", format!("{head}data: {}", "? ".repeat(10_000))),
         ("an open quote", format!("{head}data: \"")),
-        ("two documents", format!("{head}---\n{head}")),
         ("a directive", "%YAML 9.9\n---\na: b".to_owned()),
         ("a list as key", format!("{head}data: {{[a, b]: c}}")),
         ("the same key twice", "apiVersion: v1\nkind: [\nkind: ConfigMap".to_owned()),

@@ -33,7 +33,6 @@ fn containers() -> Vec<(&'static str, Value)> {
         ("a sub-path from the root", mount("subPath", "/etc")),
         ("a sub-path expression upwards", mount("subPathExpr", "a/../../etc")),
         ("a mount of a volume that is none", json!({"volumeMounts": [{"name": "none", "mountPath": "/m"}]})),
-        ("a mount at a path with a colon", mount("mountPath", "/a:/b")),
         ("a mount at no path", mount("mountPath", "")),
         ("a propagation that is none", mount("mountPropagation", "Sideways")),
         (

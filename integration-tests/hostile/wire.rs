@@ -85,22 +85,32 @@ fn http2() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Sends them all; what was answered with success.
+/// Sends them all, each on a connection of its own; what was answered with success.
 pub fn inside_tls(cluster: &Cluster) -> (usize, Vec<String>) {
-    let mut taken = Vec::new();
     let (one, two) = (http1(), http2());
     let sent = one.len() + two.len();
-    for (name, bytes) in one {
-        let answer = Raw::connect(cluster, "http/1.1").exchange(&bytes);
-        if answer.starts_with("HTTP/1.1 2") || answer.starts_with("HTTP/1.1 5") {
-            taken.push(format!("HTTP/1.1: {name}: {}", answer.chars().take(200).collect::<String>()));
+    let (kubeconfig, port) = (&*cluster.kubeconfig(), cluster.api_port());
+    let taken = std::thread::scope(|scope| {
+        let threads: Vec<_> = one
+            .into_iter()
+            .map(|(name, bytes)| {
+                scope.spawn(move || speak_http1(Raw::connect(kubeconfig, port, "http/1.1"), name, &bytes))
+            })
+            .collect();
+        for (_, bytes) in two {
+            // What HTTP/2 answers are frames; that the server lives on is what the innocent client sees.
+            scope.spawn(move || drop(Raw::connect(kubeconfig, port, "h2").exchange(&bytes)));
         }
-    }
-    for (_, bytes) in two {
-        // What HTTP/2 answers are frames; that the server lives on is looked at after each.
-        drop(Raw::connect(cluster, "h2").exchange(&bytes));
-    }
+        threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+    });
     (sent, taken)
+}
+
+/// What is wrong with the answer.
+fn speak_http1(raw: Raw, name: &str, bytes: &[u8]) -> Option<String> {
+    let answer = raw.exchange(bytes);
+    let is_fault = answer.starts_with("HTTP/1.1 2") || answer.starts_with("HTTP/1.1 5");
+    is_fault.then(|| format!("HTTP/1.1: {name}: {}", answer.chars().take(200).collect::<String>()))
 }
 
 /// Bytes instead of TLS: the server ends each of these connections by itself.
@@ -117,18 +127,23 @@ pub fn instead_of_tls(cluster: &Cluster) -> usize {
         long_record,
         vec![0x15, 3, 1, 0, 2, 2, 40],
     ];
-    let sent = cases.len();
-    for bytes in cases {
-        let mut socket = TcpStream::connect(("127.0.0.1", cluster.api_port())).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        drop(socket.write_all(&bytes));
-        let mut rest = Vec::new();
-        match socket.read_to_end(&mut rest) {
-            Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => panic!("kept for 30 s: {bytes:.16?}"),
-            _ => {}
+    let port = cluster.api_port();
+    std::thread::scope(|scope| {
+        for bytes in &cases {
+            scope.spawn(move || is_ended(port, bytes));
         }
+    });
+    cases.len()
+}
+
+fn is_ended(port: u16, bytes: &[u8]) {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    drop(socket.write_all(bytes));
+    match socket.read_to_end(&mut Vec::new()) {
+        Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => panic!("kept for 30 s: {bytes:.16?}"),
+        _ => {}
     }
-    sent
 }
 
 /// Connections that begin TLS and say no more, held while they live.

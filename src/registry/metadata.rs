@@ -21,6 +21,8 @@ use std::collections::BTreeSet;
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 /// Finalizer of an orphaning deletion.
 pub(super) const ORPHAN: &str = "orphan";
+/// Finalizers that need no domain. **Source**: `IsStandardFinalizerName`, pkg/apis/core/helper/helpers.go.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", FOREGROUND, ORPHAN];
 /// The longest base of a generated name. Source: `maxGeneratedNameLength`, names/generate.go.
 const GENERATED_BASE_MAX: usize = 58;
 
@@ -111,9 +113,13 @@ pub(super) fn validate(kind: &dyn ErasedKind, meta: &ObjectMeta) -> Vec<FieldErr
     errors.extend(meta.labels.iter().flat_map(|l| names::check_labels(l, "metadata.labels")));
     errors.extend(meta.annotations.iter().flat_map(|a| names::check_annotations(a, "metadata.annotations")));
     errors.extend(validate_owners(meta));
-    for finalizer in meta.finalizers.iter().flatten() {
+    for (i, finalizer) in meta.finalizers.iter().flatten().enumerate() {
         let wrong = names::qualified_name(finalizer);
         errors.extend(wrong.into_iter().map(|why| FieldError::invalid("metadata.finalizers", finalizer, why)));
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.as_str()) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), finalizer, why));
+        }
     }
     errors
 }
