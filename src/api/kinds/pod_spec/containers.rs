@@ -2,7 +2,7 @@
 
 use super::{
     env, handlers, not_yet, resources, security, support,
-    volumes::{Names, descending_path},
+    volumes::{Names, descending_path, no_nul},
 };
 use crate::api::{
     field::FieldError,
@@ -172,6 +172,7 @@ fn mounts(errs: &mut Errors, mounts: &[VolumeMount], path: &str, volumes: &Names
         if !taken.insert(mount.mount_path.as_str()) {
             errs.push(FieldError::invalid(format!("{at}.mountPath"), &mount.mount_path, "must be unique"));
         }
+        no_nul(errs, &mount.mount_path, &format!("{at}.mountPath"));
         mount_options(errs, mount, &at);
         let parts = [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)];
         for (field, part) in parts.into_iter().filter_map(|(f, p)| Some((f, p.as_deref()?))) {

@@ -559,3 +559,39 @@ fn the_rules_of_every_volume_source_are_in_place() {
         &expect![""],
     );
 }
+
+#[test]
+fn no_path_holds_a_nul() {
+    volume(
+        "hostPath: {path: \"/a\\0\"}",
+        &expect![[r#"
+            v.hostPath.path: Invalid value: "/a\u0000": must not contain NUL
+        "#]],
+    );
+    volume(
+        "configMap: {name: m, items: [{key: a, path: \"a\\0b\"}]}",
+        &expect![[r#"
+            v.configMap.items[0].path: Invalid value: "a\u0000b": must not contain NUL
+        "#]],
+    );
+    volume(
+        "projected: {sources: [{serviceAccountToken: {path: \"t\\0\"}}, {secret: {name: s, items: [{key: a, path: \"k\\0\"}]}}]}",
+        &expect![[r#"
+            v.projected.sources[0].serviceAccountToken.path: Invalid value: "t\u0000": must not contain NUL
+            v.projected.sources[1].items[0].path: Invalid value: "k\u0000": must not contain NUL
+        "#]],
+    );
+    volume(
+        "downwardAPI: {items: [{path: \"n\\0\", fieldRef: {fieldPath: metadata.name}}]}",
+        &expect![[r#"
+            v.downwardAPI.path: Invalid value: "n\u0000": must not contain NUL
+        "#]],
+    );
+    container(
+        "volumeMounts: [{name: v, mountPath: \"/d\\0\", subPath: \"s\\0\"}]",
+        &expect![[r#"
+            spec.containers[0].volumeMounts[0].mountPath: Invalid value: "/d\u0000": must not contain NUL
+            spec.containers[0].volumeMounts.subPath: Invalid value: "s\u0000": must not contain NUL
+        "#]],
+    );
+}

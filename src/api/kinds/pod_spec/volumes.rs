@@ -275,8 +275,17 @@ pub(super) fn descending_path(errs: &mut Errors, file: &str, path: &str) {
     no_backsteps(errs, file, path);
 }
 
+/// A path without steps back, in characters that a path can have. Kubernetes finds the latter out when it mounts.
 fn no_backsteps(errs: &mut Errors, file: &str, path: &str) {
     if file.split('/').any(|part| part == "..") {
         errs.push(FieldError::invalid(path, file, "must not contain '..'"));
+    }
+    no_nul(errs, file, path);
+}
+
+/// No path holds a NUL, in a container or outside.
+pub(super) fn no_nul(errs: &mut Errors, file: &str, path: &str) {
+    if file.contains('\0') {
+        errs.push(FieldError::invalid(path, file, "must not contain NUL"));
     }
 }
