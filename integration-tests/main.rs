@@ -17,3 +17,4 @@ mod identity;
 mod poison;
 mod replica_sets;
 mod story;
+mod volumes;

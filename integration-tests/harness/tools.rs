@@ -29,6 +29,33 @@ pub static DOCKER: LazyLock<()> = LazyLock::new(|| {
     run(Command::new(SKIFF).args(["doctor", "--fix"]));
 });
 
+/// An image of small programs, made once of Debian's static busybox: its name.
+pub static BUSYBOX: LazyLock<&str> = LazyLock::new(|| {
+    const NAME: &str = "skiff-it-busybox:1";
+    LazyLock::force(&DOCKER);
+    if output(Command::new("docker").args(["image", "inspect", NAME])).status.success() {
+        return NAME;
+    }
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("busybox");
+    fs::create_dir_all(dir.join("root/bin")).unwrap();
+    let busybox = find(&dir.join("package"), "busybox").unwrap_or_else(|| {
+        run(Command::new("apt-get").args(["download", "busybox-static"]).current_dir(&dir));
+        let is_package = |path: &PathBuf| path.extension().is_some_and(|e| e == "deb");
+        let package = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).find(is_package).unwrap();
+        run(Command::new("dpkg").arg("-x").arg(package).arg(dir.join("package")));
+        find(&dir.join("package"), "busybox").expect("the package brings busybox")
+    });
+    fs::copy(busybox, dir.join("root/bin/busybox")).unwrap();
+    let programs = "cat cp echo grep id ln ls mkdir mv rm rmdir sh sleep stat touch tr head dd";
+    for program in programs.split(' ') {
+        // There from an earlier try.
+        drop(std::os::unix::fs::symlink("busybox", dir.join("root/bin").join(program)));
+    }
+    run(Command::new("tar").arg("-C").arg(dir.join("root")).arg("-cf").arg(dir.join("root.tar")).arg("."));
+    run(Command::new("docker").arg("import").arg(dir.join("root.tar")).arg(NAME));
+    NAME
+});
+
 fn find(dir: &Path, name: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(dir).ok()?;
     for entry in entries.map_while(Result::ok) {

@@ -43,6 +43,9 @@ enum Command {
     /// The sandbox's program (run by skiff, in a container)
     #[command(hide = true)]
     Pause(roles::pause::Args),
+    /// Binds parts of volumes for the engine (run by skiff, in a container)
+    #[command(hide = true)]
+    BindPaths,
     /// A small web server for demos and tests
     DemoServer(roles::demo_server::Args),
 }
@@ -75,6 +78,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Proxy => roles::proxy::run(),
         Command::Pause(args) => roles::pause::run(&args),
+        Command::BindPaths => roles::bind_paths::run(),
         Command::DemoServer(args) => roles::demo_server::run(args),
     }
 }

@@ -26,6 +26,8 @@ use std::{
 const PATIENCE: Duration = Duration::from_mins(1);
 
 const HANDLES_TERM: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 1 & wait $!; done";
+const MOUNTS: &str = "busybox mkdir /x/0 && busybox mount -o bind /proc /x/0 && echo ready && exec sleep 3600";
+const SEES: &str = "cat /e/version";
 const PRINTS_AND_FAILS: &str = "echo one; echo two; exit 3";
 
 /// An engine with an image of small programs, and names that nobody else has.
@@ -44,7 +46,8 @@ fn words(words: &[&str]) -> Vec<String> {
 fn program(spec: &ContainerSpec) -> Behaviour {
     let command: Vec<&str> = spec.command.iter().map(String::as_str).collect();
     match command.as_slice() {
-        ["sh", "-c", HANDLES_TERM] => Behaviour { output: words(&["ready"]), ..Behaviour::server() },
+        ["sh", "-c", HANDLES_TERM | MOUNTS] => Behaviour { output: words(&["ready"]), ..Behaviour::server() },
+        ["sh", "-c", SEES] => Behaviour::exits(Duration::ZERO, 0),
         ["sh", "-c", PRINTS_AND_FAILS] => {
             Behaviour { output: words(&["one", "two"]), ..Behaviour::exits(Duration::ZERO, 3) }
         }
@@ -249,6 +252,7 @@ contract! {
     23 every_stream_sees_what_comes_after_its_resync,
     24 the_engine_tells_its_facts,
     25 an_image_is_derived_with_a_program_and_labels_of_its_own,
+    26 mounts_are_exchanged_below_a_shared_volume,
 }
 
 async fn a_name_is_given_once(f: Arc<Fixture>) {
@@ -453,6 +457,38 @@ async fn volumes_outlive_their_containers(f: Arc<Fixture>) {
     f.engine.remove_volume(&name).await.unwrap();
     f.engine.remove_volume(&name).await.unwrap();
     assert_eq!(f.engine.volumes().await.unwrap(), Vec::<String>::new());
+}
+
+async fn mounts_are_exchanged_below_a_shared_volume(f: Arc<Fixture>) {
+    let name = f.name("shared");
+    let path = f.engine.create_shared_volume(&name, &BTreeMap::new()).await.unwrap();
+    assert_eq!(f.engine.create_shared_volume(&name, &BTreeMap::new()).await.unwrap(), path);
+    let mount = |source: MountSource, target: &str| Mount { source, target: target.into(), read_only: false };
+    let spec = |name: &str, mounts: Vec<Mount>, command: &[&str]| ContainerSpec {
+        mounts,
+        cap_add: words(&["SYS_ADMIN"]),
+        security_options: words(&["seccomp=unconfined", "apparmor=unconfined", "label=disable"]),
+        ..f.spec(name, command)
+    };
+    let volume = || mount(MountSource::Volume(name.clone()), "/v");
+    let existing = || mount(MountSource::Existing(format!("{path}/0")), "/e");
+    let err = f.engine.create(&spec("absent", vec![existing()], &["sh", "-c", SEES])).await.unwrap_err();
+    assert!(matches!(&err, EngineError::Invalid(text) if text.contains("does not exist")), "{err}");
+    let holder = f.run(&spec("holder", vec![volume()], &["sleep", "3600"])).await;
+    let shared = mount(MountSource::Shared(path.clone()), "/x");
+    let mounts = f.run(&spec("mounts", vec![volume(), shared], &["sh", "-c", MOUNTS])).await;
+    let mut log = f.engine.logs(&mounts, &LogOptions { follow: true, ..LogOptions::default() }).await.unwrap();
+    assert_eq!(soon(log.next()).await.unwrap().unwrap(), "ready\n");
+    // What was mounted outlives who mounted it, as long as somebody has the volume.
+    f.engine.remove(&mounts).await.unwrap();
+    let mut events = f.events().await;
+    let sees = f.run(&spec("sees", vec![existing()], &["sh", "-c", SEES])).await;
+    f.died(&mut events, &sees).await;
+    assert_eq!(f.get(&sees).await.exit_code, 0);
+    f.engine.remove(&holder).await.unwrap();
+    f.engine.start(&sees).await.unwrap_err();
+    f.engine.remove(&sees).await.unwrap();
+    f.engine.remove_volume(&name).await.unwrap();
 }
 
 async fn images_have_names_labels_and_a_program(f: Arc<Fixture>) {

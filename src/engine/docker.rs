@@ -17,7 +17,7 @@ mod translate;
 
 use super::{
     CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image,
-    LogOptions, Neighbours, Network, NetworkSpec, PullError,
+    LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -141,6 +141,24 @@ impl DockerEngine {
         let Some(image) = found(inspected)?.map(translate::image) else { return Ok(None) };
         self.0.images.lock().expect("no one panics while holding it").insert(id.into(), image.clone());
         Ok(Some(image))
+    }
+
+    /// Creates a volume in memory; returns its path on the engine's host.
+    async fn create_tmpfs(
+        &self,
+        name: &str,
+        mount_options: String,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<String, EngineError> {
+        let options = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", mount_options)];
+        let body = models::VolumeCreateRequest {
+            name: Some(name.into()),
+            labels: Some(self.labels(labels)),
+            driver_opts: Some(options.map(|(option, value)| (option.to_owned(), value)).into()),
+            ..Default::default()
+        };
+        let creation = self.docker().create_volume(body);
+        Ok(self.call(|| format!("create volume {name}"), CHANGE_BOUND, creation).await?.mountpoint)
     }
 
     async fn run_exec(&self, exec: &str) -> Result<ExecOutput, Error> {
@@ -463,19 +481,17 @@ impl Engine for DockerEngine {
     async fn create_memory_volume(
         &self,
         name: &str,
-        bytes_max: Option<u64>,
+        memory: MemoryVolume,
         labels: &BTreeMap<String, String>,
     ) -> Result<(), EngineError> {
-        let size = bytes_max.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
-        let options = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", format!("mode=1777{size}"))];
-        let body = models::VolumeCreateRequest {
-            name: Some(name.into()),
-            labels: Some(self.labels(labels)),
-            driver_opts: Some(options.map(|(option, value)| (option.to_owned(), value)).into()),
-            ..Default::default()
-        };
-        let creation = self.docker().create_volume(body);
-        self.call(|| format!("create volume {name}"), CHANGE_BOUND, creation).await.map(drop)
+        let size = memory.bytes_max.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+        let group = memory.group.map(|group| format!(",gid={group}")).unwrap_or_default();
+        self.create_tmpfs(name, format!("mode={:o}{size}{group}", memory.mode), labels).await.map(drop)
+    }
+
+    async fn create_shared_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError> {
+        // The engine itself marks the mount as shared, so it does not matter whether those of its host are.
+        self.create_tmpfs(name, "shared,mode=0700,size=1m".to_owned(), labels).await
     }
 
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError> {

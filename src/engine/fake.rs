@@ -21,8 +21,8 @@ pub use behaviour::{Behaviour, BehaviourFn, ExecBehaviour, Life, OnStop};
 pub use faults::{CallFault, CallKind, EventFault, EventFaultKind, Fault, FaultPlan};
 
 use super::{
-    Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image, LogOptions, Neighbours,
-    Network, NetworkSpec, PullError,
+    Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image, LogOptions,
+    MemoryVolume, Neighbours, Network, NetworkSpec, PullError,
 };
 use crate::base::{clock::Clock, rng::Rng, task};
 use async_trait::async_trait;
@@ -651,7 +651,7 @@ impl Engine for FakeEngine {
     async fn create_memory_volume(
         &self,
         name: &str,
-        _bytes_max: Option<u64>,
+        _memory: MemoryVolume,
         labels: &BTreeMap<String, String>,
     ) -> Result<(), EngineError> {
         let create = |world: &mut World| {
@@ -663,6 +663,10 @@ impl Engine for FakeEngine {
 
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError> {
         self.call(CallKind::CreateVolume, name, |world| Ok(world.create_volume(name, labels))).await
+    }
+
+    async fn create_shared_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError> {
+        self.create_volume(name, labels).await
     }
 
     async fn volumes(&self) -> Result<Vec<String>, EngineError> {

@@ -92,8 +92,13 @@ pub struct Mount {
 /// What a mount shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSource {
-    /// A path on the engine's host.
+    /// A path on the engine's host, resolved by the engine, links and all; a missing directory is made.
     Path(String),
+    /// A path on the engine's host that must be there.
+    Existing(String),
+    /// A shared volume's path on the engine's host: mounts that the container makes below it are seen there too. The container
+    /// mounts the volume itself as well; otherwise it may see the bare directory below, and leave its mounts there.
+    Shared(String),
     /// A named volume.
     Volume(String),
     /// Memory, of at most this many bytes.
@@ -189,7 +194,10 @@ impl ContainerSpec {
         let pairs =
             self.env.iter().map(|(name, value)| (name, value.reveal())).chain(&self.labels).chain(&self.sysctls);
         let of_mount = |mount: &Mount| match &mount.source {
-            MountSource::Path(source) | MountSource::Volume(source) => source.len() + mount.target.len(),
+            MountSource::Path(source)
+            | MountSource::Existing(source)
+            | MountSource::Shared(source)
+            | MountSource::Volume(source) => source.len() + mount.target.len(),
             MountSource::Tmpfs(_) => mount.target.len(),
         };
         one.into_iter().chain(lists.into_iter().flatten()).map(String::len).sum::<usize>()
@@ -370,6 +378,17 @@ pub struct NetworkSpec {
     pub bridge: String,
 }
 
+/// A volume in memory to create.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryVolume {
+    /// How many bytes it holds at most; the engine's own bound otherwise.
+    pub bytes_max: Option<u64>,
+    /// The mode of its directory.
+    pub mode: u32,
+    /// The group of its directory; root's otherwise.
+    pub group: Option<i64>,
+}
+
 /// Facts about the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineInfo {
@@ -477,13 +496,17 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Creates a volume; fine when it exists. Returns its path on the engine's host.
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError>;
-    /// Creates a volume in memory, of at most so many bytes; fine when it exists. It is empty again once nobody mounts it.
+    /// Creates a volume in memory; fine when it exists. It is empty again once nobody mounts it.
     async fn create_memory_volume(
         &self,
         name: &str,
-        bytes_max: Option<u64>,
+        memory: MemoryVolume,
         labels: &BTreeMap<String, String>,
     ) -> Result<(), EngineError>;
+    /// Creates a small volume in memory below which containers exchange mounts (see [`MountSource::Shared`]); fine when it exists.
+    /// Returns its path on the engine's host, where only its root may look. It and the mounts are there while a container that
+    /// mounts the volume runs, and gone after.
+    async fn create_shared_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<String, EngineError>;
     /// The names of the cluster's volumes.
     async fn volumes(&self) -> Result<Vec<String>, EngineError>;
     /// Removes a volume; fine when it is gone.

@@ -23,6 +23,7 @@ use super::{
     identity::{PodId, SANDBOX, spec_hash},
     observe::{Cause, ObservedContainer, ObservedPod, State, StopReason},
     text::go_duration,
+    volumes::needs_binding,
 };
 use crate::base::clock::after;
 use jiff::{SignedDuration, Timestamp};
@@ -600,7 +601,8 @@ impl<'a> Planner<'a> {
     fn create(&mut self, spec: &Container, attempt: u32, sandbox: Joined, failures: u32) {
         let slot = Slot::Container(spec.name.clone());
         // Beside the start of the sandbox, unless that may fail as it did before.
-        let waits_for_sandbox = needs_pod_ip(spec) || self.memory().blocked.contains_key(SANDBOX);
+        let waits_for_sandbox =
+            needs_pod_ip(spec) || needs_binding(self.pod, spec) || self.memory().blocked.contains_key(SANDBOX);
         if self.memory().is_busy(&slot) || self.is_blocked(&spec.name) || (waits_for_sandbox && !sandbox.is_up) {
             return;
         }

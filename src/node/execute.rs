@@ -9,12 +9,15 @@ use super::{
     context::{Context, stored_pod},
     decide::Ending,
     hooks,
-    identity::{Identity, PodId, pod_uid, spec_hash, volume_name},
+    identity::{Identity, PodId, exchange_name, pod_uid, spec_hash, volume_name},
     images::ImageError,
     observe::ObservedContainer,
     status,
     translate::{ConfigError, Ingredients, container_spec, environment, sandbox_name, sandbox_spec},
-    volumes::{self, FILES_READY, INLINE_MAX, MOUNT_POINT, MountError, Plan},
+    volumes::{
+        self, FILES_READY, INLINE_MAX, MOUNT_POINT, MountError, Plan, Roots,
+        sub_paths::{Exchange, HELPER_OF, SubPaths},
+    },
 };
 use crate::{
     api::{
@@ -33,6 +36,8 @@ use tokio::sync::watch;
 
 /// How long a sandbox may take to write the pod's files.
 const FILES_BOUND: Duration = Duration::from_secs(10);
+/// How long skiff's own program may take to find the sub-paths of a container.
+const BINDING_BOUND: Duration = Duration::from_secs(30);
 /// Source: `MaxContainerTerminationMessageLogLength` and `…LogLines`, `pkg/kubelet/container/runtime.go`, v1.37.
 const LAST_WORDS_BYTES: usize = 2048;
 const LAST_WORDS_LINES: u64 = 80;
@@ -70,8 +75,7 @@ impl From<ConfigError> for Failure {
 #[derive(Clone, Debug)]
 pub(super) struct Mounted {
     pub(super) plan: Plan,
-    /// The path of the pod's Docker volume on the engine's host; empty when it has none.
-    pub(super) root: String,
+    pub(super) roots: Roots,
 }
 
 /// What became of a start.
@@ -111,20 +115,76 @@ impl Site {
         let cluster = &context.config.cluster;
         let plan = volumes::plan(&self.pod, cluster, &**context, context.facts(), pod_ip).map_err(Failure::Mount)?;
         let labels = BTreeMap::from([("io.kubernetes.pod.uid".to_owned(), id.uid.clone())]);
-        for (name, bytes_max) in &plan.memory {
-            context.ask(context.engine.create_memory_volume(name, *bytes_max, &labels)).await?;
+        for (name, memory) in &plan.memory {
+            context.ask(context.engine.create_memory_volume(name, *memory, &labels)).await?;
         }
-        let mut root = String::new();
+        let mut roots = Roots::default();
         if plan.needs_volume() {
-            root = context.ask(context.engine.create_volume(&volume_name(cluster, &id.uid), &labels)).await?;
+            roots.own = context.ask(context.engine.create_volume(&volume_name(cluster, &id.uid), &labels)).await?;
         }
-        Ok(Mounted { plan, root })
+        if plan.has_sub_paths {
+            let name = exchange_name(cluster, &id.uid);
+            roots.exchange = context.ask(context.engine.create_shared_volume(&name, &labels)).await?;
+        }
+        Ok(Mounted { plan, roots })
+    }
+
+    /// Has the sub-paths of a container's next attempt looked for inside their volumes, and bound where the engine finds them.
+    async fn bind_sub_paths(
+        &self,
+        container: &str,
+        attempt: u32,
+        sub_paths: &SubPaths,
+        exchange: &str,
+    ) -> Result<(), Failure> {
+        if sub_paths.is_empty() {
+            return Ok(());
+        }
+        let context = &self.context;
+        let (uid, image) = (self.id().uid, self.sandbox_image().await?);
+        let volume = exchange_name(&context.config.cluster, &uid);
+        let helper =
+            sub_paths.helper(&image, container, attempt, &Exchange { uid: &uid, volume: &volume, path: exchange });
+        // An earlier try's may still be there. What it did is done again.
+        remove(context, &helper.name).await?;
+        let run = async {
+            let id = context.change(context.engine.create(&helper)).await?;
+            context.change(context.engine.start(&id)).await?;
+            self.first_line(&id, BINDING_BOUND).await
+        };
+        let said = run.await;
+        remove(context, &helper.name).await?;
+        let line = said?;
+        match sub_paths.refusal(container, &line) {
+            Some(refusal) => Err(refusal.into()),
+            None if line == FILES_READY => Ok(()),
+            None => Err(EngineError::Failed(format!("look for sub-paths: {line}")).into()),
+        }
+    }
+
+    /// The first line that a container prints.
+    async fn first_line(&self, id: &str, bound: Duration) -> Result<String, EngineError> {
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let read = async {
+            let mut log = self.context.ask(self.context.engine.logs(id, &options)).await?;
+            let mut text = String::new();
+            while let Some(chunk) = log.next().await {
+                text.push_str(&String::from_utf8_lossy(&chunk?));
+                if let Some((line, _)) = text.split_once('\n') {
+                    return Ok(line.trim_end().to_owned());
+                }
+            }
+            Ok(text)
+        };
+        let late = |_| EngineError::TimedOut(format!("wait for what {id} prints"), bound);
+        tokio::time::timeout(bound, read).await.map_err(late)?
     }
 
     /// Writes the files of the pod's volumes into a running sandbox, and shows them all at once.
     pub(super) async fn write_files(&self, sandbox: &str, plan: &Plan) -> Result<(), EngineError> {
         let engine = &self.context.engine;
-        self.context.ask(engine.upload(sandbox, MOUNT_POINT, plan.archive(self.context.now()).into())).await?;
+        let archive = self.archive(plan)?;
+        self.context.ask(engine.upload(sandbox, MOUNT_POINT, archive.into())).await?;
         let publish: Vec<String> = ["/skiff", "pause", "--publish", MOUNT_POINT].map(str::to_owned).to_vec();
         let output = self.context.ask(engine.exec(sandbox, &publish, FILES_BOUND)).await?;
         if output.exit_code == 0 {
@@ -133,13 +193,26 @@ impl Site {
         Err(EngineError::Failed(format!("publish files: {}", String::from_utf8_lossy(&output.output))))
     }
 
+    fn archive(&self, plan: &Plan) -> Result<Vec<u8>, EngineError> {
+        let failed = |e| EngineError::Invalid(format!("write the files of the pod's volumes: {e}"));
+        plan.archive(self.context.now()).map_err(failed)
+    }
+
     /// Removes the pod's volumes.
     pub(super) async fn remove_volumes(context: &Context, uid: &str) -> Result<(), EngineError> {
         let cluster = &context.config.cluster;
-        for name in context.ask(context.engine.volumes()).await? {
-            if super::identity::volume_owner(cluster, &name) == Some(uid) {
-                context.ask(context.engine.remove_volume(&name)).await?;
+        let mut names = context.ask(context.engine.volumes()).await?;
+        names.retain(|name| super::identity::volume_owner(cluster, name) == Some(uid));
+        if names.contains(&exchange_name(cluster, uid)) {
+            // A helper that an earlier process left holds the pod's volumes.
+            for helper in context.ask(context.engine.list()).await? {
+                if helper.labels.get(HELPER_OF).is_some_and(|owner| owner == uid) {
+                    remove(context, &helper.id).await?;
+                }
             }
+        }
+        for name in names {
+            context.ask(context.engine.remove_volume(&name)).await?;
         }
         Ok(())
     }
@@ -155,7 +228,7 @@ impl Site {
         let identity = Identity::sandbox(self.id(), attempt, plan.hash());
         // Secrets are written once the sandbox runs, and everything else with them.
         let is_written_now = plan.needs_volume() && !plan.has_secrets();
-        let archive = is_written_now.then(|| plan.archive(context.now()));
+        let archive = is_written_now.then(|| self.archive(plan)).transpose()?;
         // The environment of a sandbox whose processes the containers see is theirs to read.
         let is_shared = self.pod.spec.as_ref().is_some_and(|s| s.share_process_namespace == Some(true));
         let inline = archive.as_deref().filter(|tar| tar.len() <= INLINE_MAX && !is_shared);
@@ -276,7 +349,8 @@ impl Site {
             Some(mounted) => mounted,
             None => Arc::new(self.mount(pod_ip).await?),
         };
-        let mounts = mounted.plan.mounts(spec, &mounted.root, &env)?;
+        let (mounts, sub_paths) = mounted.plan.mounts(spec, attempt, &mounted.roots, &env)?;
+        self.bind_sub_paths(&spec.name, attempt, &sub_paths, &mounted.roots.exchange).await?;
         let identity = Identity {
             pod: self.id(),
             container: spec.name.clone(),

@@ -67,6 +67,11 @@ pub fn memory_volume_name(cluster: &str, uid: &str, volume: &str) -> String {
     format!("{}{uid}_{volume}", volume_prefix(cluster))
 }
 
+/// The Docker volume in which the mounts of a pod's sub-paths are exchanged. No volume of a pod has a dot in its name.
+pub fn exchange_name(cluster: &str, uid: &str) -> String {
+    memory_volume_name(cluster, uid, "sub.paths")
+}
+
 /// The UID of the pod that a volume of this cluster belongs to; `None` when it is no pod's.
 pub fn volume_owner<'a>(cluster: &str, volume: &'a str) -> Option<&'a str> {
     let rest = volume.strip_prefix(&volume_prefix(cluster))?;

@@ -9,6 +9,7 @@ use super::{
     context::Context,
     execute,
     identity::{pod_uid, volume_owner},
+    volumes::sub_paths::HELPER_OF,
 };
 use crate::{
     base::{backoff::Backoff, chain::chain},
@@ -71,6 +72,11 @@ pub(super) enum Stray {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Strays(BTreeMap<Stray, Instant>);
 
+/// The UID of the pod that a container belongs to, or works for.
+fn owner(container: &Container) -> Option<&str> {
+    pod_uid(&container.labels).or_else(|| container.labels.get(HELPER_OF).map(String::as_str))
+}
+
 impl Strays {
     /// Takes in a full list; returns what may be removed now.
     pub(super) fn see(
@@ -82,10 +88,8 @@ impl Strays {
         now: Instant,
     ) -> Vec<Stray> {
         let is_stray = |uid: &str| !stored.contains(uid);
-        let of_containers = containers
-            .iter()
-            .filter(|c| pod_uid(&c.labels).is_some_and(is_stray))
-            .map(|c| Stray::Container(c.id.clone()));
+        let of_containers =
+            containers.iter().filter(|c| owner(c).is_some_and(is_stray)).map(|c| Stray::Container(c.id.clone()));
         let of_volumes = volumes
             .iter()
             .filter(|name| volume_owner(cluster, name).is_some_and(is_stray))

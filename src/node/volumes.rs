@@ -18,17 +18,18 @@
 //! **Source**: `pkg/volume/util/atomic_writer.go`, `pkg/volume/{configmap,secret,projected,downwardapi,emptydir}`, v1.37.
 
 mod archive;
+pub mod sub_paths;
 #[cfg(test)]
 mod tests;
 
 use super::{
-    identity::{memory_volume_name, short_hash, volume_name},
+    identity::{exchange_name, memory_volume_name, short_hash, volume_name},
     quantity,
     translate::{ConfigError, Lookup, NodeFacts, fields},
 };
 use crate::{
     base::secret::Variable,
-    engine::{Mount, MountSource},
+    engine::{MemoryVolume, Mount, MountSource},
 };
 use archive::Tree;
 pub use archive::publish_all;
@@ -42,9 +43,12 @@ use k8s_openapi::{
     },
 };
 use std::{cell::Cell, collections::BTreeMap, net::Ipv4Addr};
+use sub_paths::{SubPath, SubPaths};
 
 /// Where the pod's Docker volume is in the sandbox.
 pub const MOUNT_POINT: &str = "/volumes";
+/// Where the sandbox holds the exchange of sub-paths, for as long as it runs.
+const EXCHANGE_HELD: &str = "/exchange";
 /// What the sandbox prints once the pod's files are there.
 pub const FILES_READY: &str = "ready";
 /// Files of more bytes than this do not fit into the sandbox's environment (one variable holds 128 KiB) and are uploaded.
@@ -99,10 +103,21 @@ enum Shown {
 pub struct Plan {
     shown: BTreeMap<String, Shown>,
     tree: Tree,
-    /// Memory-backed Docker volumes to make: name and bytes at most.
-    pub memory: Vec<(String, Option<u64>)>,
+    /// Memory-backed Docker volumes to make, by name.
+    pub memory: Vec<(String, MemoryVolume)>,
     /// Those of them that hold files, by volume.
     secrets: BTreeMap<String, String>,
+    /// Whether a container mounts a part of a volume that containers write (see `sub_paths`).
+    pub has_sub_paths: bool,
+}
+
+/// Where the pod's volumes are on the engine's host; empty for what it does not need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roots {
+    /// The Docker volume with its directories and files.
+    pub own: String,
+    /// The one where sub-paths are exchanged.
+    pub exchange: String,
 }
 
 impl Plan {
@@ -112,7 +127,10 @@ impl Plan {
     }
 
     /// The directories and files as a tar archive, to be unpacked at [`MOUNT_POINT`].
-    pub fn archive(&self, at: Timestamp) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// When an archive cannot hold them.
+    pub fn archive(&self, at: Timestamp) -> std::io::Result<Vec<u8>> {
         self.tree.to_tar(at)
     }
 
@@ -136,44 +154,86 @@ impl Plan {
         let volume =
             |name: String, target: String| Mount { source: MountSource::Volume(name), target, read_only: false };
         let own = self.needs_volume().then(|| volume(volume_name(cluster, uid), MOUNT_POINT.to_owned()));
-        let is_empty_dir = |(name, _): &&(String, Option<u64>)| !self.secrets.values().any(|secret| secret == name);
+        let is_empty_dir = |(name, _): &&(String, MemoryVolume)| !self.secrets.values().any(|secret| secret == name);
         let memory = self.memory.iter().filter(is_empty_dir);
         let memory = memory.map(|(name, _)| volume(name.clone(), format!("/memory/{name}")));
         let secrets = self.secrets.iter().map(|(name, docker)| volume(docker.clone(), format!("{MOUNT_POINT}/{name}")));
-        own.into_iter().chain(memory).chain(secrets).collect()
+        let exchange = self.has_sub_paths.then(|| volume(exchange_name(cluster, uid), EXCHANGE_HELD.to_owned()));
+        own.into_iter().chain(memory).chain(secrets).chain(exchange).collect()
     }
 
-    /// What a container mounts. `root` is the path of the pod's volume on the engine's host.
-    pub fn mounts(&self, spec: &Container, root: &str, env: &[Variable]) -> Result<Vec<Mount>, ConfigError> {
-        spec.volume_mounts.iter().flatten().map(|mount| self.mount(mount, root, env)).collect()
+    /// What a container mounts, and the sub-paths that must be bound before it is created.
+    pub fn mounts(
+        &self,
+        spec: &Container,
+        attempt: u32,
+        roots: &Roots,
+        env: &[Variable],
+    ) -> Result<(Vec<Mount>, SubPaths), ConfigError> {
+        let mut sub_paths = SubPaths::default();
+        let mut mount = |mount: &VolumeMount| {
+            let source = self.source(mount, roots)?;
+            let source = match sub_path(mount, env)? {
+                None => source,
+                // What is in a volume of files, links too, is skiff's own.
+                Some(path) if self.tree.is_read_only(&mount.name) => {
+                    MountSource::Path(format!("{}/{path}", self.root_of_files(mount, roots)?))
+                }
+                Some(path) => {
+                    let number = sub_paths.add(SubPath::new(mount, source, path));
+                    let entry = sub_paths::entry(&spec.name, attempt, number);
+                    MountSource::Existing(format!("{}/{entry}", roots.exchange))
+                }
+            };
+            let read_only = mount.read_only == Some(true) || self.tree.is_read_only(&mount.name);
+            Ok(Mount { source, target: mount.mount_path.clone(), read_only })
+        };
+        let mounts = spec.volume_mounts.iter().flatten().map(&mut mount).collect::<Result<_, ConfigError>>()?;
+        Ok((mounts, sub_paths))
     }
 
-    fn mount(&self, mount: &VolumeMount, root: &str, env: &[Variable]) -> Result<Mount, ConfigError> {
-        let sub_path = sub_path(mount, env)?;
-        let below = |base: String| match &sub_path {
-            Some(sub) => format!("{}/{sub}", base.trim_end_matches('/')),
-            None => base,
-        };
-        let source = match self.shown.get(&mount.name) {
-            None => return Err(ConfigError::Other(format!("volume {:?} not found", mount.name))),
-            Some(Shown::Directory) => MountSource::Path(below(format!("{root}/{}", mount.name))),
-            Some(Shown::Host(path)) => MountSource::Path(below(path.clone())),
-            Some(Shown::Secret(docker)) if sub_path.is_none() => MountSource::Volume(docker.clone()),
-            // The engine keeps the volumes of a pod beside each other, each under its name.
-            Some(Shown::Secret(docker)) => {
-                let beside = |(parent, _): (&str, &str)| Some(format!("{}/{docker}/_data", parent.rsplit_once('/')?.0));
-                let base = root.rsplit_once('/').and_then(beside);
-                let unknown = || ConfigError::Other(format!("cannot find the files of volume {:?}", mount.name));
-                MountSource::Path(below(base.ok_or_else(unknown)?))
-            }
-            Some(Shown::Docker(name)) if sub_path.is_none() => MountSource::Volume(name.clone()),
-            Some(Shown::Docker(_)) => {
-                return Err(ConfigError::Other(format!("skiff does not support subPath in volume {:?}", mount.name)));
-            }
-        };
-        let read_only = mount.read_only == Some(true) || self.tree.is_read_only(&mount.name);
-        Ok(Mount { source, target: mount.mount_path.clone(), read_only })
+    /// What the whole volume of a mount is to the engine.
+    fn source(&self, mount: &VolumeMount, roots: &Roots) -> Result<MountSource, ConfigError> {
+        match self.shown.get(&mount.name) {
+            None => Err(ConfigError::Other(format!("volume {:?} not found", mount.name))),
+            Some(Shown::Directory) => Ok(MountSource::Path(format!("{}/{}", roots.own, mount.name))),
+            Some(Shown::Host(path)) => Ok(MountSource::Path(path.clone())),
+            Some(Shown::Docker(name) | Shown::Secret(name)) => Ok(MountSource::Volume(name.clone())),
+        }
     }
+
+    /// Where the files of a volume are on the engine's host.
+    fn root_of_files(&self, mount: &VolumeMount, roots: &Roots) -> Result<String, ConfigError> {
+        let Some(docker) = self.secrets.get(&mount.name) else { return Ok(format!("{}/{}", roots.own, mount.name)) };
+        // The engine keeps the volumes of a pod beside each other, each under its name.
+        let beside = |(parent, _): (&str, &str)| Some(format!("{}/{docker}/_data", parent.rsplit_once('/')?.0));
+        let unknown = || ConfigError::Other(format!("cannot find the files of volume {:?}", mount.name));
+        roots.own.rsplit_once('/').and_then(beside).ok_or_else(unknown)
+    }
+}
+
+/// Whether a mount shows a part of its volume.
+fn has_sub_path(mount: &VolumeMount) -> bool {
+    [&mount.sub_path, &mount.sub_path_expr].into_iter().flatten().any(|path| !path.is_empty())
+}
+
+/// Whether a volume holds files that only skiff writes.
+fn is_of_files(volume: &Volume) -> bool {
+    let sources = [
+        volume.config_map.is_some(),
+        volume.secret.is_some(),
+        volume.downward_api.is_some(),
+        volume.projected.is_some(),
+    ];
+    sources.contains(&true)
+}
+
+/// Whether a container mounts a part of a volume that containers write: that must be looked for, inside the volume, before.
+pub fn needs_binding(pod: &Pod, spec: &Container) -> bool {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let of_files: Vec<&str> = volumes.filter(|v| is_of_files(v)).map(|v| v.name.as_str()).collect();
+    let mut parts = spec.volume_mounts.iter().flatten().filter(|mount| has_sub_path(mount));
+    parts.any(|mount| !of_files.contains(&mount.name.as_str()))
 }
 
 /// The part of a volume that a mount shows.
@@ -212,6 +272,8 @@ pub fn plan(
     let group = spec.security_context.as_ref().and_then(|c| c.fs_group);
     let budget = Budget(Cell::new(FILES_BYTES_MAX));
     let mut planner = Planner { pod, cluster, source, node, pod_ip, group, budget, plan: Plan::default() };
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    planner.plan.has_sub_paths = containers.any(|container| needs_binding(pod, container));
     for volume in spec.volumes.iter().flatten() {
         planner.add(volume).map_err(|why| MountError { volume: volume.name.clone(), why })?;
     }
@@ -254,17 +316,17 @@ impl Planner<'_> {
             self.add_empty(name, empty);
         } else if let Some(map) = &volume.config_map {
             let files = self.config_map(&map_projection(map), mode(map.default_mode))?;
-            self.add_files(name, files);
+            self.add_files(name, files)?;
         } else if let Some(secret) = &volume.secret {
             let files = self.secret(&secret_projection(secret), mode(secret.default_mode))?;
-            self.add_files(name, files);
+            self.add_files(name, files)?;
             self.keep_in_memory(name);
         } else if let Some(downward) = &volume.downward_api {
             let files = self.downward(downward.items.as_deref().unwrap_or_default(), mode(downward.default_mode))?;
-            self.add_files(name, files);
+            self.add_files(name, files)?;
         } else if let Some(projected) = &volume.projected {
             let files = self.projected(projected)?;
-            self.add_files(name, files);
+            self.add_files(name, files)?;
             let is_secret = |s: &VolumeProjection| s.secret.is_some() || s.service_account_token.is_some();
             if projected.sources.iter().flatten().any(is_secret) {
                 self.keep_in_memory(name);
@@ -289,33 +351,35 @@ impl Planner<'_> {
     }
 
     fn add_empty(&mut self, name: &str, empty: &EmptyDirVolumeSource) {
-        if empty.medium.as_deref() == Some("Memory") {
-            let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-            let docker = memory_volume_name(self.cluster, uid, name);
-            let bytes = empty.size_limit.as_ref().and_then(quantity::units).and_then(|n| u64::try_from(n).ok());
-            self.plan.memory.push((docker.clone(), bytes));
-            return self.show(name, Shown::Docker(docker));
-        }
         let bits = empty.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(0o777);
         // With a group, what is made inside belongs to it too.
         let bits = if self.group.is_some() { bits | 0o2000 } else { bits };
+        if empty.medium.as_deref() == Some("Memory") {
+            let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+            let docker = memory_volume_name(self.cluster, uid, name);
+            let bytes_max = empty.size_limit.as_ref().and_then(quantity::units).and_then(|n| u64::try_from(n).ok());
+            self.plan.memory.push((docker.clone(), MemoryVolume { bytes_max, mode: bits, group: self.group }));
+            return self.show(name, Shown::Docker(docker));
+        }
         self.plan.tree.add_directory(name, bits, self.group);
         self.show(name, Shown::Directory);
     }
 
-    fn add_files(&mut self, name: &str, files: Files) {
+    fn add_files(&mut self, name: &str, files: Files) -> Result<(), String> {
         // Kubernetes lets the group read what the owner may read.
         let readable = |mode: u32| if self.group.is_some() { mode | 0o440 } else { mode };
         let files = files.into_iter().map(|(path, (mode, bytes))| (path, (readable(mode), bytes))).collect();
-        self.plan.tree.add_files(name, files, self.group);
+        self.plan.tree.add_files(name, files, self.group)?;
         self.show(name, Shown::Directory);
+        Ok(())
     }
 
     /// The files of a volume are never on a disk.
     fn keep_in_memory(&mut self, name: &str) {
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
         let docker = memory_volume_name(self.cluster, uid, name);
-        self.plan.memory.push((docker.clone(), Some(SECRET_BYTES_MAX)));
+        let memory = MemoryVolume { bytes_max: Some(SECRET_BYTES_MAX), mode: 0o777, group: self.group };
+        self.plan.memory.push((docker.clone(), memory));
         self.plan.secrets.insert(name.to_owned(), docker.clone());
         self.show(name, Shown::Secret(docker));
     }

@@ -138,8 +138,17 @@ fn mount(mount: &Mount) -> models::Mount {
     let base =
         models::Mount { target: Some(mount.target.clone()), read_only: Some(mount.read_only), ..Default::default() };
     match &mount.source {
-        MountSource::Path(path) => {
+        MountSource::Path(path) | MountSource::Existing(path) => {
             models::Mount { typ: Some(models::MountType::BIND), source: Some(path.clone()), ..base }
+        }
+        MountSource::Shared(path) => {
+            let propagation = Some(models::MountBindOptionsPropagationEnum::RSHARED);
+            models::Mount {
+                typ: Some(models::MountType::BIND),
+                source: Some(path.clone()),
+                bind_options: Some(models::MountBindOptions { propagation, ..Default::default() }),
+                ..base
+            }
         }
         MountSource::Volume(name) => models::Mount {
             typ: Some(models::MountType::VOLUME),
@@ -487,6 +496,8 @@ mod tests {
                 mount(MountSource::Path("/a:x".into()), "/c", false),
                 mount(MountSource::Volume("v".into()), "/d", false),
                 mount(MountSource::Tmpfs(Some(1024)), "/e", false),
+                mount(MountSource::Existing("/f".into()), "/f", false),
+                mount(MountSource::Shared("/g".into()), "/g", false),
             ],
             publish: vec![("127.0.0.1".parse().unwrap(), 6443, 6443)],
             ..ContainerSpec::default()
@@ -536,6 +547,21 @@ mod tests {
                     "SizeBytes": 1024
                   },
                   "Type": "tmpfs"
+                },
+                {
+                  "ReadOnly": false,
+                  "Source": "/f",
+                  "Target": "/f",
+                  "Type": "bind"
+                },
+                {
+                  "BindOptions": {
+                    "Propagation": "rshared"
+                  },
+                  "ReadOnly": false,
+                  "Source": "/g",
+                  "Target": "/g",
+                  "Type": "bind"
                 }
               ],
               "NetworkMode": "container:s",

@@ -12,7 +12,7 @@ use crate::{
     base::{clock::Clock, rng::Rng},
     engine::{
         CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, ExecOutput,
-        LogOptions, MountSource, NamespaceMode, Neighbours, NetworkMode, Phase, signal_number,
+        LogOptions, Mount, MountSource, NamespaceMode, Neighbours, NetworkMode, Phase, signal_number,
     },
 };
 use bytes::Bytes;
@@ -182,6 +182,14 @@ impl World {
                 spec.name, other.facts.id
             )));
         }
+        let existing = |mount: &Mount| match &mount.source {
+            MountSource::Existing(path) => Some(path.clone()).filter(|path| !self.is_mounted_at(path)),
+            _ => None,
+        };
+        if let Some(path) = spec.mounts.iter().find_map(existing) {
+            let why = format!("invalid mount config for type \"bind\": bind source path does not exist: {path}");
+            return Err(EngineError::Invalid(format!("{what}: {why}")));
+        }
         let (image_id, behaviour) = (image.facts.id.clone(), (image.behaviour)(spec));
         let of_image = Some(image.facts.stop_signal.clone()).filter(|signal| !signal.is_empty());
         let own = Some(spec.stop_signal.clone()).filter(|signal| !signal.is_empty());
@@ -295,6 +303,13 @@ impl World {
     /// The address and the namespaces that a start would have.
     fn join(&self, spec: &ContainerSpec) -> Result<Joined, EngineError> {
         let mut joined = Joined::default();
+        for mount in &spec.mounts {
+            if let MountSource::Existing(path) = &mount.source
+                && !self.is_mounted_at(path)
+            {
+                return Err(EngineError::Invalid(format!("stat {path}: no such file or directory")));
+            }
+        }
         match spec.network.as_ref() {
             None => joined.ip = Some(self.free_address("bridge")?),
             Some(NetworkMode::Bridge(network)) => joined.ip = Some(self.free_address(network)?),
@@ -546,6 +561,16 @@ impl World {
             Some(_) => false,
         };
         self.containers.values().any(|c| c.facts.ip.is_some() && is_on(c))
+    }
+
+    /// Whether a path lies in a volume that a running container mounts: the only paths that are known to be there.
+    fn is_mounted_at(&self, path: &str) -> bool {
+        let volume = path.strip_prefix("/var/lib/docker/volumes/").and_then(|rest| Some(rest.split_once("/_data")?.0));
+        let mounts = |c: &LocalContainer, name: &str| {
+            c.facts.phase == Phase::Running
+                && c.spec.mounts.iter().any(|m| m.source == MountSource::Volume(name.to_owned()))
+        };
+        volume.is_some_and(|name| self.containers.values().any(|c| mounts(c, name)))
     }
 
     pub(super) fn user_of_volume(&self, volume: &str) -> Option<&str> {

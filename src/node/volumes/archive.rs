@@ -1,10 +1,15 @@
 //! Directories and files of a pod's volumes as one tar archive. Pure.
+//!
+//! **Invariants**: it is total. The paths of files are users' words: one that no file system can have, or that two files cannot
+//! have together, is an error of its volume, and so is whatever the archive cannot hold.
+//! **Source** of the rules for paths: `validatePayload`, `pkg/volume/util/atomic_writer.go`, v1.37.
 
 use super::short_hash;
 use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
+    io,
 };
 use tar::{Builder, EntryType, Header};
 
@@ -45,8 +50,16 @@ impl Tree {
         self.0.insert(volume.to_owned(), Directory { mode, group, files: None });
     }
 
-    pub(super) fn add_files(&mut self, volume: &str, files: BTreeMap<String, (u32, Vec<u8>)>, group: Option<i64>) {
+    /// Adds a volume of files; the error says what is wrong with the path of one.
+    pub(super) fn add_files(
+        &mut self,
+        volume: &str,
+        files: BTreeMap<String, (u32, Vec<u8>)>,
+        group: Option<i64>,
+    ) -> Result<(), String> {
+        let files = checked(files)?;
         self.0.insert(volume.to_owned(), Directory { mode: 0o777, group, files: Some(files) });
+        Ok(())
     }
 
     /// A text that differs when the archive does.
@@ -60,17 +73,52 @@ impl Tree {
     }
 
     /// The archive. Programs may tell new files from old by their time, so it is that of the writing.
-    pub(super) fn to_tar(&self, at: Timestamp) -> Vec<u8> {
+    pub(super) fn to_tar(&self, at: Timestamp) -> io::Result<Vec<u8>> {
         let mtime = u64::try_from(at.as_second()).unwrap_or_default();
         let mut tar = Writer { tar: Builder::new(Vec::new()), mtime };
         for (volume, directory) in &self.0 {
-            tar.append(&format!("{volume}/"), EntryType::Directory, directory.mode, directory.group, &[]);
+            tar.append(&format!("{volume}/"), EntryType::Directory, directory.mode, directory.group, &[])?;
             if let Some(files) = &directory.files {
-                tar.append_files(volume, directory.group, files);
+                tar.append_files(volume, directory.group, files)?;
             }
         }
-        tar.tar.into_inner().expect("writing to memory cannot fail")
+        tar.tar.into_inner()
     }
+}
+
+/// The longest name and path, in bytes. Source: `maxFileNameLength` and `maxPathLength`, `atomic_writer.go`, v1.37.
+const NAME_MAX: usize = 255;
+const PATH_MAX: usize = 4096;
+
+/// The files by their paths without empty parts, if a directory can hold them all.
+fn checked(files: BTreeMap<String, (u32, Vec<u8>)>) -> Result<BTreeMap<String, (u32, Vec<u8>)>, String> {
+    let mut all = BTreeMap::new();
+    for (path, file) in files {
+        all.insert(checked_path(&path)?, file);
+    }
+    let parents = |path: &str| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect::<Vec<_>>();
+    match all.keys().flat_map(|path| parents(path)).find(|parent| all.contains_key(parent)) {
+        Some(both) => Err(format!("invalid path {both:?}: is both a file and a directory")),
+        None => Ok(all),
+    }
+}
+
+fn checked_path(path: &str) -> Result<String, String> {
+    let invalid = |why: &str| Err(format!("invalid path {path:?}: {why}"));
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    match parts.first() {
+        None => return invalid("must name a file"),
+        _ if path.starts_with('/') => return invalid("must be relative path"),
+        _ if path.contains('\0') => return invalid("must not contain NUL"),
+        _ if path.len() > PATH_MAX => return invalid("must be less than or equal to 4096 characters"),
+        _ if parts.contains(&"..") => return invalid("must not contain '..'"),
+        Some(first) if first.starts_with("..") => return invalid("must not start with '..'"),
+        Some(_) => {}
+    }
+    if parts.iter().any(|part| part.len() > NAME_MAX) {
+        return invalid("filenames must be less than or equal to 255 characters");
+    }
+    Ok(parts.join("/"))
 }
 
 /// The name of the directory that holds this state of the files.
@@ -97,45 +145,37 @@ struct Writer {
 
 impl Writer {
     /// The files, the link that announces them, and the links to them. The sandbox renames the announcement to `..data`.
-    fn append_files(&mut self, volume: &str, group: Option<i64>, files: &BTreeMap<String, (u32, Vec<u8>)>) {
+    fn append_files(
+        &mut self,
+        volume: &str,
+        group: Option<i64>,
+        files: &BTreeMap<String, (u32, Vec<u8>)>,
+    ) -> io::Result<()> {
         let version = format!("..{}", version(files));
-        self.append(&format!("{volume}/{version}/"), EntryType::Directory, 0o755, group, &[]);
+        self.append(&format!("{volume}/{version}/"), EntryType::Directory, 0o755, group, &[])?;
         let mut parents = BTreeSet::new();
         for (path, (mode, bytes)) in files {
-            for (at, _) in path.match_indices('/') {
-                if parents.insert(&path[..at]) {
-                    self.append(
-                        &format!("{volume}/{version}/{}/", &path[..at]),
-                        EntryType::Directory,
-                        0o755,
-                        group,
-                        &[],
-                    );
-                }
+            for (at, _) in path.match_indices('/').filter(|(at, _)| parents.insert(&path[..*at])) {
+                let parent = format!("{volume}/{version}/{}/", &path[..at]);
+                self.append(&parent, EntryType::Directory, 0o755, group, &[])?;
             }
-            self.append(&format!("{volume}/{version}/{path}"), EntryType::Regular, *mode, group, bytes);
+            self.append(&format!("{volume}/{version}/{path}"), EntryType::Regular, *mode, group, bytes)?;
         }
-        self.link(&format!("{volume}/{NEXT}"), &version);
+        self.link(&format!("{volume}/{NEXT}"), &version)?;
         let tops: BTreeSet<&str> = files.keys().map(|path| path.split('/').next().unwrap_or(path)).collect();
-        for top in tops {
-            self.link(&format!("{volume}/{top}"), &format!("..data/{top}"));
-        }
+        tops.into_iter().try_for_each(|top| self.link(&format!("{volume}/{top}"), &format!("..data/{top}")))
     }
 
-    fn append(&mut self, path: &str, kind: EntryType, mode: u32, group: Option<i64>, bytes: &[u8]) {
+    fn append(&mut self, path: &str, kind: EntryType, mode: u32, group: Option<i64>, bytes: &[u8]) -> io::Result<()> {
         let mut header = self.header(kind, mode);
         header.set_gid(group.and_then(|g| u64::try_from(g).ok()).unwrap_or_default());
         header.set_size(bytes.len() as u64);
-        self.tar
-            .append_data(&mut header, path, bytes)
-            .expect("writing to memory cannot fail, and paths were validated");
+        self.tar.append_data(&mut header, path, bytes)
     }
 
-    fn link(&mut self, path: &str, target: &str) {
+    fn link(&mut self, path: &str, target: &str) -> io::Result<()> {
         let mut header = self.header(EntryType::Symlink, 0o777);
-        self.tar
-            .append_link(&mut header, path, target)
-            .expect("writing to memory cannot fail, and paths were validated");
+        self.tar.append_link(&mut header, path, target)
     }
 
     fn header(&self, kind: EntryType, mode: u32) -> Header {
@@ -155,7 +195,7 @@ impl Writer {
 ///
 /// # Errors
 /// When the directory cannot be read or written.
-pub fn publish_all(root: &std::path::Path) -> std::io::Result<usize> {
+pub fn publish_all(root: &std::path::Path) -> io::Result<usize> {
     let mut changed = 0;
     for entry in std::fs::read_dir(root)? {
         let volume = entry?.path();
@@ -167,7 +207,7 @@ pub fn publish_all(root: &std::path::Path) -> std::io::Result<usize> {
     Ok(changed)
 }
 
-fn publish(volume: &std::path::Path) -> std::io::Result<()> {
+fn publish(volume: &std::path::Path) -> io::Result<()> {
     let current = std::fs::read_link(volume.join(NEXT))?;
     std::fs::rename(volume.join(NEXT), volume.join("..data"))?;
     for entry in std::fs::read_dir(volume)? {

@@ -61,7 +61,7 @@ fn show(tar: &[u8]) -> String {
 }
 
 fn check(volumes: &str, want: Expect) {
-    want.assert_eq(&show(&planned(volumes).unwrap().archive(Timestamp::UNIX_EPOCH)));
+    want.assert_eq(&show(&planned(volumes).unwrap().archive(Timestamp::UNIX_EPOCH).unwrap()));
 }
 
 #[test]
@@ -153,6 +153,52 @@ fn what_is_missing_is_named_unless_it_is_optional() {
 }
 
 #[test]
+fn a_path_that_no_file_can_have_fails_its_volume_and_nothing_else() {
+    let error = |paths: &[&str]| {
+        let items: Vec<_> = paths.iter().map(|path| serde_json::json!({"key": "a", "path": path})).collect();
+        let volume = serde_json::json!({"name": "v", "configMap": {"name": "cfg", "items": items}});
+        planned(&format!("{{containers: [], volumes: [{volume}]}}"))
+            .map(|plan| show(&plan.archive(Timestamp::UNIX_EPOCH).unwrap()))
+    };
+    let long = "n".repeat(256);
+    let cases: [(&[&str], &str); 9] = [
+        (&["a\0b"], "must not contain NUL"),
+        (&["/etc/passwd"], "must be relative path"),
+        (&["a/../../b"], "must not contain '..'"),
+        (&["..data/x"], "must not start with '..'"),
+        (&["./..data_next"], "must not start with '..'"),
+        (&["."], "must name a file"),
+        (&["a/b", "a"], "is both a file and a directory"),
+        (&["a/b/c", "./a//b"], "is both a file and a directory"),
+        (&[&long], "filenames must be less than or equal to 255 characters"),
+    ];
+    for (paths, want) in cases {
+        let said = error(paths).unwrap_err().to_string();
+        assert!(said.starts_with("MountVolume.SetUp failed for volume \"v\" : invalid path "), "{said}");
+        assert!(said.ends_with(want), "{paths:?}: {said}");
+    }
+    assert!(error(&[&"d/".repeat(2049)]).unwrap_err().to_string().ends_with("4096 characters"));
+    let shown = error(&["./a//b/./c", "x..y"]).unwrap();
+    assert!(shown.contains("/a/b/c: one") && shown.contains("v/a -> ..data/a"), "{shown}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_path_of_a_file_breaks_the_archive(paths in proptest::collection::vec("(/|\\.|\\PC|[a\\x00\n]){0,12}", 1..4)) {
+        let files = paths.iter().map(|path| (path.clone(), (0o644, Vec::new()))).collect();
+        let mut tree = Tree::default();
+        if tree.add_files("v", files, None).is_ok() {
+            let tar = tree.to_tar(Timestamp::UNIX_EPOCH).unwrap();
+            for entry in tar::Archive::new(&tar[..]).entries().unwrap() {
+                let entry = entry.unwrap();
+                let path = entry.path().unwrap().into_owned();
+                proptest::prop_assert!(path.starts_with("v") && path.components().all(|c| c.as_os_str() != ".."), "{path:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn containers_mount_directories_paths_and_docker_volumes() {
     let pod = pod("
   volumes:
@@ -166,29 +212,69 @@ fn containers_mount_directories_paths_and_docker_volumes() {
     volumeMounts:
     - {name: d, mountPath: /d}
     - {name: d, mountPath: /sub, subPath: x/y}
-    - {name: d, mountPath: /expr, subPathExpr: $(NAME)}
+    - {name: d, mountPath: /expr, subPathExpr: $(NAME), readOnly: true}
     - {name: m, mountPath: /m}
+    - {name: m, mountPath: /m-sub, subPath: s}
     - {name: h, mountPath: /h, readOnly: true}
+    - {name: h, mountPath: /h-sub, subPath: s}
     - {name: c, mountPath: /c}
-    - {name: p, mountPath: /p}");
+    - {name: c, mountPath: /c-sub, subPath: a}
+    - {name: p, mountPath: /p}
+    - {name: p, mountPath: /p-sub, subPath: s}");
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
     let spec = &pod.spec.unwrap().containers[0];
-    let mounts = plan.mounts(spec, "/var/lib/docker/volumes/v/_data", &[variable("NAME", "web".into())]).unwrap();
+    let roots = Roots { own: "/docker/own".into(), exchange: "/docker/exchange".into() };
+    let (mounts, sub_paths) = plan.mounts(spec, 3, &roots, &[variable("NAME", "web".into())]).unwrap();
     let line = |m: &Mount| format!("{} {:?}{}\n", m.target, m.source, if m.read_only { " ro" } else { "" });
     expect![[r#"
-        /d Path("/var/lib/docker/volumes/v/_data/d")
-        /sub Path("/var/lib/docker/volumes/v/_data/d/x/y")
-        /expr Path("/var/lib/docker/volumes/v/_data/d/web")
+        /d Path("/docker/own/d")
+        /sub Existing("/docker/exchange/app.3.0")
+        /expr Existing("/docker/exchange/app.3.1") ro
         /m Volume("skiff_skiff_pod_u1_m")
+        /m-sub Existing("/docker/exchange/app.3.2")
         /h Path("/srv") ro
-        /c Path("/var/lib/docker/volumes/v/_data/c") ro
+        /h-sub Existing("/docker/exchange/app.3.3")
+        /c Path("/docker/own/c") ro
+        /c-sub Path("/docker/own/c/a") ro
         /p Volume("skiff_pvc_data")
+        /p-sub Existing("/docker/exchange/app.3.4")
     "#]]
     .assert_eq(&mounts.iter().map(line).collect::<String>());
-    assert_eq!(plan.memory, [("skiff_skiff_pod_u1_m".to_owned(), Some(1 << 20))]);
+    let exchange = sub_paths::Exchange { uid: "u1", volume: "x", path: &roots.exchange };
+    let helper = sub_paths.helper("skiff:1", "app", 3, &exchange);
+    expect![[r#"
+        /paths/d Path("/docker/own/d")
+        /paths/h Path("/srv")
+        /paths/m Volume("skiff_skiff_pod_u1_m")
+        /paths/p Volume("skiff_pvc_data")
+        /held Volume("x")
+        /exchange Shared("/docker/exchange")
+    "#]]
+    .assert_eq(&helper.mounts.iter().map(line).collect::<String>());
+    let asked: sub_paths::Request = serde_json::from_str(helper.env[0].1.reveal()).unwrap();
+    assert_eq!(asked.replaces, "app.");
+    let binds: Vec<_> = asked.binds.iter().map(|b| (b.volume.as_str(), b.path.as_str(), b.name.as_str())).collect();
+    assert_eq!(binds[..2], [("/paths/d", "x/y", "app.3.0"), ("/paths/d", "web", "app.3.1")]);
+    assert_eq!(
+        (helper.cap_drop, helper.cap_add),
+        (vec!["ALL".into()], vec!["DAC_OVERRIDE".into(), "SYS_ADMIN".into()])
+    );
+    assert_eq!(
+        sub_paths.refusal("app", "refused 0 \"y\" is a symbolic link").unwrap().to_string(),
+        "failed to prepare subPath for volumeMount \"d\" of container \"app\": subPath \"x/y\": \"y\" is a symbolic link"
+    );
+    assert_eq!(
+        sub_paths.refusal("app", "refused 1 \"web\" is a symbolic link").unwrap().to_string(),
+        "failed to prepare subPath for volumeMount \"d\" of container \"app\": subPath \"$(NAME)\": is a symbolic link",
+        "a value of the environment is not told"
+    );
+    assert!(sub_paths.refusal("app", "ready").is_none() && sub_paths.refusal("app", "refused 9 x").is_none());
+    let memory = MemoryVolume { bytes_max: Some(1 << 20), mode: 0o777, group: None };
+    assert_eq!(plan.memory, [("skiff_skiff_pod_u1_m".to_owned(), memory)]);
     expect![[r#"
         /volumes Volume("skiff_skiff_pod_u1")
         /memory/skiff_skiff_pod_u1_m Volume("skiff_skiff_pod_u1_m")
+        /exchange Volume("skiff_skiff_pod_u1_sub.paths")
     "#]]
     .assert_eq(&plan.sandbox_mounts("skiff", "u1").iter().map(line).collect::<String>());
 }
@@ -210,8 +296,8 @@ fn secrets_and_tokens_are_in_memory_and_never_printed() {
     - {name: c, mountPath: /c}");
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
     assert!(plan.has_secrets());
-    let mounts =
-        plan.mounts(&pod.spec.unwrap().containers[0], "/docker/volumes/skiff_skiff_pod_u1/_data", &[]).unwrap();
+    let roots = Roots { own: "/docker/volumes/skiff_skiff_pod_u1/_data".into(), ..Roots::default() };
+    let (mounts, _) = plan.mounts(&pod.spec.unwrap().containers[0], 0, &roots, &[]).unwrap();
     let line = |m: &Mount| format!("{} {:?}{}\n", m.target, m.source, if m.read_only { " ro" } else { "" });
     expect![[r#"
         /s Volume("skiff_skiff_pod_u1_s") ro
@@ -250,10 +336,27 @@ fn the_files_of_a_pod_are_no_more_than_their_bound() {
 #[test]
 fn a_sub_path_stays_inside_its_volume() {
     let pod = pod(
-        "{volumes: [{name: d, emptyDir: {}}], containers: [{name: a, volumeMounts: [{name: d, mountPath: /d, subPath: a/../b}]}]}",
+        "{volumes: [{name: d, emptyDir: {}}], containers: [{name: a, volumeMounts: [{name: d, mountPath: /d, subPathExpr: a/$(V)/b}]}]}",
     );
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
-    assert!(plan.mounts(&pod.spec.unwrap().containers[0], "/v", &[]).is_err());
+    let spec = pod.spec.unwrap().containers.remove(0);
+    let with = |value: &str| plan.mounts(&spec, 0, &Roots::default(), &[variable("V", value.into())]);
+    assert!(with("x").is_ok());
+    for value in ["..", "../..", "x/../../.."] {
+        assert!(with(value).is_err(), "{value}");
+    }
+}
+
+#[test]
+fn only_parts_of_what_containers_write_need_to_be_looked_for() {
+    let needs = |mount: &str| {
+        let pod = pod(&format!(
+            "{{volumes: [{{name: d, emptyDir: {{}}}}, {{name: c, configMap: {{name: cfg}}}}], containers: [{{name: a, volumeMounts: [{mount}]}}]}}"
+        ));
+        needs_binding(&pod, &pod.spec.as_ref().unwrap().containers[0])
+    };
+    assert!(needs("{name: d, mountPath: /d, subPath: x}") && needs("{name: d, mountPath: /d, subPathExpr: $(X)}"));
+    assert!(!needs("{name: d, mountPath: /d, subPath: ''}") && !needs("{name: c, mountPath: /d, subPath: x}"));
 }
 
 #[test]
@@ -271,7 +374,9 @@ fn publishing_shows_the_new_files_and_removes_the_old() {
     let root = tempfile::tempdir().unwrap();
     let write = |items: &str| {
         let volumes = format!("{{containers: [], volumes: [{{name: c, configMap: {{name: cfg, items: [{items}]}}}}]}}");
-        tar::Archive::new(&planned(&volumes).unwrap().archive(Timestamp::UNIX_EPOCH)[..]).unpack(root.path()).unwrap();
+        tar::Archive::new(&planned(&volumes).unwrap().archive(Timestamp::UNIX_EPOCH).unwrap()[..])
+            .unpack(root.path())
+            .unwrap();
         publish_all(root.path()).unwrap()
     };
     assert_eq!(write("{key: a, path: x}, {key: b, path: y}"), 1);

@@ -1,0 +1,140 @@
+//! Volumes on the real engine: what containers write into them harms nobody, and what they mount is as in Kubernetes.
+
+use crate::harness::{
+    cluster::Cluster,
+    tools::{BUSYBOX, docker, output, text},
+    wait::{eventually, until_equal},
+};
+use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
+
+const SOON: Duration = Duration::from_secs(40);
+
+/// The newest container of this name, running or not.
+fn newest(cluster: &Cluster, container: &str) -> String {
+    let mine = format!("label=dev.skiff.cluster={}", cluster.name);
+    let name = format!("label=io.kubernetes.container.name={container}");
+    let ids = docker(&["ps", "-a", "-q", "--no-trunc", "--filter", &mine, "--filter", &name]);
+    ids.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Everything that the containers of this name have printed.
+fn printed(cluster: &Cluster, container: &str) -> String {
+    let mine = format!("label=dev.skiff.cluster={}", cluster.name);
+    let name = format!("label=io.kubernetes.container.name={container}");
+    let ids = docker(&["ps", "-a", "-q", "--filter", &mine, "--filter", &name]);
+    ids.lines().map(|id| docker(&["logs", id])).collect()
+}
+
+fn runs(cluster: &Cluster, container: &str) {
+    eventually("the container runs", SOON, || {
+        let ids = cluster.containers(&format!("io.kubernetes.container.name={container}"));
+        if ids.is_empty() {
+            Err(cluster.jsonpath(&["pods"], "{.items[*].status.containerStatuses[*].state}"))
+        } else {
+            Ok(())
+        }
+    });
+}
+
+/// Why a container of the pod waits.
+fn waits(cluster: &Cluster, pod: &str, container: &str) -> String {
+    let state = format!("{{.status.containerStatuses[?(@.name=={container:?})].state.waiting}}");
+    cluster.jsonpath(&["pod", pod], &state)
+}
+
+/// A container that lists what it mounts and stays.
+fn victim(name: &str, mount: &str) -> String {
+    format!(
+        "  - name: {name}\n    image: {image}\n    command: [sh, -c, 'ls -a /v; exec sleep 3600']\n    \
+         env: [{{name: WHERE, value: expr}}]\n    volumeMounts: [{{mountPath: /v, {mount}}}]\n",
+        image = *BUSYBOX
+    )
+}
+
+#[test]
+fn a_container_cannot_turn_a_sub_path_of_another_into_a_way_to_the_host() {
+    let cluster = Cluster::start("subpath");
+    let host = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(host.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let attack = "until [ -e /d/end ] && [ -e /d/mid/deep ] && [ -e /h/expr ]; do sleep 0.1; done; touch /d/seen; \
+         until [ -e /d/go ]; do sleep 0.1; done; \
+         mv /d/end /d/end2 && ln -s /etc /d/end && mv /d/mid /d/mid2 && ln -s / /d/mid && mv /h/expr /h/expr2 && ln -s /etc /h/expr \
+         && touch /d/turned; exec sleep 3600";
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  volumes:\n  - {{name: d, emptyDir: {{}}}}\n  \
+         - {{name: h, hostPath: {{path: {host}}}}}\n  terminationGracePeriodSeconds: 1\n  containers:\n  \
+         - name: attacker\n    image: {image}\n    command: [sh, -c, '{attack}']\n    \
+         securityContext: {{runAsUser: 65534, capabilities: {{drop: [ALL]}}}}\n    \
+         volumeMounts: [{{name: d, mountPath: /d}}, {{name: h, mountPath: /h}}]\n{end}{middle}{expression}",
+        host = host.path().display(),
+        image = *BUSYBOX,
+        end = victim("end", "name: d, subPath: end"),
+        middle = victim("middle", "name: d, subPath: mid/deep"),
+        expression = victim("expression", "name: h, subPathExpr: $(WHERE)"),
+    ));
+    let victims = ["end", "middle", "expression"];
+    victims.iter().for_each(|name| runs(&cluster, name));
+    let attacker = || newest(&cluster, "attacker");
+    let has = |file: &str| {
+        let out = output(Command::new("docker").args(["exec", &attacker(), "ls", file]));
+        if out.status.success() { Ok(()) } else { Err(text(&out.stderr)) }
+    };
+    eventually("the sub-paths are there", SOON, || has("/d/seen"));
+    docker(&["exec", &attacker(), "touch", "/d/go"]);
+    eventually("the links are there", SOON, || has("/d/turned"));
+
+    // By hand, behind skiff's back: the old container shows what it showed, or does not start.
+    output(Command::new("docker").args(["restart", "-t", "0", &newest(&cluster, "end")]));
+    for name in victims {
+        output(Command::new("docker").args(["kill", &newest(&cluster, name)]));
+    }
+    for name in victims {
+        let why = eventually("the container is refused", SOON, || {
+            // A container that came back between is ended again.
+            let why = waits(&cluster, "p", name);
+            if why.contains("CreateContainerConfigError") { Ok(why) } else { Err(why) }
+        });
+        assert!(
+            why.contains("failed to prepare subPath for volumeMount") && why.contains("is a symbolic link"),
+            "{why}"
+        );
+        let shown = printed(&cluster, name);
+        for secret in ["passwd", "shadow", "root", "proc"] {
+            assert!(!shown.contains(secret), "{name} saw the host:\n{shown}");
+        }
+    }
+    let events =
+        cluster.kubectl(&["get", "events", "--field-selector", "reason=Failed", "-o", "jsonpath={.items[*].message}"]);
+    assert!(events.contains("Error: failed to prepare subPath for volumeMount \"d\" of container \"end\""), "{events}");
+
+    // Once the link is gone, the next try succeeds; a changed ConfigMap is one of the things that cause a try.
+    docker(&["exec", &attacker(), "sh", "-c", "rm /d/end && mv /d/end2 /d/end"]);
+    cluster.kubectl(&["create", "configmap", "nudge"]);
+    runs(&cluster, "end");
+}
+
+#[test]
+fn a_sub_path_has_the_mode_of_its_volume_and_may_be_a_file() {
+    let cluster = Cluster::start("submode");
+    let script = "id -u; for p in /plain /memory /nested; do stat -c \"%a %g\" $p; touch $p/mine || exit 1; done; cat /file; \
+         exec sleep 3600";
+    let pod = |name: &str, context: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  securityContext: {{runAsUser: 1000{context}}}\n  \
+             terminationGracePeriodSeconds: 1\n  volumes:\n  - {{name: d, emptyDir: {{}}}}\n  \
+             - {{name: m, emptyDir: {{medium: Memory}}}}\n  initContainers:\n  - name: init\n    image: {image}\n    \
+             command: [sh, -c, 'echo made > /d/made']\n    volumeMounts: [{{name: d, mountPath: /d}}]\n  containers:\n  \
+             - name: {name}\n    image: {image}\n    command: [sh, -c, '{script}']\n    volumeMounts:\n    \
+             - {{name: d, mountPath: /plain, subPath: plain}}\n    - {{name: m, mountPath: /memory, subPath: in/memory}}\n    \
+             - {{name: d, mountPath: /nested, subPath: a/b/c}}\n    - {{name: d, mountPath: /file, subPath: made, readOnly: true}}\n",
+            image = *BUSYBOX
+        )
+    };
+    cluster.apply(&pod("plain", ""));
+    cluster.apply(&pod("grouped", ", fsGroup: 2000"));
+    until_equal("modes of a plain pod", SOON, "1000\n777 0\n777 0\n777 0\nmade\n".to_owned(), || {
+        printed(&cluster, "plain")
+    });
+    let grouped = "1000\n2777 2000\n2777 2000\n2777 2000\nmade\n".to_owned();
+    until_equal("modes with fsGroup", SOON, grouped, || printed(&cluster, "grouped"));
+}
