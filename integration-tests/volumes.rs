@@ -138,3 +138,56 @@ fn a_sub_path_has_the_mode_of_its_volume_and_may_be_a_file() {
     let grouped = "1000\n2777 2000\n2777 2000\n2777 2000\nmade\n".to_owned();
     until_equal("modes with fsGroup", SOON, grouped, || printed(&cluster, "grouped"));
 }
+
+#[test]
+fn a_host_path_is_what_its_type_says_or_the_pod_waits() {
+    let cluster = Cluster::start("hostpath");
+    let host = tempfile::tempdir().unwrap();
+    let at = |name: &str| host.path().join(name);
+    std::fs::write(at("file"), "of the host").unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    let pod = |name: &str, path: &str, kind: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
+             volumes: [{{name: h, hostPath: {{path: {path}, type: {kind}}}}}]\n  containers:\n  - name: {name}\n    \
+             image: {image}\n    command: [sh, -c, 'exec sleep 3600']\n    volumeMounts: [{{name: h, mountPath: /h}}]\n",
+            image = *BUSYBOX
+        )
+    };
+    let path = |name: &str| at(name).display().to_string();
+    let good = [
+        ("new-dir", path("made/deep"), "DirectoryOrCreate"),
+        ("new-file", path("made-file"), "FileOrCreate"),
+        ("file", path("file"), "File"),
+        ("socket", path("socket"), "Socket"),
+        ("char", "/dev/null".to_owned(), "CharDevice"),
+    ];
+    let bad = [
+        ("no-dir", path("missing"), "Directory", "is not a directory"),
+        ("no-file", path("absent"), "File", "is not a file"),
+        ("no-socket", path("file"), "Socket", "is not a socket file"),
+        ("no-block", "/dev/null".to_owned(), "BlockDevice", "is not a block device"),
+    ];
+    let all = good.iter().map(|(name, path, kind)| pod(name, path, kind));
+    let all = all.chain(bad.iter().map(|(name, path, kind, _)| pod(name, path, kind)));
+    cluster.apply(&all.collect::<String>());
+    good.iter().for_each(|(name, ..)| runs(&cluster, name));
+    assert!(at("made/deep").is_dir() && at("made-file").is_file());
+    for (name, path, _, why) in &bad {
+        let wanted = format!("MountVolume.SetUp failed for volume \"h\" : hostPath type check failed: {path} {why}");
+        eventually("the event", SOON, || {
+            let selector = format!("involvedObject.name={name},reason=FailedMount");
+            let said = cluster.kubectl(&[
+                "get",
+                "events",
+                "--field-selector",
+                &selector,
+                "-o",
+                "jsonpath={.items[*].message}",
+            ]);
+            if said.contains(&wanted) { Ok(()) } else { Err(said) }
+        });
+        assert_eq!(newest(&cluster, name), "", "nothing was started");
+    }
+    assert!(!at("missing").exists() && !at("absent").exists(), "nothing was made");
+}

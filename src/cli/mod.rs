@@ -46,6 +46,9 @@ enum Command {
     /// Binds parts of volumes for the engine (run by skiff, in a container)
     #[command(hide = true)]
     BindPaths,
+    /// Looks at paths of the engine's host (run by skiff, in a container)
+    #[command(hide = true)]
+    HostPaths,
     /// A small web server for demos and tests
     DemoServer(roles::demo_server::Args),
 }
@@ -79,6 +82,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Proxy => roles::proxy::run(),
         Command::Pause(args) => roles::pause::run(&args),
         Command::BindPaths => roles::bind_paths::run(),
+        Command::HostPaths => roles::host_paths::run(),
         Command::DemoServer(args) => roles::demo_server::run(args),
     }
 }

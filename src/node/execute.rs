@@ -36,8 +36,8 @@ use tokio::sync::watch;
 
 /// How long a sandbox may take to write the pod's files.
 const FILES_BOUND: Duration = Duration::from_secs(10);
-/// How long skiff's own program may take to find the sub-paths of a container.
-const BINDING_BOUND: Duration = Duration::from_secs(30);
+/// How long skiff's own program may take to look at the paths of a pod or container.
+const HELPER_BOUND: Duration = Duration::from_secs(30);
 /// Source: `MaxContainerTerminationMessageLogLength` and `…LogLines`, `pkg/kubelet/container/runtime.go`, v1.37.
 const LAST_WORDS_BYTES: usize = 2048;
 const LAST_WORDS_LINES: u64 = 80;
@@ -140,26 +140,45 @@ impl Site {
         if sub_paths.is_empty() {
             return Ok(());
         }
-        let context = &self.context;
         let (uid, image) = (self.id().uid, self.sandbox_image().await?);
-        let volume = exchange_name(&context.config.cluster, &uid);
+        let volume = exchange_name(&self.context.config.cluster, &uid);
         let helper =
             sub_paths.helper(&image, container, attempt, &Exchange { uid: &uid, volume: &volume, path: exchange });
-        // An earlier try's may still be there. What it did is done again.
-        remove(context, &helper.name).await?;
-        let run = async {
-            let id = context.change(context.engine.create(&helper)).await?;
-            context.change(context.engine.start(&id)).await?;
-            self.first_line(&id, BINDING_BOUND).await
-        };
-        let said = run.await;
-        remove(context, &helper.name).await?;
-        let line = said?;
+        let line = self.ask_helper(&helper).await?;
         match sub_paths.refusal(container, &line) {
             Some(refusal) => Err(refusal.into()),
             None if line == FILES_READY => Ok(()),
             None => Err(EngineError::Failed(format!("look for sub-paths: {line}")).into()),
         }
+    }
+
+    /// Has the pod's host paths looked at, and those made that may be.
+    async fn check_host_paths(&self, plan: &Plan) -> Result<(), Failure> {
+        if plan.host_paths.is_empty() {
+            return Ok(());
+        }
+        let helper = plan.host_paths.helper(&self.id().uid, &self.sandbox_image().await?);
+        let line = self.ask_helper(&helper).await?;
+        match plan.host_paths.refusal(&line) {
+            Some(refusal) => Err(Failure::Mount(refusal)),
+            None if line == FILES_READY => Ok(()),
+            None => Err(EngineError::Failed(format!("look at host paths: {line}")).into()),
+        }
+    }
+
+    /// Runs a helper until it has said what it was asked, and removes it.
+    async fn ask_helper(&self, helper: &ContainerSpec) -> Result<String, EngineError> {
+        let context = &self.context;
+        // An earlier try's may still be there. What it did is done again.
+        remove(context, &helper.name).await?;
+        let run = async {
+            let id = context.change(context.engine.create(helper)).await?;
+            context.change(context.engine.start(&id)).await?;
+            self.first_line(&id, HELPER_BOUND).await
+        };
+        let said = run.await;
+        remove(context, &helper.name).await?;
+        said
     }
 
     /// The first line that a container prints.
@@ -225,6 +244,7 @@ impl Site {
         let image = self.sandbox_image().await?;
         let mounted = self.mount(None).await?;
         let plan = &mounted.plan;
+        self.check_host_paths(plan).await?;
         let identity = Identity::sandbox(self.id(), attempt, plan.hash());
         // Secrets are written once the sandbox runs, and everything else with them.
         let is_written_now = plan.needs_volume() && !plan.has_secrets();

@@ -18,6 +18,7 @@
 //! **Source**: `pkg/volume/util/atomic_writer.go`, `pkg/volume/{configmap,secret,projected,downwardapi,emptydir}`, v1.37.
 
 mod archive;
+pub mod host_paths;
 pub mod sub_paths;
 #[cfg(test)]
 mod tests;
@@ -33,12 +34,13 @@ use crate::{
 };
 use archive::Tree;
 pub use archive::publish_all;
+use host_paths::{HostPaths, PathType};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     api::core::v1::{
-        ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, Pod,
-        ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
+        ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath,
+        Pod, ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
         VolumeProjection,
     },
 };
@@ -90,8 +92,8 @@ pub struct MountError {
 enum Shown {
     /// This directory of the pod's Docker volume.
     Directory,
-    /// A host path.
-    Host(String),
+    /// A host path; one that has a type must be there.
+    Host(MountSource),
     /// A Docker volume.
     Docker(String),
     /// Files in a Docker volume in memory.
@@ -107,6 +109,8 @@ pub struct Plan {
     pub memory: Vec<(String, MemoryVolume)>,
     /// Those of them that hold files, by volume.
     secrets: BTreeMap<String, String>,
+    /// Host paths to look at before anything is made.
+    pub host_paths: HostPaths,
     /// Whether a container mounts a part of a volume that containers write (see `sub_paths`).
     pub has_sub_paths: bool,
 }
@@ -197,7 +201,7 @@ impl Plan {
         match self.shown.get(&mount.name) {
             None => Err(ConfigError::Other(format!("volume {:?} not found", mount.name))),
             Some(Shown::Directory) => Ok(MountSource::Path(format!("{}/{}", roots.own, mount.name))),
-            Some(Shown::Host(path)) => Ok(MountSource::Path(path.clone())),
+            Some(Shown::Host(source)) => Ok(source.clone()),
             Some(Shown::Docker(name) | Shown::Secret(name)) => Ok(MountSource::Volume(name.clone())),
         }
     }
@@ -332,7 +336,7 @@ impl Planner<'_> {
                 self.keep_in_memory(name);
             }
         } else if let Some(host) = &volume.host_path {
-            self.show(name, Shown::Host(host.path.clone()));
+            self.add_host_path(name, host);
         } else if let Some(claim) = &volume.persistent_volume_claim {
             let docker = self.source.claim(self.namespace(), &claim.claim_name)?;
             self.show(name, Shown::Docker(docker));
@@ -363,6 +367,17 @@ impl Planner<'_> {
         }
         self.plan.tree.add_directory(name, bits, self.group);
         self.show(name, Shown::Directory);
+    }
+
+    fn add_host_path(&mut self, name: &str, host: &HostPathVolumeSource) {
+        let source = match PathType::of(host) {
+            None => MountSource::Path(host.path.clone()),
+            Some(kind) => {
+                self.plan.host_paths.add(name, &host.path, kind);
+                MountSource::Existing(host.path.clone())
+            }
+        };
+        self.show(name, Shown::Host(source));
     }
 
     fn add_files(&mut self, name: &str, files: Files) -> Result<(), String> {

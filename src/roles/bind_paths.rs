@@ -71,9 +71,14 @@ pub fn run() -> anyhow::Result<()> {
     rustix::process::umask(Mode::empty());
     let exchange = Path::new(EXCHANGE);
     clear(exchange, &request.replaces).map_err(BindError::Clear)?;
-    let said = match bind_all(exchange, &request.binds) {
+    say(bind_all(exchange, &request.binds))
+}
+
+/// Tells the node agent what came out, and waits to be removed.
+pub(super) fn say(result: Result<(), (usize, impl std::fmt::Display)>) -> anyhow::Result<()> {
+    let said = match result {
         Ok(()) => FILES_READY.to_owned(),
-        Err((number, refusal)) => format!("{REFUSED} {number} {refusal}"),
+        Err((number, why)) => format!("{REFUSED} {number} {why}"),
     };
     writeln!(io::stdout(), "{said}").map_err(BindError::Write)?;
     // A wait with an end: nobody sends anything.

@@ -563,14 +563,14 @@ impl World {
         self.containers.values().any(|c| c.facts.ip.is_some() && is_on(c))
     }
 
-    /// Whether a path lies in a volume that a running container mounts: the only paths that are known to be there.
+    /// Whether a path is there: in a volume when a running container mounts it, elsewhere on the host always.
     fn is_mounted_at(&self, path: &str) -> bool {
         let volume = path.strip_prefix("/var/lib/docker/volumes/").and_then(|rest| Some(rest.split_once("/_data")?.0));
         let mounts = |c: &LocalContainer, name: &str| {
             c.facts.phase == Phase::Running
                 && c.spec.mounts.iter().any(|m| m.source == MountSource::Volume(name.to_owned()))
         };
-        volume.is_some_and(|name| self.containers.values().any(|c| mounts(c, name)))
+        volume.is_none_or(|name| self.containers.values().any(|c| mounts(c, name)))
     }
 
     pub(super) fn user_of_volume(&self, volume: &str) -> Option<&str> {

@@ -45,7 +45,7 @@ pub const EXCHANGE: &str = "/exchange";
 const HELD: &str = "/held";
 /// The variable by which the helper is told what to do.
 pub const REQUEST: &str = "SKIFF_SUB_PATHS";
-/// What the helper's complaint begins with; the number of the sub-path follows, and why.
+/// What a helper's complaint begins with; the number of what it was asked for follows, and why.
 pub const REFUSED: &str = "refused";
 /// The label of a helper: the UID of the pod that it works for.
 pub const HELPER_OF: &str = "dev.skiff.helper-of";
@@ -165,8 +165,8 @@ impl SubPaths {
 
     /// What a line of the helper means: nothing yet, done, or why the container cannot have what it wants. `mounts` says which.
     pub fn refusal(&self, container: &str, line: &str) -> Option<ConfigError> {
-        let (number, why) = line.strip_prefix(REFUSED)?.trim_start().split_once(' ')?;
-        let sub = self.0.get(number.parse::<usize>().ok()?)?;
+        let (number, why) = refused(line)?;
+        let sub = self.0.get(number)?;
         let after_names = why.rsplit_once('"').map_or(why, |(_, rest)| rest.trim_start_matches([':', ' ']));
         let why = if sub.is_expression { after_names } else { why };
         Some(ConfigError::Other(format!(
@@ -174,6 +174,12 @@ impl SubPaths {
             sub.volume, sub.told
         )))
     }
+}
+
+/// Which of the things that a helper was asked for cannot be had, and why, when it says so.
+pub(super) fn refused(line: &str) -> Option<(usize, &str)> {
+    let (number, why) = line.strip_prefix(REFUSED)?.trim_start().split_once(' ')?;
+    Some((number.parse().ok()?, why))
 }
 
 /// What the names of a container's entries begin with. A container's name holds no dot.

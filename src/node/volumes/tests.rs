@@ -348,6 +348,36 @@ fn a_sub_path_stays_inside_its_volume() {
 }
 
 #[test]
+fn host_paths_with_a_type_are_looked_at_and_must_be_there() {
+    let types = ["", "Directory", "FileOrCreate", "Socket"];
+    let volumes: Vec<String> =
+        types.iter().map(|kind| format!("{{name: v{kind}, hostPath: {{path: /p, type: '{kind}'}}}}")).collect();
+    let mounts: Vec<String> = types.iter().map(|kind| format!("{{name: v{kind}, mountPath: /m}}")).collect();
+    let pod = pod(&format!(
+        "{{volumes: [{}], containers: [{{name: a, volumeMounts: [{}]}}]}}",
+        volumes.join(","),
+        mounts.join(",")
+    ));
+    let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
+    let (mounts, _) = plan.mounts(&pod.spec.unwrap().containers[0], 0, &Roots::default(), &[]).unwrap();
+    let sources: Vec<MountSource> = mounts.into_iter().map(|mount| mount.source).collect();
+    let there = MountSource::Existing("/p".into());
+    assert_eq!(sources, [MountSource::Path("/p".into()), there.clone(), there.clone(), there]);
+    let helper = plan.host_paths.helper("u1", "skiff:1");
+    expect![[
+        r#"[{"path":"/p","kind":"Directory"},{"path":"/p","kind":"FileOrCreate"},{"path":"/p","kind":"Socket"}]"#
+    ]]
+    .assert_eq(helper.env[0].1.reveal());
+    assert!(!helper.mounts[0].read_only, "one of them may be made");
+    let refusal = plan.host_paths.refusal("refused 2 hostPath type check failed: /p is not a socket file").unwrap();
+    assert_eq!(
+        refusal.to_string(),
+        "MountVolume.SetUp failed for volume \"vSocket\" : hostPath type check failed: /p is not a socket file"
+    );
+    assert!(planned("{containers: [], volumes: [{name: v, hostPath: {path: /p}}]}").unwrap().host_paths.is_empty());
+}
+
+#[test]
 fn only_parts_of_what_containers_write_need_to_be_looked_for() {
     let needs = |mount: &str| {
         let pod = pod(&format!(
