@@ -88,7 +88,11 @@ pub(super) fn deployment(world: &World, name: &str, image: &str, replicas: i32, 
         {"name": "scratch", "emptyDir": {}},
         {"name": "settings", "configMap": {"name": "settings"}},
     ]);
-    let mounts = json!([{"name": "scratch", "mountPath": "/tmp"}, {"name": "settings", "mountPath": "/etc/settings"}]);
+    let mounts = json!([
+        {"name": "scratch", "mountPath": "/tmp"},
+        {"name": "scratch", "mountPath": "/data", "subPath": "data"},
+        {"name": "settings", "mountPath": "/etc/settings"},
+    ]);
     serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "default"},
         "spec": {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::fake::{CallFault, CallKind, EventFault, EventFaultKind, Fault, FaultPlan};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FAULTS: [Fault; 4] = [
     Fault::FailBefore,
@@ -118,4 +119,81 @@ async fn what_the_engine_made_without_saying_so_goes_with_the_pod() {
     world.delete("web", Some(0)).await;
     let took = world.until("removed", |w| w.pod("web").is_none() && w.engine.containers().is_empty()).await;
     assert!(took < Duration::from_secs(5), "the worker knew nothing of it, and the sweep found it after {took:?}");
+}
+
+/// A pod that needs helpers: one for its host path, one for each container's sub-paths.
+async fn start_with_paths(world: &World) {
+    let spec = "{containers: [{name: app, image: 'web:1', volumeMounts: [{name: d, mountPath: /d, subPath: x}, \
+         {name: h, mountPath: /h, subPath: y}]}], volumes: [{name: d, emptyDir: {}}, {name: h, hostPath: {path: /srv, type: Directory}}]}";
+    world.create("web", spec).await;
+    world.until_ready("web").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_with_sub_paths_survives_any_failing_call_and_leaves_no_helper() {
+    for fault in FAULTS {
+        sweep(fault, |world| async move {
+            start_with_paths(&world).await;
+            world.sleep(60).await;
+            let running = world.engine.containers().iter().filter(|c| c.phase == Phase::Running).count();
+            assert_eq!((running, world.is_ready("web")), (2, true), "{fault:?}\n{}", world.describe());
+            world.delete("web", None).await;
+            world.until("gone", |w| w.engine.containers().is_empty() && w.engine.all_volumes().is_empty()).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_helper_that_an_earlier_process_left_goes_with_its_pod() {
+    let mut world = World::new().await;
+    start_with_paths(&world).await;
+    let uid = world.pod("web").unwrap().metadata.uid.clone().unwrap();
+    let label = crate::node::volumes::sub_paths::HELPER_OF.to_owned();
+    let exchange = crate::node::identity::exchange_name(&world.config.cluster, &uid);
+    let mount = crate::engine::Mount {
+        source: crate::engine::MountSource::Volume(exchange),
+        target: "/held".into(),
+        read_only: false,
+    };
+    let left = crate::engine::ContainerSpec {
+        name: "left".into(),
+        image: "skiff:test".into(),
+        labels: BTreeMap::from([(label, uid)]),
+        mounts: vec![mount],
+        ..Default::default()
+    };
+    world.stop_agent().await;
+    let id = world.engine.create(&left).await.unwrap();
+    world.engine.start(&id).await.unwrap();
+    world.start_agent();
+    world.delete("web", None).await;
+    world.until("gone", |w| w.engine.containers().is_empty() && w.engine.all_volumes().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_helper_refuses_waits_and_is_told() {
+    let world = World::new().await;
+    let refuses = Arc::new(AtomicBool::new(true));
+    let says = Arc::clone(&refuses);
+    world.engine.add_image_fn(
+        "skiff:test",
+        Arc::new(move |spec: &crate::engine::ContainerSpec| {
+            let says_no = spec.command == ["bind-paths"] && says.load(Ordering::SeqCst);
+            let said = if says_no { "refused 1 \"y\" is a symbolic link" } else { "ready" };
+            Behaviour { output: vec![said.into()], ..Behaviour::pause() }
+        }),
+    );
+    let spec = "{containers: [{name: app, image: 'web:1', volumeMounts: [{name: d, mountPath: /d, subPath: x}, \
+         {name: d, mountPath: /e, subPath: y}]}], volumes: [{name: d, emptyDir: {}}]}";
+    world.create("web", spec).await;
+    let why =
+        "failed to prepare subPath for volumeMount \"d\" of container \"app\": subPath \"y\": \"y\" is a symbolic link";
+    world.until("refused", |w| w.waits("web").contains("CreateContainerConfigError")).await;
+    world.sleep(170).await;
+    let told = world.events("web").iter().filter(|event| event.contains(why)).count();
+    assert!(told > 0, "{:?}", world.events("web"));
+    assert_eq!(world.engine.containers().len(), 1, "only the sandbox: {}", world.describe());
+    refuses.store(false, Ordering::SeqCst);
+    world.until_ready("web").await;
 }

@@ -21,7 +21,7 @@ fn label<'a>(container: &'a Container, name: &str) -> &'a str {
 /// At most one container runs for each container of a pod.
 pub(super) fn at_most_one_runs(containers: &[Container], now: Timestamp) {
     let mut running: BTreeMap<(&str, &str), &Container> = BTreeMap::new();
-    for container in containers.iter().filter(|c| c.phase == Phase::Running) {
+    for container in containers.iter().filter(|c| c.phase == Phase::Running && !is_helper(c)) {
         let whose = (label(container, "io.kubernetes.pod.uid"), label(container, "io.kubernetes.container.name"));
         let Some(other) = running.insert(whose, container) else { continue };
         let (older, newer) = if attempt(other) < attempt(container) { (other, container) } else { (container, other) };
@@ -33,6 +33,11 @@ pub(super) fn at_most_one_runs(containers: &[Container], now: Timestamp) {
             newer.name,
         );
     }
+}
+
+/// Whether a container looks at paths for a pod and is no part of it.
+fn is_helper(container: &Container) -> bool {
+    container.labels.contains_key("dev.skiff.helper-of")
 }
 
 fn attempt(container: &Container) -> u32 {
@@ -47,8 +52,9 @@ pub(super) fn each_has_its_pod(registry: &Registry, containers: &[Container], vo
         assert!(pods.iter().any(|uid| volume.contains(uid.as_str())), "the volume {volume} has no pod");
     }
     for container in containers {
+        let whose = if is_helper(container) { "dev.skiff.helper-of" } else { "io.kubernetes.pod.uid" };
         assert!(
-            pods.contains(label(container, "io.kubernetes.pod.uid")),
+            pods.contains(label(container, whose)),
             "the container {} ({:?}) has no pod",
             container.name,
             container.phase
