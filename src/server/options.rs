@@ -264,6 +264,10 @@ pub fn writing(what: &'static str, query: &Query) -> Result<Writing, ApiError> {
         let kind = crate::api::field::FieldErrorKind::TooLong(128);
         causes.push(FieldError { path: "fieldManager".into(), kind, detail: String::new() });
     }
+    for (at, c) in manager.char_indices().filter(|(_, c)| c.is_control()).take(1) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        causes.push(FieldError::invalid("fieldManager", manager, why));
+    }
     if what == "PatchOptions" && query.get("force").is_some() {
         causes.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
     }

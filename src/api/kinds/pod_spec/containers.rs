@@ -137,6 +137,10 @@ fn ports(errs: &mut Errors, ports: &[ContainerPort], path: &str) {
         if let Some(number) = port.host_port.filter(|n| *n != 0) {
             check::port_number(errs, &format!("{at}.hostPort"), number);
         }
+        if let Some(address) = port.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
+            // Upstream leaves this to the kubelet, where it fails again and again.
+            check::ip(errs, &format!("{at}.hostIP"), address);
+        }
         check::protocol(errs, format!("{at}.protocol"), port.protocol.as_deref());
     }
 }

@@ -97,8 +97,9 @@ fn ports() {
     "#]],
     );
     container(
-        "ports: [{containerPort: 1, hostPort: 80}, {containerPort: 2, hostPort: 80}]",
+        "ports: [{containerPort: 1, hostPort: 80}, {containerPort: 2, hostPort: 80}, {containerPort: 3, hostPort: 3, hostIP: x}]",
         &expect![[r#"
+        spec.containers[0].ports[2].hostIP: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
         spec.containers[0].ports[1].hostPort: Duplicate value: "TCP//80"
     "#]],
     );
