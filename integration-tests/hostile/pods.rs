@@ -126,7 +126,6 @@ fn specs() -> Vec<(&'static str, Value)> {
             volume(json!({"projected": {"sources": [
             {"configMap": {"name": "x", "items": [{"key": "k", "path": "p"}]}}, {"configMap": {"name": "y", "items": [{"key": "k", "path": "p"}]}}]}})),
         ),
-        ("a grace below zero", json!({"terminationGracePeriodSeconds": -1})),
         ("a deadline of zero", json!({"activeDeadlineSeconds": 0})),
         ("a deadline beyond all", json!({"activeDeadlineSeconds": i64::MAX})),
         ("a policy of restarts that is none", json!({"restartPolicy": "Sometimes"})),

@@ -130,8 +130,8 @@ pub fn options() -> Vec<Case> {
     let url = ["gracePeriodSeconds=abc", "propagationPolicy=Bogus", "dryRun=Some"]
         .map(|q| Case { method: "DELETE", ..Case::json(format!("delete: {q}"), &format!("{VICTIM}?{q}"), Vec::new()) });
     let dry = |grace: String| {
-        let path = format!("{PODS}/victim?dryRun=All");
-        Case { path, ..delete(&format!(r#"{{"gracePeriodSeconds":{grace}}}"#)) }.answered()
+        let body = format!(r#"{{"gracePeriodSeconds":{grace},"dryRun":["All"]}}"#);
+        Case { path: format!("{PODS}/victim"), ..delete(&body) }.answered()
     };
     let methods = ["TRACE", "CONNECT", "PROPFIND", "BREW"].map(|method| Case {
         method,

@@ -138,6 +138,9 @@ pub fn grace_period(pod: &Pod) -> i64 {
     pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(GRACE_DEFAULT)
 }
 
+/// How long a container that somebody started again beside its successor may take to end.
+const SUPERSEDED_GRACE: SignedDuration = SignedDuration::from_secs(1);
+
 /// How long a stop for this reason may take until `SIGKILL`.
 pub(super) fn stop_grace(pod: &Pod, spec: Option<&Container>, reason: StopReason, now: Timestamp) -> SignedDuration {
     let of_probe = |probe: Option<&Probe>| {
@@ -151,7 +154,8 @@ pub(super) fn stop_grace(pod: &Pod, spec: Option<&Container>, reason: StopReason
         StopReason::Startup => of_probe(spec.and_then(|s| s.startup_probe.as_ref())),
         StopReason::Deadline | StopReason::PodOver | StopReason::Changed | StopReason::PostStartHook => of_pod,
         StopReason::SandboxGone => of_pod.min(STRAY_GRACE),
-        StopReason::Superseded => SignedDuration::ZERO,
+        // Its successor needs what it holds; but whoever serves may finish an answer.
+        StopReason::Superseded => of_pod.min(SUPERSEDED_GRACE),
     }
 }
 

@@ -292,7 +292,7 @@ fn an_old_attempt_that_somebody_started_again_is_stopped() {
         WEB,
         "POD/0 running ip=10.0.0.1\n app/0 running\n app/1 running",
         expect![[r#"
-        begin stop app0: Superseded, grace 0s
+        begin stop app0: Superseded, grace 1s
     "#]],
     );
 }
