@@ -239,15 +239,17 @@ impl Worker {
 
 /// Accepting.
 impl Worker {
+    /// Whoever takes the listener out of the registry waits until this has ended, and so knows that nobody accepts from it any more.
     fn accept(&mut self, id: u64) {
-        let found = self.shared.listening.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        let Some(listening) = found else { return };
+        let shared = Arc::clone(&self.shared);
+        let registry = shared.listening.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(listening) = registry.get(&id) else { return };
         for _ in 0..ACCEPTS_MAX {
             match accept_one(&listening.socket) {
                 Ok((client, peer)) => self.admit(client, Arc::clone(&listening.front), peer),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    self.shed(&listening);
+                    self.shed(listening);
                     break;
                 }
                 // The client gave up while it waited, or its network failed: its own affair.
