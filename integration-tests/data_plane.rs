@@ -111,6 +111,26 @@ fn a_restart_of_the_data_plane_refuses_nobody() {
 }
 
 #[test]
+fn a_taint_evicts_pods_and_neither_it_nor_a_cordon_the_data_plane() {
+    let cluster = demo("taints");
+    let uid = || cluster.jsonpath(&["pod", "skiff-proxy", "-n", "kube-system"], "{.metadata.uid}");
+    let (before, node) = (uid(), cluster.name.clone());
+    cluster.kubectl(&["cordon", &node]);
+    cluster.kubectl(&["taint", "node", &node, "away=now:NoExecute"]);
+    until_equal("no pod of the demo is left", SOON, 0, || {
+        cluster.containers("io.kubernetes.container.name=spring-container").len()
+    });
+    let events = cluster.kubectl(&["get", "events", "--field-selector", "reason=TaintManagerEviction"]);
+    assert!(events.contains("Marking for deletion Pod default/spring-deployment-"), "{events}");
+    assert_eq!((uid(), proxies(&cluster).len()), (before, 2));
+    cluster.kubectl(&["delete", "pod", "skiff-proxy", "-n", "kube-system"]);
+    until_equal("the data plane is back, on a node that takes no pods", SOON, 2, || proxies(&cluster).len());
+    cluster.kubectl(&["taint", "node", &node, "away-"]);
+    cluster.kubectl(&["uncordon", &node]);
+    answers(NODE_PORT);
+}
+
+#[test]
 fn a_killed_data_plane_refuses_nobody_and_its_successor_serves_at_once() {
     let cluster = demo("proxy-kill");
     let load = Load::start();

@@ -20,7 +20,7 @@ use k8s_openapi::{
     ByteString,
     api::core::v1::{
         Capabilities, Container, ContainerStatus, EmptyDirVolumeSource, EnvVar, Pod, PodSpec, Secret,
-        SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+        SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -82,6 +82,9 @@ impl DataPlane {
             dns_policy: Some("Default".to_owned()),
             termination_grace_period_seconds: Some(5),
             enable_service_links: Some(false),
+            // Like any daemon of the system: no taint and no cordon keeps Services from being served.
+            tolerations: Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Default::default() }]),
+            priority_class_name: Some("system-node-critical".to_owned()),
             ..Default::default()
         };
         let annotations = BTreeMap::from([(SOCKET_STORE_VOLUME.to_owned(), SOCKETS.to_owned())]);

@@ -342,6 +342,45 @@ mod tests {
         kinds::{config_map::ConfigMaps, pod::Pods},
     };
 
+    proptest::proptest! {
+        /// Whatever stands in a URL is read or refused, by every reader of URLs.
+        #[test]
+        fn no_url_is_too_strange(
+            path in "(/|[a-z%0-9.]|api|apis|v1|pods|watch|namespaces|\\PC){0,40}",
+            names in proptest::collection::vec(proptest::sample::select(&NAMES[..]), 0..6),
+            values in proptest::collection::vec("(-?[0-9]{1,25}|true|=|,|!|\\(|\\)|in|notin|%[0-9a-f]{0,2}|\\PC){0,8}", 6),
+        ) {
+            let pairs: Vec<String> = names.iter().zip(&values).map(|(name, value)| format!("{name}={value}")).collect();
+            let query = Query::parse(&pairs.join("&"));
+            let kind = &Erased::<Pods>::NEW;
+            drop(crate::server::route::route(&http::Method::GET, &path, &query));
+            drop(list_options(kind, &query));
+            drop(watch_options(kind, &query, None));
+            drop(selection(kind, &query, Some("x")));
+            drop(writing("CreateOptions", &query));
+            drop(delete_options_of_query(&query).and_then(delete_options));
+            drop(number(&query, "limit"));
+        }
+    }
+
+    /// Every name that a reader of URLs knows.
+    const NAMES: [&str; 14] = [
+        "labelSelector",
+        "fieldSelector",
+        "limit",
+        "continue",
+        "resourceVersion",
+        "resourceVersionMatch",
+        "watch",
+        "timeoutSeconds",
+        "sendInitialEvents",
+        "dryRun",
+        "fieldManager",
+        "fieldValidation",
+        "gracePeriodSeconds",
+        "propagationPolicy",
+    ];
+
     fn list(query: &str) -> String {
         match list_options(&Erased::<Pods>::NEW, &Query::parse(query)) {
             Ok(o) => format!("{:?} limit {} after {:?}", o.at, o.limit, o.after.map(|c| c.start)),
