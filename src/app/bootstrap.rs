@@ -12,7 +12,7 @@ use crate::{
         status::{ApiError, ErrorClass},
     },
     base::task::Drain,
-    registry::{Registry, client::Api, keys},
+    registry::{Registry, alloc, client::Api, keys},
 };
 use k8s_openapi::{
     api::{
@@ -48,6 +48,19 @@ pub(crate) async fn cluster_objects(registry: &Registry, plan: &Plan, api_port: 
     .await?;
     let endpoints = api_endpoints(&address, api_port);
     ensure(&registry.api::<EndpointsKind>(), endpoints.clone(), |old| old.subsets.clone_from(&endpoints.subsets)).await
+}
+
+/// Gives the Services whose addresses are of a range that the cluster has lost others, and says so.
+pub(crate) async fn move_services(registry: &Registry, plan: &Plan) -> Result<Option<String>, ApiError> {
+    let fixed = BTreeMap::from([(ObjectKey::new("default", API_SERVICE), plan.api_service_ip())]);
+    let n_moved = alloc::repair(registry, &fixed).await?;
+    Ok((n_moved > 0).then(|| {
+        format!(
+            "the cluster's network was lost and its range is another's: Services are in {} now, {n_moved} have new addresses \
+             (`kubectl get events -A` names them), and pods are made again",
+            plan.services
+        )
+    }))
 }
 
 /// Keeps the objects that every cluster has until drained, whatever a user deletes.

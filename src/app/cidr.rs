@@ -165,7 +165,17 @@ pub fn check_usable(cidr: Cidr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The cluster's network: the one it has, or a new one with these labels, in the wanted range or in the first that is free.
+/// Which range a cluster without a network should have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wish {
+    /// The one that the user names: this or none.
+    pub(super) wanted: Option<Cidr>,
+    /// The one that it had: its Services have addresses of it.
+    pub(super) former: Option<Cidr>,
+}
+
+/// The cluster's network: the one it has, or a new one with these labels, in the wanted range, in its former one, or in the first
+/// that is free.
 ///
 /// # Errors
 /// The wanted range overlaps what the machine uses or another network; no range is free; the engine refuses.
@@ -173,37 +183,43 @@ pub(super) async fn ensure_network(
     engine: &dyn Engine,
     cluster: &str,
     existing: Option<Network>,
-    wanted: Option<Cidr>,
+    wish: Wish,
     labels: BTreeMap<String, String>,
     used: &[Used],
 ) -> anyhow::Result<Network> {
     if let Some(network) = existing {
-        return check_existing(network, cluster, wanted);
+        return check_existing(network, cluster, wish.wanted);
     }
     let name = network_name(cluster);
-    let candidates = match wanted {
-        Some(cidr) => vec![cidr],
-        None => free_ranges(used),
-    };
-    for cidr in &candidates {
-        check_usable(*cidr)?;
-        // The engine itself refuses what one of its networks has; the rest of its pools is free to take.
-        if let Some(used) = used.iter().find(|u| u.role != Role::Pool && u.range.overlaps(*cidr)) {
-            bail!(
-                "the range {cidr} overlaps {used}, which would not be reached any more: choose another with --cluster-cidr"
-            );
-        }
-        match engine.create_network(&spec(&name, cluster, *cidr, labels.clone())).await {
+    for cidr in candidates(wish, used)? {
+        match engine.create_network(&spec(&name, cluster, cidr, labels.clone())).await {
             Ok(network) => return Ok(network),
             Err(EngineError::Conflict(_)) if engine.network(&name).await?.is_some() => {
                 bail!("another skiff has made the network {name} meanwhile: try again")
             }
             // The range is another network's.
-            Err(EngineError::Conflict(_)) if wanted.is_none() => {}
+            Err(EngineError::Conflict(_)) if wish.wanted.is_none() => {}
             Err(err) => return Err(anyhow::Error::new(err).context(format!("cannot make the network {name} ({cidr})"))),
         }
     }
     bail!("no free /15 for the network {name}: choose a range with --cluster-cidr")
+}
+
+/// The ranges to try, in this order.
+fn candidates(wish: Wish, used: &[Used]) -> anyhow::Result<Vec<Cidr>> {
+    // The engine itself refuses what one of its networks has; the rest of its pools is free to take.
+    let in_the_way = |cidr: Cidr| used.iter().find(|u| u.role != Role::Pool && u.range.overlaps(cidr));
+    let Some(cidr) = wish.wanted else {
+        let former = wish.former.filter(|cidr| check_usable(*cidr).is_ok() && in_the_way(*cidr).is_none());
+        return Ok(former.into_iter().chain(free_ranges(used)).collect());
+    };
+    check_usable(cidr)?;
+    if let Some(used) = in_the_way(cidr) {
+        bail!(
+            "the range {cidr} overlaps {used}, which would not be reached any more: choose another with --cluster-cidr"
+        );
+    }
+    Ok(vec![cidr])
 }
 
 fn check_existing(network: Network, cluster: &str, wanted: Option<Cidr>) -> anyhow::Result<Network> {
@@ -283,7 +299,10 @@ mod tests {
     async fn a_wanted_range_that_hides_an_address_is_refused_and_one_in_use_is_told() {
         let engine = FakeEngine::for_test();
         let server = [used("10.255.255.53/32", Role::NameServer), used("10.128.0.0/9", Role::Pool)];
-        let make = |wanted| ensure_network(&engine, "skiff", None, Some(cidr(wanted)), BTreeMap::new(), &server);
+        let make = |wanted| {
+            let wish = Wish { wanted: Some(cidr(wanted)), former: None };
+            ensure_network(&engine, "skiff", None, wish, BTreeMap::new(), &server)
+        };
         let said = make("10.254.0.0/15").await.unwrap_err().to_string();
         assert!(said.contains("overlaps the name server 10.255.255.53"), "{said}");
         assert_eq!(engine.network("skiff").await.unwrap(), None);
@@ -292,6 +311,21 @@ mod tests {
         let later = [used("10.253.0.53/32", Role::NameServer), used("10.252.0.0/15", Role::Route)];
         let told = hides("skiff", &network, &later).unwrap();
         assert!(told.len() == 1 && told[0].contains("hides the name server 10.253.0.53"), "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_network_is_made_again_in_its_range_or_in_one_that_is_free() {
+        let wish = Wish { wanted: None, former: Some(cidr("10.60.0.0/15")) };
+        assert_eq!(candidates(wish, &[]).unwrap()[..2], [cidr("10.60.0.0/15"), cidr("10.244.0.0/15")]);
+        let pool = [used("10.0.0.0/10", Role::Pool)];
+        assert_eq!(candidates(wish, &pool).unwrap()[0], cidr("10.60.0.0/15"), "it was taken from the pools before");
+        let route = [used("10.61.0.0/16", Role::Route)];
+        assert_eq!(candidates(wish, &route).unwrap()[0], cidr("10.244.0.0/15"));
+        let engine = FakeEngine::for_test();
+        let other = Wish { wanted: Some(cidr("10.60.0.0/15")), former: None };
+        ensure_network(&engine, "other", None, other, BTreeMap::new(), &[]).await.unwrap();
+        let network = ensure_network(&engine, "skiff", None, wish, BTreeMap::new(), &[]).await.unwrap();
+        assert_eq!(network.subnet, "10.244.0.0/15", "another network has the former range");
     }
 
     #[test]

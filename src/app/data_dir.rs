@@ -58,6 +58,15 @@ pub struct Mark {
     pub cluster: String,
     /// Tells this state from every other of a cluster of this name: random, made with the folder.
     pub state: String,
+    /// The range of addresses that the cluster has, so that a network that is lost can be made again as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<String>,
+}
+
+impl Mark {
+    fn new(cluster: &str, state: String) -> Self {
+        Self { format: FORMAT, cluster: cluster.to_owned(), state, range: None }
+    }
 }
 
 /// What is at a path.
@@ -132,7 +141,7 @@ impl DataDir {
         let is_new = !matches!(found, Found::Marked(_) | Found::Earlier(_));
         let mark = match found {
             Found::Marked(mark) => mark,
-            _ => write_mark(path, cluster, Rng::from_system().uid())?,
+            _ => write_mark(path, Mark::new(cluster, Rng::from_system().uid()))?,
         };
         Ok(Held { dir: Self(path.to_owned()), mark, is_new, made, _lock: lock })
     }
@@ -147,7 +156,7 @@ impl DataDir {
             Found::Nothing | Found::Empty => return Ok(Leaving::Nothing),
             Found::Foreign(name) => return Ok(Leaving::Foreign(name.clone())),
             Found::Marked(mark) => mark.clone(),
-            Found::Earlier(_) => Mark { format: FORMAT, cluster: cluster.to_owned(), state: String::new() },
+            Found::Earlier(_) => Mark::new(cluster, String::new()),
         };
         allow(&found, path, cluster)?;
         let lock = lock(path)?;
@@ -196,7 +205,15 @@ impl Held {
 
     /// Gives the folder the identity of a state that was elsewhere, as the user asked.
     pub fn become_state(&mut self, state: &str) -> anyhow::Result<()> {
-        self.mark = write_mark(&self.dir.0, &self.mark.cluster, state.to_owned())?;
+        self.mark = write_mark(&self.dir.0, Mark { state: state.to_owned(), ..self.mark.clone() })?;
+        Ok(())
+    }
+
+    /// Remembers the cluster's range of addresses.
+    pub fn remember_range(&mut self, range: &str) -> anyhow::Result<()> {
+        if self.mark.range.as_deref() != Some(range) {
+            self.mark = write_mark(&self.dir.0, Mark { range: Some(range.to_owned()), ..self.mark.clone() })?;
+        }
         Ok(())
     }
 
@@ -311,8 +328,7 @@ fn read_mark(path: &Path) -> anyhow::Result<Mark> {
     })
 }
 
-fn write_mark(path: &Path, cluster: &str, state: String) -> anyhow::Result<Mark> {
-    let mark = Mark { format: FORMAT, cluster: cluster.to_owned(), state };
+fn write_mark(path: &Path, mark: Mark) -> anyhow::Result<Mark> {
     let text = serde_json::to_string(&mark).context("cannot write the mark as JSON")?;
     let draft = path.join(MARK_DRAFT);
     let write = || {

@@ -119,7 +119,7 @@ mod tests {
 
     async fn network_of(engine: &FakeEngine, state: &str) {
         let labels = BTreeMap::from([(owner::STATE_LABEL.to_owned(), state.to_owned())]);
-        cidr::ensure_network(engine, "skiff", None, None, labels, &[]).await.unwrap();
+        cidr::ensure_network(engine, "skiff", None, cidr::Wish::default(), labels, &[]).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

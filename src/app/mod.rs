@@ -174,7 +174,7 @@ async fn run(
     let dir = held.dir().clone();
     let store = Store::open(DiskBackend::open(dir.store())?, true).map_err(anyhow::Error::msg)?;
     let listener = bind(config.api_address).await?;
-    let (network, notes) = network(config, engine, &store, made).await?;
+    let (network, mut notes) = network(config, engine, &store, made).await?;
     let plan = Plan::of(&network)?;
     let pki = tls::load_or_create(&dir.pki(), &certificate_names(config, &plan), &clock)?;
     let api_address = listener.local_addr().context("cannot read the API's port")?;
@@ -184,6 +184,7 @@ async fn run(
     if config.adopt {
         owner::remove_unknown(&**engine, &pod_uids(&registry)).await?;
     }
+    notes.extend(bootstrap::move_services(&registry, &plan).await?);
     bootstrap::cluster_objects(&registry, &plan, api_address.port()).await?;
     let (image_known, image) = watch::channel(None);
     let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config(config, &plan, image));
@@ -240,12 +241,14 @@ async fn network(
         (owner::STATE_LABEL.to_owned(), held.mark.state.clone()),
         (owner::FOLDER_LABEL.to_owned(), folder.display().to_string()),
     ]);
+    let former = held.mark.range.as_ref().and_then(|range| range.parse().ok());
     if seen.network.is_none() {
         made.network(cidr::network_name(&config.name), is_empty && seen.n_containers == 0);
     }
     let used = host::used(&engine.info().await?.address_pools).await;
-    let network =
-        cidr::ensure_network(&**engine, &config.name, seen.network, config.cluster_cidr, labels, &used).await?;
+    let wish = cidr::Wish { wanted: config.cluster_cidr, former };
+    let network = cidr::ensure_network(&**engine, &config.name, seen.network, wish, labels, &used).await?;
+    made.held().remember_range(&network.subnet)?;
     notes.extend(cidr::hides(&config.name, &network, &used)?);
     Ok((network, notes))
 }

@@ -26,6 +26,7 @@ use k8s_openapi::{
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -35,6 +36,9 @@ use std::{
 
 /// How long `up -f` shows progress before it stops waiting; the cluster goes on.
 const PROGRESS_MAX: Duration = Duration::from_mins(3);
+/// How long a part of the cluster may take to be ready before `up` says what it waits for, and how much longer it waits then.
+const READY_SOON: Duration = Duration::from_secs(5);
+const READY_MAX: Duration = Duration::from_mins(1);
 /// Worker threads: the control plane waits far more than it computes.
 const WORKERS: usize = 2;
 
@@ -160,8 +164,9 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         if let Some(path) = &kubeconfig {
             merge_kubeconfig(path, &app.access)?;
         }
-        app.node_ready().await;
-        output::done(format!("node {} is ready ({})", args.cluster.name, app.engine_version));
+        if wait_for("the node", "`kubectl describe node` tells why", app.node_ready()).await {
+            output::done(format!("node {} is ready ({})", args.cluster.name, app.engine_version));
+        }
         apply_and_wait(&app, docs).await
     };
     let outcome = tokio::select! {
@@ -197,10 +202,26 @@ async fn apply_and_wait(app: &App, docs: Vec<apply::Document>) -> anyhow::Result
             output::warning("not everything is ready yet: `kubectl get pods` and `kubectl describe` tell why");
         }
     }
-    app.data_plane_ready().await;
+    let hint = "Services may not answer yet: `kubectl -n kube-system describe pod skiff-proxy` tells why";
+    wait_for("the data plane", hint, app.data_plane_ready()).await;
     print_urls(app);
     print_hints(app);
     outcome
+}
+
+/// Waits until a part of the cluster is ready, and says so when that takes long. In the end it says what is not, with a hint, and goes
+/// on without: `false`.
+async fn wait_for(what: &str, hint: &str, ready: impl Future<Output = ()>) -> bool {
+    let mut ready = pin!(ready);
+    if tokio::time::timeout(READY_SOON, &mut ready).await.is_ok() {
+        return true;
+    }
+    output::line(format!("   waiting for {what}, for {} s at most", READY_MAX.as_secs()));
+    let is_ready = tokio::time::timeout(READY_MAX, ready).await.is_ok();
+    if !is_ready {
+        output::warning(format!("{what} is not ready; {hint}"));
+    }
+    is_ready
 }
 
 /// Prints how many replicas of each Deployment, ReplicaSet and ReplicationController are ready, until all are.

@@ -4,6 +4,10 @@
 //! ([`Allocator::begin`]), so that two cannot take the same number.
 //! **Source**: `pkg/registry/core/service/storage/alloc.go`, v1.37.
 
+mod repair;
+
+pub(crate) use repair::repair;
+
 use super::{Registry, pipeline::Config};
 use crate::{
     api::{field::FieldError, kind::Kind as _, kinds::service::Services, object::DynObject, status::ApiError},

@@ -68,6 +68,8 @@ pub enum Part {
     Main,
     /// The status alone.
     Status,
+    /// The numbers that the registry itself gives: nobody else may change them. No verb of a client writes this part.
+    Allocated,
 }
 
 /// Options of a create or update.
@@ -350,6 +352,7 @@ impl Registry {
                 kind.prepare_status(new, old);
                 causes = kind.validate_status(new, old);
             }
+            Part::Allocated => causes = kind.validate(new),
         }
         reject(kind.info(), new, causes)
     }

@@ -152,11 +152,9 @@ impl fmt::Debug for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Create { kind, object } => write!(f, "create {} {}", kind.info().kind, named(&**object)),
-            Self::Update { kind, part: Part::Main, object } => {
-                write!(f, "update {} {}", kind.info().kind, named(&**object))
-            }
-            Self::Update { kind, part: Part::Status, object } => {
-                write!(f, "update status of {} {}", kind.info().kind, named(&**object))
+            Self::Update { kind, part, object } => {
+                let part = if *part == Part::Status { " status of" } else { "" };
+                write!(f, "update{part} {} {}", kind.info().kind, named(&**object))
             }
             Self::Delete { kind, key, .. } => write!(f, "delete {} {key}", kind.info().kind),
             Self::Adopt { kind, key, owner, .. } => {
