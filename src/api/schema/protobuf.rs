@@ -1,8 +1,9 @@
 //! Bodies in Kubernetes' protobuf form, read as the JSON that says the same: kubectl sends them for each `create` of a built-in kind.
 //!
 //! A body is `k8s\0` and a `runtime.Unknown` that names the type. Fields go by number; `protobuf_numbers.txt` says which field of which
-//! type has which, and the definitions say how it is written. What has no number there is refused rather than lost. A number with a
-//! `*` is a message of a type that Go embeds: its fields are the type's own in JSON.
+//! type has which, and the definitions say how it is written. A number with a `*` is a message of a type that Go embeds: its fields are
+//! the type's own in JSON. A number that is not there is skipped, as protobuf asks: clients send fields that Kubernetes has dropped
+//! (`metadata.clusterName`, number 15) or will have. Skipping walks over bytes and keeps nothing, however deep their groups are.
 //!
 //! Go writes fields that are no pointers even when they are empty, and leaves them out of JSON. So what is empty counts as absent,
 //! unless the schema requires the field or it is one of [`POINTERS`].
@@ -173,15 +174,12 @@ impl Reader {
         let short = message.strip_prefix(PREFIX).unwrap_or(message);
         let names = NUMBERS.get(short);
         while let Some((number, wire)) = next(&mut bytes)? {
-            let name = names.and_then(|names| names.get(&number)).copied();
-            let unknown = || format!("field number {number} of {short} is not known: send it as JSON");
-            let name = name.ok_or_else(unknown)?;
+            let Some(name) = names.and_then(|names| names.get(&number)) else { continue };
             if let Some(embedded) = name.strip_prefix('*') {
                 self.read_message(object, definition, embedded, wire.bytes()?)?;
-                continue;
+            } else if let Some(property) = definition.property(name) {
+                self.read_field(object, property, wire)?;
             }
-            let property = definition.property(name).ok_or_else(unknown)?;
-            self.read_field(object, property, wire)?;
         }
         self.depth -= 1;
         Ok(())
@@ -220,7 +218,8 @@ impl Reader {
         while let Some((number, wire)) = next(&mut bytes)? {
             match number {
                 1 => key = wire.text()?,
-                _ => value = self.read_value(inner, wire)?,
+                2 => value = self.read_value(inner, wire)?,
+                _ => {}
             }
         }
         Ok((key, value.unwrap_or_else(|| json!(""))))
@@ -263,8 +262,10 @@ impl Reader {
             // As an item of a list or a map it is a message with the items in it.
             Type::List(inner) => {
                 let (mut items, mut bytes) = (Vec::new(), wire.bytes()?);
-                while let Some((_, item)) = next(&mut bytes)? {
-                    items.extend(self.read_value(inner, item)?);
+                while let Some((number, item)) = next(&mut bytes)? {
+                    if number == 1 {
+                        items.extend(self.read_value(inner, item)?);
+                    }
                 }
                 Value::Array(items)
             }
@@ -288,9 +289,15 @@ fn is_empty(property: &Property, value: &Value) -> bool {
     }
 }
 
-/// The one field that a message has.
+/// The field of a message that has one.
 fn only(mut bytes: &[u8]) -> Result<Option<Wire<'_>>, String> {
-    Ok(next(&mut bytes)?.map(|(_, wire)| wire))
+    let mut only = None;
+    while let Some((number, wire)) = next(&mut bytes)? {
+        if number == 1 {
+            only = Some(wire);
+        }
+    }
+    Ok(only)
 }
 
 fn time(mut bytes: &[u8], digits: usize) -> Result<Option<Value>, String> {
@@ -298,7 +305,8 @@ fn time(mut bytes: &[u8], digits: usize) -> Result<Option<Value>, String> {
     while let Some((number, wire)) = next(&mut bytes)? {
         match number {
             1 => secs = Some(wire.integer()?),
-            _ => nanos = i32::try_from(wire.integer()?).map_err(|_| "a time has too many nanoseconds")?,
+            2 => nanos = i32::try_from(wire.integer()?).map_err(|_| "a time has too many nanoseconds")?,
+            _ => {}
         }
     }
     let Some(secs) = secs else { return Ok(None) };
@@ -313,7 +321,8 @@ fn int_or_string(mut bytes: &[u8]) -> Result<Value, String> {
         match number {
             1 => is_text = wire.integer()? == 1,
             2 => int = wire.integer()?,
-            _ => text = wire.text()?,
+            3 => text = wire.text()?,
+            _ => {}
         }
     }
     Ok(if is_text { json!(text) } else { json!(int) })
@@ -325,13 +334,15 @@ pub(super) enum Wire<'a> {
     Varint(u64),
     Fixed(u64),
     Bytes(&'a [u8]),
+    /// A form that no field of Kubernetes has: 32 bits, or a group of fields.
+    Foreign,
 }
 
 impl<'a> Wire<'a> {
     pub(super) fn bytes(self) -> Result<&'a [u8], String> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Varint(_) | Self::Fixed(_) => Err("a number stands where bytes should".to_owned()),
+            Self::Varint(_) | Self::Fixed(_) | Self::Foreign => Err("a number stands where bytes should".to_owned()),
         }
     }
 
@@ -343,14 +354,18 @@ impl<'a> Wire<'a> {
         match self {
             // Negative numbers are written as 64 bits whatever their type.
             Self::Varint(n) => Ok(n.cast_signed()),
-            Self::Bytes(_) | Self::Fixed(_) => Err("bytes stand where a whole number should".to_owned()),
+            Self::Bytes(_) | Self::Fixed(_) | Self::Foreign => {
+                Err("bytes stand where a whole number should".to_owned())
+            }
         }
     }
 
     fn double(self) -> Result<f64, String> {
         match self {
             Self::Fixed(bits) => Ok(f64::from_bits(bits)),
-            Self::Varint(_) | Self::Bytes(_) => Err("another type stands where a number should".to_owned()),
+            Self::Varint(_) | Self::Bytes(_) | Self::Foreign => {
+                Err("another type stands where a number should".to_owned())
+            }
         }
     }
 }
@@ -360,18 +375,56 @@ pub(super) fn next<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u32, Wire<'a>)>, 
     if bytes.is_empty() {
         return Ok(None);
     }
-    let key = varint(bytes)?;
-    let number = u32::try_from(key >> 3).map_err(|_| "a field has too large a number")?;
-    let wire = match key & 7 {
+    let (number, kind) = key(bytes)?;
+    let wire = match kind {
         0 => Wire::Varint(varint(bytes)?),
         1 => Wire::Fixed(u64::from_le_bytes(take(bytes, 8)?.try_into().expect("it took eight"))),
         2 => {
             let length = usize::try_from(varint(bytes)?).map_err(|_| "a field is too long")?;
             Wire::Bytes(take(bytes, length)?)
         }
+        3 => {
+            skip_group(bytes)?;
+            Wire::Foreign
+        }
+        5 => {
+            take(bytes, 4)?;
+            Wire::Foreign
+        }
         other => return Err(format!("field {number} has wire type {other}")),
     };
     Ok(Some((number, wire)))
+}
+
+/// The number of a field and its wire type.
+fn key(bytes: &mut &[u8]) -> Result<(u32, u64), String> {
+    let key = varint(bytes)?;
+    let number = u32::try_from(key >> 3).map_err(|_| "a field has too large a number")?;
+    if number == 0 {
+        return Err("a field has the number 0".to_owned());
+    }
+    Ok((number, key & 7))
+}
+
+/// Skips what is left of a group whose start was read. Source: `skipGenerated` of `generated.pb.go` in each group.
+fn skip_group(bytes: &mut &[u8]) -> Result<(), String> {
+    let mut depth = 1_usize;
+    while depth > 0 {
+        let (number, kind) = key(bytes)?;
+        match kind {
+            0 => drop(varint(bytes)?),
+            1 => drop(take(bytes, 8)?),
+            2 => {
+                let length = usize::try_from(varint(bytes)?).map_err(|_| "a field is too long")?;
+                take(bytes, length)?;
+            }
+            3 => depth += 1,
+            4 => depth -= 1,
+            5 => drop(take(bytes, 4)?),
+            other => return Err(format!("field {number} has wire type {other}")),
+        }
+    }
+    Ok(())
 }
 
 fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
@@ -492,13 +545,49 @@ mod tests {
         assert_eq!(options, json!({ "apiVersion": "policy/v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0 }));
     }
 
+    /// What client-go 0.23 sends for a Namespace: number 15 of ObjectMeta was `clusterName` until Kubernetes 1.24, and was always sent.
+    #[test]
+    fn a_namespace_of_a_client_from_before_1_24_is_read() {
+        let empty = [2, 3, 4, 5, 6].map(|number| field(number, "")).concat();
+        let metadata = [field(1, "old"), empty, int(7, 0), field(8, ""), field(15, "")].concat();
+        let raw = [field(1, metadata), field(2, ""), field(3, field(1, ""))].concat();
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "old" }, "spec": {}, "status": {},
+        });
+        assert_eq!(parse(&body("v1", "Namespace", &raw)).unwrap(), namespace);
+    }
+
+    #[test]
+    fn what_has_no_number_is_skipped_whatever_its_form() {
+        // Fields of number 100, of every wire type.
+        let key = |wire_type: u8| [0xa0 | wire_type, 6];
+        let group = [&key(3)[..], &int(1, 7), &field(2, "x"), &[3 << 3 | 3, 3 << 3 | 4], &key(4)].concat();
+        let fixed = [&key(1)[..], &[7; 8], &key(5), &[7; 4]].concat();
+        let strange = [group, fixed, [&key(0)[..], &[1]].concat(), [&key(2)[..], &[1, 9]].concat()].concat();
+        let entry = [&strange, &field(1, "k")[..], &strange, &field(2, "v")].concat();
+        let metadata = field(1, [&strange, &field(1, "a")[..], &strange].concat());
+        let raw = [&metadata[..], &field(2, entry), &int(9, 1)].concat();
+        let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "k": "v" } });
+        let type_meta = [&strange, &field(1, "v1")[..], &field(2, "ConfigMap")].concat();
+        let mut bytes = [MAGIC, &strange, &field(1, type_meta), &[2 << 3 | 2]].concat();
+        bytes.extend([u8::try_from(raw.len() & 0x7f).unwrap() | 0x80, u8::try_from(raw.len() >> 7).unwrap()]);
+        bytes.extend([raw, strange].concat());
+        assert_eq!(parse(&bytes).unwrap(), map);
+        let deep = [[12 << 3 | 3; 100_000], [12 << 3 | 4; 100_000]].concat();
+        assert_eq!(next(&mut &deep[..]).unwrap().map(|(number, _)| number), Some(12));
+    }
+
     #[test]
     fn what_cannot_be_read_is_refused_with_the_reason() {
         for (bytes, why) in [
             (b"{}".to_vec(), "it does not begin with \"k8s\\0\""),
             (body("v9", "Pod", &[]), "no kind \"Pod\" is known in version \"v9\""),
-            (body("v1", "Pod", &field(9, "x")), "field number 9 of api.core.v1.Pod is not known: send it as JSON"),
             (body("v1", "Pod", &int(1, 1)), "a number stands where bytes should"),
+            (body("v1", "Pod", &[1 << 3 | 3, 1 << 3 | 4]), "a number stands where bytes should"),
+            (body("v1", "Pod", &[9 << 3 | 3, 1 << 3, 7]), "it ends in the middle of a field"),
+            (body("v1", "Pod", &[9 << 3 | 4]), "field 9 has wire type 4"),
+            (body("v1", "Pod", &[9 << 3 | 7]), "field 9 has wire type 7"),
+            (body("v1", "Pod", &int(0, 1)), "a field has the number 0"),
             (body("v1", "Pod", &[2 << 3 | 2, 9]), "it ends in the middle of a field"),
             (body("v1", "Pod", &field(1, field(1, [255]))), "a text is not UTF-8"),
         ] {
