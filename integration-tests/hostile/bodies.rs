@@ -137,36 +137,25 @@ pub fn yaml() -> Vec<Case> {
     cases.into_iter().map(|(name, body)| Case::post(format!("YAML: {name}"), CONFIG_MAPS, YAML, body)).collect()
 }
 
+/// A protobuf field of bytes after its key.
+fn delimited(key: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![key];
+    let mut length = content.len();
+    while length >= 0x80 {
+        bytes.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    bytes.push(u8::try_from(length).unwrap());
+    bytes.extend_from_slice(content);
+    bytes
+}
+
 /// Protobuf that is broken, or claims more than it holds.
 pub fn protobuf() -> Vec<Case> {
-    let unknown = |raw: &[u8]| {
-        // runtime.Unknown: type meta (1) of v1 ConfigMap, then the raw object (2).
-        let meta = b"\x0a\x02v1\x12\x09ConfigMap";
-        let mut bytes = b"k8s\x00\x0a".to_vec();
-        bytes.push(u8::try_from(meta.len()).unwrap());
-        bytes.extend_from_slice(meta);
-        bytes.push(0x12);
-        let mut length = raw.len();
-        while length >= 0x80 {
-            bytes.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-            length >>= 7;
-        }
-        bytes.push(u8::try_from(length).unwrap());
-        bytes.extend_from_slice(raw);
-        bytes
-    };
-    let mut nested = Vec::new();
-    for _ in 0..2_000 {
-        let mut outer = vec![0x0a];
-        let mut length = nested.len();
-        while length >= 0x80 {
-            outer.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-            length >>= 7;
-        }
-        outer.push(u8::try_from(length).unwrap());
-        outer.extend_from_slice(&nested);
-        nested = outer;
-    }
+    // runtime.Unknown: type meta (1) of v1 ConfigMap, then the raw object (2).
+    let meta = delimited(0x0a, b"\x0a\x02v1\x12\x09ConfigMap");
+    let unknown = |raw: &[u8]| [b"k8s\x00", &meta[..], &delimited(0x12, raw)].concat();
+    let nested = (0..2_000).fold(Vec::new(), |inner, _| delimited(0x0a, &inner));
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("nothing", Vec::new()),
         ("the mark alone", b"k8s\x00".to_vec()),
