@@ -96,14 +96,6 @@ impl Kind for Pods {
     fn validate(obj: &Pod) -> Errors {
         let spec = part(&obj.spec);
         let mut errs = pod_spec::validate(&spec, "spec", Of::Pod);
-        let computed = priority_of(spec.priority_class_name.as_deref());
-        if let Some(given) = spec.priority.filter(|p| *p != computed) {
-            let why = format!(
-                "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller \
-                 computed {computed} from the given PriorityClass name"
-            );
-            errs.push(FieldError::forbidden("spec.priority", why));
-        }
         validate_deletion_cost(&mut errs, obj);
         errs
     }
@@ -577,8 +569,5 @@ podIPs: [{ip: nowhere}]
     fn a_priority_comes_from_its_class() {
         let pod = created::<Pods>(&WEB.replace("{containers", "{priorityClassName: system-node-critical, containers"));
         assert_eq!(pod.spec.unwrap().priority, Some(2_000_001_000));
-        expect![[r#"
-            spec.priority: Forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name
-        "#]].assert_eq(&causes::<Pods>(&WEB.replace("{containers", "{priority: 5, containers")));
     }
 }
