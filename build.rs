@@ -17,7 +17,8 @@ use k8s_openapi::{
         autoscaling::v1 as autoscaling, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
         events::v1 as events, policy::v1 as policy, rbac::v1 as rbac, storage::v1 as storage,
     },
-    apimachinery::pkg::apis::meta::v1 as meta,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions,
+    apimachinery::pkg::{apis::meta::v1 as meta, version},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -49,6 +50,8 @@ fn pack_kinds(pack: &mut Pack) {
     pack.listed::<apps::Deployment>();
     pack.listed::<apps::ReplicaSet>();
     pack.listed::<apps::StatefulSet>();
+    pack.listed::<apiextensions::CustomResourceDefinition>();
+    pack.kind::<authentication::SelfSubjectReview>();
     pack.kind::<authentication::TokenRequest>();
     pack.kind::<authentication::TokenReview>();
     pack.kind::<authorization::LocalSubjectAccessReview>();
@@ -74,6 +77,7 @@ fn pack_kinds(pack: &mut Pack) {
     pack.plain::<meta::MicroTime>();
     pack.plain::<meta::Patch>();
     pack.plain::<meta::WatchEvent<Value>>();
+    pack.plain::<version::Info>();
 }
 
 /// Definitions as they are gathered: name → schema.
@@ -153,6 +157,10 @@ fn list_schema(item: &str) -> Value {
 /// Brings a schema into the form that Kubernetes publishes.
 fn tidy(schema: &mut Value, is_list: bool) {
     let Some(object) = schema.as_object_mut() else { return };
+    // Kubernetes says of a choice between a schema and something else only that there is one.
+    if object.get("description").and_then(Value::as_str).is_some_and(|d| d.starts_with("JSONSchemaPropsOr")) {
+        object.remove("oneOf");
+    }
     if object.remove("x-kubernetes-int-or-string").is_some() {
         let is_quantity = object.get("description").and_then(Value::as_str).is_some_and(|d| d.starts_with("Quantity"));
         if is_quantity {
@@ -282,7 +290,8 @@ fn type_code(name: &str, schema: &Value, ids: &BTreeMap<&str, usize>) -> String 
         Some("IntOrString") => Some("o"),
         Some("Time") => Some("t"),
         Some("MicroTime") => Some("u"),
-        Some("FieldsV1" | "RawExtension" | "Patch") => Some("x"),
+        Some("FieldsV1" | "RawExtension" | "Patch" | "JSON") => Some("x"),
+        Some(choice) if choice.starts_with("JSONSchemaPropsOr") => Some("x"),
         _ => None,
     };
     if let Some(code) = known {

@@ -66,13 +66,33 @@ pub struct Subresource {
     pub body: Option<(&'static str, &'static str, &'static str)>,
     /// Its verbs.
     pub verbs: &'static [&'static str],
+    /// What the query of a GET may say, for OpenAPI.
+    pub parameters: &'static [Parameter],
+}
+
+/// Name, type and meaning of a parameter in a query.
+pub type Parameter = (&'static str, &'static str, &'static str);
+
+impl Subresource {
+    /// A sub-resource whose body is the parent's.
+    pub const fn own(name: &'static str, verbs: &'static [&'static str]) -> Self {
+        Self { name, body: None, verbs, parameters: &[] }
+    }
+
+    /// A sub-resource whose body is of this group, version and kind.
+    pub const fn of(
+        name: &'static str,
+        body: (&'static str, &'static str, &'static str),
+        verbs: &'static [&'static str],
+    ) -> Self {
+        Self { name, body: Some(body), verbs, parameters: &[] }
+    }
 }
 
 /// The `status` sub-resource.
-pub const STATUS: Subresource = Subresource { name: "status", body: None, verbs: &["get", "patch", "update"] };
+pub const STATUS: Subresource = Subresource::own("status", &["get", "patch", "update"]);
 /// The `scale` sub-resource.
-pub const SCALE: Subresource =
-    Subresource { name: "scale", body: Some(("autoscaling", "v1", "Scale")), verbs: &["get", "patch", "update"] };
+pub const SCALE: Subresource = Subresource::of("scale", ("autoscaling", "v1", "Scale"), &["get", "patch", "update"]);
 /// Every main-resource verb.
 pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
@@ -169,6 +189,11 @@ pub trait Kind: Send + Sync + 'static {
     }
     /// Sets the wanted number of replicas.
     fn set_scale(_obj: &mut Self::Object, _replicas: i32) {}
+    /// Whether a delete that removes an object answers with it, and not with a `Status`.
+    /// Source: `ReturnDeletedObject` of the kinds' stores in pkg/registry.
+    fn returns_deleted() -> bool {
+        false
+    }
     /// Grace period in seconds when a delete does not give one; `None`: objects go at once.
     fn grace_period_secs(_obj: &Self::Object) -> Option<i64> {
         None
@@ -254,6 +279,8 @@ pub trait ErasedKind: Send + Sync {
     fn scale(&self, obj: &dyn DynObject) -> Option<ScaleView>;
     /// See [`Kind::set_scale`].
     fn set_scale(&self, obj: &mut dyn DynObject, replicas: i32);
+    /// See [`Kind::returns_deleted`].
+    fn returns_deleted(&self) -> bool;
     /// See [`Kind::grace_period_secs`].
     fn grace_period_secs(&self, obj: &dyn DynObject) -> Option<i64>;
     /// See [`Kind::blocks_removal`].
@@ -350,6 +377,9 @@ impl<K: Kind> ErasedKind for Erased<K> {
     }
     fn set_scale(&self, obj: &mut dyn DynObject, replicas: i32) {
         K::set_scale(cast_mut::<K>(obj), replicas);
+    }
+    fn returns_deleted(&self) -> bool {
+        K::returns_deleted()
     }
     fn grace_period_secs(&self, obj: &dyn DynObject) -> Option<i64> {
         K::grace_period_secs(cast::<K>(obj))

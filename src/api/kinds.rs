@@ -5,6 +5,7 @@
 
 mod check;
 pub mod config_map;
+pub mod custom_resource_definition;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
@@ -18,6 +19,7 @@ mod pod_spec;
 mod pod_template;
 pub mod replica_set;
 pub mod replication_controller;
+pub mod reviews;
 pub mod secret;
 pub mod service;
 pub mod service_account;
@@ -44,6 +46,10 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<lease::Leases>::NEW,
     &Erased::<endpoint_slice::EndpointSlices>::NEW,
     &Erased::<event_v1::EventsV1>::NEW,
+    &Erased::<reviews::SelfSubjectReviews>::NEW,
+    &Erased::<reviews::SelfSubjectAccessReviews>::NEW,
+    &Erased::<reviews::SelfSubjectRulesReviews>::NEW,
+    &Erased::<custom_resource_definition::CustomResourceDefinitions>::NEW,
 ];
 
 /// The kind with this group and plural, if it is served.

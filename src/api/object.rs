@@ -1,7 +1,8 @@
 //! An object of any kind in memory: the erased form that one pipeline can carry for every kind.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use std::any::Any;
 
 /// A typed Kubernetes object: any `k8s_openapi` type with metadata, or one of our own.
@@ -28,6 +29,26 @@ where
     }
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         self.metadata_mut()
+    }
+}
+
+/// An object of which nothing but the metadata is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Untyped {
+    /// Its metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// All else, `apiVersion` and `kind` included.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+impl Object for Untyped {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
     }
 }
 

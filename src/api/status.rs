@@ -34,6 +34,9 @@ pub enum ApiError {
     /// 404: the URL names nothing that the server has.
     #[error("the server could not find the requested resource")]
     NoSuchResource,
+    /// 404: Kubernetes has it and skiff does not, so that a client's user is told more than that nothing is there.
+    #[error("skiff does not serve {0} yet")]
+    NotServed(String),
     /// 409: an object of that name exists, or has not gone yet.
     #[error("{}{resource} {name:?} already exists", if *.is_going { "object is being deleted: " } else { "" })]
     AlreadyExists {
@@ -83,8 +86,8 @@ pub enum ApiError {
     /// 405: the resource does not have this verb.
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
-    /// 406: no media type that the client takes.
-    #[error("only the following media types are accepted: {0}")]
+    /// 406: no media type that the client takes, or a form that the answer cannot have.
+    #[error("{0}")]
     NotAcceptable(String),
     /// 415: a body that the server cannot read.
     #[error("{0}")]
@@ -100,6 +103,9 @@ pub enum ApiError {
         /// The most allowed.
         max: usize,
     },
+    /// 431: the head of the request is too big.
+    #[error("the head of the request is too large: limit is {0} bytes")]
+    HeadTooLarge(usize),
     /// 429: more requests are under way than the server takes.
     #[error("Too many requests, please try again later.")]
     TooManyRequests,
@@ -117,6 +123,18 @@ pub enum ApiError {
     /// 410: the wanted revision is no longer known, or not yet.
     #[error("{0}")]
     Expired(String),
+    /// 410: the revision of a list's first page is no longer known; the token goes on with what is there now.
+    /// Source: `inconsistentContinue` in storage/etcd3/errors.go.
+    #[error(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the \
+         continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with \
+         the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the \
+         first chunk was returned and now may show up in the list."
+    )]
+    PageExpired {
+        /// The token to go on with.
+        token: String,
+    },
     /// 504 with a hint to retry: the wanted revision has not happened yet.
     #[error("Timeout: Too large resource version: {wanted}, current: {current}")]
     FutureRevision {
@@ -190,8 +208,10 @@ impl ApiError {
     /// What the caller can do about it.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NotFound { .. } | Self::NoSuchResource => ErrorClass::NotFound,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Expired(_) => ErrorClass::Conflict,
+            Self::NotFound { .. } | Self::NoSuchResource | Self::NotServed(_) => ErrorClass::NotFound,
+            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Expired(_) | Self::PageExpired { .. } => {
+                ErrorClass::Conflict
+            }
             Self::Unavailable(_)
             | Self::Timeout(_)
             | Self::TooManyRequests
@@ -205,6 +225,7 @@ impl ApiError {
             | Self::NotAcceptable(_)
             | Self::UnsupportedMediaType(_)
             | Self::TooLarge(_)
+            | Self::HeadTooLarge(_)
             | Self::TooManyOperations(_)
             | Self::ObjectTooLarge { .. }
             | Self::Unprocessable { .. }
@@ -219,7 +240,7 @@ impl ApiError {
 
     fn code_and_reason(&self) -> (u16, &'static str) {
         match self {
-            Self::NotFound { .. } | Self::NoSuchResource => (404, "NotFound"),
+            Self::NotFound { .. } | Self::NoSuchResource | Self::NotServed(_) => (404, "NotFound"),
             Self::AlreadyExists { .. } => (409, "AlreadyExists"),
             Self::Conflict { .. } => (409, "Conflict"),
             Self::Invalid { .. } | Self::Unprocessable { .. } => (422, "Invalid"),
@@ -233,7 +254,8 @@ impl ApiError {
                 (413, "RequestEntityTooLarge")
             }
             Self::TooManyRequests => (429, "TooManyRequests"),
-            Self::Expired(_) => (410, "Expired"),
+            Self::HeadTooLarge(_) => (431, "RequestEntityTooLarge"),
+            Self::Expired(_) | Self::PageExpired { .. } => (410, "Expired"),
             Self::FutureRevision { .. } | Self::Timeout(_) => (504, "Timeout"),
             Self::Unavailable(_) => (503, "ServiceUnavailable"),
             Self::Internal(_) => (500, "InternalError"),
@@ -254,6 +276,9 @@ impl ApiError {
         });
         if let Some(details) = self.details() {
             status["details"] = details;
+        }
+        if let Self::PageExpired { token } = self {
+            status["metadata"]["continue"] = json!(token);
         }
         status
     }
@@ -296,6 +321,7 @@ impl ApiError {
             })),
             Self::TooManyRequests => Some(json!({ "retryAfterSeconds": 1 })),
             Self::NoSuchResource
+            | Self::NotServed(_)
             | Self::BadRequest(_)
             | Self::Unauthorized
             | Self::MethodNotAllowed
@@ -304,7 +330,9 @@ impl ApiError {
             | Self::TooLarge(_)
             | Self::TooManyOperations(_)
             | Self::ObjectTooLarge { .. }
+            | Self::HeadTooLarge(_)
             | Self::Expired(_)
+            | Self::PageExpired { .. }
             | Self::Unsupported(_)
             | Self::Timeout(_)
             | Self::Unavailable(_)

@@ -69,7 +69,9 @@ pub(super) fn generate_name(meta: &mut ObjectMeta, rng: &Rng) {
 /// Keeps the system fields of a changed object.
 pub(super) fn before_update(info: &KindInfo, new: &mut ObjectMeta, old: &ObjectMeta) -> Result<(), ApiError> {
     let name = old.name.as_deref().unwrap_or_default();
-    if new.resource_version.as_deref().is_some_and(|v| !v.is_empty() && Some(v) != old.resource_version.as_deref()) {
+    // Revision 0 stands for none: the change is made whatever the object is by now.
+    let given = new.resource_version.as_deref().filter(|v| !matches!(*v, "" | "0"));
+    if given.is_some() && given != old.resource_version.as_deref() {
         return Err(ApiError::modified(info, name));
     }
     if let Some(uid) = new.uid.as_deref().filter(|u| !u.is_empty() && Some(*u) != old.uid.as_deref()) {

@@ -121,8 +121,8 @@ pub struct Selection {
 /// What a delete did.
 #[derive(Clone, Debug)]
 pub enum Deleted {
-    /// The object is gone; its last state.
-    Gone(Arc<Entry>),
+    /// The object is gone; its last state, and the revision of the deletion.
+    Gone(Arc<Entry>, Revision),
     /// The object is marked and goes later; its new state.
     Marked(Arc<Entry>),
 }
@@ -135,6 +135,28 @@ pub fn decoded<K: Kind>(entry: &Entry) -> Arc<K::Object> {
     }
     let any = entry.decoded.get_or_init(|| read());
     Arc::clone(any).downcast().expect("an entry's key names its kind")
+}
+
+/// Reads an entry's decoded form, or decodes it; one that is kept is shared with whoever reads the entry next.
+///
+/// # Errors
+/// When the bytes are none of the kind.
+pub fn with_decoded<R>(
+    kind: &dyn ErasedKind,
+    entry: &Entry,
+    is_kept: bool,
+    read: impl FnOnce(&dyn DynObject) -> R,
+) -> Result<R, serde_json::Error> {
+    let is_own = kind.info().stored_as.is_none();
+    if let (true, Some(shared)) = (is_own, entry.decoded.get()) {
+        return Ok(read(kind.shared_dyn(&**shared)));
+    }
+    let made = kind.decode_shared(&entry.value)?;
+    let result = read(kind.shared_dyn(&*made));
+    if is_own && is_kept {
+        drop(entry.decoded.set(made));
+    }
+    Ok(result)
 }
 
 /// Whether an object is marked for deletion.
@@ -357,7 +379,10 @@ impl Registry {
         reject(kind.info(), new, causes)
     }
 
-    /// Writes a changed object, or removes it when the change took away what held it back. `None`: another write came between.
+    /// Writes a changed object. When the change took away what held it back, it is removed instead: watchers see it go, and the caller
+    /// gets what it would have become. `None`: another write came between.
+    ///
+    /// Source: `deleteWithoutFinalizers` of registry/store.go.
     async fn put_changed(
         &self,
         kind: &'static dyn ErasedKind,
@@ -370,18 +395,21 @@ impl Registry {
             return Ok(Some(Arc::clone(entry)));
         }
         check_size(&value)?;
-        if options.dry_run {
+        let key = entry.key.to_string();
+        let unwritten = || {
             // What was not written has the revision of what is.
             let mut shown = new.clone_dyn();
             shown.meta_mut().resource_version = Some(entry.modified.to_string());
-            return Ok(Some(Encoder::detached(kind, &*shown, &entry.key)));
+            Encoder::detached(kind, &*shown, &entry.key)
+        };
+        if options.dry_run {
+            return Ok(Some(unwritten()));
         }
-        let put = Write::Put { key: entry.key.to_string(), value, attrs };
-        let mut writes = vec![put];
         if metadata::may_go(new.meta()) && !kind.blocks_removal(new) {
-            writes.push(Write::Delete { key: entry.key.to_string() });
+            let gone = self.commit_over(entry, vec![Write::Delete { key }]).await?;
+            return Ok(gone.map(|_| unwritten()));
         }
-        Ok(self.commit_over(entry, writes).await?.map(|c| written(&c)))
+        Ok(self.commit_over(entry, vec![Write::Put { key, value, attrs }]).await?.map(|c| written(&c)))
     }
 
     /// Commits writes over an entry. `None`: another write came between.
@@ -419,7 +447,8 @@ impl Registry {
             let goes = metadata::may_go(obj.meta()) && !kind.blocks_removal(&*obj);
             kind.on_marked(&mut *obj);
             if options.dry_run {
-                return Ok(if goes { Deleted::Gone(entry) } else { Deleted::Marked(entry) });
+                let revision = entry.modified;
+                return Ok(if goes { Deleted::Gone(entry, revision) } else { Deleted::Marked(entry) });
             }
             if let Some(deleted) = self.remove_or_mark(kind, &entry, &mut *obj, goes).await? {
                 return Ok(deleted);
@@ -437,7 +466,7 @@ impl Registry {
     ) -> Result<Option<Deleted>, ApiError> {
         if goes {
             let gone = self.commit_over(entry, vec![Write::Delete { key: entry.key.to_string() }]).await?;
-            return Ok(gone.map(|_| Deleted::Gone(Arc::clone(entry))));
+            return Ok(gone.map(|committed| Deleted::Gone(Arc::clone(entry), committed.revision)));
         }
         let (value, attrs) = self.0.encoder.encode(kind, obj);
         if Encoder::same(&value, entry) {
@@ -507,7 +536,10 @@ impl Selection {
 mod tests {
     use super::*;
     use crate::{
-        api::kinds::{config_map::ConfigMaps, namespace::Namespaces, pod::Pods},
+        api::{
+            kind::Erased,
+            kinds::{config_map::ConfigMaps, namespace::Namespaces, pod::Pods},
+        },
         testing::registry,
     };
     use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -564,8 +596,26 @@ mod tests {
         assert!(api.get(&key).unwrap().metadata.deletion_timestamp.is_some());
         let err = api.create(config_map("a")).await.unwrap_err();
         assert_eq!(err.to_string(), "object is being deleted: configmaps \"a\" already exists");
-        api.modify(&key, |c| c.metadata.finalizers = None).await.unwrap();
-        assert_eq!(api.get(&key), None);
+        let mut watch = registry.watch_kind(&Erased::<ConfigMaps>::NEW, registry.store().revision()).unwrap();
+        let last = api.modify(&key, |c| c.metadata.finalizers = None).await.unwrap();
+        assert_eq!((api.get(&key), &last.metadata.finalizers), (None, &None));
+        let change = watch.next().await.unwrap();
+        assert!(change.before.is_some() && change.after.is_none(), "{change:?}");
+        assert_eq!(watch.try_next().unwrap().map(|change| change.revision), None);
+    }
+
+    #[tokio::test]
+    async fn revision_zero_is_no_condition() {
+        let registry = registry().await;
+        let api = registry.api::<ConfigMaps>();
+        let made = api.create(config_map("a")).await.unwrap();
+        let mut next = (*made).clone();
+        next.metadata.resource_version = Some("0".into());
+        next.data = Some([("k".to_owned(), "v".to_owned())].into());
+        assert!(api.replace(next).await.is_ok());
+        let key = ObjectKey::of(&made.metadata);
+        let patched = api.modify(&key, |c| c.metadata.resource_version = Some("0".into())).await.unwrap();
+        assert_ne!(patched.metadata.resource_version.as_deref(), Some("0"));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 use super::route::{RequestInfo, ResourceInfo, Verb};
 use crate::api::status::ApiError;
 use http::{HeaderMap, header::AUTHORIZATION};
+use k8s_openapi::api::authorization::v1::{NonResourceRule, ResourceRule, SubjectRulesReviewStatus};
 
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub fn authenticate(peer: Option<&User>, headers: &HeaderMap) -> Result<User, Ap
 pub trait Authorizer: Send + Sync + 'static {
     /// Whether the user may do this.
     fn allows(&self, user: &User, request: &RequestInfo) -> bool;
+    /// All that the user may do in a namespace.
+    fn rules(&self, user: &User, namespace: &str) -> SubjectRulesReviewStatus;
 }
 
 /// Refuses what the user may not do, in Kubernetes' words; someone unknown is asked to say who they are.
@@ -126,6 +129,22 @@ const PROXY_RULES: &[Rule] = &[
         namespace: Some("kube-system"),
     },
 ];
+/// What whoever is known may ask about themselves. Source: the cluster role `system:basic-user`.
+const BASIC_RULES: &[Rule] = &[
+    Rule { verbs: &[Verb::Create], group: "authentication.k8s.io", resource: "selfsubjectreviews", namespace: None },
+    Rule {
+        verbs: &[Verb::Create],
+        group: "authorization.k8s.io",
+        resource: "selfsubjectaccessreviews",
+        namespace: None,
+    },
+    Rule {
+        verbs: &[Verb::Create],
+        group: "authorization.k8s.io",
+        resource: "selfsubjectrulesreviews",
+        namespace: None,
+    },
+];
 const PUBLIC_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
 const DISCOVERY_PATHS: &[&str] = &["/api", "/apis", "/openapi"];
 
@@ -139,16 +158,59 @@ impl Rule {
     }
 }
 
+impl User {
+    fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+}
+
+/// The rules of a user who is no administrator.
+fn rules_of(user: &User) -> impl Iterator<Item = &'static Rule> + use<> {
+    let basic = if user.is_in(AUTHENTICATED) { BASIC_RULES } else { &[] };
+    let proxy = if user.name == "system:kube-proxy" { PROXY_RULES } else { &[] };
+    basic.iter().chain(proxy)
+}
+
 impl Authorizer for FixedRules {
     fn allows(&self, user: &User, request: &RequestInfo) -> bool {
-        if user.groups.iter().any(|g| g == MASTERS) {
+        if user.is_in(MASTERS) {
             return true;
         }
         match request {
             RequestInfo::Path { path, verb } => verb == "get" && is_public(path, user),
-            RequestInfo::Resource(r) => {
-                user.name == "system:kube-proxy" && PROXY_RULES.iter().any(|rule| rule.covers(r))
-            }
+            RequestInfo::Resource(r) => rules_of(user).any(|rule| rule.covers(r)),
+        }
+    }
+
+    fn rules(&self, user: &User, namespace: &str) -> SubjectRulesReviewStatus {
+        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let (resource_rules, paths) = if user.is_in(MASTERS) {
+            let all = texts(&["*"]);
+            let everything = ResourceRule {
+                verbs: all.clone(),
+                api_groups: Some(all.clone()),
+                resources: Some(all.clone()),
+                resource_names: None,
+            };
+            (vec![everything], NonResourceRule { verbs: all.clone(), non_resource_urls: Some(all) })
+        } else {
+            let here = rules_of(user).filter(|rule| rule.namespace.is_none_or(|ns| ns == namespace));
+            let rules = here.map(|rule| ResourceRule {
+                verbs: rule.verbs.iter().map(|verb| verb.as_str().to_owned()).collect(),
+                api_groups: Some(texts(&[rule.group])),
+                resources: Some(texts(&[rule.resource])),
+                resource_names: None,
+            });
+            let known = if user.is_anonymous() { &[][..] } else { DISCOVERY_PATHS };
+            let under = |path: &&str| [(*path).to_owned(), format!("{path}/*")];
+            let paths = PUBLIC_PATHS.iter().chain(known).flat_map(under).collect();
+            (rules.collect(), NonResourceRule { verbs: texts(&["get"]), non_resource_urls: Some(paths) })
+        };
+        SubjectRulesReviewStatus {
+            resource_rules,
+            non_resource_rules: vec![paths],
+            incomplete: false,
+            evaluation_error: None,
         }
     }
 }

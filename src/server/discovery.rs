@@ -20,6 +20,12 @@ use std::sync::LazyLock;
 /// The version of Kubernetes whose API is served, and of skiff.
 pub const GIT_VERSION: &str = concat!("v1.37.0+skiff-", env!("CARGO_PKG_VERSION"));
 
+/// The commit that skiff was built from: whoever packs it says so in the environment of the build.
+const GIT_COMMIT: &str = match option_env!("SKIFF_GIT_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// A document and the tag that changes when it does.
 #[derive(Clone, Debug)]
 pub struct Tagged {
@@ -215,9 +221,10 @@ pub fn version() -> Value {
         other => other,
     };
     json!({
-        "major": "1", "minor": "37",
-        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "major": "1", "minor": "37", "emulationMajor": "1", "emulationMinor": "37",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",
+        "gitVersion": GIT_VERSION, "gitCommit": GIT_COMMIT, "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": concat!("rust", env!("CARGO_PKG_RUST_VERSION")), "compiler": "rustc",
         "platform": format!("{}/{arch}", std::env::consts::OS),
     })
 }
@@ -225,6 +232,7 @@ pub fn version() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::schema::structure::Definition;
 
     fn find<'a>(list: &'a Value, field: &str, value: &str) -> &'a Value {
         list.as_array().unwrap().iter().find(|i| i[field] == value).unwrap_or_else(|| panic!("no {value} in {list}"))
@@ -273,6 +281,15 @@ mod tests {
         // Seen in the discovery of a real cluster.
         let pods = resources("", "v1").unwrap();
         assert_eq!(find(&pods["resources"], "name", "pods")["storageVersionHash"], "xPOwRZ+Yhw8=");
+    }
+
+    #[test]
+    fn the_version_leaves_no_field_empty() {
+        let version = version();
+        let fields = version.as_object().unwrap();
+        assert!(fields.values().all(|field| field.as_str().is_some_and(|text| !text.is_empty())), "{version}");
+        let definition = Definition::find("io.k8s.apimachinery.pkg.version.Info").unwrap();
+        definition.properties.iter().for_each(|p| assert!(fields.contains_key(p.name), "{}", p.name));
     }
 
     #[test]

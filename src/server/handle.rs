@@ -33,6 +33,9 @@ use tracing::{Instrument as _, debug, error, info_span, warn};
 /// How long a call may take until it is answered; streams go on after that. Source: `--request-timeout` of kube-apiserver.
 const CALL_MAX: Duration = Duration::from_mins(1);
 
+/// The largest request head. Source: `DefaultMaxHeaderBytes` of Go's net/http.
+pub(super) const HEAD_BYTES_MAX: usize = 1024 * 1024;
+
 /// What a connection knows of its peer.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -110,6 +113,9 @@ where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    if head_bytes(&head) > HEAD_BYTES_MAX {
+        return Err(ApiError::HeadTooLarge(HEAD_BYTES_MAX));
+    }
     let user = auth::authenticate(peer.user.as_ref(), &head.headers)?;
     if let (Some(ticket), false) = (&peer.ticket, user.is_anonymous()) {
         ticket.prove();
@@ -127,13 +133,19 @@ where
     let request = Request { method: head.method, query, headers: head.headers, body };
     let response = match info {
         RequestInfo::Path { path, .. } => paths::answer(state, &request, &path),
-        RequestInfo::Resource(info) => verbs::answer(state, drain, info, request).await,
+        RequestInfo::Resource(info) => verbs::answer(state, drain, user, info, request).await,
     }?;
     Ok(match seat {
         // A stream has its place for as long as it lasts.
         Some(seat) if sort == Some(Bound::Streams) => respond::holding(response, seat),
         _ => response,
     })
+}
+
+/// The size of a head, as HTTP/2 counts it: each line with 32 bytes more.
+fn head_bytes(head: &Parts) -> usize {
+    let lines = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    head.uri.path_and_query().map_or(0, |path| path.as_str().len()) + lines.sum::<usize>()
 }
 
 /// Which places a request needs. Health and metrics are always answered: they tell what is wrong when all others wait.
@@ -144,7 +156,7 @@ fn sort_of(method: &Method, info: &RequestInfo, query: &Query) -> Option<Bound> 
             (!is_exempt).then_some(Bound::Reads)
         }
         RequestInfo::Resource(r) if r.verb == Verb::Watch => Some(Bound::Streams),
-        RequestInfo::Resource(r) if r.subresource == "log" && query.is_true("follow") => Some(Bound::Streams),
+        RequestInfo::Resource(r) if verbs::is_stream(r, query) => Some(Bound::Streams),
         RequestInfo::Resource(_) if matches!(*method, Method::GET | Method::HEAD) => Some(Bound::Reads),
         RequestInfo::Resource(_) => Some(Bound::Writes),
     }

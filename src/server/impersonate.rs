@@ -6,7 +6,7 @@
 //! **Invariants**: a header of this sort is honoured or the request is refused; none is passed over.
 //!
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/filters/impersonation`, v1.37. Unlike there, an empty user and headers of this prefix
-//! that Kubernetes does not know are refused too. UID and extra are checked and then serve nothing: no kind that is served shows them.
+//! that Kubernetes does not know are refused too. UID and extra are checked and not kept: `whoami` does not show them.
 
 use super::{
     auth::{ANONYMOUS, AUTHENTICATED, Authorizer, UNAUTHENTICATED, User, authorize},

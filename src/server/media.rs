@@ -73,15 +73,17 @@ pub struct Output {
 pub enum Offer {
     /// Nothing.
     Plain,
-    /// Tables and metadata.
+    /// Tables and metadata, of one object.
     Objects,
-    /// The same, as a stream of JSON events.
+    /// The same, of a list.
+    Lists,
+    /// The same of single objects, as a stream of JSON events.
     Events,
     /// Aggregated discovery.
     Discovery,
 }
 
-const ACCEPTED: &str = "application/json, application/yaml";
+const ACCEPTED: &str = "only the following media types are accepted: application/json, application/yaml";
 
 struct Clause<'a> {
     kind: &'a str,
@@ -111,6 +113,20 @@ impl<'a> Clause<'a> {
         }
     }
 
+    /// Whether metadata of one object is asked of a list, or the other way round. Events are taken either way, as clients ask.
+    fn is_of_other_number(&self, offer: Offer) -> bool {
+        matches!(
+            (self.param("as"), offer),
+            ("PartialObjectMetadata", Offer::Lists) | ("PartialObjectMetadataList", Offer::Objects)
+        )
+    }
+
+    /// Source of the texts: `asPartialObjectMetadata…` in handlers/response.go.
+    fn other_number(&self, offer: Offer) -> ApiError {
+        let is = if offer == Offer::Lists { "is a list" } else { "is not a list" };
+        ApiError::NotAcceptable(format!("you requested {}, but the requested object {is}", self.param("as")))
+    }
+
     fn shape(&self, offer: Offer) -> Option<Shape> {
         let meta = || match (self.param("g"), self.param("v")) {
             ("meta.k8s.io", "v1") => Some(MetaVersion::V1),
@@ -119,8 +135,8 @@ impl<'a> Clause<'a> {
         };
         match (self.param("as"), offer) {
             ("", _) => Some(Shape::Object),
-            ("Table", Offer::Objects | Offer::Events) => meta().map(Shape::Table),
-            ("PartialObjectMetadata" | "PartialObjectMetadataList", Offer::Objects | Offer::Events) => {
+            ("Table", Offer::Objects | Offer::Lists | Offer::Events) => meta().map(Shape::Table),
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", Offer::Objects | Offer::Lists | Offer::Events) => {
                 meta().map(Shape::Metadata)
             }
             ("APIGroupDiscoveryList", Offer::Discovery) => {
@@ -139,10 +155,13 @@ pub fn negotiate(headers: &HeaderMap, pretty: &str, offer: Offer) -> Result<Outp
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     let wish = clauses.iter().find_map(|c| {
         let format = c.format().filter(|f| !(offer == Offer::Events && *f == Format::Yaml))?;
-        Some(Output { format, shape: c.shape(offer)? })
+        Some((c, Output { format, shape: c.shape(offer)? }))
     });
     let output = match wish {
-        Some(output) => output,
+        Some((clause, Output { shape: Shape::Metadata(_), .. })) if clause.is_of_other_number(offer) => {
+            return Err(clause.other_number(offer));
+        }
+        Some((_, output)) => output,
         None if clauses.is_empty() => Output { format: Format::Json, shape: Shape::Object },
         None => return Err(ApiError::NotAcceptable(ACCEPTED.to_owned())),
     };
@@ -245,7 +264,19 @@ mod tests {
             (KUBECTL_GET, Offer::Plain, "Json Object"),
             ("application/json;as=Table;g=meta.k8s.io;v=v1beta1", Offer::Events, "Json Table(V1Beta1)"),
             ("application/json;as=Table;g=meta.k8s.io;v=v2", Offer::Objects, refusal),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Offer::Objects, "Json Metadata(V1)"),
+            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Offer::Lists, "Json Metadata(V1)"),
+            ("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", Offer::Objects, "Json Metadata(V1)"),
+            ("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", Offer::Events, "Json Metadata(V1)"),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                Offer::Objects,
+                "406 you requested PartialObjectMetadataList, but the requested object is not a list",
+            ),
+            (
+                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
+                Offer::Lists,
+                "406 you requested PartialObjectMetadata, but the requested object is a list",
+            ),
             (KUBECTL_DISCOVERY, Offer::Discovery, "Json Aggregated"),
             (KUBECTL_DISCOVERY, Offer::Plain, "Json Object"),
             ("application/json;stream=watch", Offer::Events, "Json Object"),

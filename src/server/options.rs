@@ -74,8 +74,8 @@ pub enum Initial {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Continue {
     v: String,
-    /// The revision of the whole list.
-    pub rv: u64,
+    /// The revision of the whole list; negative: whatever is there now.
+    pub rv: i64,
     /// The last key that was sent.
     pub start: String,
 }
@@ -85,7 +85,20 @@ const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 impl Continue {
     /// Goes on after this key.
     pub fn new(revision: Revision, last_key: &str) -> Self {
-        Self { v: TOKEN_VERSION.to_owned(), rv: revision.0, start: last_key.to_owned() }
+        let rv = i64::try_from(revision.0).unwrap_or(i64::MAX);
+        Self { v: TOKEN_VERSION.to_owned(), rv, start: last_key.to_owned() }
+    }
+
+    /// Goes on in what is there now, for a list whose revision is no longer known.
+    /// Source: `handleCompactedErrorForPaging` in storage/etcd3/errors.go.
+    #[must_use]
+    pub fn regardless(&self) -> Self {
+        Self { rv: -1, ..self.clone() }
+    }
+
+    /// At which revision it goes on.
+    fn at(&self) -> At {
+        u64::try_from(self.rv).map_or(At::Newest, |revision| At::Exactly(Revision(revision)))
     }
 
     /// The token that clients send back.
@@ -119,13 +132,14 @@ pub fn list_options(kind: &dyn ErasedKind, query: &Query) -> Result<ListOptions,
         causes.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
     }
     reject("ListOptions", causes)?;
+    number(query, "timeoutSeconds")?;
     let limit = usize::try_from(number(query, "limit")?.unwrap_or(0)).unwrap_or(0);
     if !token.is_empty() {
         if !matches!(version, "" | "0") {
             return Err(ApiError::BadRequest("specifying resource version is not allowed when using continue".into()));
         }
         let after = Continue::parse(token)?;
-        return Ok(ListOptions { selection, at: At::Exactly(Revision(after.rv)), limit, after: Some(after) });
+        return Ok(ListOptions { selection, at: after.at(), limit, after: Some(after) });
     }
     let at = match (revision(version)?, matching) {
         (None, _) => At::Newest,

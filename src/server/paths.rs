@@ -41,8 +41,7 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
         ["apis", group, version] => found(request, discovery::resources(group, version)),
         ["openapi", "v2"] => Ok(openapi_v2(request)),
         ["openapi", "v3"] => plain(request, &openapi::index()),
-        ["openapi", "v3", "api", version] => openapi(request, "", version),
-        ["openapi", "v3", "apis", group, version] => openapi(request, group, version),
+        ["openapi", "v3", name @ ..] => openapi(request, &name.join("/")),
         ["metrics"] => Ok(respond::text(200, state.metrics().text())),
         [endpoint @ ("healthz" | "livez" | "readyz")] => health(state, request, endpoint, None),
         [endpoint @ ("healthz" | "livez" | "readyz"), check] => health(state, request, endpoint, Some(check)),
@@ -95,18 +94,19 @@ fn unless_same(request: &Request, etag: &str, content_type: &'static str, json: 
 fn openapi_v2(request: &Request) -> Response {
     let accepts = request.headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     let takes_protobuf = accepts.flat_map(|v| v.split(',')).any(|v| PROTOBUF_V2.contains(&v.trim()));
+    let [json, protobuf] = swagger::hashes();
     let mut response = if takes_protobuf {
-        respond(200, PROTOBUF_V2[0], full(swagger::protobuf()))
+        unless_same(request, &format!("\"{protobuf}\""), PROTOBUF_V2[0], swagger::protobuf)
     } else {
-        respond(200, "application/json", full(swagger::json()))
+        unless_same(request, &format!("\"{json}\""), "application/json", swagger::json)
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
 
-fn openapi(request: &Request, group: &str, version: &str) -> Result<Response, ApiError> {
-    let hash = openapi::hash(group, version).ok_or(ApiError::NoSuchResource)?;
-    let document = || openapi::document(group, version).expect("what has a hash has a document");
+fn openapi(request: &Request, name: &str) -> Result<Response, ApiError> {
+    let hash = openapi::hash(name).ok_or(ApiError::NoSuchResource)?;
+    let document = || openapi::document(name).expect("what has a hash has a document");
     let mut response = unless_same(request, &format!("\"{hash}\""), "application/json", document);
     // The index names a document with its hash, so that what is under that URL never changes.
     // Source: `k8s.io/kube-openapi/pkg/handler3/handler.go`.

@@ -8,7 +8,11 @@ use super::{
     media::{MetaVersion, Shape},
     route::Query,
 };
-use crate::api::{kind::ErasedKind, status::ApiError, table::Column};
+use crate::{
+    api::{kind::ErasedKind, meta::Revision, object::DynObject, status::ApiError, table::Column},
+    registry::pipeline::with_decoded,
+    store::Entry,
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -21,6 +25,13 @@ enum Include {
     Nothing,
     Metadata,
     Object,
+}
+
+/// Whether what was decoded for a row stays with the entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
 }
 
 /// Writes objects of one kind in one shape.
@@ -74,21 +85,32 @@ impl Printer {
     }
 
     /// One object as an answer of its own.
-    pub fn single(&self, stored: &Bytes) -> Result<Bytes, ApiError> {
-        self.document(stored, true)
+    pub fn single(&self, entry: &Entry) -> Result<Bytes, ApiError> {
+        self.document(entry, &entry.value, true, Keep::No)
     }
 
-    /// One object as a watch event; a table says its columns in the first event only.
-    pub fn event(&self, stored: &Bytes, is_first: bool) -> Result<Bytes, ApiError> {
-        self.document(stored, is_first)
+    /// An object as it went, at the revision of its deletion.
+    pub fn last(&self, entry: &Entry, revision: Revision) -> Result<Bytes, ApiError> {
+        self.document(entry, &entry.value_at(revision), true, Keep::No)
     }
 
-    fn document(&self, stored: &Bytes, with_columns: bool) -> Result<Bytes, ApiError> {
-        let Shape::Table(version) = self.shape else { return self.item(stored) };
+    /// One object as a watch event; a table says its columns in the first event only. What is decoded for a row is kept: the other
+    /// watchers of the change print the same.
+    pub fn event(&self, entry: &Entry, is_first: bool) -> Result<Bytes, ApiError> {
+        self.document(entry, &entry.value, is_first, Keep::Yes)
+    }
+
+    /// An object that goes as a watch event, at the revision of its deletion.
+    pub fn gone(&self, entry: &Entry, revision: Revision, is_first: bool) -> Result<Bytes, ApiError> {
+        self.document(entry, &entry.value_at(revision), is_first, Keep::Yes)
+    }
+
+    fn document(&self, entry: &Entry, stored: &Bytes, with_columns: bool, keep: Keep) -> Result<Bytes, ApiError> {
+        let Shape::Table(version) = self.shape else { return self.as_item(entry, stored, keep) };
         let served = self.served(stored)?;
         let meta = ListMeta { revision: identity(&served)?.revision, ..ListMeta::default() };
         let mut out = table_head(self.kind.info().columns, version, &meta, with_columns);
-        out.extend_from_slice(&self.row(stored, &served)?);
+        out.extend_from_slice(&self.row(entry, &served, keep)?);
         out.extend_from_slice(b"]}");
         Ok(out.into())
     }
@@ -116,8 +138,12 @@ impl Printer {
         b"]}\n"
     }
 
-    /// One item of a list: an object, its metadata, or a table's row.
-    pub fn item(&self, stored: &Bytes) -> Result<Bytes, ApiError> {
+    /// One item of a list: an object, its metadata, or a table's row. A list decodes for itself: it would keep every object in memory.
+    pub fn item(&self, entry: &Entry) -> Result<Bytes, ApiError> {
+        self.as_item(entry, &entry.value, Keep::No)
+    }
+
+    fn as_item(&self, entry: &Entry, stored: &Bytes, keep: Keep) -> Result<Bytes, ApiError> {
         match self.shape {
             Shape::Object | Shape::Aggregated => self.object(stored),
             Shape::Metadata(version) => {
@@ -126,7 +152,7 @@ impl Printer {
             }
             Shape::Table(_) => {
                 let served = self.served(stored)?;
-                Ok(self.row(stored, &served)?.into())
+                Ok(self.row(entry, &served, keep)?.into())
             }
         }
     }
@@ -147,9 +173,9 @@ impl Printer {
         self.kind.served_bytes(stored).map_err(|e| unreadable(&e))
     }
 
-    fn row(&self, stored: &[u8], served: &[u8]) -> Result<Vec<u8>, ApiError> {
-        let obj = self.kind.decode_bytes(stored).map_err(|e| unreadable(&e))?;
-        let cells = Value::Array(self.kind.row(&*obj, self.now));
+    fn row(&self, entry: &Entry, served: &[u8], keep: Keep) -> Result<Vec<u8>, ApiError> {
+        let row = |obj: &dyn DynObject| Value::Array(self.kind.row(obj, self.now));
+        let cells = with_decoded(self.kind, entry, keep == Keep::Yes, row).map_err(|e| unreadable(&e))?;
         let mut row = format!("{{\"cells\":{cells}").into_bytes();
         let included: Cow<'_, [u8]> = match (self.include, self.shape) {
             (Include::Metadata, Shape::Table(version)) => partial(version, metadata_of(served)?).into(),
@@ -304,9 +330,19 @@ fn table_head(columns: &[Column], version: MetaVersion, meta: &ListMeta, with_co
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{kind::Erased, kinds::config_map::ConfigMaps};
+    use crate::{
+        api::{kind::Erased, kinds::config_map::ConfigMaps},
+        store::NewValue,
+    };
+    use std::sync::Arc;
 
-    const STORED: &[u8] = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","resourceVersion":"7","creationTimestamp":"2026-01-01T00:00:00Z"},"data":{"k":"v"}}"#;
+    const HEAD: &str = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","resourceVersion":""#;
+    const TAIL: &str = r#"","creationTimestamp":"2026-01-01T00:00:00Z"},"data":{"k":"v"}}"#;
+
+    fn stored() -> Entry {
+        let value = NewValue { head: HEAD.into(), tail: TAIL.into() };
+        Entry::assemble("core/configmaps/default/a".into(), value, Arc::default(), None, Revision(7))
+    }
 
     fn printer(shape: Shape, query: &str) -> Printer {
         let now = "2026-01-01T00:01:30Z".parse().unwrap();
@@ -316,7 +352,7 @@ mod tests {
     fn list(printer: &Printer) -> Value {
         let meta = ListMeta { revision: "9".into(), token: String::new(), remaining: Some(0) };
         let mut out = printer.list_head(&meta);
-        out.extend_from_slice(&printer.item(&Bytes::from_static(STORED)).unwrap());
+        out.extend_from_slice(&printer.item(&stored()).unwrap());
         out.extend_from_slice(printer.list_tail());
         serde_json::from_slice(&out).unwrap()
     }
@@ -334,8 +370,8 @@ mod tests {
 
     #[test]
     fn an_object_is_sent_as_it_is_stored() {
-        let bytes = Bytes::from_static(STORED);
-        assert_eq!(printer(Shape::Object, "").single(&bytes).unwrap().as_ptr(), bytes.as_ptr());
+        let entry = stored();
+        assert_eq!(printer(Shape::Object, "").single(&entry).unwrap().as_ptr(), entry.value.as_ptr());
     }
 
     #[test]
@@ -373,11 +409,24 @@ mod tests {
     fn a_single_objects_table_has_its_revision_and_later_events_no_columns() {
         let printer = printer(Shape::Table(MetaVersion::V1), "");
         let read = |b: Bytes| serde_json::from_slice::<Value>(&b).unwrap();
-        let first = read(printer.event(&Bytes::from_static(STORED), true).unwrap());
+        let first = read(printer.event(&stored(), true).unwrap());
         assert_eq!(first["metadata"]["resourceVersion"], "7");
         assert_ne!(first["columnDefinitions"], json!([]));
-        let second = read(printer.event(&Bytes::from_static(STORED), false).unwrap());
+        let second = read(printer.event(&stored(), false).unwrap());
         assert_eq!(second["columnDefinitions"], json!([]));
         assert_eq!(second["rows"][0]["cells"][0], "a");
+    }
+    #[test]
+    fn watchers_of_a_table_decode_an_object_once() {
+        let printer = printer(Shape::Table(MetaVersion::V1), "");
+        let entry = stored();
+        printer.item(&entry).unwrap();
+        printer.single(&entry).unwrap();
+        assert!(entry.decoded.get().is_none());
+        printer.event(&entry, true).unwrap();
+        let kept = Arc::clone(entry.decoded.get().unwrap());
+        let gone: Value = serde_json::from_slice(&printer.gone(&entry, Revision(9), false).unwrap()).unwrap();
+        assert_eq!(gone["rows"][0]["object"]["metadata"]["resourceVersion"], "9");
+        assert!(Arc::ptr_eq(&kept, entry.decoded.get().unwrap()));
     }
 }

@@ -50,6 +50,22 @@ impl Verb {
         }
     }
 
+    /// The verb of a word of access rules.
+    pub fn of_word(word: &str) -> Self {
+        const ALL: [Verb; 9] = [
+            Verb::Get,
+            Verb::List,
+            Verb::Watch,
+            Verb::Create,
+            Verb::Update,
+            Verb::Patch,
+            Verb::Delete,
+            Verb::DeleteCollection,
+            Verb::Impersonate,
+        ];
+        ALL.into_iter().find(|verb| verb.as_str() == word).unwrap_or(Self::Other)
+    }
+
     fn of_method(method: &Method) -> Self {
         match method.as_str() {
             "GET" | "HEAD" => Self::Get,

@@ -50,8 +50,9 @@ const PING_MAX: Duration = Duration::from_secs(15);
 const WRITE_MAX: Duration = Duration::from_secs(30);
 /// What is kept of a request head, and of an answer that the peer does not take: in HTTP/1 one limit is both.
 const HTTP1_BUFFER_MAX: usize = 256 * 1024;
-/// The largest request head in HTTP/2. Source: `DefaultMaxHeaderBytes` of Go's net/http.
-const HTTP2_HEAD_MAX: u32 = 1024 * 1024;
+/// What is read of a request head in HTTP/2: twice what a request may have, so that one that is too large is told so in a `Status`. What
+/// is larger still gets a bare 431.
+const HTTP2_HEAD_MAX: u32 = 2 * 1024 * 1024;
 /// What is kept of the answer of one HTTP/2 stream that its peer does not take.
 const HTTP2_BUFFER_MAX: usize = 64 * 1024;
 /// How long requests may go on after the drain.

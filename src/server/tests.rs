@@ -210,6 +210,10 @@ async fn paths_that_no_kind_has_are_refused() {
         ("GET", "/apis/apps/v9/deployments", missing),
         ("GET", "/api/v1/namespaces/default/nodes", missing),
         ("GET", "/api/v1/configmaps/a", missing),
+        ("POST", "/apis/batch/v1/namespaces/default/jobs", "404 skiff does not serve jobs.batch yet"),
+        ("GET", "/apis/apps/v1/namespaces/default/daemonsets", "404 skiff does not serve daemonsets.apps yet"),
+        ("GET", "/api/v1/persistentvolumes", "404 skiff does not serve persistentvolumes yet"),
+        ("GET", "/apis/example.com/v1/jobs", missing),
         ("GET", "/nothing", missing),
         ("GET", "/api/v1/namespaces/default/configmaps/a/status", missing),
         ("GET", "/api/v1/namespaces/default/pods/p/exec/x", "400 skiff does not support exec of pods yet"),
@@ -302,6 +306,13 @@ async fn a_list_takes_the_form_that_the_client_wants() {
     assert_eq!(pretty.json()["items"][0]["metadata"]["name"], "a");
     let none = desk.ask("GET", MAPS, &accept("application/vnd.kubernetes.protobuf"), "").await;
     assert_eq!(none.refusal(), "406 only the following media types are accepted: application/json, application/yaml");
+    let partial = accept("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io");
+    assert_eq!(
+        desk.ask("GET", MAPS, &partial, "").await.refusal(),
+        "406 you requested PartialObjectMetadata, but the requested object is a list"
+    );
+    assert_eq!(desk.ask("GET", &format!("{MAPS}/a"), &partial, "").await.json()["kind"], "PartialObjectMetadata");
+    assert_eq!(desk.get(&format!("{MAPS}?timeoutSeconds=abc")).await.code, 400);
 }
 
 #[tokio::test]
@@ -429,6 +440,29 @@ async fn a_watch_from_a_forgotten_revision_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_expired_page_says_how_to_go_on() {
+    let desk = Desk::open().await;
+    for name in ["a", "b", "c"] {
+        desk.config_map(name, json!({})).await;
+    }
+    let first = desk.get(&format!("{MAPS}?limit=1")).await.json();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    for n in 0..10_050 {
+        desk.label("c", "n", &n.to_string()).await;
+    }
+    let expired = desk.get(&format!("{MAPS}?limit=1&continue={token}")).await;
+    assert_eq!((expired.code, &expired.json()["reason"]), (410, &json!("Expired")));
+    assert!(expired.refusal().contains("use the continue token in this response"), "{}", expired.text);
+    let token = expired.json()["metadata"]["continue"].as_str().unwrap().to_owned();
+    let second = desk.get(&format!("{MAPS}?limit=1&continue={token}")).await.json();
+    assert_eq!(second["items"][0]["metadata"]["name"], "b");
+    let token = second["metadata"]["continue"].as_str().unwrap();
+    let third = desk.get(&format!("{MAPS}?limit=1&continue={token}")).await.json();
+    assert_eq!((&third["items"][0]["metadata"]["name"], &third["metadata"]["continue"]), (&json!("c"), &Value::Null));
+    assert_eq!(third["metadata"]["resourceVersion"], second["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_table_watch_says_its_columns_once() {
     let desk = Desk::open().await;
     desk.config_map("a", json!({})).await;
@@ -494,6 +528,99 @@ async fn a_delete_says_what_it_did() {
 }
 
 #[tokio::test]
+async fn a_delete_of_some_kinds_answers_with_the_object() {
+    let desk = Desk::open().await;
+    desk.pod("p").await;
+    for (plural, body) in [
+        ("services", json!({ "metadata": { "name": "x" }, "spec": { "ports": [{ "port": 80 }] } })),
+        ("serviceaccounts", json!({ "metadata": { "name": "x" } })),
+        ("secrets", json!({ "metadata": { "name": "x" } })),
+    ] {
+        let url = format!("/api/v1/namespaces/default/{plural}");
+        let made = desk.ask("POST", &url, &[], &body.to_string()).await.json();
+        let gone = desk.ask("DELETE", &format!("{url}/x"), &[], "").await.json();
+        let returns_it = plural != "secrets";
+        assert_eq!(gone["kind"] == made["kind"], returns_it, "{gone}");
+        assert_eq!(gone["metadata"]["uid"] == made["metadata"]["uid"], returns_it, "{gone}");
+        let revision =
+            |object: &Value| object["metadata"]["resourceVersion"].as_str().and_then(|r| r.parse::<u64>().ok());
+        assert!(!returns_it || revision(&gone) > revision(&made), "{gone}");
+    }
+    let pod = desk.ask("DELETE", "/api/v1/namespaces/default/pods/p?gracePeriodSeconds=0", &[], "").await.json();
+    assert_eq!((&pod["kind"], &pod["metadata"]["name"]), (&json!("Pod"), &json!("p")));
+}
+
+#[tokio::test]
+async fn custom_resources_are_none_and_are_refused_by_name() {
+    let desk = Desk::open().await;
+    let url = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let list = desk.get(url).await.json();
+    assert_eq!((&list["kind"], &list["items"]), (&json!("CustomResourceDefinitionList"), &json!([])));
+    assert_eq!(desk.get(&format!("{url}/a.example.com")).await.code, 404);
+    let watch = desk.watch(&format!("{url}?watch=true&resourceVersion=0"), &[]).await;
+    drop(watch);
+    let body = json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "spec": {} });
+    let made = desk.ask("POST", url, &[], &body.to_string()).await;
+    assert_eq!(made.refusal(), "400 skiff does not support custom resources yet");
+    let delete = desk.ask("DELETE", url, &[], "").await;
+    assert_eq!(delete.refusal(), "405 the server does not allow this method on the requested resource");
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_who_they_are_and_what_they_may() {
+    let desk = Desk::open().await;
+    let jane = [("impersonate-user", "jane")];
+    let proxy = [("impersonate-user", "system:kube-proxy")];
+    let who = async |headers: &[(&str, &str)]| {
+        let got = desk.ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", headers, "{}").await;
+        assert_eq!(got.code, 201);
+        got.json()["status"]["userInfo"].clone()
+    };
+    assert_eq!(who(&[]).await["username"], "kubernetes-admin");
+    assert_eq!(who(&jane).await, json!({ "username": "jane", "groups": ["system:authenticated"] }));
+    let may = async |headers: &[(&str, &str)], spec: Value| {
+        let url = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let got = desk.ask("POST", url, headers, &json!({ "spec": spec }).to_string()).await;
+        if got.code == 201 { got.json()["status"]["allowed"].to_string() } else { got.refusal() }
+    };
+    let pods = json!({ "resourceAttributes": { "verb": "list", "resource": "pods", "namespace": "default" } });
+    let services = json!({ "resourceAttributes": { "verb": "watch", "resource": "services" } });
+    let metrics = json!({ "nonResourceAttributes": { "verb": "get", "path": "/metrics" } });
+    assert_eq!(may(&[], pods.clone()).await, "true");
+    assert_eq!(may(&jane, pods).await, "false");
+    assert_eq!(may(&proxy, services).await, "true");
+    assert_eq!(may(&jane, metrics.clone()).await, "false");
+    assert_eq!(may(&[], metrics).await, "true");
+    assert_eq!(
+        may(&[], json!({})).await,
+        "422 SelfSubjectAccessReview.authorization.k8s.io \"\" is invalid: spec.resourceAttributes: Invalid value: null: \
+         exactly one of nonResourceAttributes or resourceAttributes must be specified"
+    );
+    let rules = async |headers: &[(&str, &str)], namespace: &str| {
+        let url = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+        let got = desk.ask("POST", url, headers, &json!({ "spec": { "namespace": namespace } }).to_string()).await;
+        got.json()["status"]["resourceRules"].clone()
+    };
+    assert_eq!(rules(&[], "default").await[0]["verbs"], json!(["*"]));
+    let holds = |rules: &Value, what: &str| rules.as_array().unwrap().iter().any(|r| r["resources"] == json!([what]));
+    assert!(holds(&rules(&proxy, "kube-system").await, "leases"));
+    assert!(!holds(&rules(&proxy, "default").await, "leases"));
+    assert!(holds(&rules(&jane, "default").await, "selfsubjectaccessreviews"));
+    let stranger = desk.send(None, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &[], "{}").await;
+    assert_eq!(stranger.status(), 401);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_gets_a_status() {
+    let desk = Desk::open().await;
+    let long = "x".repeat(super::handle::HEAD_BYTES_MAX);
+    let got = desk.ask("GET", MAPS, &[("x-long", &long)], "").await;
+    assert_eq!(got.refusal(), "431 the head of the request is too large: limit is 1048576 bytes");
+    let got = desk.ask("GET", MAPS, &[("x-long", &long[..long.len() / 2])], "").await;
+    assert_eq!(got.code, 200);
+}
+
+#[tokio::test]
 async fn discovery_answers_in_the_form_that_is_asked_for() {
     let desk = Desk::open().await;
     let plain = desk.get("/apis").await.json();
@@ -512,7 +639,13 @@ async fn discovery_answers_in_the_form_that_is_asked_for() {
     let tag = document.headers["etag"].to_str().unwrap();
     assert_eq!(desk.ask("GET", "/openapi/v3/apis/apps/v1", &[("if-none-match", tag)], "").await.code, 304);
     assert_eq!(desk.get("/openapi/v3/apis/nothing/v1").await.code, 404);
-    assert_eq!(desk.get("/openapi/v2").await.json()["swagger"], "2.0");
+    let v2 = desk.get("/openapi/v2").await;
+    assert_eq!(v2.json()["swagger"], "2.0");
+    let tag = v2.headers["etag"].to_str().unwrap();
+    let again = desk.ask("GET", "/openapi/v2", &[("if-none-match", tag)], "").await;
+    assert_eq!((again.code, again.text.as_str()), (304, ""));
+    let protobuf = [("accept", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"), ("if-none-match", tag)];
+    assert_eq!(desk.send(Some(admin()), "GET", "/openapi/v2", &protobuf, "").await.status(), 200);
     assert_eq!(desk.get("/readyz").await.text, "ok");
     assert_eq!(desk.get("/readyz/store").await.text, "ok");
     assert!(desk.get("/metrics").await.text.contains("apiserver_request_total"));

@@ -163,7 +163,7 @@ impl Events {
         while chunk.len() < CHUNK_BYTES
             && let Some(entry) = self.initial.next()
         {
-            self.push(&mut chunk, "ADDED", &entry.value)?;
+            self.push(&mut chunk, "ADDED", &entry)?;
         }
         if self.initial.len() == 0
             && let Some(revision) = self.initial_end.take()
@@ -199,19 +199,24 @@ impl Events {
         let after = change.after.as_ref().filter(|e| self.selection.matches(e));
         match (before, after) {
             (None, None) => Ok(()),
-            (None, Some(after)) => self.push(chunk, "ADDED", &after.value),
-            (Some(_), Some(after)) => self.push(chunk, "MODIFIED", &after.value),
+            (None, Some(after)) => self.push(chunk, "ADDED", after),
+            (Some(_), Some(after)) => self.push(chunk, "MODIFIED", after),
             (Some(before), None) if self.printer.sends_as_stored() => {
                 self.is_first = false;
                 chunk.line("DELETED", &before.parts_at(change.revision));
                 Ok(())
             }
-            (Some(before), None) => self.push(chunk, "DELETED", &before.value_at(change.revision)),
+            (Some(before), None) => {
+                let object = self.printer.at(self.clock.now()).gone(before, change.revision, self.is_first)?;
+                self.is_first = false;
+                chunk.line("DELETED", &[object]);
+                Ok(())
+            }
         }
     }
 
-    fn push(&mut self, chunk: &mut Chunk, what: &str, stored: &Bytes) -> Result<(), ApiError> {
-        let object = self.printer.at(self.clock.now()).event(stored, self.is_first)?;
+    fn push(&mut self, chunk: &mut Chunk, what: &str, entry: &Entry) -> Result<(), ApiError> {
+        let object = self.printer.at(self.clock.now()).event(entry, self.is_first)?;
         self.is_first = false;
         chunk.line(what, &[object]);
         Ok(())

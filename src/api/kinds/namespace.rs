@@ -29,7 +29,7 @@ pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub struct Namespaces;
 
 /// The `finalize` sub-resource: how a client takes the namespace's finalizer off.
-const FINALIZE: Subresource = Subresource { name: "finalize", body: None, verbs: &["update"] };
+const FINALIZE: Subresource = Subresource::own("finalize", &["update"]);
 
 impl Kind for Namespaces {
     type Object = Namespace;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::api::{
     field::FieldError,
-    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope, Subresource},
+    kind::{ALL_VERBS, Kind, KindInfo, Parameter, STATUS, Scope, Subresource},
     pod_state,
     selector::Fields,
     table::Column,
@@ -30,16 +30,25 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Pods;
 
-const ATTACH: Subresource =
-    Subresource { name: "attach", body: Some(("", "v1", "PodAttachOptions")), verbs: &["create", "get"] };
-const BINDING: Subresource = Subresource { name: "binding", body: Some(("", "v1", "Binding")), verbs: &["create"] };
-const EVICTION: Subresource =
-    Subresource { name: "eviction", body: Some(("policy", "v1", "Eviction")), verbs: &["create"] };
-const EXEC: Subresource =
-    Subresource { name: "exec", body: Some(("", "v1", "PodExecOptions")), verbs: &["create", "get"] };
-const LOG: Subresource = Subresource { name: "log", body: None, verbs: &["get"] };
+const ATTACH: Subresource = Subresource::of("attach", ("", "v1", "PodAttachOptions"), &["create", "get"]);
+const BINDING: Subresource = Subresource::of("binding", ("", "v1", "Binding"), &["create"]);
+const EVICTION: Subresource = Subresource::of("eviction", ("policy", "v1", "Eviction"), &["create"]);
+const EXEC: Subresource = Subresource::of("exec", ("", "v1", "PodExecOptions"), &["create", "get"]);
+const LOG: Subresource = Subresource { parameters: LOG_PARAMETERS, ..Subresource::own("log", &["get"]) };
+const LOG_PARAMETERS: &[Parameter] = &[
+    ("container", "string", "The container whose log is read; may be left out when the pod has one."),
+    ("follow", "boolean", "Goes on as the container writes."),
+    ("insecureSkipTLSVerifyBackend", "boolean", "Taken and of no effect: no kubelet stands behind the log."),
+    ("limitBytes", "integer", "The log ends after this many bytes."),
+    ("previous", "boolean", "Reads the log of the container before the last restart."),
+    ("sinceSeconds", "integer", "Begins this many seconds ago."),
+    ("sinceTime", "string", "Begins at this time (RFC 3339)."),
+    ("stream", "string", "Which stream to read: All."),
+    ("tailLines", "integer", "Begins this many lines before the end."),
+    ("timestamps", "boolean", "Begins each line with its time."),
+];
 const PORT_FORWARD: Subresource =
-    Subresource { name: "portforward", body: Some(("", "v1", "PodPortForwardOptions")), verbs: &["create", "get"] };
+    Subresource::of("portforward", ("", "v1", "PodPortForwardOptions"), &["create", "get"]);
 
 /// The annotation that says how dear a pod is to its ReplicaSet: those with the lower cost go first.
 pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -166,6 +175,10 @@ impl Kind for Pods {
             ("status.phase", text(&status.phase)),
             ("status.podIP", text(&status.pod_ip)),
         ])
+    }
+
+    fn returns_deleted() -> bool {
+        true
     }
 
     fn row(obj: &Pod, now: Timestamp) -> Vec<Value> {

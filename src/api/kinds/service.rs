@@ -151,6 +151,10 @@ impl Kind for Services {
         true
     }
 
+    fn returns_deleted() -> bool {
+        true
+    }
+
     fn row(obj: &Service, now: Timestamp) -> Vec<Value> {
         let spec = part(&obj.spec);
         let ip = spec.cluster_ips.iter().flatten().next().map_or(table::NONE, String::as_str);

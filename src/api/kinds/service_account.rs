@@ -40,6 +40,10 @@ impl Kind for ServiceAccounts {
         keep_secret_names(new);
     }
 
+    fn returns_deleted() -> bool {
+        true
+    }
+
     fn row(obj: &ServiceAccount, now: Timestamp) -> Vec<Value> {
         let n = obj.secrets.iter().flatten().count();
         vec![table::name(&obj.metadata), json!(n), table::age(&obj.metadata, now)]

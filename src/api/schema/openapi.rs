@@ -1,4 +1,5 @@
-//! OpenAPI v3 documents: one per group and version of the kinds table, put together when a client asks.
+//! OpenAPI v3 documents, put together when a client asks: one per group and version of the kinds table, and one for each path above
+//! them (`api`, `apis`, a group, `version`). A document is called as in the index, e.g. `apis/apps/v1`.
 //!
 //! Called by the server. Definitions come deflated from `build.rs`; paths follow from the kinds table, one set per kind, its
 //! verbs and sub-resources. kubectl takes from them what to validate, explain, and how to make strategic merge patches.
@@ -10,8 +11,8 @@
 
 use super::structure::Definition;
 use crate::api::{
-    kind::{KindInfo, Subresource},
-    kinds::KINDS,
+    kind::{KindInfo, Parameter, Subresource},
+    kinds::{KINDS, by_plural},
 };
 use bytes::Bytes;
 use flate2::read::DeflateDecoder;
@@ -25,7 +26,8 @@ use std::{
 };
 
 static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/definitions.z"));
-static HASHES: LazyLock<BTreeMap<GroupVersion, String>> = LazyLock::new(hashes);
+/// Document → the hash of its text.
+static HASHES: LazyLock<BTreeMap<String, String>> = LazyLock::new(hashes);
 
 const REF_PREFIX: &str = "#/components/schemas/";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -35,54 +37,135 @@ pub(super) const KUBERNETES_VERSION: &str = "v1.37.0";
 const PATCH_TYPES: [&str; 3] =
     ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
-type GroupVersion = (&'static str, &'static str);
+/// What a document describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    /// `/version`.
+    Version,
+    /// `/api`.
+    Core,
+    /// `/apis`.
+    Groups,
+    /// A named group.
+    Group(&'static str),
+    /// A group and version.
+    Kinds(&'static str, &'static str),
+}
+
+impl Scope {
+    /// All that there are.
+    fn all() -> BTreeSet<Self> {
+        let infos = || KINDS.iter().map(|k| k.info());
+        let groups = infos().filter(|i| !i.group.is_empty()).map(|i| Self::Group(i.group));
+        let kinds = infos().map(|i| Self::Kinds(i.group, i.version));
+        [Self::Version, Self::Core, Self::Groups].into_iter().chain(groups).chain(kinds).collect()
+    }
+
+    /// The name of the document, which is the path that it is about.
+    fn name(self) -> String {
+        match self {
+            Self::Version => "version".to_owned(),
+            Self::Core => "api".to_owned(),
+            Self::Groups => "apis".to_owned(),
+            Self::Group(group) => format!("apis/{group}"),
+            Self::Kinds("", version) => format!("api/{version}"),
+            Self::Kinds(group, version) => format!("apis/{group}/{version}"),
+        }
+    }
+
+    fn paths(self) -> Map<String, Value> {
+        let mut paths = Map::new();
+        paths.insert(format!("/{}/", self.name()), self.own_path());
+        if let Self::Kinds(group, version) = self {
+            for info in KINDS.iter().map(|k| k.info()).filter(|i| (i.group, i.version) == (group, version)) {
+                add_kind(&mut paths, info);
+            }
+        }
+        paths
+    }
+
+    /// What a GET of the path itself tells.
+    fn own_path(self) -> Value {
+        let short = |group: &str| group.split('.').next().unwrap_or_default().to_owned();
+        let (tag, id, what, definition) = match self {
+            Self::Version => {
+                let info = "io.k8s.apimachinery.pkg.version.Info";
+                (
+                    "version".to_owned(),
+                    "getCodeVersion".to_owned(),
+                    "get the version information for this server",
+                    info.to_owned(),
+                )
+            }
+            Self::Core => {
+                let versions = format!("{META}.APIVersions");
+                ("core".to_owned(), "getCoreAPIVersions".to_owned(), "get available API versions", versions)
+            }
+            Self::Groups => {
+                let groups = format!("{META}.APIGroupList");
+                ("apis".to_owned(), "getAPIVersions".to_owned(), "get available API versions", groups)
+            }
+            Self::Group(group) => {
+                let id = format!("get{}APIGroup", capitalized(&short(group)));
+                (short(group), id, "get information of a group", format!("{META}.APIGroup"))
+            }
+            Self::Kinds(group, version) => {
+                let group = if group.is_empty() { "core".to_owned() } else { short(group) };
+                let id = format!("get{}{}APIResources", capitalized(&group), capitalized(version));
+                (format!("{group}_{version}"), id, "get available resources", format!("{META}.APIResourceList"))
+            }
+        };
+        let good =
+            json!({ "description": "OK", "content": content(&["application/json", "application/yaml"], &definition) });
+        json!({ "get": {
+            "tags": [tag], "description": what, "operationId": id,
+            "responses": { "200": good, "401": { "description": "Unauthorized" } },
+        } })
+    }
+}
 
 /// The body of `/openapi/v3`: the path of each document with its hash.
 pub fn index() -> Value {
     let paths: Map<String, Value> = HASHES
         .iter()
-        .map(|((group, version), hash)| {
-            let path = base_path(group, version);
-            let url = format!("/openapi/v3{path}?hash={hash}");
-            (path.trim_start_matches('/').to_owned(), json!({ "serverRelativeURL": url }))
+        .map(|(name, hash)| {
+            let url = format!("/openapi/v3/{name}?hash={hash}");
+            (name.clone(), json!({ "serverRelativeURL": url }))
         })
         .collect();
     json!({ "paths": paths })
 }
 
-/// The body of `/openapi/v3/api/v1` (group empty) or `/openapi/v3/apis/GROUP/VERSION`; `None`: no kind is served there.
-pub fn document(group: &str, version: &str) -> Option<Bytes> {
-    let (of, _) = find(group, version)?;
-    Some(assemble(*of, &by_name(&unpack())))
+/// The body of `/openapi/v3/NAME`; `None`: there is no such document.
+pub fn document(name: &str) -> Option<Bytes> {
+    let scope = Scope::all().into_iter().find(|scope| scope.name() == name)?;
+    Some(assemble(scope, &by_name(&unpack())))
 }
 
 /// Every document, one after the other.
 pub(super) fn every_document() -> Vec<Bytes> {
     let text = unpack();
     let definitions = by_name(&text);
-    HASHES.keys().map(|of| assemble(*of, &definitions)).collect()
+    Scope::all().into_iter().map(|scope| assemble(scope, &definitions)).collect()
 }
 
 /// The hash in the index's URL, which is the document's `ETag` too (without quotes). Changes when the document does.
-pub fn hash(group: &str, version: &str) -> Option<String> {
-    find(group, version).map(|(_, hash)| hash.clone())
+pub fn hash(name: &str) -> Option<&'static str> {
+    HASHES.get(name).map(String::as_str)
 }
 
-fn find(group: &str, version: &str) -> Option<(&'static GroupVersion, &'static String)> {
-    HASHES.iter().find(|((g, v), _)| *g == group && *v == version)
-}
-
-fn hashes() -> BTreeMap<GroupVersion, String> {
+fn hashes() -> BTreeMap<String, String> {
     let text = unpack();
     let definitions = by_name(&text);
-    let served: BTreeSet<GroupVersion> = KINDS.iter().map(|k| (k.info().group, k.info().version)).collect();
-    let hash = |of: GroupVersion| {
-        Sha512::digest(assemble(of, &definitions)).iter().fold(String::new(), |mut hash, byte| {
-            write!(hash, "{byte:02X}").expect("writing to a string works");
-            hash
-        })
-    };
-    served.into_iter().map(|of| (of, hash(of))).collect()
+    Scope::all().into_iter().map(|scope| (scope.name(), hash_of(&assemble(scope, &definitions)))).collect()
+}
+
+/// What changes when a document does.
+pub(super) fn hash_of(document: &[u8]) -> String {
+    Sha512::digest(document).iter().fold(String::new(), |mut hash, byte| {
+        write!(hash, "{byte:02X}").expect("writing to a string works");
+        hash
+    })
 }
 
 fn unpack() -> String {
@@ -100,9 +183,9 @@ fn base_path(group: &str, version: &str) -> String {
     if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
 }
 
-/// A document: the paths of a group and version, and every definition that they lead to.
-fn assemble(of: GroupVersion, definitions: &BTreeMap<&str, &str>) -> Bytes {
-    let paths = paths(of).to_string();
+/// A document: its paths, and every definition that they lead to.
+fn assemble(scope: Scope, definitions: &BTreeMap<&str, &str>) -> Bytes {
+    let paths = Value::Object(scope.paths()).to_string();
     let mut wanted = BTreeSet::new();
     let mut queue = references(&paths);
     while let Some(name) = queue.pop() {
@@ -128,14 +211,6 @@ fn references(json: &str) -> Vec<&str> {
     json.split(REF_PREFIX).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }
 
-fn paths(of: GroupVersion) -> Value {
-    let mut paths = Map::new();
-    for info in KINDS.iter().map(|k| k.info()).filter(|i| (i.group, i.version) == of) {
-        add_kind(&mut paths, info);
-    }
-    Value::Object(paths)
-}
-
 /// The paths of one kind.
 fn add_kind(paths: &mut Map<String, Value>, info: &KindInfo) {
     let base = base_path(info.group, info.version);
@@ -144,7 +219,15 @@ fn add_kind(paths: &mut Map<String, Value>, info: &KindInfo) {
     } else {
         (format!("{base}/{}", info.plural), "")
     };
-    let of = Subject { info, scope, body: info.schema.to_owned(), kind: kind_of(info), suffix: String::new() };
+    let of = Subject {
+        info,
+        returns_deleted: by_plural(info.group, info.plural).is_some_and(|kind| kind.returns_deleted()),
+        parameters: &[],
+        scope,
+        body: info.schema.to_owned(),
+        kind: kind_of(info),
+        suffix: String::new(),
+    };
     let mut in_scope = parameters(&[PRETTY]);
     if info.is_namespaced() {
         in_scope.push(path_parameter("namespace", "The namespace of the objects."));
@@ -184,6 +267,10 @@ fn add_kind(paths: &mut Map<String, Value>, info: &KindInfo) {
 #[derive(Clone)]
 struct Subject<'a> {
     info: &'a KindInfo,
+    /// Whether a delete answers with the object.
+    returns_deleted: bool,
+    /// What the query of a GET may say.
+    parameters: &'a [Parameter],
     /// `Namespaced`, or nothing: part of operations' names.
     scope: &'a str,
     /// The definition of bodies; empty when they are streams or text.
@@ -201,12 +288,12 @@ fn sub_subject<'a>(parent: &Subject<'a>, sub: &'a Subresource) -> Subject<'a> {
     let suffix = capitalized(sub.name);
     let Some((group, version, kind)) = sub.body else {
         let body = if sub.name == "log" { String::new() } else { parent.body.clone() };
-        return Subject { body, suffix, ..parent.clone() };
+        return Subject { body, suffix, parameters: sub.parameters, ..parent.clone() };
     };
     let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
     let name = format!("io.k8s.api.{package}.{version}.{kind}");
     let body = Definition::find(&name).map_or_else(String::new, |d| d.name.to_owned());
-    Subject { body, kind: [group, version, kind], suffix, ..parent.clone() }
+    Subject { body, kind: [group, version, kind], suffix, parameters: sub.parameters, ..parent.clone() }
 }
 
 fn sub_actions(sub: &Subresource) -> Vec<(&'static str, Action)> {
@@ -269,9 +356,6 @@ impl Action {
         }
     }
 }
-
-/// Name, type and meaning of a query parameter.
-type Parameter = (&'static str, &'static str, &'static str);
 
 const PRETTY: Parameter = ("pretty", "string", "If 'true', then the output is pretty printed.");
 const LIST_PARAMETERS: [Parameter; 10] = [
@@ -349,7 +433,7 @@ fn operation(of: &Subject<'_>, action: Action) -> Value {
         "x-kubernetes-action": if is_stream { "connect" } else { word },
         "x-kubernetes-group-version-kind": { "group": kind_group, "version": kind_version, "kind": kind },
     });
-    let query = action.query();
+    let query = if action == Action::Get { parameters(of.parameters) } else { action.query() };
     if !query.is_empty() && !is_stream {
         operation["parameters"] = json!(query);
     }
@@ -385,6 +469,7 @@ fn request_body(of: &Subject<'_>, action: Action) -> Option<Value> {
 fn responses(of: &Subject<'_>, action: Action) -> Value {
     let definition = match action {
         Action::List => format!("{}List", of.body),
+        Action::Delete if of.returns_deleted => of.body.clone(),
         Action::Delete | Action::DeleteMany => format!("{META}.Status"),
         Action::Create | Action::Get | Action::Update | Action::Patch => of.body.clone(),
     };
@@ -407,42 +492,47 @@ fn capitalized(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(group: &str, version: &str) -> Value {
-        serde_json::from_slice(&document(group, version).expect("it is served")).expect("a document is JSON")
+    fn read(name: &str) -> Value {
+        serde_json::from_slice(&document(name).expect("it is served")).expect("a document is JSON")
     }
 
     #[test]
     fn the_index_names_every_document_with_its_hash() {
         let index = index();
         let paths = index["paths"].as_object().expect("the index has paths");
-        assert!(paths.contains_key("api/v1") && paths.contains_key("apis/apps/v1"), "{paths:?}");
-        for kind in KINDS {
-            let (group, version) = (kind.info().group, kind.info().version);
-            let path = base_path(group, version);
-            let hash = hash(group, version).expect("it is served");
-            assert_eq!(hash.len(), 128);
-            let url = format!("/openapi/v3{path}?hash={hash}");
-            assert_eq!(paths[path.trim_start_matches('/')]["serverRelativeURL"], url);
+        for name in ["version", "api", "api/v1", "apis", "apis/apps", "apis/apps/v1"] {
+            assert!(paths.contains_key(name), "{name}: {paths:?}");
         }
-        assert_eq!(document("apps", "v9"), None);
-        assert_eq!(hash("nothing", "v1"), None);
+        for kind in KINDS {
+            let name = Scope::Kinds(kind.info().group, kind.info().version).name();
+            let hash = hash(&name).expect("it is served");
+            assert_eq!(hash.len(), 128);
+            assert_eq!(paths[&name]["serverRelativeURL"], format!("/openapi/v3/{name}?hash={hash}"));
+        }
+        assert_eq!(document("apis/apps/v9"), None);
+        assert_eq!(hash("apis/nothing"), None);
+        let version = read("version");
+        assert_eq!(version["paths"]["/version/"]["get"]["operationId"], "getCodeVersion");
+        assert!(version["components"]["schemas"]["io.k8s.apimachinery.pkg.version.Info"].is_object());
+        assert_eq!(read("apis/apps")["paths"]["/apis/apps/"]["get"]["operationId"], "getAppsAPIGroup");
+        assert_eq!(read("apis/apps/v1")["paths"]["/apis/apps/v1/"]["get"]["operationId"], "getAppsV1APIResources");
     }
 
     #[test]
     fn every_reference_of_a_document_leads_somewhere() {
-        for (group, version) in HASHES.keys() {
-            let document = read(group, version);
+        for name in HASHES.keys() {
+            let document = read(name);
             let schemas = document["components"]["schemas"].as_object().expect("there are schemas");
-            for name in references(&document.to_string()) {
-                assert!(schemas.contains_key(name), "{group}/{version}: {name}");
+            for definition in references(&document.to_string()) {
+                assert!(schemas.contains_key(definition), "{name}: {definition}");
             }
         }
     }
 
     #[test]
     fn operation_names_are_unique_and_speak_of_kinds_that_are_there() {
-        for (group, version) in HASHES.keys() {
-            let document = read(group, version);
+        for name in HASHES.keys() {
+            let document = read(name);
             let mut names = BTreeSet::new();
             for (path, item) in document["paths"].as_object().expect("there are paths") {
                 for operation in item.as_object().into_iter().flat_map(Map::values).filter(|o| o.is_object()) {
@@ -456,7 +546,7 @@ mod tests {
     /// What kubectl reads to decide that the server validates fields and takes strategic merge patches.
     #[test]
     fn patches_of_a_deployment_are_described_as_kubectl_wants_them() {
-        let document = read("apps", "v1");
+        let document = read("apis/apps/v1");
         let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
         assert_eq!(
             patch["x-kubernetes-group-version-kind"],
@@ -484,5 +574,26 @@ mod tests {
         assert_eq!(scale["x-kubernetes-group-version-kind"]["kind"], "Scale");
         assert!(schemas["io.k8s.api.autoscaling.v1.Scale"].is_object());
         assert!(!document.to_string().contains("go-type"));
+    }
+    #[test]
+    fn a_deletion_and_a_log_are_described_as_they_answer() {
+        let document = read("api/v1");
+        let paths = &document["paths"];
+        let answer = |path: &str| {
+            let content = &paths[path]["delete"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+            content.as_str().and_then(|name| name.rsplit('.').next()).unwrap_or_default().to_owned()
+        };
+        let of = |plural: &str| answer(&format!("/api/v1/namespaces/{{namespace}}/{plural}/{{name}}"));
+        assert_eq!(
+            (of("pods"), of("services"), of("serviceaccounts")),
+            ("Pod".into(), "Service".into(), "ServiceAccount".into())
+        );
+        assert_eq!((of("secrets"), answer("/api/v1/nodes/{name}")), ("Status".into(), "Status".into()));
+        let log = &paths["/api/v1/namespaces/{namespace}/pods/{name}/log"]["get"]["parameters"];
+        let names: Vec<&str> = log.as_array().into_iter().flatten().filter_map(|p| p["name"].as_str()).collect();
+        assert!(
+            ["container", "follow", "previous", "tailLines", "timestamps"].iter().all(|n| names.contains(n)),
+            "{names:?}"
+        );
     }
 }

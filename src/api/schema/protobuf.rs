@@ -2,7 +2,7 @@
 //!
 //! A body is `k8s\0` and a `runtime.Unknown` that names the type. Fields go by number; `protobuf_numbers.txt` says which field of which
 //! type has which, and the definitions say how it is written. A number with a `*` is a message of a type that Go embeds: its fields are
-//! the type's own in JSON. A number that is not there is skipped, as protobuf asks: clients send fields that Kubernetes has dropped
+//! the type's own in JSON. A number that a type does not have is skipped, as protobuf asks: clients send fields that Kubernetes has dropped
 //! (`metadata.clusterName`, number 15) or will have. Skipping walks over bytes and keeps nothing, however deep their groups are.
 //!
 //! Go writes fields that are no pointers even when they are empty, and leaves them out of JSON. So what is empty counts as absent,
@@ -173,6 +173,9 @@ impl Reader {
         }
         let short = message.strip_prefix(PREFIX).unwrap_or(message);
         let names = NUMBERS.get(short);
+        if names.is_none() && !bytes.is_empty() {
+            return Err(format!("the numbers of {short} are not known: send it as JSON"));
+        }
         while let Some((number, wire)) = next(&mut bytes)? {
             let Some(name) = names.and_then(|names| names.get(&number)) else { continue };
             if let Some(embedded) = name.strip_prefix('*') {

@@ -168,7 +168,7 @@ impl Executor {
                 self.registry.update(*kind, &key, *part, &mut |_| Ok(object.clone_dyn()), &options).await.map(Some)
             }
             Action::Delete { kind, key, options } => match self.registry.delete(*kind, key, options).await {
-                Ok(Deleted::Gone(_) | Deleted::Marked(_)) | Err(ApiError::NotFound { .. }) => Ok(None),
+                Ok(Deleted::Gone(..) | Deleted::Marked(_)) | Err(ApiError::NotFound { .. }) => Ok(None),
                 Err(err) => Err(err),
             },
             Action::Adopt { kind, key, uid, owner } => {

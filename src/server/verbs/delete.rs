@@ -4,7 +4,10 @@
 
 use super::{Call, read};
 use crate::{
-    api::{meta::ObjectKey, status::ApiError},
+    api::{
+        meta::{ObjectKey, Revision},
+        status::ApiError,
+    },
     registry::{
         keys,
         pipeline::{DeleteOptions, Deleted, Propagation},
@@ -14,7 +17,7 @@ use crate::{
         media::Offer,
         options, paths,
         print::{ListMeta, identity},
-        respond::Response,
+        respond::{self, Response},
     },
     store::Entry,
 };
@@ -31,7 +34,7 @@ pub(super) async fn one(call: &Call<'_>) -> Result<Response, ApiError> {
     let options = delete_options(call)?;
     let deleted = call.registry().delete(call.kind, &call.key(), &options).await?;
     match deleted {
-        Deleted::Gone(entry) => gone(call, &entry),
+        Deleted::Gone(entry, revision) => gone(call, &entry, revision),
         // A deletion that waits for others is only accepted.
         Deleted::Marked(entry) => {
             let code = if options.propagation == Some(Propagation::Foreground) { 202 } else { 200 };
@@ -40,7 +43,12 @@ pub(super) async fn one(call: &Call<'_>) -> Result<Response, ApiError> {
     }
 }
 
-fn gone(call: &Call<'_>, entry: &Entry) -> Result<Response, ApiError> {
+/// The answer to a deletion that is done: the object as it went, or a `Status` that names it, as its kind has it.
+fn gone(call: &Call<'_>, entry: &Entry, revision: Revision) -> Result<Response, ApiError> {
+    if call.kind.returns_deleted() {
+        let output = call.output(Offer::Objects)?;
+        return respond::object(200, output, call.printer(output)?.last(entry, revision)?);
+    }
     let info = call.kind.info();
     let id = identity(&entry.value)?;
     let mut details = json!({ "name": id.name, "kind": info.plural, "uid": id.uid });
@@ -52,7 +60,7 @@ fn gone(call: &Call<'_>, entry: &Entry) -> Result<Response, ApiError> {
 
 /// Deletes every object that the query picks, and answers with them.
 pub(super) async fn collection(call: &Call<'_>) -> Result<Response, ApiError> {
-    let output = call.output(Offer::Objects)?;
+    let output = call.output(Offer::Lists)?;
     let options = delete_options(call)?;
     let picked = options::list_options(call.kind, call.query())?;
     let mut snapshot = call.registry().snapshot(call.kind, &call.info.namespace, &picked.selection);
@@ -77,7 +85,7 @@ async fn delete_entry(
     let key: ObjectKey =
         keys::object_key(call.kind.info(), &entry.key).expect("an entry of a kind has a key of that kind");
     match call.registry().delete(call.kind, &key, options).await {
-        Ok(Deleted::Gone(entry) | Deleted::Marked(entry)) => Ok(Some(entry)),
+        Ok(Deleted::Gone(entry, _) | Deleted::Marked(entry)) => Ok(Some(entry)),
         Err(ApiError::NotFound { .. }) => Ok(None),
         Err(err) => Err(err),
     }

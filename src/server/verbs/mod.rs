@@ -1,22 +1,29 @@
 //! Reads and writes of objects: finds the kind and the sub-resource, checks that they have the verb, and does it.
 //!
-//! Called by `handle`. May call `registry`. One file per sort of verb; `sub` is the table of sub-resources that are not simply a part
-//! of the object.
+//! Called by `handle`. May call `registry`. One file per sort of verb; `subresources` is the table of what is more than a part of an
+//! object, with a file for each; `not_yet` knows what Kubernetes has beyond all that.
 //!
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/installer.go` and `handlers/`, v1.37.
 
+mod binding;
 mod delete;
+mod eviction;
+mod log;
+mod not_yet;
 mod past;
 mod patch;
-mod pods;
 mod read;
+mod reviews;
 mod scale;
+mod subresources;
 mod write;
 
 pub(super) use read::must_have_happened;
+pub(super) use subresources::is_stream;
 
 use super::{
     ServerState,
+    auth::User,
     handle::Request,
     media::{self, Offer, Output},
     print::Printer,
@@ -35,6 +42,8 @@ use crate::{
 pub(super) struct Call<'a> {
     pub(super) state: &'a ServerState,
     pub(super) drain: Drain,
+    /// Who calls.
+    pub(super) user: User,
     pub(super) kind: &'static dyn ErasedKind,
     pub(super) info: ResourceInfo,
     pub(super) request: Request,
@@ -46,11 +55,12 @@ pub(super) struct Call<'a> {
 pub(super) async fn answer(
     state: &ServerState,
     drain: Drain,
+    user: User,
     info: ResourceInfo,
     request: Request,
 ) -> Result<Response, ApiError> {
     let kind = find(&info)?;
-    let mut call = Call { state, drain, kind, info, request, warnings: Vec::new() };
+    let mut call = Call { state, drain, user, kind, info, request, warnings: Vec::new() };
     let outcome = call.run().await;
     // Warnings belong to refusals too: they may be the reason.
     let format = media::negotiate(&call.request.headers, "", Offer::Objects).map_or(media::Format::Json, |o| o.format);
@@ -68,7 +78,7 @@ fn find(info: &ResourceInfo) -> Result<&'static dyn ErasedKind, ApiError> {
         let k = k.info();
         k.group == info.group && k.version == info.version && k.plural == info.resource
     };
-    let kind = KINDS.iter().copied().find(of).ok_or(ApiError::NoSuchResource)?;
+    let kind = KINDS.iter().copied().find(of).ok_or_else(|| not_yet::resource(info))?;
     let row = kind.info();
     // A namespace's own path has the form of a path in that namespace.
     let is_in_namespace = !info.namespace.is_empty() && (row.plural, row.group) != ("namespaces", "");
@@ -79,7 +89,9 @@ fn find(info: &ResourceInfo) -> Result<&'static dyn ErasedKind, ApiError> {
     let verbs = if info.subresource.is_empty() {
         row.verbs
     } else {
-        pods::refuse_unsupported(info)?;
+        if let Some(refusal) = not_yet::subresource(info) {
+            return Err(refusal);
+        }
         let sub = row.subresources.iter().find(|s| s.name == info.subresource).ok_or(ApiError::NoSuchResource)?;
         if !info.rest.is_empty() {
             return Err(ApiError::NoSuchResource);
@@ -89,7 +101,7 @@ fn find(info: &ResourceInfo) -> Result<&'static dyn ErasedKind, ApiError> {
     if verbs.contains(&info.verb.as_str()) && fits_path(info, row.is_namespaced()) {
         Ok(kind)
     } else {
-        Err(ApiError::MethodNotAllowed)
+        Err(not_yet::verb(info).unwrap_or(ApiError::MethodNotAllowed))
     }
 }
 
@@ -107,19 +119,19 @@ fn fits_path(info: &ResourceInfo, is_namespaced: bool) -> bool {
 
 impl Call<'_> {
     async fn run(&mut self) -> Result<Response, ApiError> {
-        match (self.info.subresource.as_str(), self.info.verb) {
-            ("", Verb::List) => read::list(self),
-            ("", Verb::Watch) => watch::start(self),
-            ("", Verb::Create) => write::create(self).await,
-            ("", Verb::Delete) => delete::one(self).await,
-            ("", Verb::DeleteCollection) => delete::collection(self).await,
-            ("" | "status", Verb::Get) => read::get(self),
-            ("" | "status" | "finalize", Verb::Update) => write::update(self).await,
-            ("" | "status", Verb::Patch) => patch::patch(self).await,
-            ("scale", Verb::Get) => scale::get(self),
-            ("scale", Verb::Update) => scale::update(self).await,
-            ("scale", Verb::Patch) => scale::patch(self).await,
-            _ => pods::answer(self).await,
+        if let Some(row) = subresources::find(&self.info) {
+            return (row.answer)(self).await;
+        }
+        match self.info.verb {
+            Verb::Get => read::get(self),
+            Verb::List => read::list(self),
+            Verb::Watch => watch::start(self),
+            Verb::Create => write::create(self).await,
+            Verb::Update => write::update(self).await,
+            Verb::Patch => patch::patch(self).await,
+            Verb::Delete => delete::one(self).await,
+            Verb::DeleteCollection => delete::collection(self).await,
+            Verb::Impersonate | Verb::Other => Err(ApiError::MethodNotAllowed),
         }
     }
 
@@ -157,6 +169,6 @@ impl Call<'_> {
     /// One object as the answer.
     fn object(&self, code: u16, entry: &Entry) -> Result<Response, ApiError> {
         let output = self.output(Offer::Objects)?;
-        respond::object(code, output, self.printer(output)?.single(&entry.value)?)
+        respond::object(code, output, self.printer(output)?.single(entry)?)
     }
 }

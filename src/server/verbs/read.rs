@@ -39,7 +39,7 @@ pub(in crate::server) fn must_have_happened(call: &Call<'_>, wanted: Revision) -
 
 /// Answers with a list.
 pub(super) fn list(call: &Call<'_>) -> Result<Response, ApiError> {
-    let output = call.output(Offer::Objects)?;
+    let output = call.output(Offer::Lists)?;
     let options = options::list_options(call.kind, call.query())?;
     let snapshot = snapshot(call, &options)?;
     let (entries, meta) = page(snapshot, &options);
@@ -58,13 +58,9 @@ fn snapshot(call: &Call<'_>, options: &ListOptions) -> Result<Snapshot, ApiError
             must_have_happened(call, revision)?;
             let past = past::snapshot_at(call.registry(), call.kind, namespace, &options.selection, revision);
             // Source of the texts: `interpretListError` in storage/etcd3/errors.go.
-            past.ok_or_else(|| {
-                ApiError::Expired(match options.after {
-                    Some(_) => "The provided continue parameter is too old to display a consistent list result. You must start \
-                                a new list without the continue parameter."
-                        .to_owned(),
-                    None => "The resourceVersion for the provided list is too old.".to_owned(),
-                })
+            past.ok_or_else(|| match &options.after {
+                Some(after) => ApiError::PageExpired { token: after.regardless().token() },
+                None => ApiError::Expired("The resourceVersion for the provided list is too old.".to_owned()),
             })
         }
     }
@@ -137,7 +133,7 @@ fn append(
 ) -> Result<(), ApiError> {
     while chunk.len() < bytes_max {
         let Some(entry) = entries.next() else { break };
-        chunk.extend_from_slice(&printer.item(&entry.value)?);
+        chunk.extend_from_slice(&printer.item(&entry)?);
         if entries.peek().is_some() {
             chunk.push(b',');
         }

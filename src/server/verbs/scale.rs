@@ -17,6 +17,7 @@ use crate::{
         media::{Offer, Shape},
         options, print, respond,
         respond::Response,
+        route::Verb,
     },
     store::Entry,
 };
@@ -34,13 +35,21 @@ const COLUMNS: [Column; 4] = [
 
 const DEFINITION: &str = "io.k8s.api.autoscaling.v1.Scale";
 
-/// Answers with the scale of the object that the path names.
-pub(super) fn get(call: &Call<'_>) -> Result<Response, ApiError> {
-    answer(call, &*call.entry()?)
+/// Answers a request for the scale of the object that the path names.
+pub(super) async fn answer(call: &mut Call<'_>) -> Result<Response, ApiError> {
+    match call.info.verb {
+        Verb::Update => update(call).await,
+        Verb::Patch => patch(call).await,
+        _ => get(call),
+    }
+}
+
+fn get(call: &Call<'_>) -> Result<Response, ApiError> {
+    respond_with(call, &*call.entry()?)
 }
 
 /// Sets the wanted number of replicas from a `Scale`.
-pub(super) async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
+async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let format = codec::body_format(&call.request.headers)?;
     let scale: Scale = codec::decode_plain(format, &call.request.body, "Scale", "autoscaling/v1")?;
     check_name(&scale.metadata, &call.key())?;
@@ -48,7 +57,7 @@ pub(super) async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// Patches the `Scale` of the object that the path names.
-pub(super) async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
+async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let patch = Patch::read(&call.request.headers, &call.request.body)?;
     let patched = |current: Scale| {
         let unreadable = |err: serde_json::Error| ApiError::BadRequest(format!("error decoding patch: {err}"));
@@ -86,10 +95,10 @@ async fn write(
         Ok(obj)
     };
     let entry = call.registry().update(kind, &call.key(), Part::Main, &mut change, &writing.write).await?;
-    answer(call, &entry)
+    respond_with(call, &entry)
 }
 
-fn answer(call: &Call<'_>, entry: &Entry) -> Result<Response, ApiError> {
+fn respond_with(call: &Call<'_>, entry: &Entry) -> Result<Response, ApiError> {
     let obj = decode(call.kind, entry)?;
     let scale = scale_of(call.kind, &*obj)?;
     let value = serde_json::to_value(&scale).expect("a Scale has string keys only");

@@ -1,0 +1,60 @@
+//! The `binding` of a pod to a node.
+//!
+//! **Source**: `pkg/registry/core/pod/storage/storage.go`, v1.37.
+
+use super::Call;
+use crate::{
+    api::{field::FieldError, object::DynObject, status::ApiError},
+    registry::pipeline::{Part, WriteOptions},
+    server::{codec, media::Offer, options, paths, respond::Response},
+    store::Entry,
+};
+use k8s_openapi::api::core::v1::{Binding, Pod};
+use serde_json::Value;
+
+/// Gives a pod to a node. Source: `BindingREST.assignPod` in `pkg/registry/core/pod/storage/storage.go`.
+pub(super) async fn create(call: &Call<'_>) -> Result<Response, ApiError> {
+    let dry_run = options::writing("CreateOptions", call.query())?.write.dry_run;
+    let format = codec::body_format(&call.request.headers)?;
+    let binding: Binding = codec::decode_plain(format, &call.request.body, "Binding", "v1")?;
+    let node = binding.target.name.clone().unwrap_or_default();
+    if node.is_empty() {
+        let cause = FieldError::required("target.name", "");
+        return Err(ApiError::Invalid {
+            kind: "Binding".to_owned(),
+            name: call.info.name.clone(),
+            causes: vec![cause],
+        });
+    }
+    let mut change = |entry: &Entry| {
+        let mut pod = decode_pod(call, entry)?;
+        bind(&mut pod, &binding, &node)?;
+        Ok(Box::new(pod) as Box<dyn DynObject>)
+    };
+    call.registry().update(call.kind, &call.key(), Part::Main, &mut change, &WriteOptions { dry_run }).await?;
+    paths::success(201, call.output(Offer::Plain)?.format, &Value::Null)
+}
+
+fn decode_pod(call: &Call<'_>, entry: &Entry) -> Result<Pod, ApiError> {
+    serde_json::from_slice(&entry.value)
+        .map_err(|err| ApiError::Internal(format!("pod {} cannot be read: {err}", call.info.name)))
+}
+
+fn bind(pod: &mut Pod, binding: &Binding, node: &str) -> Result<(), ApiError> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let conflict = |why: String| ApiError::Conflict { resource: "pods/binding".to_owned(), name: name.clone(), why };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));
+    }
+    let spec = pod.spec.get_or_insert_default();
+    if let Some(has) = spec.node_name.as_deref().filter(|n| !n.is_empty()) {
+        return Err(conflict(format!("pod {name} is already assigned to node {has:?}")));
+    }
+    spec.node_name = Some(node.to_owned());
+    if let Some(annotations) = &binding.metadata.annotations {
+        pod.metadata.annotations.get_or_insert_default().extend(annotations.clone());
+    }
+    // The pod that was read is the one that is bound: its revision is no precondition of the client's.
+    pod.metadata.resource_version = None;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What Kubernetes has and skiff has not yet, so that whoever asks for it is told what is missing.
+//!
+//! A line goes when its kind or sub-resource comes; a test says so. The groups of these kinds are in no discovery, so a client that
+//! looks there first says `no matches for kind` in its own words.
+
+use crate::{api::status::ApiError, server::route::ResourceInfo};
+
+/// Resources: group and plural.
+const RESOURCES: &[(&str, &[&str])] = &[
+    ("", &["limitranges", "persistentvolumeclaims", "persistentvolumes", "podtemplates", "resourcequotas"]),
+    (
+        "admissionregistration.k8s.io",
+        &[
+            "mutatingadmissionpolicies",
+            "mutatingadmissionpolicybindings",
+            "mutatingwebhookconfigurations",
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+            "validatingwebhookconfigurations",
+        ],
+    ),
+    ("apiregistration.k8s.io", &["apiservices"]),
+    ("apps", &["controllerrevisions", "daemonsets", "statefulsets"]),
+    ("apps.openshift.io", &["deploymentconfigs"]),
+    ("authentication.k8s.io", &["tokenreviews"]),
+    ("authorization.k8s.io", &["localsubjectaccessreviews", "subjectaccessreviews"]),
+    ("autoscaling", &["horizontalpodautoscalers"]),
+    ("batch", &["cronjobs", "jobs"]),
+    ("certificates.k8s.io", &["certificatesigningrequests"]),
+    ("flowcontrol.apiserver.k8s.io", &["flowschemas", "prioritylevelconfigurations"]),
+    ("image.openshift.io", &["imagestreams", "imagestreamtags"]),
+    ("networking.k8s.io", &["ingressclasses", "ingresses", "ipaddresses", "networkpolicies", "servicecidrs"]),
+    ("node.k8s.io", &["runtimeclasses"]),
+    ("policy", &["poddisruptionbudgets"]),
+    ("project.openshift.io", &["projectrequests", "projects"]),
+    ("rbac.authorization.k8s.io", &["clusterrolebindings", "clusterroles", "rolebindings", "roles"]),
+    ("resource.k8s.io", &["deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices"]),
+    ("route.openshift.io", &["routes"]),
+    ("scheduling.k8s.io", &["priorityclasses"]),
+    (
+        "storage.k8s.io",
+        &[
+            "csidrivers",
+            "csinodes",
+            "csistoragecapacities",
+            "storageclasses",
+            "volumeattachments",
+            "volumeattributesclasses",
+        ],
+    ),
+];
+
+/// Sub-resources of resources that are served: group, plural, sub-resource.
+pub(super) const SUBRESOURCES: &[(&str, &str, &str)] = &[
+    ("", "nodes", "proxy"),
+    ("", "pods", "attach"),
+    ("", "pods", "ephemeralcontainers"),
+    ("", "pods", "exec"),
+    ("", "pods", "portforward"),
+    ("", "pods", "proxy"),
+    ("", "pods", "resize"),
+    ("", "serviceaccounts", "token"),
+    ("", "services", "proxy"),
+];
+
+/// Verbs of resources that are served: group, plural, verb, and what is missing.
+const VERBS: &[(&str, &str, &str, &str)] =
+    &[("apiextensions.k8s.io", "customresourcedefinitions", "create", "custom resources yet")];
+
+/// The refusal of a resource that is not served.
+pub(super) fn resource(info: &ResourceInfo) -> ApiError {
+    let is_known = RESOURCES.iter().any(|(group, all)| *group == info.group && all.contains(&&*info.resource));
+    if !is_known {
+        return ApiError::NoSuchResource;
+    }
+    ApiError::NotServed(match &*info.group {
+        "" => info.resource.clone(),
+        group => format!("{}.{group}", info.resource),
+    })
+}
+
+/// The refusal of a sub-resource that Kubernetes has.
+pub(super) fn subresource(info: &ResourceInfo) -> Option<ApiError> {
+    let asked = (&*info.group, &*info.resource, &*info.subresource);
+    let (_, of, name) = SUBRESOURCES.iter().find(|row| **row == asked)?;
+    Some(ApiError::Unsupported(format!("{name} of {of} yet")))
+}
+
+/// The refusal of a verb that the resource has in Kubernetes.
+pub(super) fn verb(info: &ResourceInfo) -> Option<ApiError> {
+    let asked = (&*info.group, &*info.resource, info.verb.as_str());
+    let (.., missing) = VERBS.iter().find(|(group, plural, verb, _)| (*group, *plural, *verb) == asked)?;
+    Some(ApiError::Unsupported((*missing).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::by_plural;
+
+    #[test]
+    fn what_is_served_is_not_called_missing() {
+        for (group, all) in RESOURCES {
+            all.iter()
+                .for_each(|plural| assert!(by_plural(group, plural).is_none(), "{plural} of {group:?} is served"));
+        }
+        for (group, plural, verb, _) in VERBS {
+            let kind = by_plural(group, plural).expect("verbs are of kinds that are served");
+            assert!(!kind.info().verbs.contains(verb), "{verb} of {plural} is served");
+        }
+    }
+}

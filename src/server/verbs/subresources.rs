@@ -1,0 +1,106 @@
+//! The table of what is answered by a function of its own: (group, plural, sub-resource) → function.
+//!
+//! Reads and writes of objects and of their status need no line here. To add a sub-resource: 1. its file beside this one; 2. its line in
+//! [`TABLE`]; 3. its facts in the kind's file, for discovery and OpenAPI. Rows go by names, not by kinds, so that they hold for kinds
+//! that come and go while the server runs.
+
+use super::{Call, binding, eviction, log, reviews, scale, write};
+use crate::{
+    api::status::ApiError,
+    server::{
+        respond::Response,
+        route::{Query, ResourceInfo},
+    },
+};
+use futures::future::BoxFuture;
+
+/// What answers a call.
+type Answer = for<'c> fn(&'c mut Call<'_>) -> BoxFuture<'c, Result<Response, ApiError>>;
+
+/// Stands for every group and plural.
+const ANY: &str = "*";
+
+/// A line of the table.
+pub(super) struct Row {
+    group: &'static str,
+    plural: &'static str,
+    /// Empty for a resource that is answered and not stored.
+    subresource: &'static str,
+    /// What answers.
+    pub(super) answer: Answer,
+    /// Whether the answer goes on until the client has enough.
+    is_stream: fn(&Query) -> bool,
+}
+
+const fn row(group: &'static str, plural: &'static str, subresource: &'static str, answer: Answer) -> Row {
+    Row { group, plural, subresource, answer, is_stream: |_| false }
+}
+
+static TABLE: &[Row] = &[
+    row(ANY, ANY, "scale", |call| Box::pin(scale::answer(call))),
+    row("", "namespaces", "finalize", |call| Box::pin(write::update(call))),
+    row("", "pods", "binding", |call| Box::pin(binding::create(call))),
+    row("", "pods", "eviction", |call| Box::pin(eviction::create(call))),
+    Row { is_stream: |query| query.is_true("follow"), ..row("", "pods", "log", |call| Box::pin(log::get(call))) },
+    row("authentication.k8s.io", "selfsubjectreviews", "", |call| Box::pin(reviews::who(call))),
+    row("authorization.k8s.io", "selfsubjectaccessreviews", "", |call| Box::pin(reviews::access(call))),
+    row("authorization.k8s.io", "selfsubjectrulesreviews", "", |call| Box::pin(reviews::rules(call))),
+];
+
+/// The line of what a request names.
+pub(super) fn find(info: &ResourceInfo) -> Option<&'static Row> {
+    let fits = |row: &&Row| {
+        row.subresource == info.subresource
+            && (row.group == ANY || row.group == info.group)
+            && (row.plural == ANY || row.plural == info.resource)
+    };
+    TABLE.iter().find(fits)
+}
+
+/// Whether the answer to a request goes on until the client has enough.
+pub(in crate::server) fn is_stream(info: &ResourceInfo, query: &Query) -> bool {
+    find(info).is_some_and(|row| (row.is_stream)(query))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::kinds::{KINDS, by_plural},
+        server::{route::Verb, verbs::not_yet},
+    };
+
+    fn info(group: &str, resource: &str, subresource: &str) -> ResourceInfo {
+        ResourceInfo {
+            verb: Verb::Get,
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            namespace: String::new(),
+            resource: resource.to_owned(),
+            subresource: subresource.to_owned(),
+            name: "x".to_owned(),
+            is_collection: false,
+            rest: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_subresource_of_a_kind_is_answered_or_called_missing() {
+        for kind in KINDS.iter().map(|k| k.info()) {
+            for sub in kind.subresources.iter().filter(|s| s.name != "status") {
+                let info = info(kind.group, kind.plural, sub.name);
+                let (found, missing) = (find(&info).is_some(), not_yet::subresource(&info).is_some());
+                assert!(found != missing, "{} of {}: {found} {missing}", sub.name, kind.plural);
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_is_of_a_kind_that_has_it() {
+        for row in TABLE.iter().filter(|row| row.plural != ANY) {
+            let kind = by_plural(row.group, row.plural).expect("a row is of a kind that is served").info();
+            let has = row.subresource.is_empty() || kind.subresources.iter().any(|s| s.name == row.subresource);
+            assert!(has, "{} of {}", row.subresource, row.plural);
+        }
+    }
+}
