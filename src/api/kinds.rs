@@ -1,7 +1,8 @@
 //! The table of kinds, grouped by API group: one line per kind. Everything that lists kinds walks it.
 //!
 //! To add a kind: 1. its file in `kinds/` (facts and hooks); 2. its `mod` line here; 3. its line in [`KINDS`];
-//! 4. a manifest and its golden in the file's tests; 5. its line in `build.rs`, and in `schema/facts.rs` the merge keys of its lists.
+//! 4. a manifest and its golden in the file's tests; 5. its line in `schemas/main.rs`, and in `schema/facts.rs` the merge keys of its lists;
+//! then `cargo schemas`.
 
 mod check;
 pub mod config_map;

@@ -6,10 +6,11 @@
 //! - [`check()`]: unknown fields and wrong types, in the words of Go's decoder. [`normalize()`]: the value as Go would write it.
 //! - [`openapi`]: the documents for clients; [`swagger`]: the same as one, in v2. [`structure`]: the definitions themselves.
 //!
-//! **Invariants**: nothing is generated at run time. `build.rs` packs what k8s-openapi knows and what `schema/facts.rs` adds;
+//! **Invariants**: nothing is generated at run time. `cargo schemas` packs what k8s-openapi knows and what `schema/facts.rs` adds;
 //! the structure is read on first use, descriptions are unpacked only for a document and dropped after.
 //!
-//! To publish a kind: its line in `build.rs`, and its facts (merge keys, values) in `schema/facts.rs`.
+//! To publish a kind: its line in `schemas/main.rs`, and its facts (merge keys, values) in `schema/facts.rs`; then `cargo schemas`, which
+//! writes the files in `schema/packed`.
 
 mod check;
 mod go;
@@ -18,6 +19,8 @@ pub mod openapi;
 pub mod protobuf;
 pub mod read;
 pub mod structure;
+#[cfg(test)]
+mod sums;
 pub mod swagger;
 mod yaml;
 
@@ -49,7 +52,7 @@ pub fn normalize(definition: &str, value: &mut Value) {
 }
 
 fn find(definition: &str) -> &'static Definition {
-    Definition::find(definition).unwrap_or_else(|| panic!("build.rs publishes no {definition}"))
+    Definition::find(definition).unwrap_or_else(|| panic!("schemas/main.rs publishes no {definition}"))
 }
 
 /// The sentences of what strict decoding objects to: `unknown field "…"`, `duplicate field "…"`. As warnings, one each.

@@ -29,7 +29,8 @@ type Result<T> = std::result::Result<T, PatchError>;
 /// # Panics
 /// When there is no such definition: definitions come from the kinds table.
 pub fn apply(current: Value, patch: Value, definition: &str) -> Result<Value> {
-    let definition = Definition::find(definition).unwrap_or_else(|| panic!("build.rs publishes no {definition}"));
+    let definition =
+        Definition::find(definition).unwrap_or_else(|| panic!("schemas/main.rs publishes no {definition}"));
     let (current, patch) = (fields(current)?, fields(patch)?);
     merge_fields(current, patch, Schema::Object(definition)).map(Value::Object)
 }

@@ -15,7 +15,8 @@ use std::sync::LazyLock;
 /// # Panics
 /// When there is no such definition: definitions come from the kinds table.
 pub fn three_way(before: &Value, wanted: &Value, definition: &str) -> Value {
-    let definition = Definition::find(definition).unwrap_or_else(|| panic!("build.rs publishes no {definition}"));
+    let definition =
+        Definition::find(definition).unwrap_or_else(|| panic!("schemas/main.rs publishes no {definition}"));
     Value::Object(object(before, fields(wanted), Schema::Object(definition)))
 }
 

@@ -1,7 +1,7 @@
 //! What Kubernetes' schemas say and k8s-openapi's do not: how lists merge, which values a text may have.
 //!
-//! Shared by `build.rs`, which packs it into the schemas; nothing reads it at run time. A fact of a field that does not exist
-//! fails the build. Lists without a fact are atomic: who writes one replaces it.
+//! Shared by `schemas/main.rs`, which packs it into the schemas; nothing reads it at run time. A fact of a field that does not exist
+//! fails the packing. Lists without a fact are atomic: who writes one replaces it.
 //!
 //! **Source**: the tags `patchStrategy`, `patchMergeKey`, `+listType`, `+listMapKey`, `+mapType`, `+enum`, `+default` in
 //! `k8s.io/api/*/v1/types.go` and `k8s.io/apimachinery/pkg/apis/meta/v1/types.go`, v1.37.

@@ -1,7 +1,7 @@
 //! OpenAPI v3 documents, put together when a client asks: one per group and version of the kinds table, and one for each path above
 //! them (`api`, `apis`, a group, `version`). A document is called as in the index, e.g. `apis/apps/v1`.
 //!
-//! Called by the server. Definitions come deflated from `build.rs`; paths follow from the kinds table, one set per kind, its
+//! Called by the server. Definitions come deflated from `cargo schemas`; paths follow from the kinds table, one set per kind, its
 //! verbs and sub-resources. kubectl takes from them what to validate, explain, and how to make strategic merge patches.
 //!
 //! **Invariants**: nothing is unpacked before a client asks, and nothing but the hashes is kept after.
@@ -25,7 +25,7 @@ use std::{
     sync::LazyLock,
 };
 
-static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/definitions.z"));
+static PACKED: &[u8] = include_bytes!("packed/definitions.z");
 /// Document → the hash of its text.
 static HASHES: LazyLock<BTreeMap<String, String>> = LazyLock::new(hashes);
 
@@ -170,7 +170,7 @@ pub(super) fn hash_of(document: &[u8]) -> String {
 
 fn unpack() -> String {
     let mut text = String::new();
-    DeflateDecoder::new(PACKED).read_to_string(&mut text).expect("the build script packed text");
+    DeflateDecoder::new(PACKED).read_to_string(&mut text).expect("`cargo schemas` packed text");
     text
 }
 

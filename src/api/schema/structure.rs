@@ -1,11 +1,11 @@
 //! The structure of the definitions: which fields there are, of what types, and how they merge.
 //!
-//! Read on first use from the text that `build.rs` packs; names stay in that text. Called by field checking, patches and
-//! OpenAPI documents. **Not here**: descriptions (`openapi`), and the facts themselves (`facts`, at build time).
+//! Read on first use from the text that `cargo schemas` packs; names stay in that text. Called by field checking, patches and
+//! OpenAPI documents. **Not here**: descriptions (`openapi`), and the facts themselves (`facts`, when packed).
 
 use std::sync::LazyLock;
 
-static TEXT: &str = include_str!(concat!(env!("OUT_DIR"), "/structure.txt"));
+static TEXT: &str = include_str!("packed/structure.txt");
 static DEFINITIONS: LazyLock<Vec<Definition>> = LazyLock::new(|| parse(TEXT));
 
 /// A type of object.
@@ -138,7 +138,7 @@ impl Type {
     }
 }
 
-/// Reads what `structure` in `build.rs` writes.
+/// Reads what `structure` in `schemas/main.rs` writes.
 fn parse(text: &'static str) -> Vec<Definition> {
     let mut definitions: Vec<Definition> = Vec::new();
     for line in text.lines() {
@@ -194,7 +194,7 @@ fn parse_type(code: &str) -> Type {
         return Type::Map(Box::new(parse_type(inner)));
     }
     if let Some(id) = code.strip_prefix('@') {
-        return Type::Ref(DefinitionId(id.parse().expect("the build script writes numbers")));
+        return Type::Ref(DefinitionId(id.parse().expect("`cargo schemas` writes numbers")));
     }
     match code {
         "s" => Type::String,
@@ -220,7 +220,8 @@ mod tests {
     fn every_kind_has_a_definition_and_so_has_its_list_where_there_is_one() {
         for kind in KINDS {
             let name = kind.info().schema;
-            let definition = Definition::find(name).unwrap_or_else(|| panic!("build.rs does not publish {name}"));
+            let definition =
+                Definition::find(name).unwrap_or_else(|| panic!("schemas/main.rs does not publish {name}"));
             assert_eq!(definition.short_name(), kind.info().kind);
             let is_listed = kind.info().verbs.contains(&"list");
             assert_eq!(Definition::find(&format!("{name}List")).is_some(), is_listed, "{name}List");

@@ -231,3 +231,12 @@ fn normal_objects_decode_into_their_types() {
     normalize(SECRET, &mut secret);
     assert_eq!(secret, json!({"data": {"a": "YWJjZA==", "b": ""}}));
 }
+
+#[test]
+fn the_packed_schemas_are_those_of_their_sources() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let packed = |name: &str| std::fs::read(top.join(sums::FOLDER).join(name)).unwrap();
+    let now = sums::of(top, &packed("structure.txt"), &packed("definitions.z"));
+    let then = String::from_utf8(packed("sums.txt")).unwrap();
+    assert_eq!(now, then, "run `cargo schemas`, and commit what it writes");
+}

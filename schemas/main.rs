@@ -1,13 +1,19 @@
-//! Packs the schemas of the built-in kinds, so that nothing generates them at run time.
+//! `cargo schemas`: packs the schemas of the built-in kinds into files of the repository, so that neither a build nor a run generates them.
+//! `cargo schemas --check` changes nothing, and fails when the files are not what it would write.
 //!
-//! Input: k8s-openapi's types and the facts they lack. Output, in `OUT_DIR`:
+//! Input: k8s-openapi's types and the facts they lack. Output, in `src/api/schema/packed`:
 //! - `structure.txt`: every definition's fields and their types, one line each, read by `src/api/schema/structure.rs`;
-//! - `definitions.z`: the same definitions as OpenAPI wants them, with descriptions, one `name<TAB>JSON` line each, deflated.
+//! - `definitions.z`: the same definitions as OpenAPI wants them, with descriptions, one `name<TAB>JSON` line each, deflated;
+//! - `sums.txt`: of what the two were made from, and of themselves; the crate's tests compare it, which needs no generator.
+//!
+//! It is a package of its own because it needs k8s-openapi with schemars, which takes longer to compile than the rest of a build.
 //!
 //! To publish a kind: its line in [`pack_kinds`], and its facts in `src/api/schema/facts.rs`.
 
-#[path = "src/api/schema/facts.rs"]
+#[path = "../src/api/schema/facts.rs"]
 mod facts;
+#[path = "../src/api/schema/sums.rs"]
+mod sums;
 
 use facts::{EMBEDDED, FACTS, Fact};
 use k8s_openapi::{
@@ -22,7 +28,7 @@ use k8s_openapi::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, env, fmt::Write as _, fs, io::Write as _, path::Path};
+use std::{collections::BTreeMap, env, fmt::Write as _, fs, io::Write as _, path::Path, process::ExitCode};
 
 const REF_PREFIX: &str = "#/components/schemas/";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -332,17 +338,29 @@ fn documents(mut definitions: BTreeMap<String, Value>) -> Vec<u8> {
     out
 }
 
-fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/api/schema/facts.rs");
+fn main() -> ExitCode {
+    let is_check = env::args().nth(1).is_some_and(|argument| argument == "--check");
     let mut pack = Pack::new();
     pack_kinds(&mut pack);
     let definitions = pack.finish();
-    let dir = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    let dir = Path::new(&dir);
-    fs::write(dir.join("structure.txt"), structure(&definitions)).expect("OUT_DIR can be written");
+    let structure = structure(&definitions).into_bytes();
     let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     packed.write_all(&documents(definitions)).expect("writing to memory works");
-    fs::write(dir.join("definitions.z"), packed.finish().expect("writing to memory works"))
-        .expect("OUT_DIR can be written");
+    let packed = packed.finish().expect("writing to memory works");
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package lies in the repository");
+    let sums = sums::of(top, &structure, &packed).into_bytes();
+    let mut stale = Vec::new();
+    for (name, content) in [("structure.txt", structure), ("definitions.z", packed), ("sums.txt", sums)] {
+        let path = top.join(sums::FOLDER).join(name);
+        if is_check && fs::read(&path).ok().as_ref() != Some(&content) {
+            stale.push(name);
+        } else if !is_check {
+            fs::write(&path, content).unwrap_or_else(|err| panic!("cannot write {}: {err}", path.display()));
+        }
+    }
+    if stale.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("{} in {} would be written otherwise: run `cargo schemas`, and commit", stale.join(", "), sums::FOLDER);
+    ExitCode::FAILURE
 }
