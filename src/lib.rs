@@ -4,6 +4,7 @@ pub mod api;
 pub mod app;
 pub mod base;
 pub mod cli;
+pub mod client;
 pub mod controllers;
 pub mod engine;
 pub mod net;

@@ -2,13 +2,15 @@
 
 use skiff::base::log;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 fn main() -> ExitCode {
     // `SKIFF_LOG=debug` shows decisions; by default only what a person should look at is logged.
     let asked = std::env::var("SKIFF_LOG").ok();
-    let filter =
-        EnvFilter::try_new(log::directives(asked.as_deref())).unwrap_or_else(|_| EnvFilter::new(log::directives(None)));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter: Targets = log::directives(asked.as_deref())
+        .parse()
+        .unwrap_or_else(|_| log::directives(None).parse().expect("the default is a filter"));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(filter).init();
     skiff::cli::main()
 }

@@ -10,9 +10,10 @@ use super::output;
 use crate::{
     api::{kind::ErasedKind, kinds, patch::three_way::three_way, schema::read},
     app::access::Access,
+    client::{Client, Kubeconfig, PatchKind},
 };
 use anyhow::{Context as _, bail};
-use http::{Method, Request, StatusCode};
+use http::StatusCode;
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -150,7 +151,7 @@ fn document(source: String, value: Value) -> anyhow::Result<Document> {
 
 /// Tries every object, in order. The error names all that were not applied, and why.
 pub(super) async fn apply_all(access: &Access, docs: Vec<Document>) -> anyhow::Result<()> {
-    let client = client(access).await?;
+    let client = Client::new(&Kubeconfig::parse(&access.kubeconfig())?)?;
     let count = docs.len();
     let mut failed = Vec::new();
     for doc in docs {
@@ -166,13 +167,7 @@ pub(super) async fn apply_all(access: &Access, docs: Vec<Document>) -> anyhow::R
     }
 }
 
-async fn client(access: &Access) -> anyhow::Result<kube::Client> {
-    let config = kube::config::Kubeconfig::from_yaml(&access.kubeconfig())?;
-    let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await?;
-    Ok(kube::Client::try_from(config)?)
-}
-
-async fn apply(client: &kube::Client, doc: Document) -> anyhow::Result<()> {
+async fn apply(client: &Client, doc: Document) -> anyhow::Result<()> {
     let info = doc.kind.info();
     let mut wanted = doc.value;
     let Some(name) = wanted["metadata"]["name"].as_str().map(str::to_owned) else {
@@ -187,15 +182,15 @@ async fn apply(client: &kube::Client, doc: Document) -> anyhow::Result<()> {
     let scope = if info.is_namespaced() { format!("namespaces/{namespace}/") } else { String::new() };
     let collection = format!("{root}/{}/{scope}{}", info.version, info.plural);
     let object = format!("{collection}/{name}");
-    let told = match send(client, Method::GET, &object, None).await? {
-        (StatusCode::NOT_FOUND, _) => {
-            expect_ok(send(client, Method::POST, &strict(&collection), Some(wanted)).await?)?;
+    let told = match client.get(&object).await {
+        Err(err) if err.code() == Some(StatusCode::NOT_FOUND) => {
+            client.post(&strict(&collection), &wanted).await?;
             "created"
         }
         live => {
-            let live = expect_ok(live)?;
+            let live = live?;
             let patch = three_way(&last_applied(&live), &wanted, doc.kind.info().schema);
-            let after = expect_ok(send(client, Method::PATCH, &strict(&object), Some(patch)).await?)?;
+            let after = client.patch(&strict(&object), PatchKind::Strategic, &patch).await?;
             let same = after["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"];
             if same { "unchanged" } else { "configured" }
         }
@@ -230,28 +225,6 @@ fn record_applied(wanted: &mut Value) -> anyhow::Result<()> {
 fn last_applied(live: &Value) -> Value {
     let annotation = live.pointer("/metadata/annotations").and_then(|a| a[LAST_APPLIED].as_str());
     annotation.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
-async fn send(
-    client: &kube::Client,
-    method: Method,
-    path: &str,
-    body: Option<Value>,
-) -> anyhow::Result<(StatusCode, Value)> {
-    let content = if method == Method::PATCH { "application/strategic-merge-patch+json" } else { "application/json" };
-    let bytes = body.map(|b| serde_json::to_vec(&b)).transpose()?.unwrap_or_default();
-    let request = Request::builder().method(method).uri(path).header("Content-Type", content).body(bytes.into())?;
-    let response = client.send(request).await?;
-    let code = response.status();
-    let bytes = http_body_util::BodyExt::collect(response.into_body()).await?.to_bytes();
-    Ok((code, serde_json::from_slice(&bytes).unwrap_or_default()))
-}
-
-fn expect_ok((code, body): (StatusCode, Value)) -> anyhow::Result<Value> {
-    if code.is_success() {
-        return Ok(body);
-    }
-    bail!("the server refuses it ({code}): {}", body["message"].as_str().unwrap_or("no reason given"))
 }
 
 #[cfg(test)]

@@ -7,28 +7,33 @@
 //! **Invariants**: nothing in the machine's routing is touched but routes of this kind inside the Service range. Missing routes are
 //! added before others are removed. Looking changes nothing, so that watching for changes does not feed itself.
 
+mod wire;
+
 use crate::{
-    base::{backoff::Backoff, chain::chain, task},
+    base::{backoff::Backoff, chain::chain},
     net::table::IpRange,
 };
-use futures::{Stream, StreamExt as _, TryStreamExt as _, channel::mpsc::UnboundedReceiver};
-use rtnetlink::{
-    Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
-    packet_core::{NetlinkMessage, NetlinkPayload},
-    packet_route::{
-        RouteNetlinkMessage,
-        link::LinkAttribute,
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
+use rustix::{
+    fd::OwnedFd,
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
+        netdevice::name_to_index,
+        netlink::SocketAddrNetlink,
+        recv, send, socket_with,
+        sockopt::{Timeout, set_socket_timeout},
     },
-    sys::SocketAddr,
 };
 use std::{
     collections::BTreeSet,
+    io,
     net::{IpAddr, Ipv4Addr},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{net::UnixDatagram, sync::watch};
 use tracing::{info, warn};
+use wire::{Ask, Message, PROTOCOL_STATIC, RouteMessage, SCOPE_HOST, TABLE_LOCAL, TYPE_LOCAL, Told};
 
 /// How long to wait between attempts that fail. The bridge's own events end the wait.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) };
@@ -36,11 +41,14 @@ const RETRY: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration
 /// How often to look although nothing was heard: a safety net.
 const RESYNC: Duration = Duration::from_secs(60);
 
-/// The kernel's table of local addresses.
-const LOCAL_TABLE: u32 = 255;
+/// How long the kernel may take to answer; it does so at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-const EPERM: i32 = -1;
-const ESRCH: i32 = -3;
+/// What one packet may hold: twice what the kernel puts into one.
+const PACKET_BYTES_MAX: usize = 64 * 1024;
+
+/// Interfaces and routes of IPv4 as they change. Source: `RTMGRP_LINK`, `RTMGRP_IPV4_ROUTE`, `linux/rtnetlink.h`.
+const GROUPS: u32 = 0x1 | 0x40;
 
 /// The addresses that are wanted; nothing while that is not known yet, and then nothing is changed.
 pub type WantedAddresses = watch::Receiver<Option<BTreeSet<Ipv4Addr>>>;
@@ -50,7 +58,7 @@ pub type WantedAddresses = watch::Receiver<Option<BTreeSet<Ipv4Addr>>>;
 pub enum RouteError {
     /// The kernel does not talk to us.
     #[error("cannot open a netlink socket")]
-    Open(#[source] std::io::Error),
+    Open(#[source] io::Error),
     /// The network of the pods does not exist (yet).
     #[error("there is no network interface {0}")]
     NoBridge(String),
@@ -59,7 +67,7 @@ pub enum RouteError {
     Denied(IpRange),
     /// Anything else.
     #[error("cannot {0}")]
-    Other(&'static str, #[source] rtnetlink::Error),
+    Other(&'static str, #[source] io::Error),
 }
 
 /// Where routes are ours, and where they lead.
@@ -86,43 +94,36 @@ struct Changes {
     remove: Vec<Route>,
 }
 
-type Heard = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
-
 /// Talks to the kernel about the routes.
 pub struct RouteKeeper {
     routes: ServiceRoutes,
-    handle: Handle,
-    heard: Heard,
-    connection: JoinHandle<()>,
-}
-
-impl Drop for RouteKeeper {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
+    kernel: Kernel,
+    /// No Unix socket: this is tokio's safe way to wait for a socket of datagrams, and netlink's is one.
+    heard: UnixDatagram,
 }
 
 impl RouteKeeper {
     /// Opens the conversation.
     pub fn open(routes: ServiceRoutes) -> Result<Self, RouteError> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Route];
-        let (connection, handle, heard) = new_multicast_connection(&groups).map_err(RouteError::Open)?;
-        let connection = task::spawn("netlink", connection);
-        Ok(Self { routes, handle, heard, connection })
+        let open = || {
+            let heard = open(SocketFlags::NONBLOCK, GROUPS)?;
+            Ok((Kernel::open()?, UnixDatagram::from_std(heard.into())?))
+        };
+        let (kernel, heard) = open().map_err(RouteError::Open)?;
+        Ok(Self { routes, kernel, heard })
     }
 
     /// Makes the routes those of these addresses; returns how many were added and removed.
-    pub async fn ensure(&self, wanted: &BTreeSet<Ipv4Addr>) -> Result<(usize, usize), RouteError> {
-        let bridge = self.bridge_index().await?;
-        let changes = plan(&self.current().await?, wanted, bridge);
+    pub fn ensure(&self, wanted: &BTreeSet<Ipv4Addr>) -> Result<(usize, usize), RouteError> {
+        let bridge = self.bridge_index()?;
+        let changes = plan(&self.current()?, wanted, bridge);
         for route in &changes.add {
-            let request = self.handle.route().add(route.message()).replace();
-            request.execute().await.map_err(|err| self.refused("add a route", err))?;
+            self.kernel.change(Ask::Add, &route.message()).map_err(|err| self.refused("add a route", err))?;
         }
         for route in &changes.remove {
-            match self.handle.route().del(route.message()).execute().await {
+            match self.kernel.change(Ask::Remove, &route.message()) {
                 // Gone already.
-                Err(rtnetlink::Error::NetlinkError(told)) if told.code.is_some_and(|code| code.get() == ESRCH) => {}
+                Err(err) if Errno::from_io_error(&err) == Some(Errno::SRCH) => {}
                 removed => removed.map_err(|err| self.refused("remove a route", err))?,
             }
         }
@@ -130,18 +131,18 @@ impl RouteKeeper {
     }
 
     /// Keeps the routes as wanted until nobody wants anything any more.
-    pub async fn keep(mut self, mut wanted: WantedAddresses) {
+    pub async fn keep(self, mut wanted: WantedAddresses) {
         let mut failures = 0;
         loop {
             let addresses = wanted.borrow_and_update().clone();
             let patience = match addresses {
                 None => RESYNC,
-                Some(addresses) => self.ensure_and_tell(&addresses, &mut failures).await,
+                Some(addresses) => self.ensure_and_tell(&addresses, &mut failures),
             };
             tokio::select! { biased;
                 changed = wanted.changed() => if changed.is_err() { return },
-                touched = tokio::time::timeout(patience, self.touched()) => if touched == Ok(false) {
-                    warn!(component = "netlink", "the kernel ended the conversation; looking from time to time only");
+                touched = tokio::time::timeout(patience, self.touched()) => if let Ok(Err(err)) = touched {
+                    warn!(component = "netlink", %err, "the kernel ended the conversation; looking from time to time only");
                     tokio::time::sleep(patience).await;
                 },
             }
@@ -149,9 +150,9 @@ impl RouteKeeper {
     }
 
     /// Makes the routes as wanted; returns when to look again although nothing was heard.
-    async fn ensure_and_tell(&self, wanted: &BTreeSet<Ipv4Addr>, failures: &mut u32) -> Duration {
+    fn ensure_and_tell(&self, wanted: &BTreeSet<Ipv4Addr>, failures: &mut u32) -> Duration {
         let bridge = self.routes.bridge.as_str();
-        match self.ensure(wanted).await {
+        match self.ensure(wanted) {
             Ok((added, removed)) => {
                 if (added, removed) != (0, 0) {
                     info!(component = "netlink", bridge, added, removed, "the ClusterIPs of Services are local");
@@ -170,43 +171,107 @@ impl RouteKeeper {
         }
     }
 
-    /// Waits until something happened to the bridge or a route; false when nothing will be heard any more.
-    async fn touched(&mut self) -> bool {
-        while let Some((message, _)) = self.heard.next().await {
-            if self.routes.is_touched_by(&message) {
-                return true;
+    /// Waits until something happened to the bridge or a route.
+    async fn touched(&self) -> io::Result<()> {
+        let mut packet = vec![0; PACKET_BYTES_MAX];
+        loop {
+            let is_touched = match self.heard.recv(&mut packet).await {
+                Ok(length) => wire::read(&packet[..length]).iter().any(|told| self.routes.is_touched_by(&told.message)),
+                // More happened than could be told.
+                Err(err) if Errno::from_io_error(&err) == Some(Errno::NOBUFS) => true,
+                Err(err) => return Err(err),
+            };
+            if is_touched {
+                return Ok(());
             }
         }
-        false
     }
 
-    async fn bridge_index(&self) -> Result<u32, RouteError> {
+    fn bridge_index(&self) -> Result<u32, RouteError> {
         let name = &self.routes.bridge;
-        let found = first(self.handle.link().get().match_name(name.clone()).execute()).await;
-        match found {
-            Ok(Some(link)) => Ok(link.header.index),
-            // The kernel answers "no such device", whatever its words.
-            Ok(None) | Err(rtnetlink::Error::NetlinkError(_)) => Err(RouteError::NoBridge(name.clone())),
-            Err(err) => Err(RouteError::Other("look for the network interface", err)),
-        }
+        name_to_index(&self.kernel.socket, name).map_err(|err| match err {
+            Errno::NODEV => RouteError::NoBridge(name.clone()),
+            err => RouteError::Other("look for the network interface", err.into()),
+        })
     }
 
     /// The routes of ours that there are.
-    async fn current(&self) -> Result<Vec<Route>, RouteError> {
-        let all = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
-        let routes: Vec<RouteMessage> =
-            all.try_collect().await.map_err(|err| RouteError::Other("read the routes", err))?;
-        Ok(routes.iter().filter_map(|route| self.routes.ours(route)).collect())
+    fn current(&self) -> Result<Vec<Route>, RouteError> {
+        let all = self.kernel.routes().map_err(|err| RouteError::Other("read the routes", err))?;
+        Ok(all.iter().filter_map(|route| self.routes.ours(route)).collect())
     }
 
-    fn refused(&self, what: &'static str, err: rtnetlink::Error) -> RouteError {
-        match &err {
-            rtnetlink::Error::NetlinkError(message) if message.code.is_some_and(|code| code.get() == EPERM) => {
-                RouteError::Denied(self.routes.range)
+    fn refused(&self, what: &'static str, err: io::Error) -> RouteError {
+        if Errno::from_io_error(&err) == Some(Errno::PERM) {
+            return RouteError::Denied(self.routes.range);
+        }
+        RouteError::Other(what, err)
+    }
+}
+
+/// A socket that the kernel answers on. It does so before `send` returns, so that nothing waits here.
+struct Kernel {
+    socket: OwnedFd,
+    sequence: AtomicU32,
+}
+
+impl Kernel {
+    fn open() -> io::Result<Self> {
+        let socket = open(SocketFlags::empty(), 0)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_WITHIN))?;
+        Ok(Self { socket, sequence: AtomicU32::new(1) })
+    }
+
+    /// Adds or removes a route.
+    fn change(&self, ask: Ask, route: &RouteMessage) -> io::Result<()> {
+        self.ask(ask, route, |_| ())
+    }
+
+    /// All routes of IPv4.
+    fn routes(&self) -> io::Result<Vec<RouteMessage>> {
+        let mut found = Vec::new();
+        let any = RouteMessage { bits: 0, table: 0, protocol: 0, scope: 0, kind: 0, to: None, interface: None };
+        self.ask(Ask::All, &any, |route| found.push(route))?;
+        Ok(found)
+    }
+
+    /// Asks, and takes what is told until the answer is complete.
+    fn ask(&self, ask: Ask, route: &RouteMessage, mut take: impl FnMut(RouteMessage)) -> io::Result<()> {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        send(&self.socket, &wire::request(ask, route, sequence), SendFlags::empty())?;
+        let mut is_torn = false;
+        loop {
+            let packet = receive(&self.socket)?;
+            for Told { is_torn: torn, message, .. } in of(sequence, &packet) {
+                is_torn |= torn;
+                match message {
+                    Message::Answer(Some(code)) => return Err(io::Error::from_raw_os_error(code)),
+                    Message::Done if is_torn => return Err(io::ErrorKind::Interrupted.into()),
+                    Message::Answer(None) | Message::Done => return Ok(()),
+                    Message::Route(route) => take(route),
+                    _ => {}
+                }
             }
-            _ => RouteError::Other(what, err),
         }
     }
+}
+
+/// What a packet says to a request; an answer that comes too late is to another.
+fn of(sequence: u32, packet: &[u8]) -> impl Iterator<Item = Told> {
+    wire::read(packet).into_iter().filter(move |told| told.sequence == sequence)
+}
+
+fn open(flags: SocketFlags, groups: u32) -> io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags | SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+    Ok(socket)
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut packet = vec![0; PACKET_BYTES_MAX];
+    let (length, _) = recv(socket, &mut packet[..], RecvFlags::empty())?;
+    packet.truncate(length);
+    Ok(packet)
 }
 
 /// Which routes to add and to remove. Pure.
@@ -223,52 +288,35 @@ fn plan(current: &[Route], wanted: &BTreeSet<Ipv4Addr>, interface: u32) -> Chang
 
 impl Route {
     fn message(&self) -> RouteMessage {
-        RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(self.to, self.bits)
-            .output_interface(self.interface)
-            .table_id(LOCAL_TABLE)
-            .protocol(RouteProtocol::Static)
-            .scope(RouteScope::Host)
-            .kind(RouteType::Local)
-            .build()
+        RouteMessage {
+            bits: self.bits,
+            table: TABLE_LOCAL,
+            protocol: PROTOCOL_STATIC,
+            scope: SCOPE_HOST,
+            kind: TYPE_LOCAL,
+            to: Some(self.to),
+            interface: Some(self.interface),
+        }
     }
 }
 
 impl ServiceRoutes {
     /// The route, if it is one of ours: made by us, inside our range.
     fn ours(&self, route: &RouteMessage) -> Option<Route> {
-        let bits = route.header.destination_prefix_length;
-        let is_like_ours = route.header.kind == RouteType::Local && route.header.protocol == RouteProtocol::Static;
-        let to = route.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(*ip),
-            _ => None,
-        })?;
-        let is_inside = bits >= self.range.parts().1 && self.range.contains(IpAddr::V4(to));
-        (is_like_ours && is_inside).then(|| Route { to, bits, interface: interface(route).unwrap_or_default() })
+        let is_like_ours = route.kind == TYPE_LOCAL && route.protocol == PROTOCOL_STATIC;
+        let to = route.to?;
+        let is_inside = route.bits >= self.range.parts().1 && self.range.contains(IpAddr::V4(to));
+        let interface = route.interface.unwrap_or_default();
+        (is_like_ours && is_inside).then_some(Route { to, bits: route.bits, interface })
     }
 
-    fn is_touched_by(&self, message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
-        let NetlinkPayload::InnerMessage(inner) = &message.payload else { return false };
-        match inner {
-            RouteNetlinkMessage::NewLink(link) => link
-                .attributes
-                .iter()
-                .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if *name == self.bridge)),
-            RouteNetlinkMessage::DelRoute(route) => self.ours(route).is_some(),
+    fn is_touched_by(&self, message: &Message) -> bool {
+        match message {
+            Message::Link(name) => *name == self.bridge,
+            Message::RouteGone(route) => self.ours(route).is_some(),
             _ => false,
         }
     }
-}
-
-fn interface(route: &RouteMessage) -> Option<u32> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    })
-}
-
-async fn first<T>(stream: impl Stream<Item = Result<T, rtnetlink::Error>>) -> Result<Option<T>, rtnetlink::Error> {
-    std::pin::pin!(stream).try_next().await
 }
 
 #[cfg(test)]
@@ -290,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn a_missing_bridge_is_named() {
         let keeper = RouteKeeper::open(routes("no-such-bridge")).unwrap();
-        let err = keeper.ensure(&wanted(&[1])).await.unwrap_err();
+        let err = keeper.ensure(&wanted(&[1])).unwrap_err();
         assert_eq!(err.to_string(), "there is no network interface no-such-bridge");
     }
 
@@ -315,27 +363,35 @@ mod tests {
         assert_eq!(ours.ours(&route(0, 16, 7).message()), Some(route(0, 16, 7)), "as earlier versions made it");
         assert_eq!(ours.ours(&Route { to: Ipv4Addr::new(10, 246, 0, 1), ..route(1, 32, 7) }.message()), None);
         assert_eq!(ours.ours(&route(0, 15, 7).message()), None);
-        let changed = |change: fn(&mut RouteMessage)| {
+        let changed = |change: &dyn Fn(&mut RouteMessage)| {
             let mut message = route(1, 32, 7).message();
             change(&mut message);
             ours.ours(&message)
         };
-        assert_eq!(changed(|message| message.header.kind = RouteType::Unicast), None);
-        assert_eq!(changed(|message| message.header.protocol = RouteProtocol::Kernel), None);
+        let (unicast, kernel) = (1, 2);
+        assert_eq!(changed(&|message| message.kind = unicast), None);
+        assert_eq!(changed(&|message| message.protocol = kernel), None);
     }
 
     #[test]
     fn only_the_bridge_and_a_lost_route_matter() {
         let routes = routes("br0");
-        let heard = |inner| routes.is_touched_by(&NetlinkMessage::from(inner));
-        let link = |name: &str| {
-            let mut link = rtnetlink::packet_route::link::LinkMessage::default();
-            link.attributes.push(LinkAttribute::IfName(name.to_owned()));
-            RouteNetlinkMessage::NewLink(link)
-        };
-        assert!(heard(link("br0")));
-        assert!(!heard(link("veth1")));
-        assert!(heard(RouteNetlinkMessage::DelRoute(route(1, 32, 7).message())));
-        assert!(!heard(RouteNetlinkMessage::NewRoute(route(1, 32, 7).message())));
+        let heard = |message| routes.is_touched_by(&message);
+        assert!(heard(Message::Link("br0".into())));
+        assert!(!heard(Message::Link("veth1".into())));
+        assert!(heard(Message::RouteGone(route(1, 32, 7).message())));
+        assert!(!heard(Message::Route(route(1, 32, 7).message())));
+    }
+
+    #[tokio::test]
+    async fn the_kernel_tells_its_routes_and_names_what_it_refuses() {
+        let kernel = Kernel::open().unwrap();
+        let all = kernel.routes().unwrap();
+        let loopback = |route: &RouteMessage| route.table == TABLE_LOCAL && route.to == Some(Ipv4Addr::LOCALHOST);
+        assert!(all.iter().any(loopback), "{all:?}");
+        // A route through an interface that cannot be; without the capability it is refused for that.
+        let err = kernel.change(Ask::Add, &route(1, 32, u32::MAX >> 1).message()).unwrap_err();
+        let errno = Errno::from_io_error(&err).unwrap();
+        assert!([Errno::NODEV, Errno::PERM, Errno::INVAL].contains(&errno), "{err}");
     }
 }

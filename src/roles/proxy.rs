@@ -77,8 +77,8 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     let (access, follow_access) = access::open(settings.kubeconfig.clone()).await?;
     task::spawn("access", follow_access);
     let (changes, mut arriving) = mpsc::channel(CHANGES_MAX);
-    task::spawn("feed-services", feed::follow(access.clone(), changes.clone(), feed::Change::Services));
-    task::spawn("feed-slices", feed::follow(access.clone(), changes, feed::Change::Slices));
+    task::spawn("feed-services", feed::follow(access.clone(), "services", changes.clone(), feed::Change::Services));
+    task::spawn("feed-slices", feed::follow(access.clone(), "endpointslices", changes, feed::Change::Slices));
     let mut known = Known::default();
     let led = tokio::select! { biased;
         () = stop.drained() => return Ok(()),

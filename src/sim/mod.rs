@@ -39,6 +39,7 @@ use std::{
     },
 };
 use trace::Line;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use world::World;
 
 /// Seeds of an ordinary test run; the environment asks for more.
@@ -138,7 +139,9 @@ fn one_seed_gives_one_trace() {
 
 /// Shows the log that `RUST_LOG` asks for.
 fn show_log() {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter: Targets = asked.parse().expect("RUST_LOG is a filter");
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // Another test may have been first.
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
+    drop(tracing_subscriber::registry().with(lines).with(filter).try_init());
 }

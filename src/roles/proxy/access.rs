@@ -3,14 +3,13 @@
 //!
 //! **Invariants**: the private key is in that file alone, never in the environment. A file that cannot be read changes nothing.
 
-use crate::base::chain::chain;
-use anyhow::Context as _;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+use crate::{
+    base::chain::chain,
+    client::{Client, Kubeconfig},
 };
+use anyhow::Context as _;
 use std::{
-    net::{SocketAddr, ToSocketAddrs as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -33,22 +32,12 @@ pub(super) type AccessNow = watch::Receiver<Access>;
 
 impl Access {
     async fn of(kubeconfig: &str) -> anyhow::Result<Self> {
-        let kubeconfig = Kubeconfig::from_yaml(kubeconfig).context("it is no kubeconfig")?;
-        let server = server(&kubeconfig)?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        let client = Client::try_from(config.context("it is not complete")?).context("it makes no API client")?;
+        let kubeconfig = Kubeconfig::parse(kubeconfig)?;
+        let client = Client::new(&kubeconfig)?;
+        let address = client.server_address().await;
+        let server = address.with_context(|| format!("cannot find the API server {}", kubeconfig.server))?;
         Ok(Self { client, server })
     }
-}
-
-/// Where the API server answers.
-fn server(kubeconfig: &Kubeconfig) -> anyhow::Result<SocketAddr> {
-    let server = kubeconfig.clusters.iter().find_map(|named| named.cluster.as_ref()?.server.as_ref());
-    let uri: http::Uri = server.context("it names no server")?.parse().context("it names a bad server")?;
-    let host = uri.host().context("its server has no host")?.trim_matches(['[', ']']);
-    let port = uri.port_u16().unwrap_or(443);
-    let mut addresses = (host, port).to_socket_addrs().with_context(|| format!("cannot find the API server {host}"))?;
-    addresses.next().with_context(|| format!("the API server {host} has no address"))
 }
 
 /// Reads the file now, and follows it from then on for as long as somebody wants to know.

@@ -10,14 +10,12 @@
 use super::access::AccessNow;
 use crate::{
     base::{backoff::Backoff, chain::chain, clock::Clock},
+    client::{ClientError, PatchKind},
     net::proxy::{Leavers, Proxy},
 };
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
-use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
-use kube::{
-    Api,
-    api::{Patch, PatchParams, PostParams},
-};
+use http::StatusCode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -115,15 +113,12 @@ impl Writer {
         }
     }
 
-    async fn try_write(&self, revision: u64) -> Result<(), kube::Error> {
+    async fn try_write(&self, revision: u64) -> Result<(), ClientError> {
         let body = lease(revision, &MicroTime(self.clock.now()));
         let client = self.access.borrow().client.clone();
-        let leases: Api<Lease> = Api::namespaced(client, LEASE_NAMESPACE);
-        match leases.patch(LEASE_NAME, &PatchParams::default(), &Patch::Merge(&body)).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {
-                let new = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
-                leases.create(&PostParams::default(), &new).await.map(drop)
-            }
+        let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases");
+        match client.patch(&format!("{leases}/{LEASE_NAME}"), PatchKind::Merge, &body).await {
+            Err(err) if err.code() == Some(StatusCode::NOT_FOUND) => client.post(&leases, &body).await.map(drop),
             written => written.map(drop),
         }
     }

@@ -5,15 +5,20 @@
 //! **Invariants**: an error is never taken for an empty list. Between two attempts there is a pause, short at first.
 
 use super::access::AccessNow;
-use crate::base::{backoff::Backoff, chain::chain};
-use futures::StreamExt as _;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use kube::{
-    Client, Resource, ResourceExt as _,
-    api::{ListParams, ObjectList, WatchEvent, WatchParams},
+use crate::{
+    api::object::typed,
+    base::{backoff::Backoff, chain::chain},
+    client::{Client, ClientError, WatchEvent},
+};
+use http::StatusCode;
+use k8s_openapi::{
+    Metadata,
+    api::{core::v1::Service, discovery::v1::EndpointSlice},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::de::DeserializeOwned;
-use std::{fmt::Debug, time::Duration};
+use serde_json::Value;
+use std::time::Duration;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -25,8 +30,6 @@ const RETRY: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration:
 
 /// A watch that ends sooner counts as a failure.
 const WATCH_LASTS: Duration = Duration::from_secs(1);
-
-const GONE: u16 = 410;
 
 /// A change of one of the kinds that are followed.
 #[derive(Debug)]
@@ -54,30 +57,40 @@ pub(super) enum Delta<K> {
 #[derive(Debug)]
 enum Stop {
     /// The API failed; try again.
-    Failed(kube::Error),
+    Failed(ClientError),
     /// The revision is too old: list again.
     TooOld,
     /// Nobody listens any more.
     Unheard,
 }
 
-impl From<kube::Error> for Stop {
-    fn from(err: kube::Error) -> Self {
-        match err {
-            kube::Error::Api(status) if status.code == GONE => Self::TooOld,
-            err => Self::Failed(err),
-        }
+impl From<ClientError> for Stop {
+    fn from(err: ClientError) -> Self {
+        if err.code() == Some(StatusCode::GONE) { Self::TooOld } else { Self::Failed(err) }
     }
 }
 
+/// A kind that can be followed.
+pub(super) trait Kind: Metadata<Ty = ObjectMeta> + DeserializeOwned {}
+
+impl<K: Metadata<Ty = ObjectMeta> + DeserializeOwned> Kind for K {}
+
+/// Where the kind's objects of all namespaces are.
+fn collection<K: Kind>(plural: &str) -> String {
+    let root = if K::GROUP.is_empty() { "/api".to_owned() } else { format!("/apis/{}", K::GROUP) };
+    format!("{root}/{}/{plural}", K::VERSION)
+}
+
 /// Follows a kind until nobody listens.
-pub(super) async fn follow<K>(mut access: AccessNow, changes: mpsc::Sender<Change>, wrap: fn(Delta<K>) -> Change)
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
+pub(super) async fn follow<K: Kind>(
+    mut access: AccessNow,
+    plural: &'static str,
+    changes: mpsc::Sender<Change>,
+    wrap: fn(Delta<K>) -> Change,
+) {
     let client = access.borrow_and_update().client.clone();
-    let mut feed = Feed { client, changes, wrap, revision: None };
-    let kind = K::kind(&());
+    let mut feed = Feed { client, collection: collection::<K>(plural), changes, wrap, revision: None };
+    let kind = K::KIND;
     let mut failures = 0;
     loop {
         let began = Instant::now();
@@ -94,16 +107,16 @@ where
             Ok(()) => failures += 1,
             Err(Stop::Unheard) => return,
             Err(Stop::TooOld) => {
-                info!(component = "feed", %kind, "the watch is too old: listing again");
+                info!(component = "feed", kind, "the watch is too old: listing again");
                 feed.revision = None;
                 continue;
             }
             Err(Stop::Failed(err)) => {
                 failures = if began.elapsed() >= WATCH_LASTS { 1 } else { failures + 1 };
                 if failures == 1 {
-                    warn!(component = "feed", %kind, err = chain(&err), "the API is away: going on with what is known");
+                    warn!(component = "feed", kind, err = chain(&err), "the API is away: going on with what is known");
                 } else {
-                    debug!(component = "feed", %kind, attempt = failures, err = chain(&err), "the API is still away");
+                    debug!(component = "feed", kind, attempt = failures, err = chain(&err), "the API is still away");
                 }
             }
         }
@@ -113,54 +126,51 @@ where
 
 struct Feed<K> {
     client: Client,
+    /// The path of all objects.
+    collection: String,
     changes: mpsc::Sender<Change>,
     wrap: fn(Delta<K>) -> Change,
     /// Where the next watch begins; nothing: a list is due.
     revision: Option<String>,
 }
 
-impl<K> Feed<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
+impl<K: Kind> Feed<K> {
     /// Lists if that is due, then watches until the watch ends.
     async fn advance(&mut self) -> Result<(), Stop> {
-        let request = kube::core::Request::new(K::url_path(&(), None));
         let revision = match self.revision.clone() {
             Some(revision) => revision,
-            None => self.list(&request).await?,
+            None => self.list().await?,
         };
-        self.revision = Some(revision.clone());
-        let watch = request.watch(&WatchParams::default(), &revision).map_err(kube::Error::BuildRequest)?;
-        let events = self.client.request_events::<K>(watch).await?;
-        let mut events = std::pin::pin!(events);
-        while let Some(event) = events.next().await {
-            self.take(event?).await?;
+        let mut lines = self.client.watch(&self.collection, self.revision.insert(revision)).await?;
+        while let Some(event) = lines.next().await? {
+            self.take(event).await?;
         }
         Ok(())
     }
 
-    async fn list(&mut self, request: &kube::core::Request) -> Result<String, Stop> {
-        let list = request.list(&ListParams::default()).map_err(kube::Error::BuildRequest)?;
-        let found: ObjectList<K> = self.client.request(list).await?;
-        let revision = found.metadata.resource_version.unwrap_or_default();
-        info!(component = "feed", kind = %K::kind(&()), objects = found.items.len(), revision, "listed");
-        self.send(Delta::All(found.items, number(&revision))).await?;
+    async fn list(&self) -> Result<String, Stop> {
+        let mut list = self.client.get(&self.collection).await?;
+        let Some(revision) = list["metadata"]["resourceVersion"].as_str().map(str::to_owned) else {
+            return Err(malformed("a list without revision").into());
+        };
+        let Value::Array(items) = list["items"].take() else { return Err(malformed("a list without items").into()) };
+        let found: Vec<K> = items.into_iter().map(object).collect::<Result<_, _>>()?;
+        info!(component = "feed", kind = K::KIND, objects = found.len(), revision, "listed");
+        self.send(Delta::All(found, number(&revision))).await?;
         Ok(revision)
     }
 
-    async fn take(&mut self, event: WatchEvent<K>) -> Result<(), Stop> {
+    async fn take(&mut self, event: WatchEvent) -> Result<(), Stop> {
         let delta = match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => Delta::Set(object),
-            WatchEvent::Deleted(object) => Delta::Gone(object),
-            WatchEvent::Bookmark(bookmark) => {
-                self.revision = Some(bookmark.metadata.resource_version);
+            WatchEvent::Set(value) => Delta::Set(object::<K>(value)?),
+            WatchEvent::Gone(value) => Delta::Gone(object::<K>(value)?),
+            WatchEvent::Bookmark(revision) => {
+                self.revision = Some(revision);
                 return Ok(());
             }
-            WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
         };
         if let Delta::Set(object) | Delta::Gone(object) = &delta {
-            self.revision = object.resource_version();
+            self.revision.clone_from(&object.metadata().resource_version);
         }
         self.send(delta).await
     }
@@ -168,6 +178,14 @@ where
     async fn send(&self, delta: Delta<K>) -> Result<(), Stop> {
         self.changes.send((self.wrap)(delta)).await.map_err(|_| Stop::Unheard)
     }
+}
+
+fn object<K: Kind>(value: Value) -> Result<K, ClientError> {
+    typed(&value).map_err(|err| ClientError::Malformed(err.into()))
+}
+
+fn malformed(what: &'static str) -> ClientError {
+    ClientError::Malformed(what.into())
 }
 
 /// A revision as a number. The API promises no more than a text, but this one is skiff's own.

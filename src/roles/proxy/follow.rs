@@ -8,7 +8,7 @@
 use super::{
     access::AccessNow,
     ack::Ack,
-    feed::{Change, Delta, number},
+    feed::{Change, Delta, Kind, number},
     notice::Notice,
 };
 use crate::net::{
@@ -18,7 +18,6 @@ use crate::net::{
     zone::{Zone, ZoneSettings},
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use kube::{Resource, ResourceExt as _};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
@@ -201,7 +200,7 @@ fn local_addresses(table: &ForwardTable, problems: &[Problem], dns: Option<IpAdd
 }
 
 /// Takes a change in; returns its revision.
-fn merge<K: Resource>(known: &mut Option<Objects<K>>, delta: Delta<K>) -> u64 {
+fn merge<K: Kind>(known: &mut Option<Objects<K>>, delta: Delta<K>) -> u64 {
     match delta {
         Delta::All(objects, revision) => {
             *known = Some(objects.into_iter().map(|object| (key(&object), object)).collect());
@@ -219,12 +218,13 @@ fn merge<K: Resource>(known: &mut Option<Objects<K>>, delta: Delta<K>) -> u64 {
     }
 }
 
-fn key<K: Resource>(object: &K) -> (String, String) {
-    (object.namespace().unwrap_or_default(), object.name_any())
+fn key<K: Kind>(object: &K) -> (String, String) {
+    let metadata = object.metadata();
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-fn revision<K: Resource>(object: &K) -> u64 {
-    number(&object.resource_version().unwrap_or_default())
+fn revision<K: Kind>(object: &K) -> u64 {
+    object.metadata().resource_version.as_deref().map_or(0, number)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use super::access::AccessNow;
 use crate::{
+    api::object::untyped,
     base::{backoff::Backoff, chain::chain, clock::Clock},
     net::{
         proxy::{ListenError, Problem},
@@ -15,7 +16,7 @@ use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use kube::{Api, api::PostParams};
+use serde_json::Value;
 use std::time::Duration;
 use tokio::{sync::mpsc, time::sleep};
 use tracing::warn;
@@ -75,8 +76,8 @@ impl Notice {
         }
     }
 
-    fn event(&self, now: Timestamp) -> Event {
-        Event {
+    fn event(&self, now: Timestamp) -> Value {
+        let event = Event {
             metadata: ObjectMeta {
                 name: Some(format!("{}.{:x}", self.service, now.as_nanosecond())),
                 namespace: Some(self.namespace.clone()),
@@ -100,7 +101,8 @@ impl Notice {
             first_timestamp: Some(Time(now)),
             last_timestamp: Some(Time(now)),
             ..Event::default()
-        }
+        };
+        untyped(&event)
     }
 }
 
@@ -108,10 +110,11 @@ impl Notice {
 pub(super) async fn run(access: AccessNow, clock: Clock, mut notices: mpsc::Receiver<Notice>) {
     while let Some(notice) = notices.recv().await {
         let event = notice.event(clock.now());
-        let events = || Api::<Event>::namespaced(access.borrow().client.clone(), &notice.namespace);
+        let events = format!("/api/v1/namespaces/{}/events", notice.namespace);
         let mut failures = 0;
-        while let Err(err) = events().create(&PostParams::default(), &event).await {
-            if let kube::Error::Api(_) = err {
+        let client = || access.borrow().client.clone();
+        while let Err(err) = client().post(&events, &event).await {
+            if err.code().is_some() {
                 warn!(component = "proxy", err = chain(&err), "the API refuses an event");
                 break;
             }

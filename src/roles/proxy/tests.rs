@@ -18,7 +18,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,6 +36,12 @@ struct World {
     history: Vec<(u64, &'static str, Value)>,
     /// Watches from before this revision are refused.
     oldest: u64,
+    /// Watches that came too late are told so in their course, not at once.
+    tells_late: bool,
+    /// Requests that are refused before others are answered.
+    failing: u32,
+    /// How often each kind was listed.
+    lists: BTreeMap<&'static str, u32>,
     lease: Option<Value>,
     events: Vec<Value>,
 }
@@ -55,6 +61,9 @@ impl FakeApi {
             objects: BTreeMap::new(),
             history: Vec::new(),
             oldest: 0,
+            tells_late: false,
+            failing: 0,
+            lists: BTreeMap::new(),
             lease: None,
             events: Vec::new(),
         };
@@ -140,6 +149,13 @@ async fn handle(
     let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let kind = [SERVICES, SLICES].into_iter().find(|kind| *kind == path);
+    if kind.is_some() {
+        let mut world = world.lock().unwrap();
+        if world.failing > 0 {
+            world.failing -= 1;
+            return Ok(failure(500, "InternalError"));
+        }
+    }
     Ok(match (method, kind) {
         (Method::GET, Some(kind)) if query.contains("watch=true") => watched(kind, &query, world, &changed),
         (Method::GET, Some(kind)) => listed(kind, &world),
@@ -163,8 +179,9 @@ async fn handle(
     })
 }
 
-fn listed(kind: &str, world: &Mutex<World>) -> Response<Body> {
-    let world = world.lock().unwrap();
+fn listed(kind: &'static str, world: &Mutex<World>) -> Response<Body> {
+    let mut world = world.lock().unwrap();
+    *world.lists.entry(kind).or_default() += 1;
     let items: Vec<&Value> = world.objects.iter().filter(|((of, _), _)| *of == kind).map(|(_, o)| o).collect();
     let metadata = json!({"resourceVersion": world.revision.to_string()});
     reply(StatusCode::OK, &json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items}))
@@ -173,8 +190,14 @@ fn listed(kind: &str, world: &Mutex<World>) -> Response<Body> {
 fn watched(kind: &'static str, query: &str, world: Arc<Mutex<World>>, changed: &watch::Sender<u64>) -> Response<Body> {
     let since = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
     let since: u64 = since.unwrap().parse().unwrap();
-    if since < world.lock().unwrap().oldest {
-        return failure(410, "Expired");
+    let (is_too_old, tells_late) = {
+        let world = world.lock().unwrap();
+        (since < world.oldest, world.tells_late)
+    };
+    match (is_too_old, tells_late) {
+        (true, true) => return told(&json!({"type": "ERROR", "object": expired()})),
+        (true, false) => return failure(410, "Expired"),
+        (false, _) => {}
     }
     let body = StreamBody::new(events(kind, since, world, changed.subscribe()));
     Response::new(BodyBoxed::new(body))
@@ -205,6 +228,15 @@ fn reply(code: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(BodyBoxed::new(Full::from(body.to_string())));
     *response.status_mut() = code;
     response
+}
+
+/// A watch of one event.
+fn told(event: &Value) -> Response<Body> {
+    Response::new(BodyBoxed::new(Full::from(format!("{event}\n"))))
+}
+
+fn expired() -> Value {
+    json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "Expired"})
 }
 
 fn failure(code: u16, reason: &str) -> Response<Body> {
@@ -341,6 +373,62 @@ async fn a_watch_that_is_too_old_becomes_a_list() {
     }
     api.restart().await;
     until_served(port, "b").await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_told_in_its_course_that_it_is_too_old_becomes_a_list() {
+    let (mut api, port) = (FakeApi::start().await, free_port().await);
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let _role = start(&api);
+    until_served(port, "a").await;
+    api.stop().await;
+    let revision = api.slice(&[endpoint("b").await]);
+    {
+        let mut world = api.world.lock().unwrap();
+        world.history.clear();
+        (world.oldest, world.tells_late) = (revision, true);
+    }
+    api.restart().await;
+    until_served(port, "b").await;
+}
+
+#[tokio::test]
+async fn a_watch_that_ended_goes_on_where_it_ended_and_no_list_is_asked_for() {
+    let (mut api, port) = (FakeApi::start().await, free_port().await);
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let _role = start(&api);
+    until_served(port, "a").await;
+    for name in ["b", "c"] {
+        api.stop().await;
+        api.slice(&[endpoint(name).await]);
+        api.restart().await;
+        until_served(port, name).await;
+    }
+    assert_eq!(api.world.lock().unwrap().lists, BTreeMap::from([(SERVICES, 1), (SLICES, 1)]));
+}
+
+#[tokio::test]
+async fn an_api_that_fails_takes_nothing_away_and_is_asked_again_with_pauses() {
+    let (mut api, port) = (FakeApi::start().await, free_port().await);
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let _role = start(&api);
+    until_served(port, "a").await;
+    api.stop().await;
+    let revision = api.slice(&[endpoint("b").await]);
+    {
+        let mut world = api.world.lock().unwrap();
+        (world.oldest, world.failing) = (revision, 6);
+    }
+    let began = Instant::now();
+    api.restart().await;
+    until(|| api.world.lock().unwrap().failing < 6).await;
+    assert_eq!(ask(port).await.as_deref(), Some("a"));
+    until_served(port, "b").await;
+    // Two feeds share six failures: at least one paused three times.
+    assert!(began.elapsed() >= Duration::from_millis(50 + 100), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -1,0 +1,249 @@
+//! The API as those reach it who are not in the control plane's process: the command line and the data plane.
+//!
+//! HTTP/1.1 on hyper, over TLS where the kubeconfig says so. Requests share kept connections, a watch has one of its own.
+//! `kubeconfig` says where the server is and who asks, `watch` reads the lines of a watch.
+//!
+//! **Invariants**: every wait for the server has a bound. An answer that is not a success is an error with the server's words. A request
+//! is sent once: only one that certainly was not sent is sent again, on a new connection.
+//! **Not here**: typed kinds; who asks knows them. Retries; who asks knows what they mean.
+
+mod connect;
+mod kubeconfig;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use bytes::Bytes;
+use connect::{Connection, Target};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+pub use kubeconfig::{Kubeconfig, KubeconfigError};
+use serde_json::Value;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tokio::time::timeout;
+pub use watch::{Lines, WatchEvent};
+
+/// How long a request may take, its answer included.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Connections that are kept for the next request.
+const IDLE_MAX: usize = 2;
+
+/// What an answer may hold: a list of all objects of a kind, of any cluster that one machine runs.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+const USER_AGENT: &str = concat!("skiff/", env!("CARGO_PKG_VERSION"));
+
+/// Why there is no answer, or none that helps.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection, or no TLS on it.
+    #[error("cannot connect to the API server {server}")]
+    Connect {
+        /// Host and port.
+        server: String,
+        /// What the machine says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server, or the way to it, hangs.
+    #[error("the API server did not answer {what} within {} s", .within.as_secs())]
+    Late {
+        /// Method and path.
+        what: String,
+        /// The bound.
+        within: Duration,
+    },
+    /// The connection ended in the middle.
+    #[error("the connection to the API server broke")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The server does not speak as the API does.
+    #[error("the API server's answer is not what the API answers")]
+    Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The server said no.
+    #[error("the API server refuses it ({code}): {message}")]
+    Refused {
+        /// The HTTP status.
+        code: StatusCode,
+        /// The message of the Status.
+        message: String,
+    },
+}
+
+impl ClientError {
+    /// The HTTP status, if the server said no.
+    pub fn code(&self) -> Option<StatusCode> {
+        if let Self::Refused { code, .. } = self { Some(*code) } else { None }
+    }
+
+    /// What a Status says.
+    fn of_status(code: StatusCode, status: &Value) -> Self {
+        Self::Refused { code, message: status["message"].as_str().unwrap_or("no reason given").to_owned() }
+    }
+}
+
+/// A client of one API server. Its copies share the connections.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    target: Target,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// A body to send, and what it is.
+#[derive(Debug)]
+struct Payload {
+    content_type: HeaderValue,
+    bytes: Bytes,
+}
+
+impl Client {
+    /// The client that a kubeconfig describes.
+    pub fn new(kubeconfig: &Kubeconfig) -> Result<Self, KubeconfigError> {
+        Ok(Self(Arc::new(Inner { target: Target::new(kubeconfig)?, idle: Mutex::default() })))
+    }
+
+    /// Where the server answers, as the resolver has it now.
+    pub async fn server_address(&self) -> std::io::Result<SocketAddr> {
+        self.0.target.address().await
+    }
+
+    /// Reads an object or a list.
+    pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.send(Method::GET, path, None).await
+    }
+
+    /// Creates an object.
+    pub async fn post(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
+        let content_type = HeaderValue::from_static("application/json");
+        self.send(Method::POST, path, Some(Payload { content_type, bytes: object.to_string().into() })).await
+    }
+
+    /// Patches an object; `kind` is the word in `application/…-patch+json`.
+    pub async fn patch(&self, path: &str, kind: PatchKind, patch: &Value) -> Result<Value, ClientError> {
+        let content_type = HeaderValue::from_static(kind.media_type());
+        self.send(Method::PATCH, path, Some(Payload { content_type, bytes: patch.to_string().into() })).await
+    }
+
+    /// Watches a kind from a revision on, until the server ends it.
+    pub async fn watch(&self, collection: &str, revision: &str) -> Result<Lines, ClientError> {
+        let path = watch::path(collection, revision);
+        let request = self.request(&Method::GET, &path, None)?;
+        let begun = async {
+            let mut connection = self.0.target.connect().await?;
+            let response = connection.send(request).await.map_err(|failed| failed.error)?;
+            Ok::<_, ClientError>((connection, response))
+        };
+        let (connection, response) = within(ANSWER_WITHIN, &Method::GET, &path, begun).await?;
+        if response.status().is_success() {
+            return Ok(Lines::new(connection, response.into_body()));
+        }
+        let reading = read(response);
+        Err(within(ANSWER_WITHIN, &Method::GET, &path, reading)
+            .await
+            .err()
+            .unwrap_or_else(|| ClientError::Malformed("a success that is none".into())))
+    }
+
+    async fn send(&self, method: Method, path: &str, payload: Option<Payload>) -> Result<Value, ClientError> {
+        let request = self.request(&method, path, payload)?;
+        within(ANSWER_WITHIN, &method, path, self.exchange(request)).await
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Value, ClientError> {
+        let (mut connection, response) = self.begin(request).await?;
+        let answer = read(response).await;
+        // What was read to its end leaves the connection free.
+        if connection.is_free().await {
+            let mut idle = self.idle();
+            idle.truncate(IDLE_MAX - 1);
+            idle.push(connection);
+        }
+        answer
+    }
+
+    /// Sends on a kept connection, or on a new one when that has ended meanwhile.
+    async fn begin(&self, request: Request<Full<Bytes>>) -> Result<(Connection, Response<Incoming>), ClientError> {
+        let mut request = request;
+        loop {
+            let kept = self.idle().pop();
+            let Some(mut connection) = kept else { break };
+            match connection.send(request).await {
+                Ok(response) => return Ok((connection, response)),
+                Err(failed) => request = failed.unsent.ok_or(failed.error)?,
+            }
+        }
+        let mut connection = self.0.target.connect().await?;
+        let response = connection.send(request).await.map_err(|failed| failed.error)?;
+        Ok((connection, response))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.0.idle.lock().expect("no one panics while holding the lock")
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        payload: Option<Payload>,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.0.target.authority())
+            .header(header::USER_AGENT, USER_AGENT)
+            .header(header::ACCEPT, "application/json");
+        let body = payload.map(|payload| {
+            request.headers_mut().map(|headers| headers.insert(header::CONTENT_TYPE, payload.content_type));
+            payload.bytes
+        });
+        request.body(Full::new(body.unwrap_or_default())).map_err(|err| ClientError::Malformed(err.into()))
+    }
+}
+
+/// How a patch is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchKind {
+    /// RFC 7386.
+    Merge,
+    /// Kubernetes' own, which knows the keys of lists.
+    Strategic,
+}
+
+impl PatchKind {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Merge => "application/merge-patch+json",
+            Self::Strategic => "application/strategic-merge-patch+json",
+        }
+    }
+}
+
+/// The whole answer.
+async fn read(response: Response<Incoming>) -> Result<Value, ClientError> {
+    let code = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(ClientError::Broken)?;
+    let value: Result<Value, _> = serde_json::from_slice(&body.to_bytes());
+    if code.is_success() {
+        return value.map_err(|err| ClientError::Malformed(err.into()));
+    }
+    Err(ClientError::of_status(code, &value.unwrap_or_default()))
+}
+
+async fn within<T>(
+    bound: Duration,
+    method: &Method,
+    path: &str,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let late = || ClientError::Late { what: format!("{method} {path}"), within: bound };
+    timeout(bound, work).await.unwrap_or_else(|_| Err(late()))
+}
