@@ -9,7 +9,7 @@
 use super::{
     field::FieldError,
     names,
-    object::{DynObject, Object},
+    object::{DynObject, Object, typed},
     selector::Fields,
     table::Column,
 };
@@ -236,7 +236,7 @@ pub fn read_stored<K: Kind>(stored: &[u8]) -> Result<K::Object, serde_json::Erro
     if K::INFO.stored_as.is_none() {
         return serde_json::from_slice(stored);
     }
-    serde_json::from_value(K::from_stored(serde_json::from_slice(stored)?))
+    typed(&K::from_stored(serde_json::from_slice(stored)?))
 }
 
 /// A [`Kind`] without its type. Objects passed in must be of this kind; anything else is a bug and panics.
@@ -325,7 +325,7 @@ impl<K: Kind> ErasedKind for Erased<K> {
         &K::INFO
     }
     fn decode(&self, json: Value) -> Result<Box<dyn DynObject>, serde_json::Error> {
-        Ok(Box::new(serde_json::from_value::<K::Object>(json)?))
+        Ok(Box::new(typed::<K::Object>(&json)?))
     }
     fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error> {
         Ok(Box::new(read_stored::<K>(json)?))

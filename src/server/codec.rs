@@ -6,7 +6,7 @@
 use super::options::FieldValidation;
 use crate::api::{
     kind::ErasedKind,
-    object::DynObject,
+    object::{DynObject, typed, without_place},
     schema::{
         self,
         read::{self, Document},
@@ -98,7 +98,7 @@ pub fn decode_plain<T: DeserializeOwned>(
 ) -> Result<T, ApiError> {
     let document = parse(format, bytes, kind)?;
     check_kind(&document.value, kind, &[version])?;
-    serde_json::from_value(document.value).map_err(|err| cannot_be_handled(version, kind, &err.to_string()))
+    typed(&document.value).map_err(|err| cannot_be_handled(version, kind, &without_place(&err)))
 }
 
 /// Refuses a body that says it is something else.
@@ -167,7 +167,7 @@ pub fn to_object(
         fields.insert("apiVersion".to_owned(), json!(info.api_version()));
         fields.insert("kind".to_owned(), json!(info.kind));
     }
-    kind.decode(value).map_err(|err| err.to_string())
+    kind.decode(value).map_err(|err| without_place(&err))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{
 use crate::api::{
     field::FieldError,
     kind::{ALL_VERBS, Kind, KindInfo, Scope},
+    object::{typed, untyped},
     selector::Fields,
 };
 use jiff::Timestamp;
@@ -152,12 +153,12 @@ fn rename<'a>(mut json: Value, api_version: &str, names: impl Iterator<Item = (&
 }
 
 fn stored(obj: &Event) -> Value {
-    EventsV1::to_stored(serde_json::to_value(obj).expect("an event has string keys only"))
+    EventsV1::to_stored(untyped(obj))
 }
 
 /// The event as core/v1 has it.
 fn core(obj: &Event) -> CoreEvent {
-    serde_json::from_value(stored(obj)).expect("the two kinds of events have fields of the same types")
+    typed(&stored(obj)).expect("the two kinds of events have fields of the same types")
 }
 
 fn validate_series(errs: &mut Errors, obj: &Event) {

@@ -3,7 +3,7 @@
 //! The hash only has to be stable: it is never recomputed to find a set again, templates are compared instead.
 //! **Source** of the form: `ComputeHash`, pkg/controller/controller_utils.go, and `SafeEncodeString`, apimachinery/util/rand, v1.37.
 
-use crate::base::rng::NAME_ALPHABET;
+use crate::{api::object::untyped, base::rng::NAME_ALPHABET};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ const MAPS: &[&str] = &["annotations", "labels", "limits", "matchLabels", "nodeS
 
 /// The template as JSON, in which equal templates are equal: no nulls, no empty lists, no empty maps, no hash label.
 pub(super) fn normal_form(template: &PodTemplateSpec) -> Value {
-    let mut value = serde_json::to_value(template).expect("a pod template is JSON");
+    let mut value = untyped(template);
     if let Some(labels) = value.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.remove(HASH_LABEL);
     }

@@ -5,7 +5,7 @@
 
 use super::Call;
 use crate::{
-    api::{field::FieldError, status::ApiError},
+    api::{field::FieldError, object, status::ApiError},
     server::{
         codec,
         media::Offer,
@@ -73,10 +73,10 @@ fn question(call: &Call<'_>) -> Result<Value, ApiError> {
 
 fn typed<T: serde::de::DeserializeOwned>(call: &Call<'_>, review: &Value) -> Result<T, ApiError> {
     let info = call.kind.info();
-    let unreadable = |err: serde_json::Error| {
-        ApiError::BadRequest(crate::api::schema::cannot_be_handled(info.version, info.kind, &err.to_string()))
-    };
-    serde_json::from_value(review.clone()).map_err(unreadable)
+    object::typed(review).map_err(|err| {
+        let why = object::without_place(&err);
+        ApiError::BadRequest(crate::api::schema::cannot_be_handled(info.version, info.kind, &why))
+    })
 }
 
 fn resource(of: ResourceAttributes) -> ResourceInfo {

@@ -7,7 +7,7 @@ use crate::{
     api::{
         field::FieldError,
         kind::{ErasedKind, ScaleView},
-        object::DynObject,
+        object::{DynObject, typed, untyped, without_place},
         status::ApiError,
         table::{self, Column},
     },
@@ -60,13 +60,14 @@ async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
 async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let patch = Patch::read(&call.request.headers, &call.request.body)?;
     let patched = |current: Scale| {
-        let unreadable = |err: serde_json::Error| ApiError::BadRequest(format!("error decoding patch: {err}"));
-        let mut current_value = serde_json::to_value(&current).map_err(unreadable)?;
+        let unreadable =
+            |err: &serde_json::Error| ApiError::BadRequest(format!("error decoding patch: {}", without_place(err)));
+        let mut current_value = untyped(&current);
         // A revision that the patch does not set is no precondition.
         if let Some(meta) = current_value["metadata"].as_object_mut() {
             meta.remove("resourceVersion");
         }
-        serde_json::from_value(patch.apply(current_value, DEFINITION)?).map_err(unreadable)
+        typed(&patch.apply(current_value, DEFINITION)?).map_err(|err| unreadable(&err))
     };
     write(call, "PatchOptions", &patched).await
 }
@@ -101,7 +102,7 @@ async fn write(
 fn respond_with(call: &Call<'_>, entry: &Entry) -> Result<Response, ApiError> {
     let obj = decode(call.kind, entry)?;
     let scale = scale_of(call.kind, &*obj)?;
-    let value = serde_json::to_value(&scale).expect("a Scale has string keys only");
+    let value = untyped(&scale);
     let output = call.output(Offer::Objects)?;
     match output.shape {
         Shape::Object | Shape::Aggregated => respond::value(200, output, &value),

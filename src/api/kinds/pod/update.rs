@@ -3,7 +3,7 @@
 //! **Source**: `ValidatePodUpdate` in `pkg/apis/core/validation/validation.go`, v1.37. There the node is set by a binding; here the
 //! scheduler writes it.
 
-use crate::api::{field::FieldError, kinds::check::Errors, names};
+use crate::api::{field::FieldError, kinds::check::Errors, names, object::untyped};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Toleration};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -106,9 +106,8 @@ fn munged(new: &PodSpec, old: &PodSpec) -> PodSpec {
 
 /// One line for each place where two specs differ.
 fn differences(old: &PodSpec, new: &PodSpec) -> String {
-    let json = |s: &PodSpec| serde_json::to_value(s).expect("a pod spec has string keys only");
     let mut lines = Vec::new();
-    compare(&mut lines, "spec", &json(old), &json(new));
+    compare(&mut lines, "spec", &untyped(old), &untyped(new));
     lines.join("\n")
 }
 
