@@ -127,9 +127,9 @@ impl Client {
     }
 
     /// Patches an object; `kind` is the word in `application/…-patch+json`.
-    pub async fn patch(&self, path: &str, kind: PatchKind, patch: &Value) -> Result<Value, ClientError> {
+    pub async fn patch(&self, path: &str, kind: PatchKind, change: &Value) -> Result<Value, ClientError> {
         let content_type = HeaderValue::from_static(kind.media_type());
-        self.send(Method::PATCH, path, Some(Payload { content_type, bytes: patch.to_string().into() })).await
+        self.send(Method::PATCH, path, Some(Payload { content_type, bytes: change.to_string().into() })).await
     }
 
     /// Watches a kind from a revision on, until the server ends it.
