@@ -42,7 +42,7 @@ impl Server {
                     open.push(stream);
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         Self { address, asked }
     }
