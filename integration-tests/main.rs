@@ -15,6 +15,7 @@ mod deployments;
 mod harness;
 mod hostile;
 mod identity;
+mod outside;
 mod poison;
 mod replica_sets;
 mod story;

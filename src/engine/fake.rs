@@ -35,7 +35,7 @@ use futures::{
 };
 use jiff::Timestamp;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -186,6 +186,7 @@ impl FakeEngine {
                     let after = after.unwrap_or_else(|| self.draw(self.0.config.latencies.exit));
                     self.end_later(after, id, run, code);
                 }
+                Out::Restart { after, id, run } => self.restart_later(after, id, run),
             }
         }
         result
@@ -196,6 +197,14 @@ impl FakeEngine {
         task::spawn_in_no_group("fake-process", async move {
             tokio::time::sleep(after).await;
             engine.apply(|world| world.end(&id, run, code, false));
+        });
+    }
+
+    fn restart_later(&self, after: Duration, id: String, run: u64) {
+        let engine = self.clone();
+        task::spawn_in_no_group("fake-policy", async move {
+            tokio::time::sleep(after).await;
+            engine.apply(|world| world.restart_by_policy(&id, run));
         });
     }
 
@@ -382,7 +391,26 @@ impl FakeEngine {
 
     /// `docker start`.
     pub fn docker_start(&self, container: &str) -> Result<(), EngineError> {
-        self.apply(|world| world.start(container))
+        self.apply(|world| world.start_by_hand(container))
+    }
+
+    /// `docker restart`: the same container ends and starts again, as long after as a start takes.
+    pub async fn docker_restart(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
+        if self.is_running(container) {
+            self.docker_stop(container, grace).await?;
+        }
+        pass(self.draw(self.0.config.latencies.start)).await;
+        self.docker_start(container)
+    }
+
+    /// `docker update --restart=always`, or `=no`.
+    pub fn docker_update_restart(&self, container: &str, always: bool) {
+        self.apply(|world| world.set_policy(container, always));
+    }
+
+    /// The IDs of the containers that run although skiff did not start them: a person did, or the engine by itself.
+    pub fn started_by_hand(&self) -> BTreeSet<String> {
+        self.lock().world.started_by_hand()
     }
 
     /// A program of the host listens on a port, or does not any more.
@@ -393,6 +421,11 @@ impl FakeEngine {
     /// A container loses its address, as by `docker network disconnect`.
     pub fn disconnect(&self, container: &str) {
         self.apply(|world| world.disconnect(container));
+    }
+
+    /// A container that lost its address gets the lowest free one, as by `docker network connect`.
+    pub fn connect(&self, container: &str) {
+        self.apply(|world| world.connect(container));
     }
 
     /// The program ends by itself.

@@ -284,6 +284,14 @@ pub enum EngineEvent {
         /// When, by the engine's clock.
         at: Timestamp,
     },
+    /// A container of whomever was connected to a network or disconnected from one, by a person or because it starts or ends; or,
+    /// without a container, a network was made.
+    Network {
+        /// The container's ID.
+        container: Option<String>,
+        /// When, by the engine's clock.
+        at: Timestamp,
+    },
     /// An image was tagged, pulled, loaded or removed: what is local may have changed.
     Images,
     /// The stream was interrupted (the engine restarted, say) and is back: events may have been lost, so list again.

@@ -394,6 +394,7 @@ impl Routes {
                 let Some(uid) = pod_uid(&labels) else { return };
                 self.container_event(uid, id, kind, at);
             }
+            EngineEvent::Network { container, at } => self.network_event(container, at),
             EngineEvent::Images => {
                 self.send_to(|_| true, &Message::Images);
                 self.context.images_changed();
@@ -409,6 +410,15 @@ impl Routes {
             // A container that came after its pod had gone: a later list sweeps it.
             None if kind == EventKind::Created && !self.workers.contains_key(uid) => self.relist_in(STRAY_AFTER),
             None => self.send(uid, message),
+        }
+    }
+
+    fn network_event(&mut self, container: Option<String>, at: Timestamp) {
+        if self.is_ready() {
+            self.send_to(|_| true, &Message::Network { container, at });
+        } else {
+            // The first list may have looked before.
+            self.list(Why::Look);
         }
     }
 

@@ -21,7 +21,7 @@ pub use lifecycle::{Role, go_pod_name, grace_period, post_start_of, pre_stop_of,
 
 use super::{
     identity::{PodId, SANDBOX, spec_hash},
-    observe::{Cause, ObservedContainer, ObservedPod, State, StopReason},
+    observe::{ObservedContainer, ObservedPod, State, StopReason},
     text::go_duration,
     volumes::needs_binding,
 };
@@ -563,18 +563,18 @@ impl<'a> Planner<'a> {
         post_start_of(spec).is_none()
             || !latest.is_running()
             || self.memory().post_start.contains_key(&latest.id)
-            || latest.identity.attempt > 0
+            || latest.restarts > 0
     }
 
     /// Moves one container a step on.
     fn step(&mut self, spec: &'a Container, sandbox: Joined, may_start: bool) {
-        self.stop_superseded(spec);
         let Some(latest) = self.observed().latest(&spec.name) else {
             if may_start {
                 self.create(spec, 0, sandbox, 0);
             }
             return;
         };
+        self.stop_superseded(spec, latest);
         let is_current = latest.identity.sandbox == sandbox.attempt;
         match &latest.state {
             // It never ran, so its successor takes its number, once that is free.
@@ -592,9 +592,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn stop_superseded(&mut self, spec: &Container) {
-        for old in self.observed().attempts(&spec.name).rev().skip(1).filter(|c| c.is_running()) {
-            self.stop(old, StopReason::Superseded);
+    /// A person, or the engine, started an attempt again while its successor was on the way, or long after: one of them goes on.
+    fn stop_superseded(&mut self, spec: &Container, latest: &ObservedContainer) {
+        for other in self.observed().attempts(&spec.name).filter(|c| c.is_running() && c.id != latest.id) {
+            self.stop(other, StopReason::Superseded);
         }
     }
 
@@ -676,8 +677,8 @@ impl<'a> Planner<'a> {
             self.decision.wake(not_before);
             return self.wait_in_back_off(spec, ended, not_before);
         }
-        let failures = if is_current { failures } else { ended.identity.failures };
-        self.create(spec, ended.identity.attempt + 1, sandbox, failures);
+        let failures = if is_current { failures } else { ended.failures };
+        self.create(spec, self.observed().next_attempt(&spec.name), sandbox, failures);
     }
 
     fn wait_in_back_off(&mut self, spec: &Container, ended: &ObservedContainer, not_before: Timestamp) {
@@ -692,17 +693,23 @@ impl<'a> Planner<'a> {
         role_of(spec, self.init_containers().iter().any(|c| c.name == spec.name))
     }
 
-    /// The newest attempt and the one before stay (`logs --previous`); older ones go once the newest runs.
+    /// The attempt that counts and the one before stay (`logs --previous`); others go once it has run: older ones, and successors that
+    /// came too late.
     fn remove_old_attempts(&mut self) {
         for spec in self.init_containers().iter().chain(&self.spec().containers) {
-            if self.observed().latest(&spec.name).is_none_or(|c| c.state == State::Created) {
+            let Some(latest) = self.observed().latest(&spec.name).filter(|c| c.state != State::Created) else {
                 continue;
-            }
-            let previous = self.observed().previous(&spec.name).map(|c| c.id.clone());
-            for old in self.observed().attempts(&spec.name).rev().skip(1) {
-                if !old.is_gone && !old.is_running() && Some(&old.id) != previous.as_ref() {
-                    remove(self.view, &mut self.decision, &old.id);
-                }
+            };
+            let previous = self.observed().ran_before(latest).map(|c| c.id.as_str());
+            let is_starting = self.memory().is_busy(&Slot::Container(spec.name.clone()));
+            let may_go = |c: &&ObservedContainer| match c.state {
+                State::Created => !is_starting,
+                State::Running => false,
+                State::Exited(_) => true,
+            };
+            let others = self.observed().attempts(&spec.name).filter(|c| !c.is_gone && c.id != latest.id);
+            for other in others.filter(may_go).filter(|c| Some(c.id.as_str()) != previous) {
+                remove(self.view, &mut self.decision, &other.id);
             }
         }
     }
@@ -874,16 +881,5 @@ impl<'a> Planner<'a> {
         let retry_at = self.memory().blocked.get(key).map(|b| b.retry_at).filter(|at| *at > self.view.now);
         retry_at.into_iter().for_each(|at| self.decision.wake(at));
         retry_at.is_some()
-    }
-}
-
-/// Whether a container ended by its own fault: what back-off counts.
-pub(super) fn is_own_fault(cause: Cause) -> bool {
-    match cause {
-        Cause::Itself => true,
-        Cause::Outside => false,
-        Cause::Stopped(reason) => {
-            matches!(reason, StopReason::Liveness | StopReason::Startup | StopReason::PostStartHook)
-        }
     }
 }

@@ -3,16 +3,15 @@
 //! Called by the worker; read by `decide` and `status`. Pure: it is told what the engine says.
 //!
 //! **Invariants**: an event or a result that comes late, twice or out of order never takes a container back to an earlier state;
-//! a container that somebody else removed stays as a tombstone, so that its successor has the next attempt.
+//! a container that somebody else removed stays as a tombstone, so that its successor has the next attempt;
+//! of several attempts that run one counts, whoever started them; a sandbox whose network changed is never the pod's again.
 //! **Not here**: what to do about it (`decide`), what skiff itself has under way (`decide::Memory`).
+
+mod restore;
 
 use super::identity::{Identity, PodId, SANDBOX};
 use crate::engine::{Container, EventKind, Phase};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::core::v1::{ContainerStatus, Pod},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -20,6 +19,8 @@ use std::{
 
 /// A signal that somebody sent explains a death that comes at most this much later.
 const SIGNAL_EXPLAINS: SignedDuration = SignedDuration::from_secs(300);
+/// A container that ran this long starts anew: twice the longest delay, as `flowcontrol.Backoff` forgets.
+const BACKOFF_FORGETS: SignedDuration = SignedDuration::from_secs(600);
 /// The exit code of a process that `SIGKILL` ended; also stands for one that nobody knows.
 const KILLED: i32 = 137;
 /// The exit code of a process that `SIGTERM` ended.
@@ -44,7 +45,7 @@ pub enum StopReason {
     SandboxGone,
     /// Its `postStart` hook failed.
     PostStartHook,
-    /// A newer attempt of it exists.
+    /// Another attempt of it runs, and started before.
     Superseded,
 }
 
@@ -57,6 +58,19 @@ pub enum Cause {
     Outside,
     /// Skiff stopped it.
     Stopped(StopReason),
+}
+
+impl Cause {
+    /// Whether a container ended by its own fault: what back-off counts.
+    pub fn is_own_fault(self) -> bool {
+        match self {
+            Self::Itself => true,
+            Self::Outside => false,
+            Self::Stopped(reason) => {
+                matches!(reason, StopReason::Liveness | StopReason::Startup | StopReason::PostStartHook)
+            }
+        }
+    }
 }
 
 /// How a container ended.
@@ -108,6 +122,16 @@ pub struct ObservedContainer {
     pub is_gone: bool,
     /// Why skiff is stopping it.
     pub stopping: Option<StopReason>,
+    /// How often containers of its name have started again, this run counted: what users see.
+    pub restarts: u32,
+    /// How many runs before this one failed in a row by their own fault.
+    pub failures: u32,
+    /// What ran before, when the engine itself started this container again: in it, as a rule.
+    pub former: Option<Box<ObservedContainer>>,
+    /// Whether it is a sandbox whose network is not the pod's any more: it restarted, or was disconnected.
+    is_cut_off: bool,
+    /// Whether `started_at` is by the engine's clock, and not by ours.
+    is_start_exact: bool,
     last_signal: Option<(i32, Timestamp)>,
     is_out_of_memory: bool,
 }
@@ -120,6 +144,7 @@ impl ObservedContainer {
         observed.image.clone_from(&container.image);
         observed.image_id.clone_from(&container.image_id);
         observed.started_at = container.started_at;
+        observed.is_start_exact = true;
         observed.ip = container.ip;
         observed.is_out_of_memory = container.oom_killed;
         observed.state = match container.phase {
@@ -133,6 +158,8 @@ impl ObservedContainer {
     /// A container that was just created.
     pub fn created(identity: Identity, id: String, at: Timestamp) -> Self {
         Self {
+            restarts: identity.attempt,
+            failures: identity.failures,
             identity,
             id,
             image: String::new(),
@@ -143,6 +170,9 @@ impl ObservedContainer {
             ip: None,
             is_gone: false,
             stopping: None,
+            former: None,
+            is_cut_off: false,
+            is_start_exact: false,
             last_signal: None,
             is_out_of_memory: false,
         }
@@ -165,6 +195,44 @@ impl ObservedContainer {
             State::Exited(exit) => Some(exit),
             State::Created | State::Running => None,
         }
+    }
+
+    /// How many runs have failed in a row by their own fault, its own end counted.
+    pub fn failures_after(&self) -> u32 {
+        let Some(exit) = self.exit().filter(|exit| exit.cause.is_own_fault()) else { return self.failures };
+        let ran_for = self.started_at.map_or(SignedDuration::ZERO, |started| exit.at.duration_since(started));
+        if ran_for >= BACKOFF_FORGETS { 1 } else { self.failures + 1 }
+    }
+
+    /// Whether it is one too many, and ends or ended for that.
+    fn is_superseded(&self) -> bool {
+        self.stopping == Some(StopReason::Superseded)
+    }
+
+    /// Whether it started once more after the run that is known.
+    fn starts_again_at(&self, at: Timestamp) -> bool {
+        match &self.state {
+            State::Created => false,
+            State::Running => self.is_start_exact && self.started_at.is_some_and(|before| at > before),
+            State::Exited(exit) => exit.error.is_empty() && at > exit.at,
+        }
+    }
+
+    /// A run of it that is over.
+    fn past(&self, exit: Exit) -> Box<Self> {
+        Box::new(Self { state: State::Exited(exit), former: None, ..self.clone() })
+    }
+
+    /// The run that is known, as it ended; nobody saw how when it seems to run still.
+    fn past_at(&self, at: Timestamp) -> Box<Self> {
+        let unseen = || Exit {
+            code: KILLED,
+            oom_killed: false,
+            error: String::new(),
+            cause: self.cause_of(KILLED, at, true),
+            at,
+        };
+        self.past(self.exit().cloned().unwrap_or_else(unseen))
     }
 
     /// Whether its program ever ran, or tried to.
@@ -200,15 +268,19 @@ impl ObservedContainer {
         let same_end =
             matches!((&self.state, &fresh.state), (State::Exited(old), State::Exited(new)) if old.code == new.code);
         let (signal, stopping) = (self.last_signal, self.stopping);
-        let mut state = fresh.state.clone();
-        if let State::Exited(exit) = &mut state {
+        let mut state = if self.is_cut_off { self.state.clone() } else { fresh.state.clone() };
+        if let State::Exited(exit) = &mut state
+            && !self.is_cut_off
+        {
             let known = Self { last_signal: signal, stopping, ..fresh.clone() };
             exit.cause = known.cause_of(exit.code, exit.at, true);
         }
         if same_end && let (State::Exited(old), State::Exited(new)) = (&self.state, &mut state) {
             new.cause = old.cause;
         }
-        *self = Self { last_signal: signal, stopping, state, ..fresh };
+        let former = self.former.take();
+        let (restarts, failures, is_cut_off) = (self.restarts, self.failures, self.is_cut_off);
+        *self = Self { last_signal: signal, stopping, state, former, restarts, failures, is_cut_off, ..fresh };
     }
 
     fn is_same_look(&self, fresh: &Self) -> bool {
@@ -217,7 +289,9 @@ impl ObservedContainer {
             State::Running => 1,
             State::Exited(_) => 2,
         };
-        self.id == fresh.id && phase(&self.state) == phase(&fresh.state) && (fresh.ip.is_none() || self.ip == fresh.ip)
+        let is_same_run = !fresh.started_at.is_some_and(|at| self.starts_again_at(at));
+        let has_same_ip = self.ip == fresh.ip || !fresh.is_running();
+        self.id == fresh.id && phase(&self.state) == phase(&fresh.state) && is_same_run && has_same_ip
     }
 }
 
@@ -237,6 +311,8 @@ fn is_deadly(signal: i32) -> bool {
 pub enum Applied {
     /// What is known changed.
     Changed,
+    /// The engine itself started a container again: a new run of it.
+    RunsAgain,
     /// It told nothing new.
     Nothing,
     /// It is about a container that is not known: look at it.
@@ -258,27 +334,52 @@ impl ObservedPod {
                 observed.put(container);
             }
         }
+        observed.note_restarted_sandbox();
         observed
     }
 
-    /// The newest attempt of a container.
+    /// The attempt that counts: the one that runs, or else the newest. When a person, or the engine, starts an attempt beside another,
+    /// the one that started first counts; it has the ports.
     pub fn latest(&self, container: &str) -> Option<&ObservedContainer> {
-        self.containers.get(container)?.values().next_back()
+        let attempts = self.containers.get(container)?;
+        let runs = |c: &&ObservedContainer| c.is_running() && !c.is_gone && !c.is_superseded();
+        let first = attempts.values().filter(runs).min_by_key(|c| (c.started_at, c.identity.attempt));
+        let newest = || attempts.values().rev().find(|c| !c.is_superseded());
+        first.or_else(newest).or_else(|| attempts.values().next_back())
     }
 
     /// The newest sandbox.
     pub fn sandbox(&self) -> Option<&ObservedContainer> {
-        self.latest(SANDBOX)
+        self.attempts(SANDBOX).next_back()
+    }
+
+    /// What users see of a container: the run that counts. A next attempt shows once it runs: until then its forerunner does.
+    pub fn shown(&self, container: &str) -> Option<&ObservedContainer> {
+        let latest = self.latest(container)?;
+        if latest.has_started() { Some(latest) } else { self.ran_before(latest) }
+    }
+
+    /// The run before the one that users see: what `lastState` and `--previous` show.
+    pub fn previous(&self, container: &str) -> Option<&ObservedContainer> {
+        let shown = self.shown(container)?;
+        shown.former.as_deref().or_else(|| self.ran_before(shown))
+    }
+
+    /// The newest attempt before this one that ever ran.
+    pub fn ran_before(&self, container: &ObservedContainer) -> Option<&ObservedContainer> {
+        let Identity { container, attempt, .. } = &container.identity;
+        self.attempts(container).rev().find(|c| c.identity.attempt < *attempt && c.has_started())
+    }
+
+    /// The number of the next attempt: no earlier one had it, and it tells the restarts.
+    pub fn next_attempt(&self, container: &str) -> u32 {
+        let used = self.attempts(container).map(|c| c.identity.attempt).max();
+        used.max(self.shown(container).map(|c| c.restarts)).map_or(0, |n| n + 1)
     }
 
     /// The attempts of a container, oldest first.
     pub fn attempts(&self, container: &str) -> impl DoubleEndedIterator<Item = &ObservedContainer> {
         self.containers.get(container).into_iter().flat_map(BTreeMap::values)
-    }
-
-    /// The attempt before the newest that ever ran: what `lastState` and `--previous` show.
-    pub fn previous(&self, container: &str) -> Option<&ObservedContainer> {
-        self.attempts(container).rev().skip(1).find(|c| c.has_started())
     }
 
     /// Every container, sandboxes included, by name and attempt.
@@ -322,12 +423,14 @@ impl ObservedPod {
 
     /// Notes that skiff started a container.
     pub fn note_started(&mut self, id: &str, at: Timestamp) {
+        // What is known better comes with its event.
         if let Some(container) = self.by_id_mut(id)
             && container.state == State::Created
         {
             container.state = State::Running;
             container.started_at = Some(at);
         }
+        self.settle_count(id);
     }
 
     /// Notes that a container could not start.
@@ -359,15 +462,83 @@ impl ObservedPod {
         });
     }
 
-    /// Takes over an inspection.
-    pub fn note_inspected(&mut self, container: &Container) {
-        let Some(fresh) = ObservedContainer::from_engine(container) else { return };
-        if let Some(known) = self.by_id_mut(&fresh.id) {
-            known.refresh(fresh);
-        } else if !self.has_live(&fresh.identity) {
+    /// Notes that the network of a sandbox is not the pod's any more.
+    pub fn note_cut_off(&mut self, id: &str, at: Timestamp) {
+        let Some(sandbox) = self.by_id_mut(id).filter(|c| c.identity.is_sandbox()) else { return };
+        if sandbox.is_running() {
+            let exit = Exit { code: KILLED, oom_killed: false, error: String::new(), cause: Cause::Outside, at };
+            sandbox.state = State::Exited(exit);
+        }
+        sandbox.is_cut_off = true;
+    }
+
+    /// Whoever joined a sandbox before it last started is in a network that is gone.
+    fn note_restarted_sandbox(&mut self) {
+        let Some(sandbox) = self.sandbox().filter(|s| s.is_running()) else { return };
+        let (id, attempt, Some(started)) = (sandbox.id.clone(), sandbox.identity.attempt, sandbox.started_at) else {
+            return;
+        };
+        let joined = |c: &&ObservedContainer| !c.identity.is_sandbox() && c.identity.sandbox == attempt;
+        if self.all().filter(joined).any(|c| c.started_at.is_some_and(|at| at < started)) {
+            self.note_cut_off(&id, started);
+        }
+    }
+
+    /// Takes over an inspection. A sandbox that has another address than before, or none, is not the pod's any more.
+    pub fn note_inspected(&mut self, container: &Container) -> Applied {
+        let Some(fresh) = ObservedContainer::from_engine(container) else { return Applied::Nothing };
+        let (id, started_at) = (fresh.id.clone(), fresh.started_at);
+        if let Some(known) = self.by_id(&id) {
+            let again = started_at.filter(|at| known.starts_again_at(*at));
+            let is_moved = known.is_running() && fresh.is_running() && known.ip.is_some() && known.ip != fresh.ip;
+            let applied = again.map_or(Applied::Changed, |at| self.run_again(&id, at));
+            if let Some(at) = started_at.filter(|_| is_moved) {
+                self.note_cut_off(&id, at);
+            }
+            self.by_id_mut(&id).into_iter().for_each(|known| known.refresh(fresh.clone()));
+            self.settle_count(&id);
+            return applied;
+        }
+        if !self.has_live(&fresh.identity) {
             // Names are unique: where another has the attempt, this one was looked at before it was removed.
             self.put(fresh);
         }
+        Applied::Changed
+    }
+
+    /// The engine itself started a container again: a restart like any other, in the same container. A sandbox has another network
+    /// then, and is the pod's no more.
+    fn run_again(&mut self, id: &str, at: Timestamp) -> Applied {
+        let Some(known) = self.by_id(id) else { return Applied::Unknown };
+        if known.identity.is_sandbox() {
+            self.note_cut_off(id, at);
+            return Applied::Changed;
+        }
+        let shown = self.shown(&known.identity.container).unwrap_or(known);
+        // Beside another that ran before, it is one too many and changes nothing that users see.
+        let is_first = !shown.is_running() || shown.id == id || shown.started_at > Some(at);
+        let before = if shown.is_running() { known } else { shown };
+        let (former, restarts) = (before.past_at(at), before.restarts + 1);
+        let failures = former.failures_after();
+        let Some(known) = self.by_id_mut(id) else { return Applied::Unknown };
+        if is_first {
+            (known.former, known.restarts, known.failures) = (Some(former), restarts, failures);
+        }
+        (known.state, known.started_at, known.is_start_exact) = (State::Running, Some(at), true);
+        (known.stopping, known.last_signal, known.is_out_of_memory) = (None, None, false);
+        Applied::RunsAgain
+    }
+
+    /// The run that counts comes after those of older attempts: one that was made before its forerunner ran again is the next run all
+    /// the same.
+    fn settle_count(&mut self, id: &str) {
+        let Some(name) = self.by_id(id).map(|c| c.identity.container.clone()) else { return };
+        let Some(latest) = self.latest(&name).filter(|c| c.is_running()) else { return };
+        let (latest, attempt) = (latest.id.clone(), latest.identity.attempt);
+        let is_before =
+            |c: &&ObservedContainer| c.identity.attempt < attempt && c.exit().is_some() && !c.is_superseded();
+        let before = self.attempts(&name).filter(is_before).map(|c| c.restarts + 1).max().unwrap_or_default();
+        self.by_id_mut(&latest).into_iter().for_each(|latest| latest.restarts = latest.restarts.max(before));
     }
 
     /// Whether the engine has a container of this attempt.
@@ -383,6 +554,9 @@ impl ObservedPod {
         let Some(container) = self.by_id_mut(id) else {
             return Applied::Unknown;
         };
+        if kind == EventKind::Started && container.starts_again_at(at) {
+            return self.run_again(id, at);
+        }
         let before = container.state.clone();
         match kind {
             EventKind::Created | EventKind::Removed => {}
@@ -391,7 +565,9 @@ impl ObservedPod {
             EventKind::OutOfMemory => container.is_out_of_memory = true,
             EventKind::Died(code) => container.death_seen(code, at),
         }
-        if container.state == before { Applied::Nothing } else { Applied::Changed }
+        let applied = if container.state == before { Applied::Nothing } else { Applied::Changed };
+        self.settle_count(id);
+        applied
     }
 
     /// Notes that a container is gone from the engine, removed by somebody else.
@@ -412,28 +588,13 @@ impl ObservedPod {
         end(container);
         container.is_gone = true;
         let name = container.identity.container.clone();
+        let shown = self.shown(&name).map(|c| c.identity.attempt);
         let attempts = self.containers.get_mut(&name).expect("the container was found by its ID");
-        let shown = attempts.values().rev().find(|c| c.has_started()).map(|c| c.identity.attempt);
         attempts.retain(|attempt, c| !c.is_gone || Some(*attempt) == shown);
         self.containers.retain(|_, attempts| !attempts.is_empty());
         Applied::Changed
     }
 
-    /// Notes what the status of a pod tells of containers that the engine does not have any more, so that a restart of skiff
-    /// neither forgets restart counts nor runs again what may run only once.
-    pub fn restore(&mut self, pod: &Pod) {
-        let Some(status) = &pod.status else { return };
-        let sandbox = self.sandbox().map_or(0, |s| s.identity.attempt);
-        let statuses =
-            status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-        for tombstone in statuses.filter_map(|status| tombstone(pod, status, sandbox)) {
-            let (name, attempt) = (&tombstone.identity.container, tombstone.identity.attempt);
-            let is_older = |c: &ObservedContainer| c.identity.attempt < attempt;
-            if self.attempts(name).all(|c| is_older(c) || (c.identity.attempt > attempt && !c.has_started())) {
-                self.put(tombstone);
-            }
-        }
-    }
     /// The containers about which a list says something else than what is known: those to look at again.
     pub fn differences(&self, pod: &PodId, list: &[Container]) -> BTreeSet<String> {
         let listed: BTreeMap<String, ObservedContainer> = list
@@ -455,13 +616,12 @@ impl ObservedPod {
 
 impl ObservedContainer {
     fn start_seen(&mut self, at: Timestamp) {
-        match &self.state {
-            State::Created => self.state = State::Running,
-            State::Exited(exit) if at > exit.at => self.state = State::Running,
-            State::Running | State::Exited(_) => {}
+        if self.state == State::Created {
+            self.state = State::Running;
         }
-        if self.is_running() {
+        if self.is_running() && !self.is_start_exact {
             self.started_at = Some(at);
+            self.is_start_exact = true;
         }
     }
 
@@ -475,41 +635,10 @@ impl ObservedContainer {
     }
 }
 
-/// A container that only the pod's status still knows.
-fn tombstone(pod: &Pod, status: &ContainerStatus, sandbox: u32) -> Option<ObservedContainer> {
-    let id = status.container_id.as_deref()?.split_once("://")?.1.to_owned();
-    let identity = Identity {
-        pod: PodId::of(pod),
-        container: status.name.clone(),
-        attempt: u32::try_from(status.restart_count).ok()?,
-        sandbox,
-        failures: 0,
-        hash: String::new(),
-        volumes: String::new(),
-    };
-    let state = status.state.clone().unwrap_or_default();
-    let last = status.last_state.clone().unwrap_or_default();
-    let time = |t: Option<Time>| t.map(|t| t.0);
-    let terminated = state.terminated.or(last.terminated.filter(|_| state.waiting.is_some()));
-    let started_at = match (&terminated, state.running) {
-        (Some(t), _) => time(t.started_at.clone()),
-        (None, running) => time(running.and_then(|r| r.started_at)),
-    };
-    let at = terminated.as_ref().and_then(|t| time(t.finished_at.clone())).or(started_at)?;
-    let mut tombstone = ObservedContainer::created(identity, id, at);
-    tombstone.image.clone_from(&status.image);
-    tombstone.started_at = started_at;
-    tombstone.is_gone = true;
-    let code = terminated.as_ref().map_or(KILLED, |t| t.exit_code);
-    let cause = if terminated.is_some() { tombstone.cause_of(code, at, true) } else { Cause::Outside };
-    let oom_killed = terminated.is_some_and(|t| t.reason.as_deref() == Some("OOMKilled"));
-    tombstone.state = State::Exited(Exit { code, oom_killed, error: String::new(), cause, at });
-    Some(tombstone)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::Pod;
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + secs).unwrap()
@@ -664,6 +793,7 @@ mod tests {
     fn what_ran_last_is_remembered_although_its_successor_was_never_started() {
         for first in ["c1", "c2"] {
             let mut pod = running();
+            pod.apply("c0", EventKind::Died(1), at(2));
             pod.note_created(ObservedContainer::created(identity(1), "c1".into(), at(2)));
             pod.note_started("c1", at(3));
             pod.apply("c1", EventKind::Died(1), at(4));
@@ -692,14 +822,14 @@ status:
         let app = observed.latest("app").unwrap();
         assert_eq!((app.identity.attempt, app.is_gone, exit(&observed).cause), (4, true, Cause::Outside));
         assert!(observed.latest("new").is_none());
-        for (there, shown) in [(3, 4), (4, 4), (5, 5)] {
+        for (there, restarts) in [(3, 5), (4, 5), (5, 5)] {
             let mut observed = running();
             observed.note_removed("c0", at(2));
             observed.note_created(ObservedContainer::created(identity(there), "there".into(), at(3)));
             observed.note_started("there", at(4));
             observed.restore(&pod);
             let app = observed.latest("app").unwrap();
-            assert_eq!((app.identity.attempt, app.is_gone), (shown, there == 3), "attempt {there} is still there");
+            assert_eq!((app.id.as_str(), app.restarts), ("there", restarts), "attempt {there} runs since");
         }
     }
 
@@ -730,5 +860,136 @@ status:
         pod.apply("c0", EventKind::Died(137), at(9));
         pod.note_inspected(&engine("c0", Phase::Exited, 137));
         assert_eq!(exit(&pod).cause, Cause::Stopped(StopReason::Changed));
+    }
+
+    #[test]
+    fn what_the_engine_starts_again_is_another_run_of_the_same_container() {
+        let mut pod = running();
+        pod.apply("c0", EventKind::Killed(15), at(4));
+        pod.apply("c0", EventKind::Died(143), at(5));
+        assert_eq!(pod.apply("c0", EventKind::Started, at(1)), Applied::Nothing, "its first start, told late");
+        assert_eq!(pod.apply("c0", EventKind::Started, at(6)), Applied::RunsAgain);
+        assert_eq!(pod.apply("c0", EventKind::Started, at(6)), Applied::Nothing, "told twice");
+        let app = pod.shown("app").unwrap();
+        assert_eq!((app.restarts, app.failures, app.is_running(), pod.next_attempt("app")), (1, 0, true, 2));
+        let before = pod.previous("app").unwrap();
+        assert_eq!((before.id.as_str(), before.exit().unwrap().code), ("c0", 143));
+        pod.apply("c0", EventKind::Died(1), at(7));
+        pod.apply("c0", EventKind::Started, at(8));
+        let app = pod.shown("app").unwrap();
+        assert_eq!((app.restarts, app.failures), (2, 1), "a crash counts, whoever starts it again");
+    }
+
+    #[test]
+    fn a_run_that_nobody_was_told_of_is_seen_by_a_look() {
+        let again = |started| Container { started_at: Some(at(started)), ..engine("c0", Phase::Running, 0) };
+        let id = identity(0).pod;
+        let mut pod = running();
+        assert!(pod.differences(&id, &[again(1)]).is_empty());
+        assert_eq!(pod.differences(&id, &[again(6)]), ["c0".to_owned()].into());
+        assert_eq!(pod.note_inspected(&again(6)), Applied::RunsAgain);
+        let app = pod.shown("app").unwrap();
+        assert_eq!((app.restarts, app.started_at), (1, Some(at(6))));
+        assert_eq!(pod.previous("app").unwrap().exit().unwrap().cause, Cause::Outside);
+        assert_eq!(pod.note_inspected(&again(6)), Applied::Changed);
+        assert_eq!(pod.shown("app").unwrap().restarts, 1);
+    }
+
+    #[test]
+    fn of_two_that_run_the_one_that_started_first_counts() {
+        for (old_again, successor, counts, restarts) in [(6, 7, "c0", 1), (7, 6, "c1", 1)] {
+            for old_is_told_first in [true, false] {
+                let mut pod = running();
+                pod.apply("c0", EventKind::Died(0), at(5));
+                pod.note_created(ObservedContainer::created(identity(1), "c1".into(), at(5)));
+                let mut told = [("c0", old_again), ("c1", successor)];
+                if !old_is_told_first {
+                    told.reverse();
+                }
+                for (id, secs) in told {
+                    pod.apply(id, EventKind::Started, at(secs));
+                }
+                let shown = pod.shown("app").unwrap();
+                assert_eq!((shown.id.as_str(), shown.restarts), (counts, restarts), "{told:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_successor_that_was_made_before_its_forerunner_ran_again_is_the_next_run() {
+        // The reply to its start may come before the events of what happened earlier.
+        for is_reply_early in [true, false] {
+            let mut pod = running();
+            pod.apply("c0", EventKind::Died(0), at(5));
+            pod.note_created(ObservedContainer::created(identity(1), "c1".into(), at(5)));
+            pod.apply("c0", EventKind::Started, at(6));
+            if is_reply_early {
+                pod.note_started("c1", at(8));
+            }
+            pod.apply("c0", EventKind::Died(0), at(7));
+            pod.apply("c1", EventKind::Started, at(8));
+            pod.apply("c0", EventKind::Started, at(9));
+            let shown = pod.shown("app").unwrap();
+            assert_eq!((shown.id.as_str(), shown.restarts), ("c1", 2), "early: {is_reply_early}");
+        }
+    }
+
+    #[test]
+    fn restarts_of_one_container_outlive_skiff() {
+        let told = |state: &str| {
+            let text = format!(
+                "{{metadata: {{namespace: default, name: web, uid: u}}, status: {{containerStatuses: [{{name: app, restartCount: 3, \
+                 containerID: 'docker://c0', image: web, imageID: '', ready: true, state: {state}, \
+                 lastState: {{terminated: {{exitCode: 7, containerID: 'docker://c0', finishedAt: '2026-01-01T00:00:00Z'}}}}}}]}}}}"
+            );
+            let pod: Pod = crate::testing::from_yaml(&text).unwrap();
+            let mut observed = ObservedPod::from_engine(&identity(0).pod, &[engine("c0", Phase::Running, 0)]);
+            observed.restore(&pod);
+            let last = observed.previous("app").unwrap().exit().unwrap().code;
+            (observed.shown("app").unwrap().restarts, last)
+        };
+        let (first, earlier) = (at(1), at(-50));
+        assert_eq!(told(&format!("{{running: {{startedAt: '{first}'}}}}")), (3, 7), "it is the run that was told");
+        assert_eq!(told(&format!("{{running: {{startedAt: '{earlier}'}}}}")), (4, 137), "it runs again since");
+        let ended = format!("{{terminated: {{exitCode: 2, startedAt: '{earlier}', finishedAt: '{earlier}'}}}}");
+        assert_eq!(told(&ended), (4, 2), "it had ended, and runs again");
+    }
+
+    fn sandbox(ip: Option<[u8; 4]>, started: i64) -> Container {
+        let identity = Identity::sandbox(identity(0).pod, 0, String::new());
+        let (name, labels) = (identity.name(), identity.labels("skiff", 30));
+        let ip = ip.map(Ipv4Addr::from);
+        Container { name, labels, ip, started_at: Some(at(started)), ..engine("s0", Phase::Running, 0) }
+    }
+
+    #[test]
+    fn a_sandbox_with_another_network_is_the_pods_no_more() {
+        let ip = [10, 0, 0, 1];
+        for (why, after) in [
+            ("disconnected", sandbox(None, 1)),
+            ("connected again elsewhere", sandbox(Some([10, 0, 0, 9]), 1)),
+            ("restarted", sandbox(Some(ip), 5)),
+        ] {
+            let mut pod = ObservedPod::default();
+            pod.note_inspected(&sandbox(Some(ip), 1));
+            pod.note_inspected(&sandbox(Some(ip), 1));
+            assert!(pod.sandbox().unwrap().is_running());
+            for _ in 0..2 {
+                pod.note_inspected(&after);
+                assert!(pod.sandbox().unwrap().exit().is_some(), "{why}");
+            }
+            pod.note_inspected(&sandbox(Some(ip), 1));
+            assert!(pod.sandbox().unwrap().exit().is_some(), "{why}: and it does not come back");
+        }
+    }
+
+    #[test]
+    fn a_sandbox_that_restarted_while_nobody_looked_is_known_by_who_was_in_it_before() {
+        let sandbox_again = sandbox(Some([10, 0, 0, 1]), 5);
+        let pod = ObservedPod::from_engine(&identity(0).pod, &[sandbox_again.clone(), engine("c0", Phase::Running, 0)]);
+        assert!(pod.sandbox().unwrap().exit().is_some());
+        let after = Container { started_at: Some(at(6)), ..engine("c0", Phase::Running, 0) };
+        let pod = ObservedPod::from_engine(&identity(0).pod, &[sandbox_again, after]);
+        assert!(pod.sandbox().unwrap().is_running());
     }
 }

@@ -222,6 +222,11 @@ impl Probes {
         self.watchers.retain(|id, _| runs(id));
     }
 
+    /// Forgets a container that runs anew.
+    pub(super) fn forget(&mut self, id: &str) {
+        self.watchers.remove(id);
+    }
+
     /// Writes what the probes say into the worker's memory.
     pub(super) fn show(&self, memory: &mut Memory) {
         memory.health = self.watchers.iter().map(|(id, w)| (id.clone(), w.health())).collect();

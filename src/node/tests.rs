@@ -2,6 +2,7 @@
 
 mod faults;
 mod lives;
+mod outside;
 mod poison;
 mod restarts;
 

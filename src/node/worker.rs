@@ -82,6 +82,13 @@ pub(super) enum Message {
         /// Whether the engine was away and is back: what it refused may be tried again.
         is_back: bool,
     },
+    /// A container of whomever got another network or lost one; or, without one, a network was made.
+    Network {
+        /// The container's ID.
+        container: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
     /// The engine's images changed.
     Images,
     /// A ConfigMap or Secret of the pod's namespace changed.
@@ -507,11 +514,12 @@ impl Worker {
         self.memory.in_flight.remove(&Slot::Inspect(id.to_owned()));
         match result {
             Ok(Some(container)) => {
-                self.observed.note_inspected(&container);
+                let applied = self.observed.note_inspected(&container);
+                self.applied(id, applied);
+                self.memory.blocked.remove(id);
                 if self.lacks_address(id) {
-                    self.hold(id, "it runs and has no address");
-                } else {
-                    self.memory.blocked.remove(id);
+                    self.observed.note_cut_off(id, self.context.now());
+                    self.sandbox_has_no_address();
                 }
             }
             Ok(None) => drop(self.observed.note_vanished(id, self.context.now())),
@@ -582,6 +590,7 @@ impl Worker {
                 }
                 self.compare(&containers, is_safety);
             }
+            Message::Network { container, at } => self.receive_network(container, at),
             Message::Images => self.look_for_images(),
             Message::Config => self.receive_config(),
         }
@@ -593,9 +602,34 @@ impl Worker {
         }
         let is_making = self.memory.in_flight.iter().any(|s| matches!(s, Slot::Sandbox | Slot::Container(_)));
         let is_seen = self.memory.is_busy(&Slot::Inspect(id.to_owned()));
-        if self.observed.apply(id, kind, at) == Applied::Unknown && !is_making && !is_seen {
+        let applied = self.observed.apply(id, kind, at);
+        self.applied(id, applied);
+        if applied == Applied::Unknown && !is_making && !is_seen {
             // Somebody made or revived a container of this pod behind our back.
             self.inspect(vec![id.to_owned()]);
+        }
+    }
+
+    /// A new run of a container has nothing of the last one: hooks, probes and stops begin again.
+    fn applied(&mut self, id: &str, applied: Applied) {
+        if applied != Applied::RunsAgain {
+            return;
+        }
+        self.memory.post_start.remove(id);
+        self.memory.stops.remove(id);
+        self.memory.last_words.remove(id);
+        self.asked_last_words.remove(id);
+        self.probes.forget(id);
+        self.tell_run_again(id);
+    }
+
+    /// A network was connected or disconnected. The engine does so itself before it starts and after it ends a container.
+    fn receive_network(&mut self, container: Option<String>, at: Timestamp) {
+        let Some(id) = container else { return self.unblock_engine() };
+        let is_sandbox = |c: &ObservedContainer| c.identity.is_sandbox() && c.is_running() && c.started_at < Some(at);
+        let is_seen = self.memory.is_busy(&Slot::Inspect(id.clone())) || self.memory.is_busy(&Slot::Sandbox);
+        if self.observed.by_id(&id).is_some_and(is_sandbox) && !is_seen {
+            self.inspect(vec![id]);
         }
     }
 
@@ -669,7 +703,7 @@ impl Worker {
     fn sandbox_started(&mut self, id: &str, result: Result<EngineContainer, Failure>) {
         match result {
             // That others failed before it is remembered for a while: it may start and end at once.
-            Ok(container) => self.observed.note_inspected(&container),
+            Ok(container) => drop(self.observed.note_inspected(&container)),
             Err(failure) => {
                 self.sandbox_failed(&failure);
                 // Another is made rather than this one tried again: what it lacks may be its own fault.

@@ -66,6 +66,10 @@ enum Action {
     KillContainer,
     StopContainer,
     StartContainer,
+    RestartContainer,
+    RestartByPolicy,
+    DisconnectNetwork,
+    ConnectNetwork,
     RemoveContainer,
     KillEverything,
     RestartSkiff,
@@ -107,6 +111,10 @@ const ACTIONS: &[(u64, Action)] = &[
     (4, Action::KillContainer),
     (1, Action::StopContainer),
     (1, Action::StartContainer),
+    (3, Action::RestartContainer),
+    (1, Action::RestartByPolicy),
+    (1, Action::DisconnectNetwork),
+    (1, Action::ConnectNetwork),
     (2, Action::RemoveContainer),
     (1, Action::KillEverything),
     (1, Action::RestartSkiff),
@@ -360,6 +368,12 @@ async fn hurt(world: &mut World, action: Action) {
                 drop(world.engine.docker_start(id));
             }
         }
+        (Action::RestartContainer, Some(id)) => {
+            drop(world.engine.docker_restart(&id, Duration::from_secs(1)).await);
+        }
+        (Action::RestartByPolicy, Some(id)) => world.engine.docker_update_restart(&id, true),
+        (Action::DisconnectNetwork, Some(id)) => world.engine.disconnect(&id),
+        (Action::ConnectNetwork, _) => running.iter().for_each(|id| world.engine.connect(id)),
         (Action::RemoveContainer, Some(id)) => drop(world.engine.docker_rm(&id)),
         (Action::KillEverything, _) => {
             for id in running {

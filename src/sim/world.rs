@@ -222,7 +222,7 @@ impl World {
         let panics: Vec<String> = running.group.panics().into_iter().filter(|p| !p.contains(PLANNED)).collect();
         assert_eq!(panics, [""; 0], "tasks panicked");
         if let Some(checkers) = &mut self.checkers {
-            checkers.look(&running.registry, &self.engine.containers(), self.clock.now());
+            checkers.look(&running.registry, &self.engine, self.clock.now());
         }
     }
 

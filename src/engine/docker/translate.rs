@@ -407,15 +407,21 @@ pub(super) fn neighbours(
 /// Which events the engine sends: what skiff reads, and not the three of every exec.
 pub(super) fn event_filters() -> Filters {
     let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let events =
-        ["create", "start", "kill", "oom", "die", "destroy", "tag", "untag", "pull", "load", "import", "delete"];
-    [("type".to_owned(), list(&["container", "image"])), ("event".to_owned(), list(&events))].into()
+    let of_containers = ["create", "start", "kill", "oom", "die", "destroy"];
+    let of_others = ["tag", "untag", "pull", "load", "import", "delete", "connect", "disconnect"];
+    let events = [&of_containers[..], &of_others[..]].concat();
+    [("type".to_owned(), list(&["container", "image", "network"])), ("event".to_owned(), list(&events))].into()
 }
 
 /// An engine event that concerns this cluster.
 pub(super) fn event(message: models::EventMessage, cluster: &str) -> Option<EngineEvent> {
     if message.typ == Some(models::EventMessageTypeEnum::IMAGE) {
         return Some(EngineEvent::Images);
+    }
+    let at = message.time_nano.and_then(|nanos| Timestamp::from_nanosecond(nanos.into()).ok()).unwrap_or_default();
+    if message.typ == Some(models::EventMessageTypeEnum::NETWORK) {
+        let container = message.actor?.attributes.unwrap_or_default().remove("container");
+        return (message.action.as_deref() != Some("destroy")).then_some(EngineEvent::Network { container, at });
     }
     if message.typ != Some(models::EventMessageTypeEnum::CONTAINER) {
         return None;
@@ -440,7 +446,6 @@ pub(super) fn event(message: models::EventMessage, cluster: &str) -> Option<Engi
         "destroy" => EventKind::Removed,
         _ => return None,
     };
-    let at = message.time_nano.and_then(|nanos| Timestamp::from_nanosecond(nanos.into()).ok()).unwrap_or_default();
     Some(EngineEvent::Container { id: actor.id?, name, labels, kind, at })
 }
 
@@ -647,5 +652,20 @@ mod tests {
         assert_eq!(kind(message("destroy", &[])), Some(EventKind::Removed));
         assert_eq!(kind(message("exec_create: sh", &[])), None);
         assert_eq!(event(message("die", &[]), "another"), None);
+    }
+
+    #[test]
+    fn networks_tell_which_container_they_got_or_lost() {
+        let of_network = |action: &str, extra: &[(&str, &str)]| {
+            let typ = Some(models::EventMessageTypeEnum::NETWORK);
+            match event(models::EventMessage { typ, ..message(action, extra) }, "c") {
+                Some(EngineEvent::Network { container, .. }) => Some(container),
+                _ => None,
+            }
+        };
+        assert_eq!(of_network("disconnect", &[("container", "c1")]), Some(Some("c1".to_owned())));
+        assert_eq!(of_network("connect", &[("container", "c1")]), Some(Some("c1".to_owned())));
+        assert_eq!(of_network("create", &[]), Some(None));
+        assert_eq!(of_network("destroy", &[]), None);
     }
 }

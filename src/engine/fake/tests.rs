@@ -32,6 +32,7 @@ fn drain(stream: &mut BoxStream<'static, EngineEvent>) -> Vec<String> {
     while let Some(Some(event)) = stream.next().now_or_never() {
         seen.push(match event {
             EngineEvent::Container { name, kind, .. } => format!("{name} {kind:?}"),
+            EngineEvent::Network { .. } => continue,
             other => format!("{other:?}"),
         });
     }

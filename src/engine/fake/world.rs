@@ -33,6 +33,8 @@ pub(super) enum Out {
     Event(EngineEvent),
     /// This run of a container ends later; `None` is the engine's usual delay.
     End { after: Option<Duration>, id: String, run: u64, code: i32 },
+    /// The engine itself starts a container again later, if nobody did meanwhile.
+    Restart { after: Duration, id: String, run: u64 },
 }
 
 pub(super) struct World {
@@ -73,6 +75,12 @@ struct LocalContainer {
     files: BTreeMap<String, Bytes>,
     /// Whether the daemon's end stopped it, so that its start starts it again.
     restarts: bool,
+    /// Whether the engine starts it again whenever it ends by itself (`--restart=always`), and how often it did so in a row.
+    policy: Option<u32>,
+    /// Whether a person or skiff ended this run: no policy starts it again then.
+    is_stopped: bool,
+    /// Whether the engine started this run by itself or because a person said so, and not because skiff did.
+    is_by_hand: bool,
 }
 
 /// A command under way in a container.
@@ -228,6 +236,9 @@ impl World {
             followers: Vec::new(),
             files: BTreeMap::new(),
             restarts: false,
+            policy: None,
+            is_stopped: false,
+            is_by_hand: false,
         };
         self.names.insert(id.clone(), spec.name.clone());
         self.past_names.insert(id.clone(), spec.name.clone());
@@ -372,6 +383,7 @@ impl World {
         container.network_of = joined.network_of.unwrap_or(run);
         container.processes_of = joined.processes_of.unwrap_or(run);
         container.ready = None;
+        (container.is_stopped, container.is_by_hand) = (false, false);
         let facts = &mut container.facts;
         facts.phase = Phase::Running;
         facts.exit_code = 0;
@@ -383,6 +395,9 @@ impl World {
         facts.pid = i64::try_from(1000 + run).unwrap_or(i64::MAX);
         let facts = facts.clone();
         let (life, output) = (container.behaviour.life, container.behaviour.output.clone());
+        if facts.ip.is_some() {
+            self.emit_network(&facts.id);
+        }
         self.emit(&facts, EventKind::Started);
         for line in output {
             self.print(name, &line);
@@ -392,9 +407,63 @@ impl World {
         }
     }
 
+    /// `docker network disconnect`.
     pub(super) fn disconnect(&mut self, container: &str) {
-        if let Some(container) = self.get_mut(container) {
+        if let Some(container) = self.get_mut(container).filter(|c| c.facts.ip.is_some()) {
             container.facts.ip = None;
+            let id = container.facts.id.clone();
+            self.emit_network(&id);
+        }
+    }
+
+    /// `docker network connect`: the lowest free address, which need not be the one it had.
+    pub(super) fn connect(&mut self, container: &str) {
+        let Some(found) = self.get(container).filter(|c| c.facts.phase == Phase::Running && c.facts.ip.is_none())
+        else {
+            return;
+        };
+        let Some(NetworkMode::Bridge(network)) = &found.spec.network else { return };
+        let Ok(ip) = self.free_address(network) else { return };
+        let id = found.facts.id.clone();
+        self.get_mut(&id).expect("found just now").facts.ip = Some(ip);
+        self.emit_network(&id);
+    }
+
+    fn emit_network(&mut self, container: &str) {
+        let at = self.clock.now();
+        self.out.push(Out::Event(EngineEvent::Network { container: Some(container.to_owned()), at }));
+    }
+
+    /// `docker start`, or what the engine does by itself.
+    pub(super) fn start_by_hand(&mut self, container: &str) -> Result<(), EngineError> {
+        let before = self.run_of(container);
+        self.start(container)?;
+        let after = self.run_of(container);
+        if let Some(container) = self.get_mut(container) {
+            container.is_by_hand |= before != after;
+        }
+        Ok(())
+    }
+
+    /// The containers that run although skiff did not start them.
+    pub(super) fn started_by_hand(&self) -> BTreeSet<String> {
+        let runs = |c: &&LocalContainer| c.facts.phase == Phase::Running && c.is_by_hand;
+        self.containers.values().filter(runs).map(|c| c.facts.id.clone()).collect()
+    }
+
+    /// `docker update --restart=always`, or `=no`.
+    pub(super) fn set_policy(&mut self, container: &str, always: bool) {
+        if let Some(container) = self.get_mut(container) {
+            container.policy = always.then_some(0);
+        }
+    }
+
+    /// What the engine does by its policy some time after a run ended.
+    pub(super) fn restart_by_policy(&mut self, id: &str, run: u64) {
+        let is_due = |c: &LocalContainer| c.run == run && c.facts.phase == Phase::Exited && c.policy.is_some();
+        if self.get(id).is_some_and(is_due) {
+            // One that cannot start says so in its `error`, as in Docker.
+            drop(self.start_by_hand(id));
         }
     }
 
@@ -411,6 +480,9 @@ impl World {
         }
         let stops = [2, 3, 15].contains(&number) || signal_number(&found.stop_signal) == Some(number);
         let (facts, run, on_stop) = (found.facts.clone(), found.run, found.behaviour.on_stop);
+        if let Some(container) = self.get_mut(&facts.id) {
+            container.is_stopped |= stops || number == 9;
+        }
         self.emit(&facts, EventKind::Killed(number));
         let end = match on_stop {
             _ if number == 9 => Some((None, 137)),
@@ -451,14 +523,24 @@ impl World {
         facts.exit_code = code;
         facts.oom_killed = oom;
         facts.finished_at = Some(now);
-        facts.ip = None;
+        let had_address = facts.ip.take().is_some();
         facts.pid = 0;
         let facts = facts.clone();
         container.followers.clear();
+        let again = container.policy.filter(|_| !container.is_stopped);
+        container.policy = again.map(|n| n + 1).or(container.policy);
         if oom {
             self.emit(&facts, EventKind::OutOfMemory);
         }
         self.emit(&facts, EventKind::Died(code));
+        if had_address {
+            self.emit_network(&facts.id);
+        }
+        if let Some(n) = again {
+            // Source: `defaultTimeout`, `backoffMultiplier`, moby `restartmanager/restartmanager.go`, 20.10.
+            let after = Duration::from_millis(100) * 2_u32.pow(n.min(9));
+            self.out.push(Out::Restart { after, id: facts.id.clone(), run });
+        }
         let shares = |c: &&LocalContainer| c.processes_of == run && c.run != run;
         let others: Vec<(String, u64)> =
             self.containers.values().filter(shares).map(|c| (c.facts.id.clone(), c.run)).collect();
@@ -499,7 +581,7 @@ impl World {
             .collect();
         for id in restarting {
             // One that cannot start says so in its `error`, as in Docker.
-            drop(self.start(&id));
+            drop(self.start_by_hand(&id));
         }
     }
 

@@ -4,7 +4,6 @@
 //! **Source**: `pkg/kubelet/container/helpers.go` `ShouldContainerBeRestarted`; `pkg/kubelet/kuberuntime/kuberuntime_container.go`
 //! `setTerminationGracePeriod`; `k8s.io/client-go/util/flowcontrol/backoff.go`, v1.37.
 
-use super::is_own_fault;
 use crate::{
     base::{backoff::Backoff, clock::after},
     node::{
@@ -18,8 +17,6 @@ use std::time::Duration;
 
 /// Delays between crashes; the first restart has none. Source: `MaxCrashLoopBackOff`, `initialBackOff`, `pkg/kubelet/kubelet.go`.
 const CRASH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_mins(5) };
-/// A container that ran this long starts anew: twice the longest delay, as `flowcontrol.Backoff` forgets.
-const BACKOFF_FORGETS: SignedDuration = SignedDuration::from_secs(600);
 /// The grace of containers whose network is gone already: enough to flush, too short to keep the pod waiting.
 const STRAY_GRACE: SignedDuration = SignedDuration::from_secs(2);
 /// The grace of a pod that does not say. Source: `DefaultTerminationGracePeriodSeconds`, core/v1.
@@ -115,13 +112,11 @@ fn rule_restarts(spec: &Container, code: i32) -> bool {
 
 /// How often a container has failed in a row, counting this end, and the earliest time of its next start.
 pub(super) fn back_off(ended: &ObservedContainer) -> (u32, Timestamp) {
-    let before = ended.identity.failures;
-    let Some(exit) = ended.exit() else { return (before, ended.created_at) };
-    if !is_own_fault(exit.cause) {
-        return (before, exit.at);
+    let failures = ended.failures_after();
+    let Some(exit) = ended.exit() else { return (failures, ended.created_at) };
+    if !exit.cause.is_own_fault() {
+        return (failures, exit.at);
     }
-    let ran_for = ended.started_at.map_or(SignedDuration::ZERO, |started| exit.at.duration_since(started));
-    let failures = if ran_for >= BACKOFF_FORGETS { 1 } else { before + 1 };
     let delay = CRASH_BACKOFF.delay(failures - 1);
     (failures, after(exit.at, SignedDuration::try_from(delay).expect("the longest delay is five minutes")))
 }
@@ -138,9 +133,6 @@ pub fn grace_period(pod: &Pod) -> i64 {
     pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(GRACE_DEFAULT)
 }
 
-/// How long a container that somebody started again beside its successor may take to end.
-const SUPERSEDED_GRACE: SignedDuration = SignedDuration::from_secs(1);
-
 /// How long a stop for this reason may take until `SIGKILL`.
 pub(super) fn stop_grace(pod: &Pod, spec: Option<&Container>, reason: StopReason, now: Timestamp) -> SignedDuration {
     let of_probe = |probe: Option<&Probe>| {
@@ -152,10 +144,12 @@ pub(super) fn stop_grace(pod: &Pod, spec: Option<&Container>, reason: StopReason
         StopReason::PodDeleted => deletion_grace(pod, now),
         StopReason::Liveness => of_probe(spec.and_then(|s| s.liveness_probe.as_ref())),
         StopReason::Startup => of_probe(spec.and_then(|s| s.startup_probe.as_ref())),
-        StopReason::Deadline | StopReason::PodOver | StopReason::Changed | StopReason::PostStartHook => of_pod,
+        StopReason::Deadline
+        | StopReason::PodOver
+        | StopReason::Changed
+        | StopReason::PostStartHook
+        | StopReason::Superseded => of_pod,
         StopReason::SandboxGone => of_pod.min(STRAY_GRACE),
-        // Its successor needs what it holds; but whoever serves may finish an answer.
-        StopReason::Superseded => of_pod.min(SUPERSEDED_GRACE),
     }
 }
 

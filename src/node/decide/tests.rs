@@ -1,7 +1,10 @@
 //! Tables: a pod in YAML and what the engine has, one container a line → what to do, one action a line.
 
 use super::*;
-use crate::node::{identity::Identity, observe::Exit};
+use crate::node::{
+    identity::Identity,
+    observe::{Cause, Exit},
+};
 use expect_test::{Expect, expect};
 use std::fmt::Write as _;
 
@@ -290,11 +293,39 @@ fn the_last_dead_attempt_stays_and_older_ones_go() {
 fn an_old_attempt_that_somebody_started_again_is_stopped() {
     check(
         WEB,
-        "POD/0 running ip=10.0.0.1\n app/0 running\n app/1 running",
+        "POD/0 running ip=10.0.0.1\n app/0 running started=-5\n app/1 running",
         expect![[r#"
-        begin stop app0: Superseded, grace 1s
+        begin stop app0: Superseded, grace 30s
     "#]],
     );
+}
+
+#[test]
+fn a_successor_that_came_after_its_forerunner_ran_again_goes() {
+    let up = "POD/0 running ip=10.0.0.1\n app/0 running started=-5\n";
+    check(
+        WEB,
+        &format!("{up} app/1 running started=-4"),
+        expect![[r#"
+        begin stop app1: Superseded, grace 30s
+    "#]],
+    );
+    check(
+        WEB,
+        &format!("{up} app/1 created"),
+        expect![[r#"
+        remove app1
+    "#]],
+    );
+    check(
+        WEB,
+        &format!("{up} app/1 exited"),
+        expect![[r#"
+        remove app1
+    "#]],
+    );
+    let starting = Memory { in_flight: [Slot::Container("app".into())].into(), ..Memory::default() };
+    check_with(WEB, &format!("{up} app/1 created"), &starting, expect![[""]]);
 }
 
 #[test]

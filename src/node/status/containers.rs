@@ -21,7 +21,9 @@ pub(super) fn container_statuses(
 }
 
 fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -> ContainerStatus {
-    let (shown, previous) = shown_attempts(&spec.name, facts);
+    // One that was never started is shown when no other ran.
+    let made = || facts.observed.latest(&spec.name).filter(|c| !c.is_gone);
+    let (shown, previous) = (facts.observed.shown(&spec.name).or_else(made), facts.observed.previous(&spec.name));
     let (state, last_state) = states(pod, spec, shown, previous, facts);
     let health = shown.filter(|c| c.is_running()).map(|c| facts.memory.health_of(spec, c));
     let started = health.is_some_and(|h| h.has_started);
@@ -37,7 +39,7 @@ fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -
         image: image_of(spec, shown),
         image_id: ran.map(|c| image_id(c, facts)).unwrap_or_default(),
         container_id: ran.map(|c| engine_id(&c.id)),
-        restart_count: shown.map_or(0, |c| i32::try_from(c.identity.attempt).unwrap_or(i32::MAX)),
+        restart_count: shown.map_or(0, |c| i32::try_from(c.restarts).unwrap_or(i32::MAX)),
         ready,
         started: Some(started),
         state: Some(state),
@@ -51,13 +53,6 @@ fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -
         volume_mounts: volume_mounts(spec),
         ..ContainerStatus::default()
     }
-}
-
-/// The attempt that users see, and the one before it. A next attempt shows once it runs: until then its forerunner does.
-fn shown_attempts<'a>(name: &str, facts: Facts<'a>) -> (Option<&'a ObservedContainer>, Option<&'a ObservedContainer>) {
-    let mut ran = facts.observed.attempts(name).rev().filter(|c| c.has_started());
-    let (newest, previous) = (ran.next(), ran.next());
-    (newest.or_else(|| facts.observed.latest(name).filter(|c| !c.is_gone)), previous)
 }
 
 fn states(

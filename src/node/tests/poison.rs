@@ -154,7 +154,7 @@ async fn a_sandbox_that_ends_by_itself_at_once_is_not_made_over_and_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sandbox_without_an_address_is_not_looked_at_over_and_over() {
+async fn a_sandbox_without_an_address_is_replaced_and_not_looked_at_over_and_over() {
     let mut world = World::new().await;
     world.create("web", WEB).await;
     world.until_ready("web").await;
@@ -162,9 +162,11 @@ async fn a_sandbox_without_an_address_is_not_looked_at_over_and_over() {
     world.engine.disconnect(&world.running("web", "POD").unwrap().id);
     world.engine.take_calls();
     world.start_agent();
+    world.until("rebuilt", |w| w.restarts("web") == 1 && w.is_ready("web")).await;
     world.sleep(60).await;
     let looks = count(&world, &[CallKind::Inspect]);
     assert!(looks <= 8, "{looks} looks in a minute");
+    assert_eq!(world.names("web"), ["POD/1", "app/0", "app/1"]);
 }
 
 async fn set_config(world: &World, name: &str, data: &str) {

@@ -174,6 +174,11 @@ impl Worker {
         }
     }
 
+    /// The engine runs a sandbox and gave it no address: another is made, later each time.
+    pub(super) fn sandbox_has_no_address(&mut self) {
+        self.block(SANDBOX, BlockKind::Engine, ENGINE_BACKOFF, "", "the sandbox runs and has no address");
+    }
+
     // What helps.
 
     fn unblock(&mut self, kind: BlockKind) {

@@ -69,6 +69,13 @@ impl Worker {
         self.context.tell(pod, name, Severity::Normal, "Killing", &message);
     }
 
+    pub(super) fn tell_run_again(&self, id: &str) {
+        if let Some(container) = self.observed.by_id(id) {
+            let name = &container.identity.container;
+            self.tell_of(name, Severity::Normal, "Started", "Container started again by the engine");
+        }
+    }
+
     /// Tells of containers that began to wait in back-off.
     pub(super) fn tell_waiting(&mut self, pod: &Pod, decision: &Decision) {
         for (name, waiting) in &decision.waiting {

@@ -10,7 +10,7 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How long an attempt that the user started beside a newer one may run: its event may be lost, and then the next safety list finds it;
+/// How long an attempt that the user started beside another may run: its event may be lost, and then the next safety list finds it;
 /// its grace comes on top.
 const STOPPING_MAX: SignedDuration = SignedDuration::from_mins(11);
 
@@ -19,18 +19,18 @@ fn label<'a>(container: &'a Container, name: &str) -> &'a str {
 }
 
 /// At most one container runs for each container of a pod.
-pub(super) fn at_most_one_runs(containers: &[Container], now: Timestamp) {
+pub(super) fn at_most_one_runs(containers: &[Container], by_hand: &BTreeSet<String>, now: Timestamp) {
     let mut running: BTreeMap<(&str, &str), &Container> = BTreeMap::new();
     for container in containers.iter().filter(|c| c.phase == Phase::Running && !is_helper(c)) {
         let whose = (label(container, "io.kubernetes.pod.uid"), label(container, "io.kubernetes.container.name"));
         let Some(other) = running.insert(whose, container) else { continue };
-        let (older, newer) = if attempt(other) < attempt(container) { (other, container) } else { (container, other) };
-        let by_hand = older.started_at.filter(|at| Some(*at) > newer.started_at);
+        let is_by_hand = [container, other].iter().any(|c| by_hand.contains(&c.id));
+        let since = container.started_at.max(other.started_at);
         assert!(
-            by_hand.is_some_and(|at| now.duration_since(at) <= STOPPING_MAX),
-            "{} and {} run at the same time, since {by_hand:?} by hand",
-            older.name,
-            newer.name,
+            is_by_hand && since.is_some_and(|at| now.duration_since(at) <= STOPPING_MAX),
+            "{} and {} run at the same time, since {since:?}; by hand: {is_by_hand}",
+            other.name,
+            container.name,
         );
     }
 }
@@ -38,10 +38,6 @@ pub(super) fn at_most_one_runs(containers: &[Container], now: Timestamp) {
 /// Whether a container looks at paths for a pod and is no part of it.
 fn is_helper(container: &Container) -> bool {
     container.labels.contains_key("dev.skiff.helper-of")
-}
-
-fn attempt(container: &Container) -> u32 {
-    label(container, "dev.skiff.attempt").parse().unwrap()
 }
 
 /// No container and no volume is left without a pod.

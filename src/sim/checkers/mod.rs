@@ -14,10 +14,7 @@ mod sizes;
 
 use super::{network::DataPlane, trace::Line};
 use crate::{
-    engine::{
-        Container,
-        fake::{Call, FakeEngine},
-    },
+    engine::fake::{Call, FakeEngine},
     registry::Registry,
 };
 use jiff::Timestamp;
@@ -67,11 +64,11 @@ impl Checkers {
     }
 
     /// Looks at a moment.
-    pub(super) fn look(&mut self, registry: &Registry, containers: &[Container], now: Timestamp) {
+    pub(super) fn look(&mut self, registry: &Registry, engine: &FakeEngine, now: Timestamp) {
         self.restarts.look(registry);
         self.owners.look(&self.model, now);
         rollout::Rollouts::look(&self.model, now);
-        containers::at_most_one_runs(containers, now);
+        containers::at_most_one_runs(&engine.containers(), &engine.started_by_hand(), now);
     }
 }
 
