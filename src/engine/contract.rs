@@ -29,6 +29,8 @@ const HANDLES_TERM: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 1 
 const MOUNTS: &str = "busybox mkdir /x/0 && busybox mount -o bind /proc /x/0 && echo ready && exec sleep 3600";
 const SEES: &str = "cat /e/version";
 const PRINTS_AND_FAILS: &str = "echo one; echo two; exit 3";
+/// Lines of 40,000 and 20,000 bytes between short ones.
+const PRINTS_LONG_LINES: &str = "echo one; busybox printf '%040000d\\n' 1; echo two; busybox printf '%020000d\\n' 2; busybox printf '%016384d\\n' 3; exit 0";
 
 /// An engine with an image of small programs, and names that nobody else has.
 struct Fixture {
@@ -51,10 +53,16 @@ fn program(spec: &ContainerSpec) -> Behaviour {
         ["sh", "-c", PRINTS_AND_FAILS] => {
             Behaviour { output: words(&["one", "two"]), ..Behaviour::exits(Duration::ZERO, 3) }
         }
+        ["sh", "-c", PRINTS_LONG_LINES] => Behaviour { output: long_lines(), ..Behaviour::exits(Duration::ZERO, 0) },
         ["sleep", _] => Behaviour { on_stop: OnStop::Ignores, ..Behaviour::server() },
         _ if spec.entrypoint == ["/nope"] => Behaviour::cannot_start("exec: \"/nope\": no such file or directory"),
         other => panic!("the fake does not know {other:?}"),
     }
+}
+
+/// What [`PRINTS_LONG_LINES`] prints.
+fn long_lines() -> Vec<String> {
+    vec!["one".into(), format!("{:040000}", 1), "two".into(), format!("{:020000}", 2), format!("{:016384}", 3)]
 }
 
 fn busybox_tar() -> Bytes {
@@ -252,6 +260,7 @@ contract! {
     23 every_stream_sees_what_comes_after_its_resync,
     24 the_engine_tells_its_facts,
     25 an_image_is_derived_with_a_program_and_labels_of_its_own,
+    27 a_long_line_of_a_log_is_one_line,
     26 mounts_are_exchanged_below_a_shared_volume,
 }
 
@@ -350,6 +359,31 @@ async fn logs_hold_what_was_printed(f: Arc<Fixture>) {
     assert_eq!(read(LogOptions { since: Some(later), ..LogOptions::default() }).await, "");
     let missing = f.engine.logs(&f.name("none"), &LogOptions::default()).await;
     assert!(matches!(missing.err(), Some(EngineError::NotFound(_))));
+}
+
+async fn a_long_line_of_a_log_is_one_line(f: Arc<Fixture>) {
+    for tty in [false, true] {
+        let mut events = f.events().await;
+        let name = if tty { "terminal" } else { "plain" };
+        let id = f.run(&ContainerSpec { tty, ..f.spec(name, &["sh", "-c", PRINTS_LONG_LINES]) }).await;
+        f.died(&mut events, &id).await;
+        let read = async |options: LogOptions| {
+            let chunks: Vec<Bytes> = soon(f.engine.logs(&id, &options).await.unwrap().try_collect()).await.unwrap();
+            String::from_utf8(chunks.concat()).unwrap().replace('\r', "")
+        };
+        let printed = long_lines();
+        for (tail, follow) in
+            [(None, false), (Some(9), false), (Some(4), true), (Some(3), false), (Some(2), true), (Some(1), false)]
+        {
+            let wanted = &printed[printed.len() - tail.unwrap_or(5).min(5)..];
+            let options = LogOptions { tail: tail.map(|n| n as u64), follow, ..LogOptions::default() };
+            let plain = read(options.clone()).await;
+            assert!(plain.lines().eq(wanted), "tail {tail:?}, terminal {tty}: {} lines", plain.lines().count());
+            let stamped = read(LogOptions { timestamps: true, ..options }).await;
+            let bare = stamped.lines().map(|line| line.split_once("Z ").expect("a time").1);
+            assert!(bare.eq(wanted), "stamped, tail {tail:?}, terminal {tty}: {} lines", stamped.lines().count());
+        }
+    }
 }
 
 async fn commands_run_beside_the_program(f: Arc<Fixture>) {

@@ -6,13 +6,14 @@
 //! what is gone already counts as removed, what runs already as started.
 //!
 //! **Not here**: which sockets there are and what to tell a user whose engine is away (`connect`), the shapes of requests
-//! and replies (`translate`), the event stream (`events`).
+//! and replies (`translate`), the event stream (`events`), what a line of a log is (`logs`).
 //!
 //! Source: Docker Engine API 1.41 (engine 20.10) and later. bollard asks without a version in the path, so an engine answers with
 //! its newest, and every field read here exists since 1.41.
 
 mod connect;
 mod events;
+mod logs;
 mod translate;
 
 use super::{
@@ -22,7 +23,6 @@ use super::{
 use async_trait::async_trait;
 use bollard::{
     Docker,
-    container::LogOutput,
     errors::Error,
     exec::{CreateExecOptions, StartExecResults},
     models, query_parameters as query,
@@ -345,10 +345,17 @@ impl Engine for DockerEngine {
         if self.inspect(container).await?.is_none() {
             return Err(EngineError::NotFound(format!("{what}: No such container: {container}")));
         }
+        let tail = match options.tail {
+            Some(lines) => {
+                let found = logs::find_tail(self.docker(), container, lines);
+                self.call(|| what.clone(), READ_BOUND, found).await?
+            }
+            None => None,
+        };
         let endpoint = self.0.endpoint.clone();
-        let log = self.docker().logs(container, Some(translate::log_options(options)));
-        let log = log.map_ok(LogOutput::into_bytes).map_err(move |err| meaning(&what, &err, &endpoint));
-        Ok(log.boxed())
+        let asked = translate::log_options(&logs::request(options, tail));
+        let log = logs::text(self.docker().logs(container, Some(asked)), options, tail);
+        Ok(log.map_err(move |err| meaning(&what, &err, &endpoint)).boxed())
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {
