@@ -5,3 +5,5 @@ pub mod host_paths;
 pub mod pause;
 pub mod proxy;
 mod stop;
+
+pub use stop::listen_early;
