@@ -153,3 +153,25 @@ fn a_pod_whose_network_was_taken_away_gets_a_new_sandbox_and_no_stranger_answers
     }
     assert!(!of_pod(&cluster, "one", "POD").contains(&sandboxes[0]));
 }
+
+#[test]
+fn a_probe_that_hangs_leaves_no_process() {
+    let cluster = Cluster::start("hanging-probe");
+    let image = *BUSYBOX;
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  \
+         - name: app\n    image: {image}\n    command: [sleep, '3600']\n    readinessProbe:\n      \
+         exec: {{command: [sh, -c, 'sleep 777 & sleep 888; true']}}\n      timeoutSeconds: 1\n      periodSeconds: 4\n"
+    ));
+    eventually("the probe has timed out five times", SOON, || {
+        let counts = cluster.jsonpath(&["events"], "{.items[?(@.reason==\"Unhealthy\")].count}");
+        let n: u32 = counts.split(' ').filter_map(|count| count.parse::<u32>().ok()).sum();
+        if n >= 5 { Ok(()) } else { Err(counts) }
+    });
+    let app = of_pod(&cluster, "web", "app").remove(0);
+    eventually("nothing of the probes runs between two tries", SOON, || {
+        let processes = docker(&["top", &app]);
+        if processes.contains("777") || processes.contains("888") { Err(processes) } else { Ok(()) }
+    });
+    assert_eq!(seen(&cluster, "web"), "0 false");
+}

@@ -49,6 +49,9 @@ enum Command {
     /// Looks at paths of the engine's host (run by skiff, in a container)
     #[command(hide = true)]
     HostPaths,
+    /// Ends commands of probes and hooks that hang (run by skiff, in a container)
+    #[command(hide = true)]
+    EndProcesses,
     /// A small web server for demos and tests
     DemoServer(roles::demo_server::Args),
 }
@@ -83,6 +86,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Pause(args) => roles::pause::run(&args),
         Command::BindPaths => roles::bind_paths::run(),
         Command::HostPaths => roles::host_paths::run(),
+        Command::EndProcesses => roles::end_processes::run(),
         Command::DemoServer(args) => roles::demo_server::run(args),
     }
 }

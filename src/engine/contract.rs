@@ -399,7 +399,7 @@ async fn commands_run_beside_the_program(f: Arc<Fixture>) {
     assert_eq!((read.exit_code, &read.output[..]), (0, &b"hello"[..]));
     assert_eq!(exec(&["/bin/false"]).await.unwrap().exit_code, 1);
     let slow = f.engine.exec(&id, &words(&["/bin/sleep", "60"]), Duration::from_millis(300)).await;
-    assert!(matches!(slow, Err(EngineError::TimedOut(..))), "{slow:?}");
+    assert!(matches!(slow, Err(EngineError::Overdue(_, _, Some(1..)))), "{slow:?}");
     let stopped = f.engine.create(&f.spec("b", &["sleep", "3600"])).await.unwrap();
     let err = f.engine.exec(&stopped, &words(&["/bin/false"]), PATIENCE).await.unwrap_err();
     assert!(matches!(err, EngineError::Conflict(_)), "{err}");

@@ -56,6 +56,9 @@ const CLIENT_BOUND_SECS: u64 = 600;
 const INSPECTIONS_AT_ONCE: usize = 8;
 /// What is kept of a command's output. Source: kubelet `maxReadLength` of exec probes, v1.37.
 const EXEC_OUTPUT_MAX: usize = 10 * 1024;
+/// How often a command is looked at that was told to start and does not run yet, and how long after the last time.
+const EXEC_LOOKS: u32 = 10;
+const EXEC_LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How often a removal is asked for that is under way already.
 const REMOVAL_TRIES: u32 = 8;
 
@@ -159,6 +162,22 @@ impl DockerEngine {
         };
         let creation = self.docker().create_volume(body);
         Ok(self.call(|| format!("create volume {name}"), CHANGE_BOUND, creation).await?.mountpoint)
+    }
+
+    /// The process of a command that runs; it may be about to start.
+    async fn process_of(&self, exec: &str) -> Option<i64> {
+        for _ in 0..EXEC_LOOKS {
+            let inspection = self.docker().inspect_exec(exec);
+            let found = self.call(|| format!("inspect exec {exec}"), READ_BOUND, inspection).await.ok()?;
+            if found.exit_code.is_some() {
+                return None;
+            }
+            if let Some(pid) = found.pid.filter(|pid| *pid > 0 && found.running == Some(true)) {
+                return Some(pid);
+            }
+            tokio::time::sleep(EXEC_LOOK_AGAIN).await;
+        }
+        None
     }
 
     async fn run_exec(&self, exec: &str) -> Result<ExecOutput, Error> {
@@ -328,11 +347,22 @@ impl Engine for DockerEngine {
             cmd: Some(command.to_vec()),
             ..Default::default()
         };
+        let mut made = None;
         let run = async {
             let exec = self.docker().create_exec(container, options).await?.id;
+            made = Some(exec.clone());
             self.run_exec(&exec).await
         };
-        self.call(what, timeout, run).await
+        match tokio::time::timeout(timeout, run).await {
+            Ok(ended) => ended.map_err(|err| meaning(&what(), &err, &self.0.endpoint)),
+            Err(_) => {
+                let process = match made {
+                    Some(exec) => self.process_of(&exec).await,
+                    None => None,
+                };
+                Err(EngineError::Overdue(what(), timeout, process))
+            }
+        }
     }
 
     async fn logs(

@@ -448,6 +448,11 @@ impl FakeEngine {
         self.apply(|world| world.set_ready(container, ready));
     }
 
+    /// How many commands hang in a container that nobody waits for any more.
+    pub fn hanging(&self, container: &str) -> usize {
+        self.lock().world.hanging(container)
+    }
+
     /// Whether the program runs and is ready.
     pub fn probe(&self, container: &str) -> bool {
         self.lock().world.probe(container)
@@ -600,7 +605,8 @@ impl Engine for FakeEngine {
         let run = self.call(CallKind::Exec, container, |world| world.exec(container, command)).await?;
         if run.takes.is_none_or(|takes| takes > timeout) {
             pass(timeout).await;
-            return Err(EngineError::TimedOut(format!("exec in {container}"), timeout));
+            let pid = self.apply(|world| world.hang(container, run.run));
+            return Err(EngineError::Overdue(format!("exec in {container}"), timeout, pid));
         }
         pass(run.takes.unwrap_or_default()).await;
         if self.lock().world.run_of(container) != Some(run.run) {

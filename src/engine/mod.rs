@@ -34,6 +34,10 @@ pub enum EngineError {
     /// The call took longer than its bound. It may have happened.
     #[error("{0}: no answer within {1:?}")]
     TimedOut(String, Duration),
+    /// A command run in a container took longer than its bound and goes on, as this process of the engine's host (and its children), when
+    /// the engine says as which.
+    #[error("{0}: it did not end within {1:?}")]
+    Overdue(String, Duration, Option<i64>),
     /// What the call names does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -455,7 +459,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn remove(&self, container: &str) -> Result<(), EngineError>;
     /// Unpacks a tar archive into a directory of a container, running or not.
     async fn upload(&self, container: &str, directory: &str, tar: Bytes) -> Result<(), EngineError>;
-    /// Runs a command in a running container and waits for it, at most `timeout`.
+    /// Runs a command in a running container and waits for it, at most `timeout`: then it goes on without being waited for, and the
+    /// error is `Overdue`.
     async fn exec(&self, container: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, EngineError>;
     /// The container's output, in chunks, standard output and error together.
     async fn logs(

@@ -8,6 +8,7 @@
 use super::{
     NodeConfig,
     images::Images,
+    overdue,
     translate::{Lookup, NodeFacts},
     volumes::Source,
 };
@@ -54,6 +55,8 @@ pub(super) struct Context {
     leaving: Mutex<BTreeSet<String>>,
     relist_finds: AtomicU64,
     tokens: Mutex<Tokens>,
+    /// The commands in containers that are to be ended.
+    pub(super) overdue: overdue::Queue,
 }
 
 /// The tokens in the volumes of pods, by UID and what of them was asked for, and when each is to be replaced.
@@ -77,6 +80,7 @@ impl Context {
             leaving: Mutex::default(),
             relist_finds: AtomicU64::new(0),
             tokens: Mutex::default(),
+            overdue: overdue::Queue::default(),
             registry,
             engine,
             config,

@@ -144,7 +144,7 @@ impl Site {
         let volume = exchange_name(&self.context.config.cluster, &uid);
         let helper =
             sub_paths.helper(&image, container, attempt, &Exchange { uid: &uid, volume: &volume, path: exchange });
-        let line = self.ask_helper(&helper).await?;
+        let line = ask_helper(&self.context, &helper).await?;
         match sub_paths.refusal(container, &line) {
             Some(refusal) => Err(refusal.into()),
             None if line == FILES_READY => Ok(()),
@@ -158,45 +158,12 @@ impl Site {
             return Ok(());
         }
         let helper = plan.host_paths.helper(&self.id().uid, &self.sandbox_image().await?);
-        let line = self.ask_helper(&helper).await?;
+        let line = ask_helper(&self.context, &helper).await?;
         match plan.host_paths.refusal(&line) {
             Some(refusal) => Err(Failure::Mount(refusal)),
             None if line == FILES_READY => Ok(()),
             None => Err(EngineError::Failed(format!("look at host paths: {line}")).into()),
         }
-    }
-
-    /// Runs a helper until it has said what it was asked, and removes it.
-    async fn ask_helper(&self, helper: &ContainerSpec) -> Result<String, EngineError> {
-        let context = &self.context;
-        // An earlier try's may still be there. What it did is done again.
-        remove(context, &helper.name).await?;
-        let run = async {
-            let id = context.change(context.engine.create(helper)).await?;
-            context.change(context.engine.start(&id)).await?;
-            self.first_line(&id, HELPER_BOUND).await
-        };
-        let said = run.await;
-        remove(context, &helper.name).await?;
-        said
-    }
-
-    /// The first line that a container prints.
-    async fn first_line(&self, id: &str, bound: Duration) -> Result<String, EngineError> {
-        let options = LogOptions { follow: true, ..LogOptions::default() };
-        let read = async {
-            let mut log = self.context.ask(self.context.engine.logs(id, &options)).await?;
-            let mut text = String::new();
-            while let Some(chunk) = log.next().await {
-                text.push_str(&String::from_utf8_lossy(&chunk?));
-                if let Some((line, _)) = text.split_once('\n') {
-                    return Ok(line.trim_end().to_owned());
-                }
-            }
-            Ok(text)
-        };
-        let late = |_| EngineError::TimedOut(format!("wait for what {id} prints"), bound);
-        tokio::time::timeout(bound, read).await.map_err(late)?
     }
 
     /// Writes the files of the pod's volumes into a running sandbox, and shows them all at once.
@@ -430,11 +397,8 @@ impl Site {
         let handler = lifecycle.and_then(|l| if is_post_start { l.post_start.as_ref() } else { l.pre_stop.as_ref() });
         let Some(handler) = handler else { return Ok(()) };
         let ports = spec.ports.as_deref().unwrap_or_default();
-        let result =
-            match tokio::time::timeout(bound, hooks::run(&self.context, id, handler, ports, pod_ip, bound)).await {
-                Ok(result) => result,
-                Err(_) => Err(format!("it did not end within {bound:?}")),
-            };
+        let place = hooks::Place { pod: &self.id().uid, id, ports, pod_ip };
+        let result = hooks::run(&self.context, handler, place, bound).await;
         if result.is_err() {
             let (reason, message) = if is_post_start {
                 ("FailedPostStartHook", "PostStartHook failed")
@@ -502,6 +466,38 @@ pub(super) async fn signal(
         (Ending::Ask, None) => context.images.stop_signal(&container.image_id).await,
     };
     context.ask(context.engine.kill(&container.id, &name)).await
+}
+
+/// Runs a helper until it has said what it was asked, and removes it.
+pub(super) async fn ask_helper(context: &Context, helper: &ContainerSpec) -> Result<String, EngineError> {
+    // An earlier try's may still be there. What it did is done again.
+    remove(context, &helper.name).await?;
+    let run = async {
+        let id = context.change(context.engine.create(helper)).await?;
+        context.change(context.engine.start(&id)).await?;
+        first_line(context, &id, HELPER_BOUND).await
+    };
+    let said = run.await;
+    remove(context, &helper.name).await?;
+    said
+}
+
+/// The first line that a container prints.
+async fn first_line(context: &Context, id: &str, bound: Duration) -> Result<String, EngineError> {
+    let options = LogOptions { follow: true, ..LogOptions::default() };
+    let read = async {
+        let mut log = context.ask(context.engine.logs(id, &options)).await?;
+        let mut text = String::new();
+        while let Some(chunk) = log.next().await {
+            text.push_str(&String::from_utf8_lossy(&chunk?));
+            if let Some((line, _)) = text.split_once('\n') {
+                return Ok(line.trim_end().to_owned());
+            }
+        }
+        Ok(text)
+    };
+    let late = |_| EngineError::TimedOut(format!("wait for what {id} prints"), bound);
+    tokio::time::timeout(bound, read).await.map_err(late)?
 }
 
 /// Removes a container; fine when it is gone.

@@ -3,22 +3,35 @@
 //! Called by the worker; I/O through the engine and the network probe.
 //! **Source**: `pkg/kubelet/lifecycle/handlers.go`, v1.37.
 
-use super::{context::Context, probes::http_target};
+use super::{context::Context, overdue, probes::http_target};
 use k8s_openapi::api::core::v1::{ContainerPort, LifecycleHandler};
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+/// Where a hook runs.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The UID of the pod.
+    pub(super) pod: &'a str,
+    /// The ID of the container.
+    pub(super) id: &'a str,
+    /// Its ports.
+    pub(super) ports: &'a [ContainerPort],
+    /// The pod's address.
+    pub(super) pod_ip: Option<Ipv4Addr>,
+}
 
 /// Runs a hook, at most this long. An error is for the log; users are told by an Event that it failed.
 pub(super) async fn run(
-    context: &Context,
-    id: &str,
+    context: &Arc<Context>,
     handler: &LifecycleHandler,
-    ports: &[ContainerPort],
-    pod_ip: Option<Ipv4Addr>,
+    Place { pod, id, ports, pod_ip }: Place<'_>,
     bound: Duration,
 ) -> Result<(), String> {
     if let Some(exec) = &handler.exec {
         let command = exec.command.clone().unwrap_or_default();
-        let output = context.ask(context.engine.exec(id, &command, bound)).await.map_err(|e| e.to_string())?;
+        let run = context.ask(context.engine.exec(id, &command, bound)).await;
+        run.as_ref().err().into_iter().for_each(|error| overdue::end(context, pod, id, error));
+        let output = run.map_err(|e| e.to_string())?;
         return match output.exit_code {
             0 => Ok(()),
             code => Err(format!("command {command:?} exited with {code}: {}", String::from_utf8_lossy(&output.output))),

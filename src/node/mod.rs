@@ -23,6 +23,7 @@ mod images;
 pub mod net_probe;
 mod node_object;
 pub mod observe;
+pub mod overdue;
 mod probes;
 mod quantity;
 mod rotation;

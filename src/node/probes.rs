@@ -18,13 +18,15 @@ use super::{
     context::Context,
     decide::{Health, Memory},
     net_probe::HttpTarget,
+    overdue,
     text::go_duration,
 };
+use crate::engine::EngineError;
 use k8s_openapi::{
     api::core::v1::{Container, ContainerPort, HTTPGetAction, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// The first tries of a probe that has never succeeded come after this long, then twice as long each, within the first period.
@@ -279,14 +281,15 @@ impl Probes {
 
 /// Makes one try. An error is what users read.
 pub(super) async fn make(
-    context: &Context,
+    context: &Arc<Context>,
+    pod: &str,
     due: &Due,
     ports: &[ContainerPort],
     pod_ip: Option<Ipv4Addr>,
 ) -> Result<(), String> {
     let timeout = secs(due.probe.timeout_seconds, 1).max(Duration::from_secs(1));
     if let Some(exec) = &due.probe.exec {
-        return run_command(context, &due.id, exec.command.as_deref().unwrap_or_default(), timeout).await;
+        return run_command(context, pod, &due.id, exec.command.as_deref().unwrap_or_default(), timeout).await;
     }
     let pod_ip = pod_ip.map(|ip| ip.to_string()).unwrap_or_default();
     if let Some(http) = &due.probe.http_get {
@@ -305,12 +308,18 @@ pub(super) async fn make(
     Err("missing probe handler".to_owned())
 }
 
-async fn run_command(context: &Context, id: &str, command: &[String], timeout: Duration) -> Result<(), String> {
-    let run = context.ask(context.engine.exec(id, command, timeout));
-    match run.await {
+async fn run_command(
+    context: &Arc<Context>,
+    pod: &str,
+    id: &str,
+    command: &[String],
+    timeout: Duration,
+) -> Result<(), String> {
+    match context.ask(context.engine.exec(id, command, timeout)).await {
         Ok(output) if output.exit_code == 0 => Ok(()),
         Ok(output) => Err(String::from_utf8_lossy(&output.output).into_owned()),
-        Err(crate::engine::EngineError::TimedOut(..)) => {
+        Err(error @ EngineError::Overdue(..)) => {
+            overdue::end(context, pod, id, &error);
             Err(format!("command timed out: {:?} timed out after {}", command.join(" "), go_duration(timeout)))
         }
         Err(e) => Err(e.to_string()),

@@ -381,10 +381,10 @@ impl Worker {
     fn begin_probes(&mut self, pod: &Arc<Pod>) {
         for due in self.probes.begin_due(self.context.clock().mono()) {
             let ports = container_of(pod, &due.container).and_then(|c| c.ports.clone()).unwrap_or_default();
-            let (context, pod_ip) = (Arc::clone(&self.context), self.pod_ip(pod));
+            let (context, pod_ip, uid) = (Arc::clone(&self.context), self.pod_ip(pod), self.id.uid.clone());
             self.start(None, async move {
                 // Whatever a container answers, it costs its own probe only.
-                let probe = AssertUnwindSafe(probes::make(&context, &due, &ports, pod_ip)).catch_unwind().await;
+                let probe = AssertUnwindSafe(probes::make(&context, &uid, &due, &ports, pod_ip)).catch_unwind().await;
                 let result =
                     probe.unwrap_or_else(|panic| Err(format!("the probe panicked: {}", task::panic_text(&*panic))));
                 Done::Probed(due, result)

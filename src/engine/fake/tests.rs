@@ -259,7 +259,8 @@ async fn an_exec_ends_with_its_time_or_its_container() {
     let minute = Duration::from_mins(1);
     assert_eq!(engine.exec("a1", &command(&["false"]), minute).await.unwrap().exit_code, 1);
     let slow = engine.exec("a1", &command(&["sleep", "90"]), minute).await;
-    assert!(matches!(slow, Err(EngineError::TimedOut(..))));
+    assert!(matches!(slow, Err(EngineError::Overdue(_, _, Some(_)))));
+    assert_eq!(engine.hanging("a1"), 1, "nobody ends it");
     let words = command(&["sleep", "10"]);
     let (cut, ()) = tokio::join!(engine.exec("a1", &words, minute), async {
         tokio::time::sleep(Duration::from_secs(1)).await;

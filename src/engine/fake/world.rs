@@ -27,6 +27,9 @@ use std::{
     time::Duration,
 };
 
+/// Above the IDs of the first processes of containers.
+const HANGING_PIDS: i64 = 1 << 32;
+
 /// What leaves the world after a change.
 pub(super) enum Out {
     /// For every event stream.
@@ -55,6 +58,8 @@ pub(super) struct World {
     pub(super) remote: BTreeMap<String, RemoteImage>,
     pub(super) networks: BTreeMap<String, LocalNetwork>,
     pub(super) volumes: BTreeMap<String, BTreeMap<String, String>>,
+    /// The commands that nobody waits for any more: the run of the container in which they hang, by process ID.
+    hanging: BTreeMap<i64, u64>,
     pub(super) out: Vec<Out>,
 }
 
@@ -133,6 +138,7 @@ impl World {
             remote: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            hanging: BTreeMap::new(),
             out: Vec::new(),
         };
         world.add_default_bridge();
@@ -394,11 +400,13 @@ impl World {
         facts.ip = joined.ip;
         facts.pid = i64::try_from(1000 + run).unwrap_or(i64::MAX);
         let facts = facts.clone();
-        let (life, output) = (container.behaviour.life, container.behaviour.output.clone());
+        let (life, output, spec) =
+            (container.behaviour.life, container.behaviour.output.clone(), container.spec.clone());
         if facts.ip.is_some() {
             self.emit_network(&facts.id);
         }
         self.emit(&facts, EventKind::Started);
+        self.end_processes(&spec);
         for line in output {
             self.print(name, &line);
         }
@@ -705,6 +713,33 @@ impl World {
             ExecBehaviour::Hangs => (None, 0, Bytes::new()),
         };
         Ok(Exec { takes, output: ExecOutput { exit_code: code, output }, run: found.run })
+    }
+
+    /// A command of this run hangs; the ID of its process, unless the run is over.
+    pub(super) fn hang(&mut self, container: &str, run: u64) -> Option<i64> {
+        self.run_of(container).filter(|now| *now == run)?;
+        let pid = HANGING_PIDS + self.hanging.last_key_value().map_or(0, |(last, _)| last - HANGING_PIDS + 1);
+        self.hanging.insert(pid, run);
+        Some(pid)
+    }
+
+    pub(super) fn hanging(&self, container: &str) -> usize {
+        let run = self.run_of(container);
+        self.hanging.values().filter(|hangs_in| Some(**hangs_in) == run).count()
+    }
+
+    /// What skiff's own helper does with the processes that its environment names.
+    fn end_processes(&mut self, spec: &ContainerSpec) {
+        if spec.command.first().is_none_or(|role| role != "end-processes") || spec.pid != NamespaceMode::Host {
+            return;
+        }
+        for (_, request) in &spec.env {
+            let request: serde_json::Value = serde_json::from_str(request.reveal()).unwrap_or_default();
+            let all = request.as_array().into_iter().flatten();
+            for pid in all.filter_map(|one| one["pid"].as_i64()) {
+                self.hanging.remove(&pid);
+            }
+        }
     }
 
     // Files and logs.

@@ -1,6 +1,7 @@
-//! What a person does with Docker beside skiff: restarts, starts, networks.
+//! What a person does with Docker beside skiff: restarts, starts, networks; and commands that hang.
 
 use super::*;
+use crate::engine::fake::ExecBehaviour;
 
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -204,4 +205,39 @@ async fn a_pod_that_comes_back_with_another_address_is_never_where_a_stranger_is
         world.until_one_runs(name, 1).await;
         assert!(world.has_own_address(name));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_of_probes_that_hang_are_ended() {
+    let world = World::new().await;
+    world.engine.add_image("hangs:1", Behaviour { exec: ExecBehaviour::Hangs, ..Behaviour::server() });
+    let probe = "readinessProbe: {exec: {command: [x]}, timeoutSeconds: 1, periodSeconds: 5}";
+    for name in ["a", "b"] {
+        world.create(name, &format!("{{containers: [{{name: app, image: 'hangs:1', {probe}}}]}}")).await;
+        world.until("runs", |w| w.running(name, "app").is_some()).await;
+    }
+    let hanging = |w: &World| ["a", "b"].map(|name| w.engine.hanging(&w.running(name, "app").unwrap().id));
+    for _ in 0..5 {
+        world.until("it hangs", |w| hanging(w).iter().any(|n| *n > 0)).await;
+        let took = world.until("it is ended", |w| hanging(w) == [0, 0]).await;
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+    world.sleep(60).await;
+    assert!(hanging(&world).iter().all(|n| *n <= 1));
+    let helpers = world.engine.containers().into_iter().filter(|c| c.name.starts_with("skiff_end_")).count();
+    assert!(helpers <= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_hangs_is_ended() {
+    let world = World::new().await;
+    world.engine.add_image("hangs:1", Behaviour { exec: ExecBehaviour::Hangs, ..Behaviour::server() });
+    let hook = "lifecycle: {preStop: {exec: {command: [x]}}}";
+    let spec = format!("{{terminationGracePeriodSeconds: 5, containers: [{{name: app, image: 'hangs:1', {hook}}}]}}");
+    world.create("web", &spec).await;
+    world.until_ready("web").await;
+    world.delete("web", None).await;
+    let took = world.until("gone", |w| w.pod("web").is_none() && w.names("web").is_empty()).await;
+    assert!(took < Duration::from_secs(9), "{took:?}");
+    world.until("no helper is left", |w| w.engine.containers().is_empty()).await;
 }
