@@ -24,6 +24,8 @@ use tracing::{debug, info, warn};
 
 /// How long a stray must have been seen.
 const GRACE: Duration = Duration::from_secs(30);
+/// Tries of a list while the engine is away: every pod waits for it, and a connection that is refused costs little.
+const AWAY_PAUSE: Duration = Duration::from_millis(100);
 /// Tries of a list that fails.
 const LIST_BACKOFF: Backoff = Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(5) };
 
@@ -43,7 +45,8 @@ pub(super) async fn list(context: &Context) -> Listing {
             Err(error) => {
                 failures += 1;
                 debug!(component = "node", err = chain(&error), failures, "cannot list the engine");
-                tokio::time::sleep(LIST_BACKOFF.delay(failures)).await;
+                let is_away = matches!(error, EngineError::Unreachable(_));
+                tokio::time::sleep(if is_away { AWAY_PAUSE } else { LIST_BACKOFF.delay(failures) }).await;
             }
         }
     }

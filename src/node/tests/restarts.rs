@@ -200,6 +200,24 @@ async fn a_restart_of_the_engine_that_ends_containers_is_healed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_engine_that_was_away_for_long_is_healed_as_soon() {
+    for secs in [1, 30, 100] {
+        let world = World::new().await;
+        for name in ["a", "b", "c"] {
+            world.create(name, WEB).await;
+            world.until_ready(name).await;
+        }
+        world.engine.daemon_down(true);
+        // Skiff finds out, and tries to look.
+        world.engine.interrupt_streams();
+        world.sleep(secs).await;
+        world.engine.daemon_up();
+        let took = world.until("healed", |w| ["a", "b", "c"].iter().all(|n| w.restarts(n) == 1 && w.is_ready(n))).await;
+        assert!(took < Duration::from_secs(1), "away for {secs} s: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_is_made_anew_and_knows_its_pod() {
     let mut world = World::new().await;
     world.stop_agent().await;

@@ -188,9 +188,13 @@ impl Worker {
         }
     }
 
-    /// The engine works again.
+    /// The engine works again. That no sandbox could be made while it was away says nothing about the next: containers are made beside
+    /// its start.
     pub(super) fn unblock_engine(&mut self) {
         self.unblock(BlockKind::Engine);
+        if self.memory.blocked.get(SANDBOX).is_some_and(|b| b.kind == BlockKind::Engine) {
+            self.memory.blocked.remove(SANDBOX);
+        }
     }
 
     /// There is a new sandbox: what failed on the old one is tried at once.
