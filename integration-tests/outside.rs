@@ -20,7 +20,7 @@ fn web(name: &str) -> String {
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n  \
          terminationGracePeriodSeconds: 1\n  containers:\n  - name: app\n    image: {image}\n    \
          command: [sh, -c, 'trap \"exit 0\" TERM; mkdir /w; echo {name} > /w/index.html; \
-         busybox httpd -f -p 8080 -h /w & wait $! || exit 1']\n    \
+         busybox httpd -f -p 8080 -h /w & echo $! > /w/pid; wait $! || exit 1']\n    \
          readinessProbe: {{httpGet: {{port: 8080, path: /}}, periodSeconds: 1}}\n",
         image = *BUSYBOX
     )
@@ -73,7 +73,7 @@ fn a_restart_by_docker_is_one_container_and_one_restart() {
     app = one_runs(&cluster, "web", 6);
     // A policy of the user's own, which the engine follows when the program crashes.
     docker(&["update", "--restart=always", &app]);
-    docker(&["exec", &app, "busybox", "killall", "httpd"]);
+    docker(&["exec", &app, "sh", "-c", "kill $(cat /w/pid)"]);
     app = one_runs(&cluster, "web", 7);
     docker(&["pause", &app]);
     until_equal("a paused program is not ready", SOON, "7 false".to_owned(), || seen(&cluster, "web"));

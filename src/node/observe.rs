@@ -209,13 +209,16 @@ impl ObservedContainer {
         self.stopping == Some(StopReason::Superseded)
     }
 
-    /// Whether it started once more after the run that is known.
-    fn starts_again_at(&self, at: Timestamp) -> bool {
-        match &self.state {
-            State::Created => false,
-            State::Running => self.is_start_exact && self.started_at.is_some_and(|before| at > before),
-            State::Exited(exit) => exit.error.is_empty() && at > exit.at,
-        }
+    /// Whether an event tells that it started once more after its end. Of one that runs the event is only late: the engine tells of a
+    /// start some time after the time that a look shows.
+    fn is_told_again(&self, at: Timestamp) -> bool {
+        self.exit().is_some_and(|exit| exit.error.is_empty() && at > exit.at)
+    }
+
+    /// Whether a look shows that it started once more after the run that is known.
+    fn is_seen_again(&self, at: Timestamp) -> bool {
+        let is_later = self.is_start_exact && self.started_at.is_some_and(|before| at > before);
+        self.is_told_again(at) || (self.is_running() && is_later)
     }
 
     /// A run of it that is over.
@@ -289,7 +292,7 @@ impl ObservedContainer {
             State::Running => 1,
             State::Exited(_) => 2,
         };
-        let is_same_run = !fresh.started_at.is_some_and(|at| self.starts_again_at(at));
+        let is_same_run = !fresh.started_at.is_some_and(|at| self.is_seen_again(at));
         let has_same_ip = self.ip == fresh.ip || !fresh.is_running();
         self.id == fresh.id && phase(&self.state) == phase(&fresh.state) && is_same_run && has_same_ip
     }
@@ -489,7 +492,7 @@ impl ObservedPod {
         let Some(fresh) = ObservedContainer::from_engine(container) else { return Applied::Nothing };
         let (id, started_at) = (fresh.id.clone(), fresh.started_at);
         if let Some(known) = self.by_id(&id) {
-            let again = started_at.filter(|at| known.starts_again_at(*at));
+            let again = started_at.filter(|at| known.is_seen_again(*at));
             let is_moved = known.is_running() && fresh.is_running() && known.ip.is_some() && known.ip != fresh.ip;
             let applied = again.map_or(Applied::Changed, |at| self.run_again(&id, at));
             if let Some(at) = started_at.filter(|_| is_moved) {
@@ -554,7 +557,7 @@ impl ObservedPod {
         let Some(container) = self.by_id_mut(id) else {
             return Applied::Unknown;
         };
-        if kind == EventKind::Started && container.starts_again_at(at) {
+        if kind == EventKind::Started && container.is_told_again(at) {
             return self.run_again(id, at);
         }
         let before = container.state.clone();
@@ -973,6 +976,8 @@ status:
             let mut pod = ObservedPod::default();
             pod.note_inspected(&sandbox(Some(ip), 1));
             pod.note_inspected(&sandbox(Some(ip), 1));
+            // The event of a start has a later time than a look shows, and may come after it.
+            assert_eq!(pod.apply("s0", EventKind::Started, at(2)), Applied::Nothing);
             assert!(pod.sandbox().unwrap().is_running());
             for _ in 0..2 {
                 pod.note_inspected(&after);
