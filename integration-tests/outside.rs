@@ -43,13 +43,14 @@ fn seen(cluster: &Cluster, pod: &str) -> String {
     cluster.jsonpath(&["pod", pod], "{.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}")
 }
 
-/// Waits until one container runs that has restarted so often.
+/// Waits until one container runs, the one that users see, and has restarted so often.
 fn one_runs(cluster: &Cluster, pod: &str, restarts: u32) -> String {
     eventually("one container runs", SOON, || {
         let (ids, now) = (of_pod(cluster, pod, "app"), seen(cluster, pod));
-        if ids.len() == 1 && now == format!("{restarts} true") { Ok(ids) } else { Err((ids, now)) }
-    });
-    of_pod(cluster, pod, "app").remove(0)
+        let shown = cluster.jsonpath(&["pod", pod], "{.status.containerStatuses[0].containerID}");
+        let is_it = ids.len() == 1 && shown == format!("docker://{}", ids[0]) && now == format!("{restarts} true");
+        if is_it { Ok(ids[0].clone()) } else { Err((ids, shown, now)) }
+    })
 }
 
 fn no_back_off(cluster: &Cluster) {
