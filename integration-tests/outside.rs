@@ -67,8 +67,8 @@ fn a_restart_by_docker_is_one_container_and_one_restart() {
         docker(&["restart", &app]);
         app = one_runs(&cluster, "web", n);
     }
-    let last = cluster.jsonpath(&["pod", "web"], "{.status.containerStatuses[0].lastState.terminated.exitCode}");
-    assert_eq!(last, "0");
+    let last = cluster.jsonpath(&["pod", "web"], "{.status.containerStatuses[0].lastState.terminated.containerID}");
+    assert!(last.starts_with("docker://"), "the former run is told: {last:?}");
     docker(&["stop", &app]);
     docker(&["start", &app]);
     app = one_runs(&cluster, "web", 6);
