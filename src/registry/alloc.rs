@@ -215,7 +215,7 @@ fn check_ip(text: &str, taken: &Taken, config: &Config) -> Result<String, FieldE
 /// Source: `calculateRangeOffset`, ipallocator: a sixteenth of the range, 16 to 256 addresses.
 fn free_ip(taken: &Taken, config: &Config, rng: &Rng) -> Option<Ipv4Addr> {
     let (first, last) = range(config);
-    let upper = first + ((last - first) / 16).clamp(16, 256);
+    let upper = (first + ((last - first) / 16).clamp(16, 256)).min(last - 1);
     let drawn = (0..DRAWS_MAX).map(|_| rng.between(u64::from(upper), u64::from(last)));
     let drawn = drawn.map(|n| u32::try_from(n).expect("drawn between two u32"));
     drawn.chain(upper..last).chain(first + 1..upper).map(Ipv4Addr::from).find(|ip| !taken.ips.contains(ip))
