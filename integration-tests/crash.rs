@@ -223,7 +223,7 @@ fn a_killed_control_plane_loses_no_answered_write_and_no_request() {
         })
         .collect();
     let watcher = runtime.spawn(follow(runtime.block_on(client::client(&cluster)), Arc::clone(&seen)));
-    let load = Load::on(30000);
+    let load = Load::on(30000, 1);
     let before = containers(&cluster);
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
     for kill in 1..=kills() {
@@ -262,7 +262,7 @@ fn a_killed_control_plane_loses_no_answered_write_and_no_request() {
         if seen == listed { Ok(()) } else { Err((seen.len(), listed.len())) }
     });
     watcher.abort();
-    let (requests, failed) = load.end();
+    let (requests, failed) = load.end().counted();
     assert!(requests > 0 && failed.is_empty(), "{requests} answered, failed: {failed:?}");
     let restarts =
         cluster.jsonpath(&["pods", "-l", "app=backend-app"], "{.items[*].status.containerStatuses[0].restartCount}");

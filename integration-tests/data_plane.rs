@@ -1,7 +1,8 @@
 //! The data plane on the real thing: what a restart costs, who answers at a ClusterIP, and who may reach what.
 
 use crate::harness::{
-    cluster::{Cluster, answers, free_port, http_get},
+    cluster::{Cluster, answers, free_port, http_get, root},
+    load::Load,
     tools::{docker, output, text},
     wait::{eventually, until_equal},
 };
@@ -9,12 +10,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     process::Command,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const NODE_PORT: u16 = 30000;
@@ -36,62 +32,10 @@ fn proxies(cluster: &Cluster) -> Vec<String> {
     ["proxy", "proxy-standby"].into_iter().flat_map(of).collect()
 }
 
-/// Clients that ask for a page over and over, each time on a new connection.
-struct Load {
-    stop: Arc<AtomicBool>,
-    seen: Arc<Mutex<Seen>>,
-    clients: Vec<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Seen {
-    answered: Vec<Instant>,
-    failed: Vec<String>,
-}
-
-impl Load {
-    fn start() -> Self {
-        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
-        let client = |_| {
-            let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = http_get(NODE_PORT);
-                    let mut seen = seen.lock().unwrap();
-                    match answer {
-                        Ok(_) => seen.answered.push(Instant::now()),
-                        Err(err) => seen.failed.push(err),
-                    }
-                }
-            })
-        };
-        let clients = (0..CLIENTS).map(client).collect();
-        Self { stop, seen, clients }
-    }
-
-    /// Waits for so many answers more.
-    fn go_on(&self, more: usize) {
-        let wanted = self.seen.lock().unwrap().answered.len() + more;
-        eventually("the load is answered", SOON, || {
-            let n = self.seen.lock().unwrap().answered.len();
-            if n >= wanted { Ok(()) } else { Err(n) }
-        });
-    }
-
-    /// Ends it: the longest time without an answer, and what failed.
-    fn end(self) -> (Duration, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.clients.into_iter().for_each(|client| client.join().unwrap());
-        let seen = std::mem::take(&mut *self.seen.lock().unwrap());
-        let gaps = seen.answered.windows(2).map(|pair| pair[1] - pair[0]);
-        (gaps.max().unwrap_or_default(), seen.failed)
-    }
-}
-
 #[test]
 fn a_restart_of_the_data_plane_refuses_nobody() {
     let cluster = demo("proxy-restart");
-    let load = Load::start();
+    let load = Load::on(NODE_PORT, CLIENTS);
     load.go_on(100);
     for _ in 0..2 {
         for id in proxies(&cluster) {
@@ -102,7 +46,8 @@ fn a_restart_of_the_data_plane_refuses_nobody() {
             until_equal("two data planes run", SOON, 2, || proxies(&cluster).len());
         }
     }
-    let (gap, failed) = load.end();
+    let seen = load.end();
+    let (gap, failed) = (seen.gap(), seen.failed);
     eprintln!("restarts: {gap:?} without an answer at most");
     assert_eq!(failed, Vec::<String>::new());
     assert!(gap < Duration::from_secs(1), "{gap:?} without an answer");
@@ -131,7 +76,7 @@ fn a_taint_evicts_pods_and_neither_it_nor_a_cordon_the_data_plane() {
 #[test]
 fn a_killed_data_plane_refuses_nobody_and_its_successor_serves_at_once() {
     let cluster = demo("proxy-kill");
-    let load = Load::start();
+    let load = Load::on(NODE_PORT, CLIENTS);
     load.go_on(100);
     for _ in 0..2 {
         for id in proxies(&cluster) {
@@ -140,7 +85,8 @@ fn a_killed_data_plane_refuses_nobody_and_its_successor_serves_at_once() {
             until_equal("both data planes run", SOON, 2, || proxies(&cluster).len());
         }
     }
-    let (gap, failed) = load.end();
+    let seen = load.end();
+    let (gap, failed) = (seen.gap(), seen.failed);
     eprintln!("kills: {gap:?} without an answer at most, broken: {failed:?}");
     assert!(failed.len() <= 4 * CLIENTS, "only what was inside a killed data plane may break: {failed:?}");
     assert!(!failed.iter().any(|err| err.starts_with("connect")), "{failed:?}");
@@ -291,4 +237,40 @@ fn nothing_secret_is_told_to_whoever_inspects_skiffs_containers() {
         let unpacked: String = packed.map(|bytes| text(&bytes)).collect();
         assert!(!told.contains(key) && !unpacked.contains(key) && !unpacked.contains("PRIVATE KEY"), "{id}");
     }
+}
+
+/// The demo's Deployment, with a server that listens a second after its start, and that nothing probes.
+fn slow_to_listen(version: &str) -> String {
+    let manifest = std::fs::read_to_string(root().join("manifests/spring-deployment.yaml")).unwrap();
+    manifest
+        .replace("image: kubernetes-spring", &format!("image: kubernetes-spring:{version}"))
+        .replace("imagePullPolicy", "args: [\"--delay\", \"1\"]\n          imagePullPolicy")
+}
+
+#[test]
+fn a_service_refuses_until_its_program_listens_and_a_rollout_without_probes_loses_nothing() {
+    let cluster = demo("listen");
+    cluster.kubectl(&["delete", "deployment", "spring-deployment"]);
+    until_equal("no pod is left", SOON, String::new(), || cluster.kubectl(&["get", "pods", "-o", "name"]));
+    cluster.apply(&slow_to_listen("1.0"));
+    cluster.rolled_out("spring-deployment");
+    let mut refused = 0;
+    eventually("the port is open", SOON, || match http_get(NODE_PORT) {
+        Err(err) if err.starts_with("connect") => {
+            refused += 1;
+            Err(err)
+        }
+        // Who gets in is answered.
+        answer => Ok(answer.unwrap()),
+    });
+    assert!(refused > 0, "the pods were ready before their programs listened");
+    let load = Load::on(NODE_PORT, CLIENTS);
+    cluster.apply(&slow_to_listen("1.1"));
+    cluster.rolled_out("spring-deployment");
+    eventually("the new version answers", SOON, || match http_get(NODE_PORT) {
+        Ok(text) if text.contains("1.1") => Ok(()),
+        other => Err(other),
+    });
+    let (answered, failed) = load.end().counted();
+    assert!(answered > 0 && failed.is_empty(), "{answered} answered, failed: {failed:?}");
 }

@@ -132,13 +132,13 @@ fn single_pods_are_served_too() {
 #[test]
 fn a_killed_container_is_back_at_once_and_no_request_is_refused() {
     let cluster = demo("kill");
-    let load = Load::on(NODE_PORT);
+    let load = Load::on(NODE_PORT, 1);
     let victim = cluster.containers(APP).swap_remove(0);
     docker(&["kill", &victim]);
     until_equal("a restart is shown", SOON, vec!["0".to_owned(), "0".into(), "1".into()], || restarts(&cluster));
     until_equal("three containers run", SOON, 3, || cluster.containers(APP).len());
     until_equal("all are ready", SOON, 3, || ready_pods(&cluster));
-    let (answered, failed) = load.end();
+    let (answered, failed) = load.end().counted();
     let refused: Vec<_> = failed.iter().filter(|f| f.starts_with("connect")).collect();
     assert!(answered > 0 && refused.is_empty(), "{answered} answered, refused: {refused:?}");
     assert!(failed.len() <= 1, "only a request inside the killed container may break: {failed:?}");
@@ -203,7 +203,7 @@ fn a_new_image_rolls_out_without_a_failed_request() {
     let with = |tag: &str| manifest.replace("image: kubernetes-spring", &format!("image: kubernetes-spring:{tag}"));
     cluster.apply(&with("1.0"));
     cluster.rolled_out("spring-deployment");
-    let load = Load::on(NODE_PORT);
+    let load = Load::on(NODE_PORT, 1);
     cluster.apply(&with("1.1"));
     cluster.rolled_out("spring-deployment");
     eventually("the new version answers", SOON, || match http_get(NODE_PORT) {
@@ -211,7 +211,7 @@ fn a_new_image_rolls_out_without_a_failed_request() {
         other => Err(other),
     });
     until_equal("three pods are left", SOON, 3, || cluster.containers(APP).len());
-    let (answered, failed) = load.end();
+    let (answered, failed) = load.end().counted();
     assert!(answered > 0 && failed.is_empty(), "{answered} answered, failed: {failed:?}");
     let sizes = cluster.jsonpath(&["rs"], "{.items[*].spec.replicas}");
     let mut sizes: Vec<&str> = sizes.split_whitespace().collect();

@@ -89,6 +89,14 @@ pub fn is_sidecar(init_container: &Container) -> bool {
     init_container.restart_policy.as_deref() == Some("Always")
 }
 
+/// Whether something looks at a container of the pod before the pod counts as ready.
+pub fn is_probed(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    let sidecars = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten()).filter(|c| is_sidecar(c));
+    let all = spec.into_iter().flat_map(|s| &s.containers).chain(sidecars);
+    all.into_iter().any(|c| c.readiness_probe.is_some() || c.startup_probe.is_some())
+}
+
 /// The pod's quality-of-service class: `Guaranteed`, `Burstable` or `BestEffort`.
 pub fn qos_class(spec: &PodSpec) -> &'static str {
     let (mut requests, mut limits) = (BTreeMap::new(), BTreeMap::new());

@@ -3,7 +3,8 @@
 //! Called by the role `skiff proxy` whenever either changed.
 //!
 //! **Invariants**: the same objects give the same table, whatever their order. An address and port belong to one Service only:
-//! the older one has it, the other is refused by name. Endpoints are in the order of their addresses.
+//! the older one has it, the other is refused by name. Endpoints are in the order of their addresses. An endpoint that nothing has
+//! probed is in a rotation only once it was seen to accept a connection; until then, those that leave stand in for it.
 //!
 //! Internal and external traffic policies change nothing here: with one node, every endpoint is local.
 //!
@@ -15,6 +16,7 @@ use super::reach::Reach;
 use super::table::{
     ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Refusal, Role, Rotation, Target,
 };
+use crate::api::kinds::endpoint_slice::UNPROBED_PODS;
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort, ServiceSpec},
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
@@ -48,11 +50,12 @@ pub struct PlanSettings {
     pub api_server: Option<SocketAddr>,
 }
 
-/// Plans what to forward.
+/// Plans what to forward. `accepting` are the endpoints that were seen to accept a connection.
 pub fn plan<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
     settings: &PlanSettings,
+    accepting: &BTreeSet<Target>,
 ) -> ForwardTable {
     let mut services: Vec<&Service> = services.into_iter().filter(|service| is_ours(service)).collect();
     services.sort_by_key(|service| {
@@ -60,7 +63,7 @@ pub fn plan<'a>(
         (meta.creation_timestamp.as_ref().map(|time| time.0), &meta.namespace, &meta.name)
     });
     let slices = by_service(slices);
-    let mut planner = Planner { settings, table: ForwardTable::default() };
+    let mut planner = Planner { settings, accepting, table: ForwardTable::default() };
     for service in services {
         planner.add(service, slices.get(&name_of(service)).map_or(&[], Vec::as_slice));
     }
@@ -116,6 +119,7 @@ fn is_ours(service: &Service) -> bool {
 
 struct Planner<'a> {
     settings: &'a PlanSettings,
+    accepting: &'a BTreeSet<Target>,
     table: ForwardTable,
 }
 
@@ -150,12 +154,17 @@ impl Planner<'_> {
         }
     }
 
-    fn targets(&self, port: &PortRef, slices: &[&EndpointSlice]) -> Vec<Target> {
+    fn targets(&mut self, port: &PortRef, slices: &[&EndpointSlice]) -> Vec<Target> {
         match self.settings.api_server {
             Some(address) if (port.namespace.as_str(), port.service.as_str()) == ("default", "kubernetes") => {
                 vec![Target { address, pod: None }]
             }
-            _ => targets(port, slices),
+            _ => {
+                let found = Found::of(port, slices, self.accepting);
+                self.table.stands_in |= found.stands_in();
+                self.table.pending.extend(found.pending.iter().cloned());
+                found.chosen()
+            }
         }
     }
 
@@ -268,23 +277,57 @@ fn node_port_addresses(asked: &[IpAddr], node: Option<IpAddr>) -> BTreeSet<IpAdd
     asked.iter().copied().chain(node).filter(|ip| ip.is_unspecified() || !covered(ip)).collect()
 }
 
-/// The endpoints that take new connections: the ready ones, or if there is none, those that still serve while they terminate.
-fn targets(port: &PortRef, slices: &[&EndpointSlice]) -> Vec<Target> {
-    let mut ready = BTreeMap::new();
-    let mut leaving = BTreeMap::new();
-    for slice in slices.iter().filter(|slice| slice.address_type != "FQDN") {
-        let Some(number) = slice.ports.iter().flatten().find_map(|p| number_of(p, port)) else { continue };
-        for endpoint in slice.endpoints.iter().flatten() {
-            let Some(target) = target(endpoint, number, &port.namespace) else { continue };
-            if is_ready(endpoint) {
-                ready.entry(target.address).or_insert(target);
-            } else if is_serving_while_terminating(endpoint) {
-                leaving.entry(target.address).or_insert(target);
+/// The endpoints of a port, by what they are good for.
+#[derive(Default)]
+struct Found {
+    ready: BTreeSet<Target>,
+    /// They count as ready, but were not seen to accept a connection.
+    pending: BTreeSet<Target>,
+    /// They still serve while they terminate.
+    leaving: BTreeSet<Target>,
+}
+
+impl Found {
+    fn of(port: &PortRef, slices: &[&EndpointSlice], accepting: &BTreeSet<Target>) -> Self {
+        let mut found = Self::default();
+        let mut seen = BTreeSet::new();
+        for slice in slices.iter().filter(|slice| slice.address_type != "FQDN") {
+            let Some(number) = slice.ports.iter().flatten().find_map(|p| number_of(p, port)) else { continue };
+            let unprobed = unprobed_pods(slice);
+            for endpoint in slice.endpoints.iter().flatten() {
+                let Some(target) = target(endpoint, number, &port.namespace) else { continue };
+                let is_unprobed = target.pod.as_ref().is_some_and(|pod| unprobed.contains(pod.name.as_str()));
+                let group = match (is_ready(endpoint), is_serving_while_terminating(endpoint)) {
+                    (true, _) if port.protocol == Protocol::Tcp && is_unprobed && !accepting.contains(&target) => {
+                        &mut found.pending
+                    }
+                    (true, _) => &mut found.ready,
+                    (false, true) => &mut found.leaving,
+                    (false, false) => continue,
+                };
+                if seen.insert((is_ready(endpoint), target.address)) {
+                    group.insert(target);
+                }
             }
         }
+        found
     }
-    let chosen = if ready.is_empty() { leaving } else { ready };
-    chosen.into_values().collect()
+
+    fn stands_in(&self) -> bool {
+        self.ready.is_empty() && !self.pending.is_empty() && !self.leaving.is_empty()
+    }
+
+    /// Those that take new connections: the ready ones, or if there is none, those that still serve while they terminate.
+    fn chosen(self) -> Vec<Target> {
+        let chosen = if self.ready.is_empty() { self.leaving } else { self.ready };
+        chosen.into_iter().collect()
+    }
+}
+
+/// The names of a slice's pods that nothing probes.
+fn unprobed_pods(slice: &EndpointSlice) -> BTreeSet<&str> {
+    let names = slice.metadata.annotations.as_ref().and_then(|annotations| annotations.get(UNPROBED_PODS));
+    names.into_iter().flat_map(|names| names.split(',')).collect()
 }
 
 fn number_of(candidate: &EndpointPort, port: &PortRef) -> Option<u16> {
@@ -332,7 +375,7 @@ mod tests {
     fn table(services: Vec<Value>, slices: Vec<Value>) -> ForwardTable {
         let services: Vec<Service> = services.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
         let slices: Vec<EndpointSlice> = slices.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
-        plan(&services, &slices, &settings())
+        plan(&services, &slices, &settings(), &BTreeSet::new())
     }
 
     fn render(table: &ForwardTable) -> String {
@@ -406,6 +449,37 @@ mod tests {
                 10.245.0.5:80/TCP cluster IP shop/web -> 10.244.0.1:8080
             "#]],
         );
+    }
+
+    #[test]
+    fn an_endpoint_that_nothing_probes_joins_when_it_accepts_and_others_stand_in_until_then() {
+        let web: Service =
+            serde_json::from_value(service("web", json!({"clusterIP": "10.245.0.5", "ports": [{"port": 80}]})))
+                .unwrap();
+        let pod = |name: &str, mut endpoint: Value| {
+            endpoint["targetRef"] = json!({"kind": "Pod", "name": name, "uid": name});
+            endpoint
+        };
+        let ends = |old: Value| json!([pod("old", old), pod("new", ready("10.244.0.2"))]);
+        let with_unprobed = |ends: Value| -> EndpointSlice {
+            let mut slice = slice("web", http(), ends);
+            slice["metadata"]["annotations"] = json!({UNPROBED_PODS: "new,newer"});
+            serde_json::from_value(slice).unwrap()
+        };
+        let shows = |slice: &EndpointSlice, accepting: &[Target]| {
+            let table = plan([&web], [slice], &settings(), &accepting.iter().cloned().collect());
+            let targets = table.rotations.values().flat_map(|r| &r.targets);
+            let names: Vec<String> = targets.map(|t| t.pod.as_ref().unwrap().name.clone()).collect();
+            (names, table.pending.into_iter().collect::<Vec<_>>(), table.stands_in)
+        };
+        let (names, pending, stands_in) = shows(&with_unprobed(ends(ready("10.244.0.1"))), &[]);
+        assert_eq!((names, pending.len(), stands_in), (vec!["old".to_owned()], 1, false), "a probed one is enough");
+        let going = with_unprobed(ends(leaving("10.244.0.1", true)));
+        let (names, pending, stands_in) = shows(&going, &[]);
+        assert_eq!((names, stands_in), (vec!["old".to_owned()], true));
+        assert_eq!(shows(&going, &pending), (vec!["new".to_owned()], vec![], false));
+        let alone = with_unprobed(ends(leaving("10.244.0.1", false)));
+        assert_eq!(shows(&alone, &[]), (vec![], pending, false), "nothing is behind the port");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::reach::Reach;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
@@ -156,6 +156,10 @@ pub struct ForwardTable {
     pub listeners: BTreeMap<ListenKey, Listener>,
     /// What could not be served.
     pub refusals: Vec<Refusal>,
+    /// Endpoints that count as ready and were not seen to accept a connection yet: they are in no rotation.
+    pub pending: BTreeSet<Target>,
+    /// Whether endpoints that leave stand in for pending ones, because their port has no others.
+    pub stands_in: bool,
 }
 
 /// A range of addresses, written `10.0.0.0/8`.

@@ -24,6 +24,7 @@ mod admin;
 mod feed;
 mod follow;
 mod notice;
+mod probe;
 mod settings;
 
 use super::stop::stop_signal;

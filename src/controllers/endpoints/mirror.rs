@@ -21,7 +21,7 @@ use k8s_openapi::api::{
     core::v1::{EndpointAddress, EndpointSubset, Endpoints, Service},
     discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What this controller calls itself in its slices.
 pub const MIRROR: &str = "endpointslicemirroring-controller.k8s.io";
@@ -128,6 +128,7 @@ fn family(endpoints: &Endpoints, address_type: &'static str) -> slices::Family {
         labels,
         address_type,
         has_placeholder: false,
+        unprobed: BTreeSet::new(),
     }
 }
 

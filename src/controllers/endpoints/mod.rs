@@ -162,7 +162,7 @@ fn decide(observed: &Observed) -> Decision {
     }
     let groups = desired::groups(service, observed);
     // One batch, so that one flush makes all of it durable; the slices are the first in it.
-    let mut batch = slices::changes(&Family::of(service), &groups, &observed.slices);
+    let mut batch = slices::changes(&Family::of(service, &observed.pods), &groups, &observed.slices);
     batch.extend(legacy::change(service, &groups, observed.endpoints.as_deref()));
     batch.retain(|planned| !observed.namespace_goes || !matches!(planned.action, Action::Create { .. }));
     if !batch.is_empty() {

@@ -7,18 +7,25 @@ use super::{HEADLESS, MANAGED_BY, SERVICE_NAME, SLICE_CONTROLLER, desired::Group
 use crate::{
     api::{
         kind::Kind as _,
-        kinds::{endpoint_slice::EndpointSlices, service::Services},
+        kinds::{
+            endpoint_slice::{EndpointSlices, UNPROBED_PODS},
+            service::Services,
+        },
+        pod_state,
     },
     controllers::runtime::{Action, Planned, controller_reference},
 };
 use k8s_openapi::{
     api::{
-        core::v1::Service,
+        core::v1::{Pod, Service},
         discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The most endpoints of a slice. Source: `--max-endpoints-per-slice`.
 pub(super) const ENDPOINTS_MAX: usize = 100;
@@ -35,11 +42,14 @@ pub(super) struct Family {
     pub(super) address_type: &'static str,
     /// Whether there is a slice even when there are no endpoints.
     pub(super) has_placeholder: bool,
+    /// The names of the pods that nothing probes before they count as ready.
+    pub(super) unprobed: BTreeSet<String>,
 }
 
 impl Family {
     /// The slices of a Service whose pods answer for it.
-    pub(super) fn of(service: &Service) -> Self {
+    pub(super) fn of(service: &Service, pods: &[Arc<Pod>]) -> Self {
+        let unprobed = pods.iter().filter(|pod| !pod_state::is_probed(pod));
         Self {
             namespace: service.metadata.namespace.clone(),
             name: service.metadata.name.clone().unwrap_or_default(),
@@ -47,6 +57,7 @@ impl Family {
             labels: labels(service),
             address_type: "IPv4",
             has_placeholder: true,
+            unprobed: unprobed.filter_map(|pod| pod.metadata.name.clone()).collect(),
         }
     }
 
@@ -135,9 +146,10 @@ impl Wanted<'_> {
         let unless_empty = |empty: bool| if empty { None } else { Some(()) };
         let is_new = self.slice.is_none();
         let metadata = self.slice.map_or_else(|| family.blank(), |slice| slice.metadata.clone());
+        let annotations = self.annotations(family, metadata.annotations.clone());
         let slice = EndpointSlice {
             address_type: self.slice.map_or(family.address_type, |slice| &slice.address_type).to_owned(),
-            metadata: ObjectMeta { labels: Some(family.labels.clone()), ..metadata },
+            metadata: ObjectMeta { labels: Some(family.labels.clone()), annotations, ..metadata },
             ports: unless_empty(self.ports.is_empty()).map(|()| self.ports.to_vec()),
             endpoints: unless_empty(self.endpoints.is_empty()).map(|()| self.endpoints),
         };
@@ -149,9 +161,29 @@ impl Wanted<'_> {
     }
 }
 
+impl Wanted<'_> {
+    /// The slice's annotations, with those of its pods that are not probed.
+    fn annotations(
+        &self,
+        family: &Family,
+        before: Option<BTreeMap<String, String>>,
+    ) -> Option<BTreeMap<String, String>> {
+        let mut annotations = before.unwrap_or_default();
+        let names = self.endpoints.iter().filter_map(|e| e.target_ref.as_ref()?.name.as_deref());
+        let unprobed: Vec<&str> = names.filter(|name| family.unprobed.contains(*name)).collect();
+        if unprobed.is_empty() {
+            annotations.remove(UNPROBED_PODS);
+        } else {
+            annotations.insert(UNPROBED_PODS.to_owned(), unprobed.join(","));
+        }
+        Some(annotations).filter(|annotations| !annotations.is_empty())
+    }
+}
+
 /// Whether two states of a slice say the same; an empty list says the same as none.
 fn is_same(a: &EndpointSlice, b: &EndpointSlice) -> bool {
     a.metadata.labels == b.metadata.labels
+        && a.metadata.annotations == b.metadata.annotations
         && a.ports.as_deref().unwrap_or_default() == b.ports.as_deref().unwrap_or_default()
         && a.endpoints.as_deref().unwrap_or_default() == b.endpoints.as_deref().unwrap_or_default()
 }

@@ -136,6 +136,8 @@ fn a_service_gets_a_slice_and_endpoints() {
             namespace: default
             uid: uid-2
         metadata:
+          annotations:
+            skiff.dev/unprobed-pods: web-001,web-002
           generateName: web-
           labels:
             endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io

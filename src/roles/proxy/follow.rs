@@ -3,18 +3,20 @@
 //! Fed by `feed`; tells `ack` which revision is in place, and `notice` what cannot be served.
 //!
 //! **Invariants**: nothing is applied before both kinds were listed, so a half-known state never takes a Service away. Changes
-//! that wait together are applied together. Who does not lead yet knows everything and applies nothing.
+//! that wait together are applied together. Who does not lead yet knows everything and applies nothing. A revision in which endpoints
+//! left is not told to be in place while they stand in for others that do not listen yet, for a bounded time.
 
 use super::{
     access::AccessNow,
     ack::Ack,
     feed::{Change, Delta, Kind, number},
     notice::Notice,
+    probe::{Prober, accepting_now},
 };
 use crate::net::{
     plan::{PlanSettings, plan},
     proxy::{Leavers, ListenError, Problem, Proxy},
-    table::{ForwardTable, Role},
+    table::{ForwardTable, Role, Target},
     zone::{Zone, ZoneSettings},
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -26,12 +28,18 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{debug, info, warn};
 
 /// How often listeners that could not be opened are tried again.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// How long endpoints that leave may stand in for others: less than the node agent waits for them to leave.
+const STAND_IN_MAX: Duration = Duration::from_millis(1500);
+
+/// How long a new leader looks who accepts connections. Clients wait meanwhile.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 type Objects<K> = BTreeMap<(String, String), K>;
 
@@ -92,6 +100,18 @@ pub(super) struct Follower {
     table: ForwardTable,
     told: BTreeSet<Notice>,
     has_problems: bool,
+    prober: Prober,
+    /// The endpoints that were seen to accept a connection; nothing: it has not looked yet.
+    accepting: Option<BTreeSet<Target>>,
+    withheld: Withheld,
+}
+
+/// Acknowledgements that wait.
+#[derive(Default)]
+struct Withheld {
+    left: Vec<Leavers>,
+    /// Until when, since endpoints stand in for others.
+    until: Option<Instant>,
 }
 
 impl Follower {
@@ -113,13 +133,17 @@ impl Follower {
             table: ForwardTable::default(),
             told: BTreeSet::new(),
             has_problems: false,
+            prober: Prober::default(),
+            accepting: None,
+            withheld: Withheld::default(),
         }
     }
 
     /// Follows until the feeds end.
     pub(super) async fn run(mut self, mut changed: mpsc::Receiver<Change>) {
-        self.apply();
+        self.apply().await;
         loop {
+            let release = self.withheld.until.filter(|_| !self.withheld.left.is_empty());
             tokio::select! { biased;
                 change = changed.recv() => {
                     let Some(change) = change else { return };
@@ -127,19 +151,32 @@ impl Follower {
                     while let Ok(change) = changed.try_recv() {
                         self.known.take(change);
                     }
-                    self.apply();
+                    self.apply().await;
                 }
-                Ok(()) = self.access.changed() => self.apply(),
+                Ok(()) = self.access.changed() => self.apply().await,
+                target = self.prober.accepted() => {
+                    self.accepting.get_or_insert_default().insert(target);
+                    self.apply().await;
+                }
+                () = sleep_until(release.unwrap_or_else(Instant::now)), if release.is_some() => self.release(),
                 () = sleep(RETRY_PERIOD), if self.has_problems => self.retry(),
             }
         }
     }
 
-    fn apply(&mut self) {
+    async fn apply(&mut self) {
         self.plan.api_server = Some(self.access.borrow_and_update().server);
         let (Some(services), Some(slices)) = (&self.known.services, &self.known.slices) else { return };
         let zone = Zone::new(services.values(), slices.values(), self.zone_settings.clone());
-        self.table = plan(services.values(), slices.values(), &self.plan);
+        let plan = |accepting: &_| plan(services.values(), slices.values(), &self.plan, accepting);
+        let accepting = match self.accepting.take() {
+            Some(accepting) => accepting,
+            // Whoever served before may have let clients in already: who accepts is in the rotation from the start.
+            None => accepting_now(&plan(&BTreeSet::new()).pending, FIRST_LOOK).await,
+        };
+        self.table = plan(&accepting);
+        self.prober.look_at(&self.table.pending);
+        self.accepting = Some(still_there(accepting, &self.table));
         let applied = self.proxy.apply(&self.table);
         self.proxy.forget_leftovers(|key| Some(key.address) == self.plan.dns);
         self.outlets.zone.send_replace(Arc::new(zone));
@@ -167,9 +204,26 @@ impl Follower {
         self.tell(problems);
     }
 
-    fn acknowledge(&self, left: Leavers) {
-        // Without a receiver the process is ending.
-        self.outlets.acks.send(Ack { revision: self.known.revision, left }).ok();
+    fn acknowledge(&mut self, left: Leavers) {
+        self.withheld.left.push(left);
+        if !self.table.stands_in {
+            return self.release();
+        }
+        let until = *self.withheld.until.get_or_insert_with(|| Instant::now() + STAND_IN_MAX);
+        if until <= Instant::now() {
+            self.release();
+        }
+    }
+
+    /// Tells that what is known is in place.
+    fn release(&mut self) {
+        for left in std::mem::take(&mut self.withheld.left) {
+            // Without a receiver the process is ending.
+            self.outlets.acks.send(Ack { revision: self.known.revision, left }).ok();
+        }
+        if !self.table.stands_in {
+            self.withheld.until = None;
+        }
     }
 
     /// Tells each trouble once, and again when it comes back.
@@ -186,6 +240,13 @@ impl Follower {
         self.has_problems = !current.is_empty();
         self.told = current;
     }
+}
+
+/// Those of the accepting endpoints that are in a rotation: one that comes back is looked at again. Pure.
+fn still_there(mut accepting: BTreeSet<Target>, table: &ForwardTable) -> BTreeSet<Target> {
+    let current: BTreeSet<&Target> = table.rotations.values().flat_map(|rotation| &rotation.targets).collect();
+    accepting.retain(|target| current.contains(target));
+    accepting
 }
 
 /// The ClusterIPs that must be the machine's. Where another program is in the way of one of its ports, the whole address is left out:

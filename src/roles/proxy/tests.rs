@@ -1,7 +1,7 @@
 //! The whole role against a small API server of its own: objects in, connections, Leases and Events out.
 
 use super::*;
-use crate::{base::task::drain_signal, net::plan::SERVICE_NAME_LABEL};
+use crate::{api::kinds::endpoint_slice::UNPROBED_PODS, base::task::drain_signal, net::plan::SERVICE_NAME_LABEL};
 use bytes::Bytes;
 use futures::{Stream, stream};
 use http::{Method, Request, Response, StatusCode};
@@ -123,6 +123,16 @@ impl FakeApi {
         let ends: Vec<Value> =
             endpoints.iter().map(|e| json!({"addresses": [e.ip()], "conditions": {"ready": true}})).collect();
         let metadata = json!({"namespace": "shop", "name": "web-1", "labels": {SERVICE_NAME_LABEL: "web"}});
+        self.put(SLICES, json!({"metadata": metadata, "addressType": "IPv4", "ports": [{"name": "", "port": port}], "endpoints": ends}))
+    }
+
+    /// A slice of pods, of which nothing probes `new`.
+    fn unprobed_slice(&self, port: u16, mut ends: Value) -> u64 {
+        for end in ends.as_array_mut().unwrap() {
+            end["targetRef"] = json!({"kind": "Pod", "name": end["hostname"], "uid": end["hostname"]});
+        }
+        let metadata = json!({"namespace": "shop", "name": "web-1", "labels": {SERVICE_NAME_LABEL: "web"},
+            "annotations": {UNPROBED_PODS: "new"}});
         self.put(SLICES, json!({"metadata": metadata, "addressType": "IPv4", "ports": [{"name": "", "port": port}], "endpoints": ends}))
     }
 
@@ -288,7 +298,11 @@ async fn free_port() -> u16 {
 }
 
 async fn endpoint(name: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    endpoint_at(name, (Ipv4Addr::LOCALHOST, 0).into()).await
+}
+
+async fn endpoint_at(name: &'static str, address: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     task::spawn("endpoint", async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -329,6 +343,76 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     .unwrap();
 }
 
+/// A role that serves the endpoint `a` behind a port.
+async fn serving(store: Option<&Path>) -> (FakeApi, u16, Role) {
+    let (api, port) = (FakeApi::start().await, free_port().await);
+    api.service(port);
+    api.slice(&[endpoint("a").await]);
+    let role = start_with(&api, store);
+    until_served(port, "a").await;
+    (api, port, role)
+}
+
+async fn refuses(port: u16) -> bool {
+    let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+    refused.is_err_and(|err| err.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+#[tokio::test]
+async fn a_port_refuses_until_a_program_listens() {
+    let (api, port, inside) = (FakeApi::start().await, free_port().await, free_port().await);
+    let _role = start(&api);
+    api.service(port);
+    let end = json!([{"addresses": ["127.0.0.1"], "conditions": {"ready": true}, "hostname": "new"}]);
+    let revision = api.unprobed_slice(inside, end);
+    until(|| api.observed() >= revision).await;
+    assert!(refuses(port).await);
+    endpoint_at("a", (Ipv4Addr::LOCALHOST, inside).into()).await;
+    until_served(port, "a").await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_leaves_stands_in_for_one_that_does_not_listen_yet() {
+    let (api, port) = (FakeApi::start().await, free_port().await);
+    let old = endpoint("old").await;
+    api.service(port);
+    api.slice(&[old]);
+    let _role = start(&api);
+    until_served(port, "old").await;
+    let before = api.observed();
+    let revision = api.unprobed_slice(
+        old.port(),
+        json!([
+            {"addresses": ["127.0.0.1"], "hostname": "old",
+             "conditions": {"ready": false, "serving": true, "terminating": true}},
+            {"addresses": ["127.0.0.2"], "hostname": "new", "conditions": {"ready": true}},
+        ]),
+    );
+    for _ in 0..20 {
+        assert_eq!(ask(port).await.as_deref(), Some("old"));
+    }
+    assert!(api.observed() <= before.max(revision - 1), "the old one may not be stopped yet");
+    endpoint_at("new", SocketAddr::from(([127, 0, 0, 2], old.port()))).await;
+    until_served(port, "new").await;
+    until(|| api.observed() >= revision).await;
+}
+
+#[tokio::test]
+async fn the_revision_is_told_in_the_end_although_no_program_listens() {
+    let (api, port, inside) = (FakeApi::start().await, free_port().await, free_port().await);
+    api.service(port);
+    let _role = start(&api);
+    let revision = api.unprobed_slice(
+        inside,
+        json!([
+            {"addresses": ["127.0.0.1"], "hostname": "old",
+             "conditions": {"ready": false, "serving": true, "terminating": true}},
+            {"addresses": ["127.0.0.2"], "hostname": "new", "conditions": {"ready": true}},
+        ]),
+    );
+    until(|| api.observed() >= revision).await;
+}
+
 #[tokio::test]
 async fn what_the_api_says_is_served_and_acknowledged() {
     let (api, port) = (FakeApi::start().await, free_port().await);
@@ -344,11 +428,7 @@ async fn what_the_api_says_is_served_and_acknowledged() {
 
 #[tokio::test]
 async fn the_last_known_state_outlives_the_api_and_the_next_is_found_at_once() {
-    let (mut api, port) = (FakeApi::start().await, free_port().await);
-    api.service(port);
-    api.slice(&[endpoint("a").await]);
-    let _role = start(&api);
-    until_served(port, "a").await;
+    let (mut api, port, _role) = serving(None).await;
     api.stop().await;
     assert_eq!(ask(port).await.as_deref(), Some("a"));
     let revision = api.slice(&[endpoint("b").await]);
@@ -505,11 +585,8 @@ async fn a_data_plane_that_ends_is_followed_by_one_that_waits_and_nobody_is_refu
 
 #[tokio::test]
 async fn clients_wait_while_there_is_no_data_plane() {
-    let (api, port, store) = (FakeApi::start().await, free_port().await, store());
-    api.service(port);
-    api.slice(&[endpoint("a").await]);
-    let first = start_with(&api, Some(store.path()));
-    until_served(port, "a").await;
+    let store = store();
+    let (api, port, first) = serving(Some(store.path())).await;
     drop(first);
     let waiting = task::spawn("client", async move { assert_eq!(ask(port).await.as_deref(), Some("a")) });
     let _second = start_with(&api, Some(store.path()));
@@ -518,11 +595,8 @@ async fn clients_wait_while_there_is_no_data_plane() {
 
 #[tokio::test]
 async fn a_service_that_went_while_nobody_served_gives_its_port_back() {
-    let (api, port, store) = (FakeApi::start().await, free_port().await, store());
-    api.service(port);
-    api.slice(&[endpoint("a").await]);
-    let first = start_with(&api, Some(store.path()));
-    until_served(port, "a").await;
+    let store = store();
+    let (api, port, first) = serving(Some(store.path())).await;
     drop(first);
     api.world.lock().unwrap().objects.retain(|(kind, _), _| *kind != SERVICES);
     let _second = start_with(&api, Some(store.path()));
@@ -531,11 +605,8 @@ async fn a_service_that_went_while_nobody_served_gives_its_port_back() {
 
 #[tokio::test]
 async fn an_api_that_moves_is_found_through_the_kubeconfig() {
-    let (mut api, other, port) = (FakeApi::start().await, FakeApi::start().await, free_port().await);
-    api.service(port);
-    api.slice(&[endpoint("a").await]);
-    let role = start(&api);
-    until_served(port, "a").await;
+    let other = FakeApi::start().await;
+    let (mut api, port, role) = serving(None).await;
     api.stop().await;
     other.service(port);
     other.slice(&[endpoint("b").await]);
