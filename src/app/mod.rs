@@ -187,7 +187,9 @@ async fn run(
     notes.extend(bootstrap::move_services(&registry, &plan).await?);
     bootstrap::cluster_objects(&registry, &plan, api_address.port()).await?;
     let (image_known, image) = watch::channel(None);
-    let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config(config, &plan, image));
+    let pods_cgroup = node::pods_cgroup(&engine.info().await?.cgroup_driver).to_owned();
+    let node_config = node::NodeConfig { pods_cgroup, ..node_config(config, &plan, image) };
+    let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config);
     let state = server::ServerState::new(registry.clone(), agent.streams(), ready_report(registry.store().clone()));
     let tls_config = pki.server_config()?;
     made.task("api", serve(listener, &tls_config, &state, Reach::Anyone, &plan, drain));
@@ -303,6 +305,7 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
         host_port_address: Ipv4Addr::LOCALHOST.into(),
         parallel_calls: ENGINE_CALLS,
         pods_max: config.max_pods,
+        pods_cgroup: String::new(),
         net_probe: Arc::new(node::SystemNetProbe::default()),
         tokens: None,
     }

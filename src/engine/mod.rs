@@ -145,8 +145,10 @@ pub struct ContainerSpec {
     pub memory_bytes: Option<i64>,
     /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
-    /// Relative CPU weight (cgroup v1 shares).
+    /// Relative CPU weight (cgroup v1 shares) among the containers of its group.
     pub cpu_shares: Option<i64>,
+    /// The group of processes that it is in, as the engine's cgroup driver names it; empty: where the engine has its own.
+    pub cgroup_parent: String,
     /// Capabilities to add.
     pub cap_add: Vec<String>,
     /// Capabilities to drop.
@@ -422,6 +424,8 @@ pub struct EngineInfo {
     pub memory_bytes: i64,
     /// Whether it runs as an ordinary user.
     pub rootless: bool,
+    /// Who keeps the groups of processes: `cgroupfs`, `systemd`, or `none`.
+    pub cgroup_driver: String,
     /// Where it takes the ranges of new networks from, when that was configured; each in CIDR form.
     pub address_pools: Vec<String>,
 }

@@ -57,6 +57,16 @@ pub trait TokenSource: Send + Sync + 'static {
 /// How many pods a node takes when nobody says. Source: `maxPods`, `pkg/kubelet/apis/config/v1beta1/defaults.go`, v1.37.
 pub const PODS_MAX: u32 = 110;
 
+/// The group of processes that pods are in, by the engine's cgroup driver: one of the machine's own, so that all pods together weigh as
+/// much as all other containers together do, and each among them as Kubernetes says. Source: the kubelet's `kubepods`, v1.37.
+pub fn pods_cgroup(driver: &str) -> &'static str {
+    match driver {
+        "cgroupfs" => "/skiff",
+        "systemd" => "skiff.slice",
+        _ => "",
+    }
+}
+
 /// What the agent is told about its node.
 #[derive(Clone)]
 pub struct NodeConfig {
@@ -80,6 +90,8 @@ pub struct NodeConfig {
     pub parallel_calls: usize,
     /// How many pods the node takes.
     pub pods_max: u32,
+    /// The group of processes that pods are in; empty: where the engine has its own.
+    pub pods_cgroup: String,
     /// How network probes are made.
     pub net_probe: Arc<dyn NetProbe>,
     /// Who issues tokens; `None`: nobody does.
@@ -111,6 +123,7 @@ impl NodeConfig {
             host_port_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             parallel_calls: 16,
             pods_max: PODS_MAX,
+            pods_cgroup: pods_cgroup("cgroupfs").to_owned(),
             net_probe: Arc::new(net_probe::AlwaysReachable),
             tokens: None,
         }

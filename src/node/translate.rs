@@ -24,6 +24,7 @@ use super::{
     volumes::MOUNT_POINT,
 };
 use crate::{
+    api::kinds::pod::SYSTEM_PRIORITY_MIN,
     base::secret::{Variable, variable},
     engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode},
 };
@@ -129,7 +130,8 @@ pub fn sandbox_spec(
         cap_drop: vec!["ALL".into()],
         cap_add: if mounts.is_empty() { Vec::new() } else { FILE_RIGHTS.map(str::to_owned).to_vec() },
         mounts,
-        cpu_shares: Some(SHARES_MIN),
+        cpu_shares: Some(if is_system(&spec) { SHARES_SYSTEM } else { SHARES_MIN }),
+        cgroup_parent: cgroup_parent(&spec, config),
         no_new_privileges: true,
         sysctls: sysctls(&spec),
         publish: if on_host { Vec::new() } else { published(&spec, config.host_port_address)? },
@@ -229,7 +231,8 @@ pub fn container_spec(
         mounts: from.mounts.to_vec(),
         memory_bytes: limits.memory_bytes,
         nano_cpus: limits.nano_cpus,
-        cpu_shares: Some(limits.cpu_shares),
+        cpu_shares: Some(if is_system(&pod_spec) { limits.cpu_shares.max(SHARES_SYSTEM) } else { limits.cpu_shares }),
+        cgroup_parent: cgroup_parent(&pod_spec, config),
         cap_add: security::capabilities(&context, |c| c.add.as_ref()),
         cap_drop: security::capabilities(&context, |c| c.drop.as_ref()),
         privileged: context.privileged == Some(true),
@@ -267,6 +270,20 @@ fn program(pod: &Pod, spec: &Container, env: &[Variable]) -> Result<(Words, Word
 const SHARES_MIN: i64 = 2;
 /// The greatest CPU weight. Source: `MaxShares`, ibid.
 const SHARES_MAX: i64 = 262_144;
+
+/// The least CPU weight of what serves the whole cluster: that of any program of the machine.
+const SHARES_SYSTEM: i64 = 1024;
+
+/// Whether a pod serves the whole cluster. Source: `IsCriticalPodBasedOnPriority`, `pkg/kubelet/types/pod_update.go`, v1.37.
+fn is_system(pod: &PodSpec) -> bool {
+    pod.priority.is_some_and(|priority| priority >= SYSTEM_PRIORITY_MIN)
+}
+
+/// Pods are together in a group, so that one without a request, whose weight is the least there is, is not starved by the machine's
+/// programs; what serves the cluster is beside them.
+fn cgroup_parent(pod: &PodSpec, config: &NodeConfig) -> String {
+    if is_system(pod) { String::new() } else { config.pods_cgroup.clone() }
+}
 
 struct Limits {
     memory_bytes: Option<i64>,

@@ -223,11 +223,14 @@ fn add_tolerations(spec: &mut PodSpec) {
     }
 }
 
+/// The least priority of pods that serve the whole cluster. Source: `SystemCriticalPriority`, `pkg/apis/scheduling/types.go`, v1.37.
+pub(crate) const SYSTEM_PRIORITY_MIN: i32 = 2_000_000_000;
+
 /// The priority that a class gives; there are only the classes that every cluster has.
 /// Source: `SystemPriorityClasses` in `pkg/apis/scheduling/v1/helpers.go`.
 pub(crate) fn priority_of_class(class: &str) -> Option<i32> {
     match class {
-        "system-cluster-critical" => Some(2_000_000_000),
+        "system-cluster-critical" => Some(SYSTEM_PRIORITY_MIN),
         "system-node-critical" => Some(2_000_001_000),
         _ => None,
     }

@@ -78,6 +78,7 @@ fn host_config(spec: &ContainerSpec, bounds_logs: bool) -> models::HostConfig {
         cpu_period: quota.map(|_| CPU_PERIOD_MICROS),
         cpu_quota: quota,
         cpu_shares: spec.cpu_shares,
+        cgroup_parent: (!spec.cgroup_parent.is_empty()).then(|| spec.cgroup_parent.clone()),
         cap_add: some_list(&spec.cap_add),
         cap_drop: some_list(&spec.cap_drop),
         privileged: Some(spec.privileged),
@@ -371,6 +372,7 @@ pub(super) fn engine_info(version: models::SystemVersion, info: models::SystemIn
         cpus: info.ncpu.unwrap_or_default(),
         memory_bytes: info.mem_total.unwrap_or_default(),
         rootless,
+        cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
         address_pools: info.default_address_pools.into_iter().flatten().filter_map(|pool| pool.base).collect(),
     }
 }

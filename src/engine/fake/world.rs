@@ -109,6 +109,7 @@ pub(super) fn info() -> EngineInfo {
         cpus: 2,
         memory_bytes: 8 << 30,
         rootless: false,
+        cgroup_driver: "cgroupfs".into(),
         address_pools: Vec::new(),
     }
 }

@@ -255,6 +255,19 @@ fn a_container_joins_its_sandbox() {
 }
 
 #[test]
+fn pods_weigh_among_themselves_and_what_serves_the_cluster_as_any_program() {
+    let of = |priority: i32, resources: &str| {
+        let yaml = format!("spec: {{priority: {priority}, containers: [{{name: app, resources: {resources}}}]}}");
+        let spec = spec_of(&yaml, &Image::default()).unwrap();
+        (spec.cgroup_parent, spec.cpu_shares.unwrap())
+    };
+    assert_eq!(of(0, "{}"), ("/skiff".to_owned(), 2));
+    assert_eq!(of(1_000_000_000, "{requests: {cpu: 100m}}"), ("/skiff".to_owned(), 102));
+    assert_eq!(of(2_000_001_000, "{}"), (String::new(), 1024));
+    assert_eq!(of(2_000_000_000, "{requests: {cpu: 2}}"), (String::new(), 2048));
+}
+
+#[test]
 fn commands_and_arguments_expand_variables() {
     let yaml = "spec: {containers: [{name: app, command: [echo], args: ['hi $(WHO)', '$(NOBODY)']}]}";
     let spec = spec_of(yaml, &Image::default()).unwrap();
