@@ -4,7 +4,11 @@
 
 use super::{data_dir::Held, owner};
 use crate::{
-    base::{chain::chain, task},
+    base::{
+        chain::chain,
+        supervise::Supervisor,
+        task::{self, Drain},
+    },
     engine::{Engine, EngineError},
 };
 use futures::future::join_all;
@@ -49,6 +53,19 @@ impl Made {
     /// Starts a loop that ends with the drain signal.
     pub(super) fn task(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.push(task::spawn(name, work));
+    }
+
+    /// Starts a loop that ends with the drain signal, and begins it again when it panics.
+    pub(super) fn supervised<W>(
+        &mut self,
+        supervisor: &Supervisor,
+        name: &'static str,
+        drain: &Drain,
+        make: impl FnMut() -> W + Send + 'static,
+    ) where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.push(supervisor.keep(name, drain.clone(), make));
     }
 
     /// The start succeeded: all of it stays.

@@ -27,6 +27,7 @@ use crate::{
         clock::Clock,
         descriptors,
         rng::Rng,
+        supervise::Supervisor,
         task::{Drain, DrainTrigger},
     },
     controllers,
@@ -42,6 +43,7 @@ use anyhow::{Context as _, bail};
 use cidr::Plan;
 use claim::Claim;
 use data_dir::{DataDir, Held};
+use futures::{FutureExt as _, future::BoxFuture};
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::{Endpoint, EndpointSlice},
@@ -188,18 +190,28 @@ async fn run(
     bootstrap::cluster_objects(&registry, &plan, api_address.port()).await?;
     let (image_known, image) = watch::channel(None);
     let pods_cgroup = node::pods_cgroup(&engine.info().await?.cgroup_driver).to_owned();
-    let node_config = node::NodeConfig { pods_cgroup, ..node_config(config, &plan, image) };
+    let supervisor = Supervisor::default();
+    let node_config =
+        node::NodeConfig { pods_cgroup, supervisor: supervisor.clone(), ..node_config(config, &plan, image) };
     let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config);
-    let state = server::ServerState::new(registry.clone(), agent.streams(), ready_report(registry.store().clone()));
+    let state = server::ServerState::new(registry.clone(), agent.streams(), ready_report(&registry, &supervisor));
     let tls_config = pki.server_config()?;
-    made.task("api", serve(listener, &tls_config, &state, Reach::Anyone, &plan, drain));
-    made.task("events", registry.clone().run_events(drain.clone()));
+    let listener = Arc::new(listener);
+    let api = serving(listener, &tls_config, &state, Reach::Anyone, &plan, drain);
+    made.supervised(&supervisor, "api", drain, api);
+    let (events, ended) = (registry.clone(), drain.clone());
+    made.supervised(&supervisor, "events", drain, move || events.clone().run_events(ended.clone()));
     made.task("controllers", controllers::run_all(registry.clone(), controllers_config(&pki), drain.clone()));
     made.task("node", agent.run(drain.clone()));
-    made.task("store-health", probe_store(registry.store().clone(), drain.clone()));
-    made.task("cluster-objects", bootstrap::keep(registry.clone(), plan.clone(), api_address.port(), drain.clone()));
+    let (store, ended) = (registry.store().clone(), drain.clone());
+    made.supervised(&supervisor, "store-health", drain, move || probe_store(store.clone(), ended.clone()));
+    let (objects, planned, ended) = (registry.clone(), plan.clone(), drain.clone());
+    made.supervised(&supervisor, "cluster-objects", drain, move || {
+        bootstrap::keep(objects.clone(), planned.clone(), api_address.port(), ended.clone())
+    });
     if let Some(inside) = bind_for_pods(&plan, api_address).await {
-        made.task("api-for-pods", serve(inside, &tls_config, &state, Reach::Cluster, &plan, drain));
+        let api = serving(Arc::new(inside), &tls_config, &state, Reach::Cluster, &plan, drain);
+        made.supervised(&supervisor, "api-for-pods", drain, api);
     }
     let image = self_image::ensure_self_image(&**engine).await?;
     image_known.send_replace(Some(image.clone()));
@@ -212,7 +224,10 @@ async fn run(
         key_pem: proxy.key_pem.clone(),
     };
     let wanted = data_plane::DataPlane::new(config, &plan, image, access.kubeconfig());
-    made.task("data-plane", data_plane::keep(registry.clone(), wanted, drain.clone()));
+    let (objects, ended) = (registry.clone(), drain.clone());
+    made.supervised(&supervisor, "data-plane", drain, move || {
+        data_plane::keep(objects.clone(), wanted.clone(), ended.clone())
+    });
     let admin = pki.admin();
     let access = Access { cert_pem: admin.cert_pem.clone(), key_pem: admin.key_pem.clone(), ..access };
     access.save(&dir.access())?;
@@ -260,9 +275,17 @@ fn pod_uids(registry: &Registry) -> BTreeSet<String> {
     registry.api::<Pods>().list("").items.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()
 }
 
-/// Says whether the control plane is ready, for `/readyz`.
-fn ready_report(store: Store) -> Arc<dyn Fn() -> ReadyReport + Send + Sync> {
-    Arc::new(move || ReadyReport::default().with("store", store.health()))
+/// Says whether the control plane is ready, for `/readyz`: the store takes writes, and no loop is down.
+fn ready_report(registry: &Registry, supervisor: &Supervisor) -> Arc<dyn Fn() -> ReadyReport + Send + Sync> {
+    let (store, supervisor) = (registry.store().clone(), supervisor.clone());
+    Arc::new(move || {
+        let report = ReadyReport::default().with("store", store.health());
+        let loops = supervisor.report().into_iter();
+        loops.fold(report, |report, (name, health)| {
+            let result = health.down.map_or(Ok(()), |why| Err(format!("it panicked and is begun again: {why}")));
+            report.with(format!("loop/{name}"), result)
+        })
+    })
 }
 
 /// While the disk refuses writes, sees again and again whether it takes them.
@@ -278,19 +301,23 @@ async fn probe_store(store: Store, drain: Drain) {
     }
 }
 
-/// Serves the API to whom it is for.
-fn serve(
-    listener: TcpListener,
+/// What serves the API to whom it is for.
+fn serving(
+    listener: Arc<TcpListener>,
     tls: &Arc<ServerConfig>,
     state: &server::ServerState,
     reach: Reach,
     plan: &Plan,
     drain: &Drain,
-) -> impl Future<Output = ()> + Send + use<> {
+) -> impl FnMut() -> BoxFuture<'static, ()> + Send + use<> {
     let ranges = [plan.pods, plan.services].map(|range| range.to_string().parse().expect("a range reads as one"));
     let insiders = Insiders::new(ranges.into());
     let admits = Arc::new(move |client: IpAddr| insiders.admit(reach, client));
-    server::serve::serve(listener, Arc::clone(tls), state.clone(), admits, drain.clone())
+    let (tls, state, drain) = (Arc::clone(tls), state.clone(), drain.clone());
+    move || {
+        let (listener, tls, admits) = (Arc::clone(&listener), Arc::clone(&tls), Arc::clone(&admits));
+        server::serve::serve(listener, tls, state.clone(), admits, drain.clone()).boxed()
+    }
 }
 
 fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Option<String>>) -> node::NodeConfig {
@@ -306,6 +333,7 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
         parallel_calls: ENGINE_CALLS,
         pods_max: config.max_pods,
         pods_cgroup: String::new(),
+        supervisor: Supervisor::default(),
         net_probe: Arc::new(node::SystemNetProbe::default()),
         tokens: None,
     }

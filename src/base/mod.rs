@@ -6,4 +6,5 @@ pub mod descriptors;
 pub mod log;
 pub mod rng;
 pub mod secret;
+pub mod supervise;
 pub mod task;

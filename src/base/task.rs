@@ -26,7 +26,17 @@ pub struct Group(Arc<Mutex<Members>>);
 struct Members {
     tasks: Vec<AbortHandle>,
     panics: Vec<String>,
+    /// The tasks that are to panic, by name.
+    #[cfg(test)]
+    doomed: std::collections::BTreeSet<String>,
+    /// Every name that a task had.
+    #[cfg(test)]
+    names: std::collections::BTreeSet<&'static str>,
 }
+
+/// What a planted panic says.
+#[cfg(test)]
+pub const PLANNED: &str = "planned panic";
 
 impl Group {
     /// Runs `work` so that every task it starts is a member.
@@ -44,6 +54,24 @@ impl Group {
     /// What members that panicked said.
     pub fn panics(&self) -> Vec<String> {
         self.lock().panics.clone()
+    }
+
+    /// Makes a member of this name panic where it goes on next.
+    #[cfg(test)]
+    pub fn doom(&self, name: &str) {
+        self.lock().doomed.insert(name.to_owned());
+    }
+
+    /// Whether a doomed member has not panicked yet.
+    #[cfg(test)]
+    pub fn is_doomed(&self, name: &str) -> bool {
+        self.lock().doomed.contains(name)
+    }
+
+    /// Every name that a member has or had.
+    #[cfg(test)]
+    pub fn names(&self) -> std::collections::BTreeSet<&'static str> {
+        self.lock().names.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {
@@ -95,10 +123,28 @@ pub async fn contain(name: &'static str, work: impl Future<Output = ()>) -> Opti
 
 /// Runs the work of a task; what it said when it panicked.
 async fn run(name: &'static str, work: impl Future<Output = ()>) -> Option<String> {
+    #[cfg(test)]
+    let work = doomable(name, work);
     let panic = AssertUnwindSafe(work).catch_unwind().await.err()?;
     let text = panic_text(&*panic).to_owned();
     error!(component = "task", name, err = text, "task panicked");
     Some(text)
+}
+
+/// Work that panics when its group has doomed it.
+#[cfg(test)]
+async fn doomable(name: &'static str, work: impl Future<Output = ()>) {
+    let is_doomed = |group: &Group| {
+        let mut members = group.lock();
+        members.names.insert(name);
+        members.doomed.remove(name)
+    };
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| {
+        assert!(!GROUP.try_with(is_doomed).unwrap_or(false), "{PLANNED}");
+        work.as_mut().poll(context)
+    })
+    .await;
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one caller of tokio::spawn")]

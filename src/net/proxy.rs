@@ -55,6 +55,7 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
+use tokio::sync::Notify;
 use worker::{Command, Post, Shared, Worker};
 
 /// Workers beyond this bring nothing: they would only share the same few busy sockets.
@@ -161,6 +162,7 @@ impl Proxy {
             shed: AtomicU64::new(0),
             strangers: AtomicU64::new(0),
             seats: Seats::new("connections", connections_max()),
+            stopped: Notify::new(),
         });
         let start = |id| {
             let worker = Worker::new(id, Arc::clone(&shared));
@@ -249,6 +251,20 @@ impl Proxy {
     /// Whether every worker still works.
     pub fn is_healthy(&self) -> bool {
         !self.shared.posts.iter().any(|post| post.stopped.load(Relaxed))
+    }
+
+    /// Returns when a worker has stopped working.
+    ///
+    /// # Cancel safety
+    /// Safe: a worker that has stopped stays so.
+    pub async fn broken(&self) {
+        loop {
+            let stopped = self.shared.stopped.notified();
+            if !self.is_healthy() {
+                return;
+            }
+            stopped.await;
+        }
     }
 
     fn tell_all(&self, for_streams: &Command, for_datagrams: &Command) {

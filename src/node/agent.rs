@@ -37,7 +37,10 @@ use crate::{
     registry::{Registry, events::Severity},
     store::{Change, Entry},
 };
-use futures::StreamExt as _;
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use std::{
@@ -45,7 +48,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
+};
 use tracing::{debug, info, warn};
 
 /// How often everything is listed although no event said so.
@@ -56,6 +62,14 @@ const REVIVE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Dur
 const REVIVE_FORGETS: Duration = Duration::from_mins(10);
 /// When the engine is listed after a container came that belongs to no pod.
 const STRAY_AFTER: Duration = Duration::from_secs(1);
+
+/// When the engine is listed again after listing panicked, and its events are read again after their reader ended.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
+const EVENTS_AGAIN: Duration = Duration::from_secs(1);
+/// Changes of objects that may wait; a feed that is ahead of that waits.
+const CHANGES_MAX: usize = 1024;
+/// Messages that may wait for a worker. One that is behind that far is told again what a list shows.
+const MAILBOX_MAX: usize = 1024;
 
 /// What a list shows of each pod, by its UID.
 type ByPod = BTreeMap<String, Vec<Container>>;
@@ -68,6 +82,11 @@ fn by_pod(containers: Vec<Container>) -> ByPod {
         }
     }
     found
+}
+
+/// A stream that begins after a while.
+fn later<T: Send + 'static>(wait: Duration, stream: BoxStream<'static, T>) -> BoxStream<'static, T> {
+    stream::once(tokio::time::sleep(wait)).filter_map(|()| async { None }).chain(stream).boxed()
 }
 
 /// The node agent.
@@ -94,27 +113,11 @@ impl Agent {
 
     /// Brings containers to what Pods want until skiff ends. Containers go on running after that.
     pub async fn run(self, drain: Drain) {
-        let (notes, inbox) = mpsc::unbounded_channel();
         let context = self.context;
+        let supervisor = context.config.supervisor.clone();
         node_object::start(&context, &drain);
-        feed::<Pods>(&context, &notes, &drain, |_, entry| Some(Note::Pod(pod_of(entry)?)));
-        feed::<ConfigMaps>(&context, &notes, &drain, |key, _| Some(Note::Config(key.namespace)));
-        feed::<Secrets>(&context, &notes, &drain, |key, _| Some(Note::Config(key.namespace)));
-        feed::<EndpointSlices>(&context, &notes, &drain, |_, _| Some(Note::Rotation));
-        feed::<Leases>(&context, &notes, &drain, |key, _| (key.namespace == "kube-system").then_some(Note::Rotation));
-        let routes = Routes {
-            context,
-            notes,
-            drain: drain.clone(),
-            workers: BTreeMap::new(),
-            early: Some(Vec::new()),
-            is_listing: false,
-            lists_again: None,
-            revivals: BTreeMap::new(),
-            strays: Strays::default(),
-            relist_at: None,
-        };
-        routes.run(inbox).await;
+        let ended = drain.clone();
+        supervisor.run("node", drain, move || Routes::begin(Arc::clone(&context), ended.clone())).await;
     }
 }
 
@@ -128,8 +131,8 @@ enum Note {
     Config(String),
     /// What says whether pods are in the rotation changed.
     Rotation,
-    /// The engine was listed.
-    Listed { listing: Listing, why: Why },
+    /// The engine was listed; nothing: the listing panicked.
+    Listed { listing: Option<Listing>, why: Why },
     /// A worker ended, by a panic that said this.
     Ended { uid: String, panic: Option<String> },
 }
@@ -153,52 +156,51 @@ fn pod_of(entry: &Entry) -> Option<PodId> {
     Some(PodId::of(&pod))
 }
 
-/// Follows a kind for as long as skiff runs; what `note` makes of a change goes to the agent.
-fn feed<K: Kind>(
-    context: &Arc<Context>,
-    notes: &Notes,
-    drain: &Drain,
-    note: impl Fn(ObjectKey, &Entry) -> Option<Note> + Send + 'static,
-) {
-    let (context, notes, drain) = (Arc::clone(context), notes.clone(), drain.clone());
-    // The watch begins here, not in the task: whoever lists after this misses nothing.
-    let mut watch = context.registry.api::<K>().watch(context.registry.store().revision());
-    task::spawn("node-feed", async move {
-        loop {
-            let change = match &mut watch {
-                Ok(running) => tokio::select! {
-                    biased;
-                    () = drain.drained() => return,
-                    change = running.next() => change,
-                },
-                Err(e) => Err(*e),
-            };
-            let note = match change {
-                Ok(change) => note_of::<K>(&context, &change, &note),
-                Err(err) => {
-                    debug!(component = "node", kind = K::INFO.kind, err = %err, "watch again");
-                    watch = context.registry.api::<K>().watch(context.registry.store().revision());
-                    Some(Note::Lost)
-                }
-            };
-            // The agent is gone when nobody listens: so is this.
-            if let Some(note) = note
-                && notes.send(note).is_err()
-            {
-                return;
-            }
-        }
+/// What a feed makes of a change.
+type Noted = fn(ObjectKey, &Entry) -> Option<Note>;
+
+/// Follows a kind for as long as its agent routes; what `noted` makes of a change goes there.
+fn feed<K: Kind>(context: &Arc<Context>, changes: &mpsc::Sender<Note>, drain: &Drain, noted: Noted) {
+    let (context, changes, ended) = (Arc::clone(context), changes.clone(), drain.clone());
+    let supervisor = context.config.supervisor.clone();
+    supervisor.keep("node-feed", drain.clone(), move || {
+        follow::<K>(Arc::clone(&context), changes.clone(), ended.clone(), noted)
     });
 }
 
-fn note_of<K: Kind>(
-    context: &Context,
-    change: &Change,
-    note: &impl Fn(ObjectKey, &Entry) -> Option<Note>,
-) -> Option<Note> {
+async fn follow<K: Kind>(context: Arc<Context>, changes: mpsc::Sender<Note>, drain: Drain, noted: Noted) {
+    let api = context.registry.api::<K>();
+    loop {
+        // Whoever lists after the watch has begun misses nothing.
+        let mut note = Some(Note::Lost);
+        let Ok(mut watch) = api.watch(context.registry.store().revision()) else { continue };
+        loop {
+            // The agent is gone when nobody listens: so is this.
+            if let Some(note) = note.take()
+                && changes.send(note).await.is_err()
+            {
+                return;
+            }
+            let change = tokio::select! {
+                biased;
+                () = drain.drained() => return,
+                change = watch.next() => change,
+            };
+            match change {
+                Ok(change) => note = note_of::<K>(&context, &change, noted),
+                Err(err) => {
+                    debug!(component = "node", kind = K::INFO.kind, err = %err, "watch again");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn note_of<K: Kind>(context: &Context, change: &Change, noted: Noted) -> Option<Note> {
     let entry = change.after.as_ref().or(change.before.as_ref())?;
     let key = ObjectKey::of(context.registry.api::<K>().object(entry).meta());
-    note(key, entry)
+    noted(key, entry)
 }
 
 /// Tells the agent that a worker ended, however it ended.
@@ -217,8 +219,16 @@ impl Drop for EndNote {
 
 struct Route {
     key: ObjectKey,
-    mailbox: mpsc::UnboundedSender<Message>,
+    mailbox: mpsc::Sender<Message>,
     since: Instant,
+}
+
+impl Route {
+    /// Sends a message. `true`: so many wait that this one is lost, and a list must make up for it.
+    fn is_behind(&self, message: Message) -> bool {
+        // A worker that ends meanwhile says so itself.
+        matches!(self.mailbox.try_send(message), Err(TrySendError::Full(_)))
+    }
 }
 
 /// A pod whose worker panicked.
@@ -248,7 +258,31 @@ struct Routes {
 }
 
 impl Routes {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Note>) {
+    /// Routes from the start: knows nothing, and lists the engine. Workers end with it.
+    async fn begin(context: Arc<Context>, drain: Drain) {
+        let (notes, inbox) = mpsc::unbounded_channel();
+        let (changes, changed) = mpsc::channel(CHANGES_MAX);
+        feed::<Pods>(&context, &changes, &drain, |_, entry| Some(Note::Pod(pod_of(entry)?)));
+        feed::<ConfigMaps>(&context, &changes, &drain, |key, _| Some(Note::Config(key.namespace)));
+        feed::<Secrets>(&context, &changes, &drain, |key, _| Some(Note::Config(key.namespace)));
+        feed::<EndpointSlices>(&context, &changes, &drain, |_, _| Some(Note::Rotation));
+        feed::<Leases>(&context, &changes, &drain, |key, _| (key.namespace == "kube-system").then_some(Note::Rotation));
+        let routes = Self {
+            context,
+            notes,
+            drain,
+            workers: BTreeMap::new(),
+            early: Some(Vec::new()),
+            is_listing: false,
+            lists_again: None,
+            revivals: BTreeMap::new(),
+            strays: Strays::default(),
+            relist_at: None,
+        };
+        routes.run(inbox, changed).await;
+    }
+
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Note>, mut changed: mpsc::Receiver<Note>) {
         let mut events = self.context.engine.events();
         let mut safety_at = self.context.clock().mono() + SAFETY_RELIST;
         loop {
@@ -256,8 +290,13 @@ impl Routes {
             tokio::select! {
                 biased;
                 () = self.drain.drained() => return,
-                Some(event) = events.next() => self.engine_event(event),
+                event = events.next() => match event {
+                    Some(event) => self.engine_event(event),
+                    // Whoever read them from the engine has ended. What was missed meanwhile, a list shows.
+                    None => events = later(EVENTS_AGAIN, self.context.engine.events()),
+                },
                 Some(note) = inbox.recv() => self.note(note),
+                Some(note) = changed.recv() => self.note(note),
                 () = tokio::time::sleep_until(timer) => {
                     let now = self.context.clock().mono();
                     let is_safety = self.relist_at.is_none_or(|at| at > now);
@@ -265,7 +304,9 @@ impl Routes {
                     if safety_at <= now {
                         safety_at = now + SAFETY_RELIST;
                     }
-                    self.list(if is_safety { Why::Safety } else { Why::Look });
+                    let why = if is_safety { Why::Safety } else { Why::Look };
+                    let waiting = self.lists_again.take_if(|_| !self.is_listing);
+                    self.list(waiting.map_or(why, |waiting| waiting.max(why)));
                 }
             }
         }
@@ -280,7 +321,8 @@ impl Routes {
                 let leaving = self.context.leaving();
                 leaving.iter().for_each(|uid| self.send(uid, Message::Woken));
             }
-            Note::Listed { listing, why } => self.listed(listing, why),
+            Note::Listed { listing: Some(listing), why } => self.listed(listing, why),
+            Note::Listed { listing: None, why } => self.not_listed(why),
             Note::Ended { uid, panic } => self.ended(&uid, panic),
         }
     }
@@ -336,7 +378,7 @@ impl Routes {
             return;
         }
         let id = PodId::of(pod);
-        let (mailbox, inbox) = mpsc::unbounded_channel();
+        let (mailbox, inbox) = mpsc::channel(MAILBOX_MAX);
         let mut end = EndNote { uid: id.uid.clone(), panic: None, notes: self.notes.clone() };
         let (context, pod, drain) = (Arc::clone(&self.context), Arc::clone(pod), self.drain.clone());
         task::spawn("pod-worker", async move {
@@ -373,16 +415,18 @@ impl Routes {
         self.context.tell_pod(&pod, Severity::Warning, "FailedSync", &message);
     }
 
-    fn send(&self, uid: &str, message: Message) {
-        if let Some(route) = self.workers.get(uid) {
-            // A worker that ends meanwhile says so itself.
-            drop(route.mailbox.send(message));
+    fn send(&mut self, uid: &str, message: Message) {
+        if let Some(route) = self.workers.get(uid)
+            && route.is_behind(message)
+        {
+            self.relist_in(LIST_AGAIN);
         }
     }
 
-    fn send_to(&self, wanted: impl Fn(&Route) -> bool, message: &Message) {
-        for route in self.workers.values().filter(|route| wanted(route)) {
-            drop(route.mailbox.send(message.clone()));
+    fn send_to(&mut self, wanted: impl Fn(&Route) -> bool, message: &Message) {
+        let routes = self.workers.values().filter(|route| wanted(route));
+        if routes.filter(|route| route.is_behind(message.clone())).count() > 0 {
+            self.relist_in(LIST_AGAIN);
         }
     }
 
@@ -436,14 +480,23 @@ impl Routes {
         self.is_listing = true;
         let (context, notes, drain) = (Arc::clone(&self.context), self.notes.clone(), self.drain.clone());
         task::spawn("node-list", async move {
-            let list = tokio::select! {
+            let mut listing = None;
+            let work = async { listing = Some(sweep::list(&context).await) };
+            tokio::select! {
                 biased;
                 () = drain.drained() => return,
-                listing = sweep::list(&context) => listing,
-            };
+                _ = task::contain("node-list", work) => {}
+            }
             // Nobody listens any more when skiff ends.
-            drop(notes.send(Note::Listed { listing: list, why }));
+            drop(notes.send(Note::Listed { listing, why }));
         });
+    }
+
+    /// Listing panicked, which was told: it is tried again.
+    fn not_listed(&mut self, why: Why) {
+        self.is_listing = false;
+        self.lists_again = self.lists_again.max(Some(why));
+        self.relist_in(LIST_AGAIN);
     }
 
     fn listed(&mut self, listing: Listing, why: Why) {
@@ -457,11 +510,13 @@ impl Routes {
             self.look_at_all(Some(&mut containers));
             early.into_iter().for_each(|(uid, message)| self.send(&uid, message));
         } else {
-            for (uid, route) in &self.workers {
+            let (is_safety, is_back) = (why == Why::Safety, why == Why::Back);
+            let mut listed = |(uid, route): (&String, &Route)| {
                 let containers = containers.remove(uid).unwrap_or_default();
-                // A worker that ends meanwhile says so itself.
-                let (is_safety, is_back) = (why == Why::Safety, why == Why::Back);
-                drop(route.mailbox.send(Message::Listed { containers, is_safety, is_back }));
+                route.is_behind(Message::Listed { containers, is_safety, is_back })
+            };
+            if self.workers.iter().fold(false, |is_behind, route| listed(route) || is_behind) {
+                self.relist_in(LIST_AGAIN);
             }
             self.look_at_all(Some(&mut containers));
         }

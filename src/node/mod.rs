@@ -40,6 +40,7 @@ mod worker;
 pub use agent::Agent;
 pub use net_probe::{NetProbe, SystemNetProbe};
 
+use crate::base::supervise::Supervisor;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccountTokenProjection};
 use std::{
     fmt,
@@ -92,6 +93,8 @@ pub struct NodeConfig {
     pub pods_max: u32,
     /// The group of processes that pods are in; empty: where the engine has its own.
     pub pods_cgroup: String,
+    /// Who begins the agent's loops again when they panic.
+    pub supervisor: Supervisor,
     /// How network probes are made.
     pub net_probe: Arc<dyn NetProbe>,
     /// Who issues tokens; `None`: nobody does.
@@ -124,6 +127,7 @@ impl NodeConfig {
             parallel_calls: 16,
             pods_max: PODS_MAX,
             pods_cgroup: pods_cgroup("cgroupfs").to_owned(),
+            supervisor: Supervisor::default(),
             net_probe: Arc::new(net_probe::AlwaysReachable),
             tokens: None,
         }

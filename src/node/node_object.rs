@@ -16,11 +16,7 @@ use crate::{
         meta::ObjectKey,
         status::{ApiError, ErrorClass},
     },
-    base::{
-        backoff::Backoff,
-        chain::chain,
-        task::{self, Drain},
-    },
+    base::{backoff::Backoff, chain::chain, task::Drain},
     engine::{EngineInfo, Image},
     registry::events::Severity,
 };
@@ -53,15 +49,18 @@ const KUBELET_VERSION: &str = "v1.37.0";
 
 /// Starts the task that keeps the node's object.
 pub(super) fn start(context: &Arc<Context>, drain: &Drain) {
-    let (context, drain) = (Arc::clone(context), drain.clone());
-    task::spawn("node-object", async move {
-        let keeper = Keeper { context, info: EngineInfo::default(), images: Vec::new(), was_ready: None };
-        tokio::select! {
-            biased;
-            () = drain.drained() => {}
-            () = keeper.run() => {}
-        }
-    });
+    let (context, ended) = (Arc::clone(context), drain.clone());
+    let supervisor = context.config.supervisor.clone();
+    supervisor.keep("node-object", drain.clone(), move || keep(Arc::clone(&context), ended.clone()));
+}
+
+async fn keep(context: Arc<Context>, drain: Drain) {
+    let keeper = Keeper { context, info: EngineInfo::default(), images: Vec::new(), was_ready: None };
+    tokio::select! {
+        biased;
+        () = drain.drained() => {}
+        () = keeper.run() => {}
+    }
 }
 
 struct Keeper {

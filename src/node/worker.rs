@@ -124,7 +124,7 @@ pub(super) struct Worker {
     context: Arc<Context>,
     id: PodId,
     key: ObjectKey,
-    mailbox: mpsc::UnboundedReceiver<Message>,
+    mailbox: mpsc::Receiver<Message>,
     observed: ObservedPod,
     memory: Memory,
     work: FuturesUnordered<Work>,
@@ -155,7 +155,7 @@ impl Worker {
         context: Arc<Context>,
         pod: &Pod,
         listed: &[EngineContainer],
-        mailbox: mpsc::UnboundedReceiver<Message>,
+        mailbox: mpsc::Receiver<Message>,
     ) -> Self {
         let id = PodId::of(pod);
         let mut observed = ObservedPod::from_engine(&id, listed);

@@ -16,7 +16,8 @@
 //! (`net::sockets`). So the end of one, planned or not, refuses nobody.
 //!
 //! **Invariants**: while the API is away, everything goes on with what was known last. Nothing that the API does or fails to do
-//! holds up a connection. Who does not lead takes no port, changes no route, and writes nothing.
+//! holds up a connection. Who does not lead takes no port, changes no route, and writes nothing. When a part panics, the process ends:
+//! the other one serves at once, and the node agent starts this one again.
 
 mod access;
 mod ack;
@@ -29,12 +30,7 @@ mod settings;
 
 use super::stop::stop_signal;
 use crate::{
-    base::{
-        backoff::Backoff,
-        clock::Clock,
-        descriptors,
-        task::{self, Drain},
-    },
+    base::{backoff::Backoff, clock::Clock, descriptors, supervise::Vital, task::Drain},
     net::{
         dns::{DnsServer, DnsSettings},
         netlink::{RouteKeeper, ServiceRoutes, WantedAddresses},
@@ -43,7 +39,7 @@ use crate::{
         zone::Zone,
     },
 };
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use follow::{Follower, Known};
 use settings::Settings;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -60,6 +56,9 @@ const FINISH: Duration = Duration::from_secs(4);
 /// Pauses between attempts to join the store.
 const JOIN_RETRY: Backoff = Backoff { base: Duration::from_millis(20), cap: Duration::from_secs(1) };
 
+/// Why it ends when a part of it has panicked.
+const ENDS: &str = "this data plane ends, and the other one serves, because a part of it panicked";
+
 /// Changes that may wait to be followed; a feed that is ahead of that waits.
 const CHANGES_MAX: usize = 1024;
 
@@ -75,34 +74,40 @@ pub fn run() -> anyhow::Result<()> {
 
 /// Serves until drained, as soon as it leads.
 async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<()> {
+    let (vital, mut fallen) = Vital::new();
     let (access, follow_access) = access::open(settings.kubeconfig.clone()).await?;
-    task::spawn("access", follow_access);
+    vital.spawn("access", follow_access);
     let (changes, mut arriving) = mpsc::channel(CHANGES_MAX);
-    task::spawn("feed-services", feed::follow(access.clone(), "services", changes.clone(), feed::Change::Services));
-    task::spawn("feed-slices", feed::follow(access.clone(), "endpointslices", changes, feed::Change::Slices));
+    vital.spawn("feed-services", feed::follow(access.clone(), "services", changes.clone(), feed::Change::Services));
+    vital.spawn("feed-slices", feed::follow(access.clone(), "endpointslices", changes, feed::Change::Slices));
     let mut known = Known::default();
     let led = tokio::select! { biased;
         () = stop.drained() => return Ok(()),
+        Some(panic) = fallen.recv() => bail!("{ENDS}: {panic}"),
         sockets = known.gather(&mut arriving, lead(settings.socket_store.as_deref())) => sockets,
     };
     let how = ProxySettings { sockets: Arc::new(led), ..settings.proxy.clone() };
     let proxy = Arc::new(Proxy::start(clock.clone(), &how).context("cannot start the proxy")?);
     let (addresses, wanted_addresses) = watch::channel(None);
-    keep_routes(&settings, wanted_addresses)?;
+    keep_routes(&settings, wanted_addresses, &vital)?;
     let (zone, zone_now) = watch::channel(Arc::new(Zone::new([], [], settings.zone.clone())));
     let (acks, to_ack) = mpsc::unbounded_channel();
-    let ack = task::spawn("ack", ack::run(access.clone(), Arc::clone(&proxy), clock.clone(), to_ack));
+    let ack = vital.spawn("ack", ack::run(access.clone(), Arc::clone(&proxy), clock.clone(), to_ack));
     let (notices, to_notice) = mpsc::channel(notice::NOTICES_MAX);
-    task::spawn("notice", notice::run(access.clone(), clock, to_notice));
+    vital.spawn("notice", notice::run(access.clone(), clock, to_notice));
     let outlets = follow::Outlets { zone, addresses, acks, notices };
-    let names = settings.plan.dns.map(|address| serve_names(address, zone_now, &how));
+    let names = settings.plan.dns.map(|address| serve_names(address, zone_now, &how, &vital));
     let follower = Follower::new(known, access, settings.plan, settings.zone, Arc::clone(&proxy), outlets);
-    let follower = task::spawn("follow", follower.run(arriving));
+    let follower = vital.spawn("follow", follower.run(arriving));
     if let Some(port) = settings.admin_port {
-        task::spawn("admin", admin::run(port, Arc::clone(&proxy)));
+        vital.spawn("admin", admin::run(port, Arc::clone(&proxy)));
     }
     info!(component = "proxy", "the data plane is up");
-    stop.drained().await;
+    tokio::select! { biased;
+        () = stop.drained() => {}
+        Some(panic) = fallen.recv() => bail!("{ENDS}: {panic}"),
+        () = proxy.broken() => bail!("{ENDS}: a worker of the proxy"),
+    }
     info!(component = "proxy", connections = proxy.connections(), "the data plane stops");
     // From here on nothing is changed any more, so that whoever leads next finds everything.
     [Some(follower), Some(ack), names].iter().flatten().for_each(JoinHandle::abort);
@@ -127,14 +132,19 @@ async fn lead(store: Option<&Path>) -> Sockets {
     }
 }
 
-fn keep_routes(settings: &Settings, wanted: WantedAddresses) -> anyhow::Result<()> {
+fn keep_routes(settings: &Settings, wanted: WantedAddresses, vital: &Vital) -> anyhow::Result<()> {
     let Some(bridge) = settings.bridge.clone() else { return Ok(()) };
     let keeper = RouteKeeper::open(ServiceRoutes { range: settings.service_range, bridge })?;
-    task::spawn("routes", keeper.keep(wanted));
+    vital.spawn("routes", keeper.keep(wanted));
     Ok(())
 }
 
-fn serve_names(address: SocketAddr, zone: watch::Receiver<Arc<Zone>>, how: &ProxySettings) -> JoinHandle<()> {
+fn serve_names(
+    address: SocketAddr,
+    zone: watch::Receiver<Arc<Zone>>,
+    how: &ProxySettings,
+    vital: &Vital,
+) -> JoinHandle<()> {
     let settings = DnsSettings {
         address,
         resolv_conf: "/etc/resolv.conf".into(),
@@ -142,7 +152,7 @@ fn serve_names(address: SocketAddr, zone: watch::Receiver<Arc<Zone>>, how: &Prox
         sockets: Arc::clone(&how.sockets),
         insiders: Arc::clone(&how.insiders),
     };
-    task::spawn("dns", DnsServer::new(settings, zone).run())
+    vital.spawn("dns", DnsServer::new(settings, zone).run())
 }
 
 #[cfg(test)]

@@ -82,7 +82,13 @@ where
 pub type Admits = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// Serves the API on a listener until drained; returns when its connections have ended. Whom it does not admit is cut off unheard.
-pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, state: ServerState, admits: Admits, drain: Drain) {
+pub async fn serve(
+    listener: Arc<TcpListener>,
+    tls: Arc<ServerConfig>,
+    state: ServerState,
+    admits: Admits,
+    drain: Drain,
+) {
     let acceptor = TlsAcceptor::from(tls);
     // Every connection holds a sender; when all are gone, the receiver ends.
     let (alive, mut ended) = mpsc::channel::<Infallible>(1);

@@ -1083,7 +1083,7 @@ impl Live {
         let config = pki.server_config().unwrap();
         let served = task::spawn(
             "test server",
-            serve(listener, config, desk.state.clone(), Arc::new(|_| true), desk.drain.clone()),
+            serve(Arc::new(listener), config, desk.state.clone(), Arc::new(|_| true), desk.drain.clone()),
         );
         Self { desk, pki, address, served, _dir: dir }
     }

@@ -6,8 +6,8 @@ use crate::node::TokenSource;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccountTokenProjection};
 use serde_json::json;
 
-/// What a planted panic says.
-pub(super) const PLANNED: &str = "planned panic";
+pub(super) use crate::base::task::PLANNED;
+
 /// The host port that programs of the host may take.
 pub(super) const PORT: u16 = 9000;
 /// The token whose making panics.

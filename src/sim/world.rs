@@ -22,6 +22,7 @@ use crate::{
     base::{
         clock::Clock,
         rng::Rng,
+        supervise::Supervisor,
         task::{self, Drain, DrainTrigger, Group, drain_signal},
     },
     controllers,
@@ -109,6 +110,11 @@ impl World {
         &self.running.as_ref().expect("the control plane runs").registry
     }
 
+    /// The tasks of the control plane.
+    pub(super) fn group(&self) -> &Group {
+        &self.running.as_ref().expect("the control plane runs").group
+    }
+
     /// Writes into the trace what the user does.
     pub(super) fn note(&mut self, what: String) {
         self.trace.push(Line::User(self.clock.now(), what));
@@ -168,8 +174,9 @@ impl World {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
         let agent = node::Agent::new(registry.clone(), engine, self.node_config());
         let config = controllers::ControllersConfig::default();
+        let (supervisor, events, ended) = (Supervisor::default(), registry.clone(), drain.clone());
         vec![
-            task::spawn("events", registry.clone().run_events(drain.clone())),
+            supervisor.keep("events", drain.clone(), move || events.clone().run_events(ended.clone())),
             task::spawn("controllers", controllers::run_all(registry.clone(), config, drain.clone())),
             task::spawn("node", agent.run(drain.clone())),
             task::spawn("data-plane", self.data_plane.clone().run(registry.clone(), drain.clone())),

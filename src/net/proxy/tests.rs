@@ -548,3 +548,12 @@ async fn datagrams_follow_when_their_endpoint_leaves() {
     let n = timeout(PATIENCE, b.recv(&mut heard)).await.unwrap().unwrap();
     assert_eq!(&heard[..n], b"y");
 }
+
+#[tokio::test]
+async fn a_worker_that_panics_is_told_of() {
+    let proxy = Proxy::start(Clock::system(), &ProxySettings { workers: Some(2), ..ProxySettings::default() }).unwrap();
+    assert!(futures::poll!(std::pin::pin!(proxy.broken())).is_pending());
+    proxy.shared.posts[1].send(Command::Panic);
+    timeout(Duration::from_secs(20), proxy.broken()).await.unwrap();
+    assert!(!proxy.is_healthy());
+}

@@ -37,7 +37,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tracing::warn;
 
 /// After this a connect counts as hanging: the next endpoint is dialed beside it.
@@ -65,6 +65,21 @@ pub(super) struct Shared {
     pub(super) strangers: AtomicU64,
     /// How many connections there may be.
     pub(super) seats: Arc<Seats>,
+    /// Told when a worker stops.
+    pub(super) stopped: Notify,
+}
+
+/// Tells that a worker has stopped, however that came.
+struct Stopped {
+    shared: Arc<Shared>,
+    worker: usize,
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.shared.posts[self.worker].stopped.store(true, Relaxed);
+        self.shared.stopped.notify_one();
+    }
 }
 
 /// How to reach a worker.
@@ -92,6 +107,9 @@ pub(super) enum Command {
     Reroute,
     /// Drop everything and end.
     Stop,
+    /// Panic.
+    #[cfg(test)]
+    Panic,
 }
 
 impl Post {
@@ -164,6 +182,7 @@ impl Worker {
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let post = &shared.posts[self.id];
+        let _stopped = Stopped { shared: Arc::clone(&shared), worker: self.id };
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
             events.clear();
@@ -178,7 +197,6 @@ impl Worker {
             self.now = self.read_clock();
             for event in &events {
                 if !self.on_event(event) {
-                    post.stopped.store(true, Relaxed);
                     return;
                 }
             }
@@ -186,7 +204,6 @@ impl Worker {
             self.run_checks();
             self.udp.expire(self.now);
         }
-        post.stopped.store(true, Relaxed);
     }
 
     fn read_clock(&self) -> Millis {
@@ -231,6 +248,8 @@ impl Worker {
                 Command::CloseUdp(id) => self.udp.close(&post.epoll, id),
                 Command::Reroute => self.udp.drop_leavers(),
                 Command::Stop => return false,
+                #[cfg(test)]
+                Command::Panic => panic!("planned panic"),
             }
         }
         true

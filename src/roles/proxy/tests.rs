@@ -1,7 +1,11 @@
 //! The whole role against a small API server of its own: objects in, connections, Leases and Events out.
 
 use super::*;
-use crate::{api::kinds::endpoint_slice::UNPROBED_PODS, base::task::drain_signal, net::plan::SERVICE_NAME_LABEL};
+use crate::{
+    api::kinds::endpoint_slice::UNPROBED_PODS,
+    base::task::{self, Group, PLANNED, drain_signal},
+    net::plan::SERVICE_NAME_LABEL,
+};
 use bytes::Bytes;
 use futures::{Stream, stream};
 use http::{Method, Request, Response, StatusCode};
@@ -274,6 +278,12 @@ struct Role {
 /// Starts the role with a store that outlives it, or without one.
 fn start_with(api: &FakeApi, store: Option<&Path>) -> Role {
     let (trigger, stop) = drain_signal();
+    let (directory, settings) = settings_for(api, store);
+    task::spawn("role", async move { serve(settings, Clock::system(), stop).await.unwrap() });
+    Role { _stop: trigger, directory }
+}
+
+fn settings_for(api: &FakeApi, store: Option<&Path>) -> (tempfile::TempDir, Settings) {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     write_kubeconfig(&kubeconfig, api.address);
@@ -285,8 +295,7 @@ fn start_with(api: &FakeApi, store: Option<&Path>) -> Role {
         _ => None,
     })
     .unwrap();
-    task::spawn("role", async move { serve(settings, Clock::system(), stop).await.unwrap() });
-    Role { _stop: trigger, directory }
+    (directory, settings)
 }
 
 fn start(api: &FakeApi) -> Role {
@@ -356,6 +365,20 @@ async fn serving(store: Option<&Path>) -> (FakeApi, u16, Role) {
 async fn refuses(port: u16) -> bool {
     let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
     refused.is_err_and(|err| err.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+#[tokio::test]
+async fn a_panic_in_any_part_ends_the_process() {
+    for part in ["access", "feed-services", "feed-slices", "ack", "notice", "follow"] {
+        let api = FakeApi::start().await;
+        let (_directory, settings) = settings_for(&api, None);
+        let (_trigger, stop) = drain_signal();
+        let group = Group::default();
+        group.doom(part);
+        let ended = timeout(PATIENCE, group.enter(serve(settings, Clock::system(), stop))).await.unwrap();
+        let why = ended.unwrap_err().to_string();
+        assert!(why.contains(&format!("{part}: {PLANNED}")), "{why}");
+    }
 }
 
 #[tokio::test]
