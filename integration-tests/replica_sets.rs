@@ -3,7 +3,7 @@
 use crate::harness::{
     cluster::{Cluster, answers},
     tools::run,
-    wait::until_equal,
+    wait::{eventually, until_equal},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -51,6 +51,18 @@ fn pod(name: &str, labels: &str) -> String {
 #[test]
 fn the_example_manifests_run_and_read_as_in_kubernetes() {
     let cluster = examples("examples");
+    // Pods are ready before their controllers have counted them.
+    let counted = |what: &str| {
+        let row = cluster.kubectl(&["get", what, "--no-headers"]);
+        words(&row).into_iter().take(4).map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    for (what, row) in [
+        ("rc/frontend-1", "frontend-1 1 1 1"),
+        ("rs/frontend-1", "frontend-1 3 3 3"),
+        ("deploy/hello-openshift", "hello-openshift 1/1 1 1"),
+    ] {
+        until_equal("pods are counted", SOON, row.to_owned(), || counted(what));
+    }
     let table = cluster.kubectl(&["get", "rc", "-o", "wide"]);
     let (head, row) = table.split_once('\n').unwrap();
     assert_eq!(words(head), ["NAME", "DESIRED", "CURRENT", "READY", "AGE", "CONTAINERS", "IMAGES", "SELECTOR"]);
@@ -79,10 +91,12 @@ fn the_example_manifests_run_and_read_as_in_kubernetes() {
             &["Port:          80/TCP\n", "(1/1 replicas created)", "Scaled up replica set hello-openshift-"],
         ),
     ] {
-        let text = cluster.kubectl(&["describe", what]);
-        for part in parts {
-            assert!(text.contains(part), "{part:?} is not in:\n{text}");
-        }
+        // Events are written after what they tell of.
+        eventually(what, SOON, || {
+            let text = cluster.kubectl(&["describe", what]);
+            let missing: Vec<_> = parts.iter().filter(|part| !text.contains(**part)).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} not in:\n{text}")) }
+        });
     }
     cluster.kubectl(&["expose", "rc", "frontend-1", "--name=hello", "--port=8080", "--type=NodePort"]);
     let port = cluster.jsonpath(&["service", "hello"], "{.spec.ports[0].nodePort}");

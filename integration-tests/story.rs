@@ -77,8 +77,11 @@ fn lists_read_as_in_kubernetes() {
         header(&["get", "nodes", "-o", "wide"]),
         "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION CONTAINER-RUNTIME"
     );
-    let row = cluster.kubectl(&["get", "deployment", "spring-deployment", "--no-headers"]);
-    assert_eq!(row.split_whitespace().take(4).collect::<Vec<_>>(), ["spring-deployment", "3/3", "3", "3"]);
+    // Pods are ready before their controllers have counted them.
+    until_equal("the pods are counted", SOON, "spring-deployment 3/3 3 3".to_owned(), || {
+        let row = cluster.kubectl(&["get", "deployment", "spring-deployment", "--no-headers"]);
+        row.split_whitespace().take(4).collect::<Vec<_>>().join(" ")
+    });
     let ports = cluster.kubectl(&["get", "service", "spring-service", "--no-headers"]);
     assert!(ports.contains("8080:30000/TCP"), "{ports}");
     let names = cluster.kubectl(&["get", "deploy,rs,svc", "-o", "name"]);
@@ -94,25 +97,28 @@ fn lists_read_as_in_kubernetes() {
 #[test]
 fn describe_logs_events_and_explain_work() {
     let cluster = demo("describe");
-    let text = cluster.kubectl(&["describe", "deployment", "spring-deployment"]);
-    for part in [
+    // Counts and events are written after what they tell of.
+    let says = |what: &[&str], parts: &[&str]| {
+        eventually("all is told", SOON, || {
+            let text = cluster.kubectl(&[&["describe"], what].concat());
+            let missing: Vec<_> = parts.iter().filter(|part| !text.contains(**part)).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} not in:\n{text}")) }
+        });
+    };
+    let parts = [
         "Replicas:               3 desired | 3 updated | 3 total | 3 available | 0 unavailable",
         "StrategyType:           RollingUpdate",
         "RollingUpdateStrategy:  25% max unavailable, 25% max surge",
         "NewReplicaSetAvailable",
         "Scaled up replica set spring-deployment-",
-    ] {
-        assert!(text.contains(part), "{part:?} is not in:\n{text}");
-    }
+    ];
+    says(&["deployment", "spring-deployment"], &parts);
     // kubectl shows events only where it describes one object.
     let pod = cluster.jsonpath(&["pods", "-l", "app=backend-app"], "{.items[0].metadata.name}");
-    let text = cluster.kubectl(&["describe", "pod", &pod]);
-    for part in ["Successfully assigned default/spring-deployment-", "Created", "Started", "Controlled By:"] {
-        assert!(text.contains(part), "{part:?} is not in:\n{text}");
-    }
-    assert!(cluster.kubectl(&["describe", "service", "spring-service"]).contains("NodePort:"));
-    assert!(cluster.kubectl(&["describe", "rs"]).contains("SuccessfulCreate"));
-    assert!(cluster.kubectl(&["describe", "node"]).contains("KubeletReady"));
+    says(&["pod", &pod], &["Successfully assigned default/spring-deployment-", "Created", "Started", "Controlled By:"]);
+    says(&["service", "spring-service"], &["NodePort:"]);
+    says(&["rs"], &["SuccessfulCreate"]);
+    says(&["node"], &["KubeletReady"]);
     let log = cluster.kubectl(&["logs", "deployment/spring-deployment"]);
     assert!(!log.is_empty());
     assert!(cluster.kubectl(&["explain", "deployment.spec.strategy"]).contains("rollingUpdate"));
