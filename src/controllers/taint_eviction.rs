@@ -15,8 +15,9 @@ use crate::{
     api::{
         kinds::{node::Nodes, pod::Pods},
         meta::ObjectKey,
+        selector::FieldSelector,
     },
-    registry::Registry,
+    registry::{Registry, pipeline::Selection},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Taint};
@@ -61,10 +62,9 @@ impl Controller for TaintEviction {
                 if taints(moved.before.as_ref()) == taints(moved.after.as_ref()) {
                     return;
                 }
-                let node = moved.last().and_then(|n| n.metadata.name.clone());
-                let pods = registry.api::<Pods>().list("").items;
-                let here = pods.iter().filter(|pod| node_of(pod) == node.as_deref());
-                keys.extend(here.map(|pod| ObjectKey::of(&pod.metadata)));
+                if let Some(node) = moved.last().and_then(|n| n.metadata.name.as_deref()) {
+                    keys.extend(pods_on(registry, node));
+                }
             }),
         ]
     }
@@ -93,6 +93,13 @@ impl TaintEviction {
         }
         now.duration_since(*since.entry(uid).or_insert(now))
     }
+}
+
+/// The pods of a node, by the field that every write indexes: those of other nodes are not decoded.
+fn pods_on(registry: &Registry, node: &str) -> Vec<ObjectKey> {
+    let fields = FieldSelector::equals("spec.nodeName", node);
+    let pods = registry.api::<Pods>().select("", &Selection { fields, ..Selection::default() }).items;
+    pods.iter().map(|pod| ObjectKey::of(&pod.metadata)).collect()
 }
 
 fn node_of(pod: &Pod) -> Option<&str> {
