@@ -23,8 +23,6 @@ const DNS_1123_LABEL_TEXT: &str = "a lowercase RFC 1123 label must consist of lo
 const DNS_1123_SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const DNS_1123_SUBDOMAIN_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, \
      '-' or '.', and must start and end with an alphanumeric character";
-const WILDCARD_SUBDOMAIN_TEXT: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, \
-     which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
 const DNS_1035_LABEL: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 const DNS_1035_LABEL_TEXT: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', \
      start with an alphabetic character, and end with an alphanumeric character";
@@ -111,19 +109,6 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     }
     if !is_subdomain_shape(value) {
         errs.push(not_matching(DNS_1123_SUBDOMAIN_TEXT, DNS_1123_SUBDOMAIN, &["example.com"]));
-    }
-    errs
-}
-
-/// Checks `*.` followed by a DNS-1123 subdomain.
-pub fn wildcard_subdomain(value: &str) -> Vec<String> {
-    let mut errs = Vec::new();
-    if value.len() > SUBDOMAIN_MAX {
-        errs.push(too_long(SUBDOMAIN_MAX));
-    }
-    if !value.strip_prefix("*.").is_some_and(is_subdomain_shape) {
-        let pattern = format!(r"\*\.{DNS_1123_SUBDOMAIN}");
-        errs.push(not_matching(WILDCARD_SUBDOMAIN_TEXT, &pattern, &["*.example.com"]));
     }
     errs
 }
@@ -241,14 +226,6 @@ pub fn env_name(value: &str) -> Vec<String> {
     errs
 }
 
-/// Checks the name of an object in a URL path: what kinds without a stricter rule allow.
-pub fn path_segment(value: &str) -> Vec<String> {
-    if value == "." || value == ".." {
-        return vec![format!("may not be '{value}'")];
-    }
-    ["/", "%"].iter().filter(|bad| value.contains(**bad)).map(|bad| format!("may not contain '{bad}'")).collect()
-}
-
 /// A name prefix with its trailing dash replaced, so that it can be checked as a name.
 ///
 /// Source: `maskTrailingDash` in `pkg/api/validation/generic.go`.
@@ -346,8 +323,6 @@ mod tests {
         check(port_name, &["http", "a-1", "1a"], &["", "1", "-a", "a-", "a--b", "A", "a_b", "sixteen-letters1"]);
         check(config_key, &["a", ".a", "A_b.c-d", "..."][..3], &["", ".", "..", "..a", "a/b", "a b"]);
         check(env_name, &["A", "a.b", "a b"], &["", "a=b", "é", "a\n"]);
-        check(wildcard_subdomain, &["*.a.b"], &["*", "*.", "a.b", "*a.b", "*.*.a"]);
-        check(path_segment, &["a", "A:b", "a b"], &[".", "..", "a/b", "a%b"]);
     }
 
     #[test]

@@ -192,11 +192,6 @@ impl Drain {
         // An error means that the trigger is gone, which drains as well.
         drop(rx.wait_for(|fired| *fired).await);
     }
-
-    /// Whether the signal has fired.
-    pub fn is_drained(&self) -> bool {
-        *self.0.borrow()
-    }
 }
 
 #[cfg(test)]
@@ -253,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn drain_fires_once_for_all_and_when_the_trigger_is_dropped() {
         let (trigger, drain) = drain_signal();
-        assert!(!drain.is_drained());
+        assert!(drain.drained().now_or_never().is_none());
         let second = drain.clone();
         drop(trigger);
         drain.drained().await;

@@ -1,6 +1,6 @@
 //! Level 1: the container engine seam. What skiff needs of Docker, in our own small types.
 //!
-//! Two implementations: `docker` (bollard; the only file that names it) and `fake` (deterministic, for tests and the simulator).
+//! Two implementations: `docker` (bollard; the only file that names it) and `fake` (deterministic, for tests and the simulator; no release has it).
 //! `contract` is the one suite that both must pass.
 //!
 //! **Invariants**: every call is bounded in time; a call whose reply is lost may have happened, and each says how a second try reads.
@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod contract;
 pub mod docker;
+#[cfg(test)]
 pub mod fake;
 pub mod self_image;
 mod signal;

@@ -90,18 +90,10 @@ impl<K: Kind> Api<K> {
 
     /// Replaces an object (not its status). Its `resourceVersion`, when given, must be current.
     pub async fn replace(&self, obj: K::Object) -> Result<Arc<K::Object>, ApiError> {
-        self.put(obj, Part::Main).await
-    }
-
-    /// Replaces an object's status. Its `resourceVersion`, when given, must be current.
-    pub async fn replace_status(&self, obj: K::Object) -> Result<Arc<K::Object>, ApiError> {
-        self.put(obj, Part::Status).await
-    }
-
-    async fn put(&self, obj: K::Object, part: Part) -> Result<Arc<K::Object>, ApiError> {
         let key = ObjectKey::of(obj.meta());
         let mut change = |_: &Entry| Ok(Box::new(obj.clone()) as Box<_>);
-        let written = self.registry.update(Self::erased(), &key, part, &mut change, &WriteOptions::default()).await?;
+        let written =
+            self.registry.update(Self::erased(), &key, Part::Main, &mut change, &WriteOptions::default()).await?;
         Ok(Self::typed(&written))
     }
 

@@ -5,7 +5,7 @@
 use super::media::{Format, Output, Shape, pretty};
 use crate::api::status::ApiError;
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{Stream, TryStreamExt as _};
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Body as _, Frame};
@@ -24,11 +24,6 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 /// A body of chunks; each goes to the client at once.
 pub fn streamed(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
     StreamBody::new(chunks.map_ok(Frame::data)).boxed_unsync()
-}
-
-/// A body of chunks that cannot fail.
-pub fn streamed_ok(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
-    streamed(chunks.map(Ok))
 }
 
 /// The same answer without its body, for HEAD: the length stays said.
