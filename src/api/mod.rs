@@ -1,4 +1,5 @@
 //! Level 1: what objects are. Pure: no I/O, no async, no clock. May use `base`.
+pub mod agreements;
 pub mod bounds;
 pub mod field;
 pub mod kind;

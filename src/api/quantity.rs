@@ -152,6 +152,16 @@ impl Quantity {
     }
 }
 
+/// The quantity of an API object in thousandths, rounded up; `None` when it is none, which validation has refused.
+pub fn millis(text: &Text) -> Option<i128> {
+    Quantity::of(text).ok().map(|quantity| div_away_from_zero(quantity.nanos, NANOS / 1000))
+}
+
+/// The quantity of an API object in wholes, rounded up; `None` when it is none.
+pub fn wholes(text: &Text) -> Option<i64> {
+    Quantity::of(text).ok().map(Quantity::whole)
+}
+
 fn div_away_from_zero(value: i128, unit: i128) -> i128 {
     let (quotient, rest) = (value / unit, value % unit);
     quotient + rest.signum()
@@ -348,5 +358,29 @@ mod tests {
     fn a_binary_amount_that_needs_no_suffix_reads_as_decimal() {
         let printed = Quantity::parse("687.5Ki").unwrap().to_string();
         assert_eq!((printed.as_str(), Quantity::parse(&printed).unwrap().to_string().as_str()), ("704000", "704k"));
+    }
+    #[test]
+    fn quantities_of_objects_become_numbers() {
+        let cases = [
+            ("1", Some(1000)),
+            ("500m", Some(500)),
+            (".5", Some(500)),
+            ("0.1m", Some(1)),
+            ("1Ki", Some(1_024_000)),
+            ("1.5Gi", Some(1_610_612_736_000)),
+            ("1e3", Some(1_000_000)),
+            ("-2", Some(-2000)),
+            ("100n", Some(1)),
+            ("1e-2147483648", Some(1)),
+            ("1e2147483647", Some(i128::from(i64::MAX) * 1000)),
+            ("", None),
+            ("x", None),
+            ("1Zi", None),
+        ];
+        for (text, want) in cases {
+            assert_eq!(millis(&Text(text.into())), want, "{text}");
+        }
+        assert_eq!(wholes(&Text("64Mi".into())), Some(64 << 20));
+        assert_eq!(wholes(&Text("1500m".into())), Some(2));
     }
 }

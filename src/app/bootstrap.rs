@@ -5,6 +5,7 @@
 use super::{cidr::Plan, keep};
 use crate::{
     api::{
+        agreements::{SERVICE_NAME_LABEL, SYSTEM_NAMESPACE},
         kind::Kind,
         kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind, namespace::Namespaces, service::Services},
         meta::ObjectKey,
@@ -27,7 +28,7 @@ use k8s_openapi::{
 use std::collections::BTreeMap;
 
 /// The namespaces of every cluster.
-const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const NAMESPACES: [&str; 4] = ["default", SYSTEM_NAMESPACE, "kube-public", "kube-node-lease"];
 /// The Service of the API itself.
 const API_SERVICE: &str = "kubernetes";
 const HTTPS: &str = "https";
@@ -122,7 +123,7 @@ fn api_service(plan: &Plan, api_port: u16) -> Service {
 
 fn api_slice(address: &str, api_port: u16) -> EndpointSlice {
     EndpointSlice {
-        metadata: api_meta(&[("kubernetes.io/service-name", API_SERVICE)]),
+        metadata: api_meta(&[(SERVICE_NAME_LABEL, API_SERVICE)]),
         address_type: "IPv4".to_owned(),
         endpoints: Some(vec![Endpoint {
             addresses: vec![address.to_owned()],

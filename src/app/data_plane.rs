@@ -7,6 +7,7 @@
 use super::{Config, bootstrap::ensure, cidr::Plan, keep};
 use crate::{
     api::{
+        agreements::{DATA_PLANE, SYSTEM_NAMESPACE},
         kind::Kind,
         kinds::{pod::Pods, secret::Secrets},
         meta::ObjectKey,
@@ -26,12 +27,6 @@ use k8s_openapi::{
 };
 use std::collections::BTreeMap;
 
-/// Where the data plane's objects are.
-pub const NAMESPACE: &str = "kube-system";
-/// The name of the Pod, the Secret and the Lease.
-pub const NAME: &str = "skiff-proxy";
-/// The annotation of the Lease in which the data plane says which revision of EndpointSlices it has applied.
-pub const OBSERVED_REVISION: &str = "skiff.dev/observed-revision";
 const KUBECONFIG: &str = "kubeconfig";
 /// The volume with the key, and the one through which the sandbox keeps sockets.
 const ACCESS: &str = "access";
@@ -70,8 +65,11 @@ impl DataPlane {
 
     fn pod(&self) -> Pod {
         let volume = |name: &str| Volume { name: name.to_owned(), ..Default::default() };
-        let secret =
-            SecretVolumeSource { secret_name: Some(NAME.to_owned()), default_mode: Some(0o400), ..Default::default() };
+        let secret = SecretVolumeSource {
+            secret_name: Some(DATA_PLANE.to_owned()),
+            default_mode: Some(0o400),
+            ..Default::default()
+        };
         let spec = PodSpec {
             containers: CONTAINERS.map(|name| self.container(name)).into(),
             volumes: Some(vec![
@@ -132,16 +130,16 @@ impl DataPlane {
 
 fn meta() -> ObjectMeta {
     ObjectMeta {
-        name: Some(NAME.to_owned()),
-        namespace: Some(NAMESPACE.to_owned()),
-        labels: Some(BTreeMap::from([("k8s-app".to_owned(), NAME.to_owned())])),
+        name: Some(DATA_PLANE.to_owned()),
+        namespace: Some(SYSTEM_NAMESPACE.to_owned()),
+        labels: Some(BTreeMap::from([("k8s-app".to_owned(), DATA_PLANE.to_owned())])),
         ..Default::default()
     }
 }
 
 /// Keeps the data plane there until drained.
 pub(super) async fn keep(registry: Registry, wanted: DataPlane, drain: Drain) {
-    let pod = keys::key(&<Pods as Kind>::INFO, &ObjectKey::new(NAMESPACE, NAME));
+    let pod = keys::key(&<Pods as Kind>::INFO, &ObjectKey::new(SYSTEM_NAMESPACE, DATA_PLANE));
     keep::keep(&registry, &[pod], &drain, || bring_about(&registry, &wanted)).await;
 }
 
@@ -149,7 +147,7 @@ async fn bring_about(registry: &Registry, wanted: &DataPlane) -> Result<(), ApiE
     let secret = wanted.secret();
     ensure(&registry.api::<Secrets>(), secret.clone(), |old| old.data.clone_from(&secret.data)).await?;
     let api = registry.api::<Pods>();
-    let key = ObjectKey::new(NAMESPACE, NAME);
+    let key = ObjectKey::new(SYSTEM_NAMESPACE, DATA_PLANE);
     let pod = wanted.pod();
     let old = api.get(&key);
     match decide(old.as_deref(), &pod) {

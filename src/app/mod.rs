@@ -18,6 +18,7 @@ mod owner;
 
 use crate::{
     api::{
+        agreements::{DATA_PLANE, OBSERVED_REVISION, SERVICE_NAME_LABEL, SYSTEM_NAMESPACE},
         kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes, pod::Pods, service::Services},
         meta::{ObjectKey, Revision},
         pod_state,
@@ -396,10 +397,10 @@ impl App {
 
     /// Returns when the data plane has applied the endpoints that there are.
     pub async fn data_plane_ready(&self) {
-        let lease = ObjectKey::new(data_plane::NAMESPACE, data_plane::NAME);
+        let lease = ObjectKey::new(SYSTEM_NAMESPACE, DATA_PLANE);
         let applied = || {
             let lease = self.registry.api::<Leases>().get(&lease)?;
-            lease.metadata.annotations.as_ref()?.get(data_plane::OBSERVED_REVISION)?.parse::<u64>().ok()
+            lease.metadata.annotations.as_ref()?.get(OBSERVED_REVISION)?.parse::<u64>().ok()
         };
         let revision = |slice: &EndpointSlice| slice.metadata.resource_version.as_deref()?.parse::<u64>().ok();
         let wanted = || self.registry.api::<EndpointSlices>().list("").items.iter().filter_map(|s| revision(s)).max();
@@ -458,7 +459,7 @@ fn serves(pod: &Pod, service: &Service) -> bool {
 
 /// Whether a slice is a Service's.
 fn belongs(slice: &EndpointSlice, service: &Service) -> bool {
-    let name = slice.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name"));
+    let name = slice.metadata.labels.as_ref().and_then(|l| l.get(SERVICE_NAME_LABEL));
     slice.metadata.namespace == service.metadata.namespace && name == service.metadata.name.as_ref()
 }
 

@@ -11,6 +11,12 @@ pub fn after(at: Timestamp, delay: SignedDuration) -> Timestamp {
     at.checked_add(delay).unwrap_or(if delay.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
 }
 
+/// The time without fractions of a second, as objects show it and the API stores it, so that what is written compares equal to what is
+/// read back.
+pub fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).expect("a timestamp's seconds are in range")
+}
+
 /// A cheap, cloneable source of wall and monotonic time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);

@@ -6,6 +6,7 @@
 use super::{apply, doctor, down, kubeconfig, output};
 use crate::{
     api::{
+        agreements::SYSTEM_NAMESPACE,
         kinds::{
             deployment::Deployments, pod::Pods, replica_set::ReplicaSets,
             replication_controller::ReplicationControllers, service::Services,
@@ -248,7 +249,7 @@ fn progress(app: &App) -> (String, bool) {
     let controllers = app.registry.api::<ReplicationControllers>().list("").items;
     let pods = app.registry.api::<Pods>().list("").items;
     let is_alone = |meta: &ObjectMeta| {
-        meta.owner_references.as_ref().is_none_or(Vec::is_empty) && meta.namespace.as_deref() != Some("kube-system")
+        meta.owner_references.as_ref().is_none_or(Vec::is_empty) && meta.namespace.as_deref() != Some(SYSTEM_NAMESPACE)
     };
     let mut parts: Vec<Part> = deployments.iter().map(|d| Part::of_deployment(d)).collect();
     parts.extend(sets.iter().filter(|rs| is_alone(&rs.metadata)).map(|rs| Part::of_replica_set(rs)));
@@ -322,7 +323,7 @@ fn node_ports(app: &App) -> Vec<(String, i32)> {
 /// The name of a container that a user may kill for a look at healing.
 fn first_container(app: &App) -> Option<String> {
     let pods = app.registry.api::<Pods>().list("").items;
-    let pod = pods.iter().find(|p| p.metadata.namespace.as_deref() != Some("kube-system"))?;
+    let pod = pods.iter().find(|p| p.metadata.namespace.as_deref() != Some(SYSTEM_NAMESPACE))?;
     Some(pod.spec.as_ref()?.containers.first()?.name.clone())
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     api::{
+        agreements::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
         kind::{ErasedKind, Scope},
         kinds::{self, KINDS},
         meta::ObjectKey,
@@ -28,9 +29,6 @@ use crate::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::{fmt, sync::Arc};
-
-const FOREGROUND: &str = "foregroundDeletion";
-const ORPHAN: &str = "orphan";
 
 /// An object of any kind: the place of its kind in the table, and its key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,7 +180,7 @@ fn wake_for_deletion(registry: &Registry, gone: &Entry) -> Vec<Node> {
 }
 
 fn waits_for_dependents(held: &Held) -> bool {
-    held.is_marked && held.finalizers.iter().any(|f| f == FOREGROUND)
+    held.is_marked && held.finalizers.iter().any(|f| f == FOREGROUND_FINALIZER)
 }
 
 fn state_of(registry: &Registry, owner: &OwnerReference, namespace: &str) -> OwnerState {
@@ -213,10 +211,10 @@ fn decide(observed: &Observed) -> Decision {
     let has = |finalizer: &str| observed.held.finalizers.iter().any(|f| f == finalizer);
     let mut decision = Decision::default();
     if observed.held.is_marked {
-        if has(ORPHAN) {
+        if has(ORPHAN_FINALIZER) {
             orphan_dependents(observed, &mut decision);
-        } else if has(FOREGROUND) && !observed.dependents.iter().any(|d| d.blocks) {
-            decision.then(without_finalizer(observed, FOREGROUND, "nothing blocks its deletion any more"));
+        } else if has(FOREGROUND_FINALIZER) && !observed.dependents.iter().any(|d| d.blocks) {
+            decision.then(without_finalizer(observed, FOREGROUND_FINALIZER, "nothing blocks its deletion any more"));
         }
         return decision;
     }
@@ -242,7 +240,7 @@ fn orphan_dependents(observed: &Observed, decision: &mut Decision) {
     if !observed.dependents.is_empty() {
         decision.then(Step::Parallel(observed.dependents.iter().map(release).collect()));
     }
-    decision.then(without_finalizer(observed, ORPHAN, "everything it owned is let go of"));
+    decision.then(without_finalizer(observed, ORPHAN_FINALIZER, "everything it owned is let go of"));
 }
 
 fn release(observed: &Observed, owner_uid: &str) -> Planned {
@@ -262,9 +260,9 @@ fn delete(observed: &Observed, owner_waits: bool) -> Planned {
     let has = |finalizer: &str| observed.held.finalizers.iter().any(|f| f == finalizer);
     // What already waits for this object itself would be waited for in a circle.
     let is_circle = observed.dependents.iter().any(|d| d.waits);
-    let propagation = if has(ORPHAN) {
+    let propagation = if has(ORPHAN_FINALIZER) {
         Propagation::Orphan
-    } else if has(FOREGROUND) || owner_waits && !observed.dependents.is_empty() && !is_circle {
+    } else if has(FOREGROUND_FINALIZER) || owner_waits && !observed.dependents.is_empty() && !is_circle {
         Propagation::Foreground
     } else {
         Propagation::Background

@@ -3,6 +3,7 @@
 use super::{ControllersConfig, run_all};
 use crate::{
     api::{
+        agreements::SERVICE_NAME_LABEL,
         kind::Kind,
         kinds::{
             config_map::ConfigMaps, deployment::Deployments, endpoint_slice::EndpointSlices, endpoints::EndpointsKind,
@@ -428,7 +429,7 @@ impl Cluster {
     fn endpoints(&self, service: &str) -> Vec<(String, bool, bool, bool)> {
         let slices: Vec<Arc<EndpointSlice>> = self.list::<EndpointSlices>();
         let of_service = slices.iter().filter(|s| {
-            s.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name")).is_some_and(|n| n == service)
+            s.metadata.labels.as_ref().and_then(|l| l.get(SERVICE_NAME_LABEL)).is_some_and(|n| n == service)
         });
         let mut all: Vec<_> = of_service
             .flat_map(|s| s.endpoints.iter().flatten())

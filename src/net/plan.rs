@@ -16,7 +16,7 @@ use super::reach::Reach;
 use super::table::{
     ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Refusal, Role, Rotation, Target,
 };
-use crate::api::kinds::endpoint_slice::UNPROBED_PODS;
+use crate::api::{agreements::SERVICE_NAME_LABEL, kinds::endpoint_slice::UNPROBED_PODS};
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort, ServiceSpec},
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
@@ -27,9 +27,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-
-/// The label by which an EndpointSlice names its Service.
-pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// A Service with this label is served by another proxy.
 const OTHER_PROXY_LABEL: &str = "service.kubernetes.io/service-proxy-name";

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     api::{
+        agreements::SYSTEM_NAMESPACE,
         kind::Kind,
         kinds::{config_map::ConfigMaps, endpoint_slice::EndpointSlices, lease::Leases, pod::Pods, secret::Secrets},
         meta::ObjectKey,
@@ -266,7 +267,7 @@ impl Routes {
         feed::<ConfigMaps>(&context, &changes, &drain, |key, _| Some(Note::Config(key.namespace)));
         feed::<Secrets>(&context, &changes, &drain, |key, _| Some(Note::Config(key.namespace)));
         feed::<EndpointSlices>(&context, &changes, &drain, |_, _| Some(Note::Rotation));
-        feed::<Leases>(&context, &changes, &drain, |key, _| (key.namespace == "kube-system").then_some(Note::Rotation));
+        feed::<Leases>(&context, &changes, &drain, |key, _| (key.namespace == SYSTEM_NAMESPACE).then_some(Note::Rotation));
         let routes = Self {
             context,
             notes,

@@ -25,7 +25,6 @@ mod node_object;
 pub mod observe;
 pub mod overdue;
 mod probes;
-mod quantity;
 mod rotation;
 pub mod status;
 pub mod streams;

@@ -6,18 +6,13 @@
 //! applied into an annotation of its Lease. The pod has left when no slice shows it as ready and the data plane has applied
 //! every slice of its namespace.
 
-use crate::api::meta::Revision;
+use crate::api::{agreements::OBSERVED_REVISION, meta::Revision};
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::Pod,
     discovery::v1::{Endpoint, EndpointSlice},
 };
 use std::sync::Arc;
-
-/// The annotation with the revision of EndpointSlices that the data plane has applied.
-pub(super) const OBSERVED: &str = "skiff.dev/observed-revision";
-/// The data plane's Lease: namespace and name.
-pub(super) const LEASE: (&str, &str) = ("kube-system", "skiff-proxy");
 
 /// Whether the pod takes part in the rotation at all: only then is there something to wait for.
 pub(super) fn takes_part(pod: &Pod, lease: Option<&Lease>) -> bool {
@@ -27,7 +22,7 @@ pub(super) fn takes_part(pod: &Pod, lease: Option<&Lease>) -> bool {
 }
 
 fn observed(lease: &Lease) -> Option<Revision> {
-    lease.metadata.annotations.as_ref()?.get(OBSERVED)?.parse().ok().map(Revision)
+    lease.metadata.annotations.as_ref()?.get(OBSERVED_REVISION)?.parse().ok().map(Revision)
 }
 
 /// Whether the pod has left the rotation.
@@ -48,7 +43,7 @@ mod tests {
     use super::*;
 
     fn lease(observed: &str) -> Lease {
-        crate::testing::from_yaml(&format!("metadata: {{annotations: {{{OBSERVED}: '{observed}'}}}}")).unwrap()
+        crate::testing::from_yaml(&format!("metadata: {{annotations: {{{OBSERVED_REVISION}: '{observed}'}}}}")).unwrap()
     }
 
     fn slice(revision: u64, ready: bool) -> Arc<EndpointSlice> {

@@ -15,8 +15,8 @@ mod tests;
 use super::{
     decide::{Decision, Memory, Role, role_of},
     observe::ObservedPod,
-    quantity,
 };
+use crate::{api::pod_state::qos_class, base::clock::whole_seconds};
 use conditions::{READY_TO_START, conditions};
 use containers::container_statuses;
 use jiff::Timestamp;
@@ -45,7 +45,7 @@ pub struct Facts<'a> {
 
 /// The time in whole seconds, which is what the API stores.
 pub(super) fn seconds(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).expect("a time without its fraction is a time"))
+    Time(whole_seconds(at))
 }
 
 /// The status that a pod should have.
@@ -200,27 +200,5 @@ pub(super) fn is_initialized(spec: &Container, status: &ContainerStatus) -> bool
     match role_of(spec, true) {
         Role::Sidecar => status.started == Some(true),
         Role::Init | Role::Main => status.ready,
-    }
-}
-
-/// Source: `pkg/apis/core/v1/helper/qos/qos.go`, v1.37.
-fn qos_class(spec: &PodSpec) -> &'static str {
-    const COUNTED: [&str; 2] = ["cpu", "memory"];
-    let mut any = false;
-    let mut guaranteed = true;
-    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
-        let resources = container.resources.clone().unwrap_or_default();
-        let (requests, limits) = (resources.requests.unwrap_or_default(), resources.limits.unwrap_or_default());
-        for name in COUNTED {
-            let value = |of: &BTreeMap<_, _>| of.get(name).and_then(quantity::milli).filter(|v| *v != 0);
-            let (request, limit) = (value(&requests), value(&limits));
-            any |= request.is_some() || limit.is_some();
-            guaranteed &= limit.is_some() && request.unwrap_or(limit.unwrap_or_default()) == limit.unwrap_or_default();
-        }
-    }
-    match (any, guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
     }
 }

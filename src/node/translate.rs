@@ -20,11 +20,10 @@ use super::{
     NodeConfig,
     decide::grace_period,
     identity::{Identity, PodId},
-    quantity,
     volumes::MOUNT_POINT,
 };
 use crate::{
-    api::kinds::pod::SYSTEM_PRIORITY_MIN,
+    api::{agreements::SYSTEM_NAMESPACE, kinds::pod::SYSTEM_PRIORITY_MIN, quantity},
     base::secret::{Variable, variable},
     engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode},
 };
@@ -90,8 +89,6 @@ pub const FILES: &str = "SKIFF_FILES";
 pub const SOCKET_STORE: &str = "SKIFF_SOCKET_STORE";
 /// The annotation of a pod of skiff's own that names the emptyDir volume for [`SOCKET_STORE`].
 pub const SOCKET_STORE_VOLUME: &str = "skiff.dev/socket-store";
-/// Where pods are skiff's own.
-const SYSTEM_NAMESPACE: &str = "kube-system";
 
 /// What a sandbox needs to write the files of volumes, with their owners and modes.
 const FILE_RIGHTS: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];
@@ -295,7 +292,7 @@ impl Limits {
     fn of(spec: &Container) -> Self {
         let resources = spec.resources.clone().unwrap_or_default();
         let (limits, requests) = (resources.limits.unwrap_or_default(), resources.requests.unwrap_or_default());
-        let positive = |quantity: Option<&Quantity>| quantity.and_then(quantity::milli).filter(|milli| *milli > 0);
+        let positive = |quantity: Option<&Quantity>| quantity.and_then(quantity::millis).filter(|milli| *milli > 0);
         let whole = |milli: i128| i64::try_from(milli).unwrap_or(i64::MAX);
         let cpu_limit = positive(limits.get("cpu"));
         let cpu_wanted = positive(requests.get("cpu")).or(if requests.contains_key("cpu") { None } else { cpu_limit });

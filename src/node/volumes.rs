@@ -25,10 +25,10 @@ mod tests;
 
 use super::{
     identity::{exchange_name, memory_volume_name, short_hash, volume_name},
-    quantity,
     translate::{ConfigError, Lookup, NodeFacts, fields},
 };
 use crate::{
+    api::quantity,
     base::secret::Variable,
     engine::{MemoryVolume, Mount, MountSource},
 };
@@ -361,7 +361,7 @@ impl Planner<'_> {
         if empty.medium.as_deref() == Some("Memory") {
             let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
             let docker = memory_volume_name(self.cluster, uid, name);
-            let bytes_max = empty.size_limit.as_ref().and_then(quantity::units).and_then(|n| u64::try_from(n).ok());
+            let bytes_max = empty.size_limit.as_ref().and_then(quantity::wholes).and_then(|n| u64::try_from(n).ok());
             self.plan.memory.push((docker.clone(), MemoryVolume { bytes_max, mode: bits, group: self.group }));
             return self.show(name, Shown::Docker(docker));
         }

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     api::{
+        agreements::{DATA_PLANE, SYSTEM_NAMESPACE},
         kinds::{endpoint_slice::EndpointSlices, lease::Leases},
         meta::ObjectKey,
         status::ApiError,
@@ -332,7 +333,7 @@ impl Worker {
     }
 
     fn data_plane(&self) -> Option<Arc<k8s_openapi::api::coordination::v1::Lease>> {
-        let (namespace, name) = rotation::LEASE;
+        let (namespace, name) = (SYSTEM_NAMESPACE, DATA_PLANE);
         self.context.registry.api::<Leases>().get(&ObjectKey::new(namespace, name))
     }
 

@@ -14,7 +14,7 @@ use crate::{
         object::Object as _,
         status::{ApiError, ErrorClass},
     },
-    base::{chain::chain, task::Drain},
+    base::{chain::chain, clock::whole_seconds, task::Drain},
 };
 use correlate::{Correlator, Sameness};
 use futures::future::join_all;
@@ -171,7 +171,7 @@ async fn write(registry: &Registry, known: Option<&ObjectKey>, event: &Recorded,
             .modify(key, |old| {
                 old.count = Some(old.count.unwrap_or(1).saturating_add(event.count));
                 old.message = Some(event.message.clone());
-                old.last_timestamp = Some(Time(super::metadata::whole_seconds(event.at)));
+                old.last_timestamp = Some(Time(whole_seconds(event.at)));
             })
             .await;
         match repeat {
@@ -197,7 +197,7 @@ fn lost(event: &Recorded, err: &ApiError) -> Option<ObjectKey> {
 fn new_event(event: &Recorded, stamp: i128) -> Event {
     let about = &event.about;
     let namespace = about.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
-    let at = Time(super::metadata::whole_seconds(event.at));
+    let at = Time(whole_seconds(event.at));
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{}.{stamp:x}", about.name.as_deref().unwrap_or_default())),

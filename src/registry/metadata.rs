@@ -6,6 +6,7 @@
 use super::pipeline::{DeleteOptions, Propagation};
 use crate::{
     api::{
+        agreements::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
         field::FieldError,
         kind::{ErasedKind, KindInfo},
         names,
@@ -17,19 +18,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use std::collections::BTreeSet;
 
-/// Finalizer of a foreground deletion.
-pub(super) const FOREGROUND: &str = "foregroundDeletion";
-/// Finalizer of an orphaning deletion.
-pub(super) const ORPHAN: &str = "orphan";
 /// Finalizers that need no domain. **Source**: `IsStandardFinalizerName`, pkg/apis/core/helper/helpers.go.
-const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", FOREGROUND, ORPHAN];
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", FOREGROUND_FINALIZER, ORPHAN_FINALIZER];
 /// The longest base of a generated name. Source: `maxGeneratedNameLength`, names/generate.go.
 const GENERATED_BASE_MAX: usize = 58;
-
-/// The time without fractions of a second, as objects show it.
-pub(super) fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).expect("a timestamp's seconds are in range")
-}
 
 /// Fills the system fields of a new object.
 pub(super) fn before_create(
@@ -219,11 +211,11 @@ pub(super) fn mark_deleted(meta: &mut ObjectMeta, propagation: Option<Propagatio
 fn set_propagation(meta: &mut ObjectMeta, propagation: Option<Propagation>) {
     let Some(propagation) = propagation else { return };
     let finalizers = meta.finalizers.get_or_insert_default();
-    finalizers.retain(|f| f != FOREGROUND && f != ORPHAN);
+    finalizers.retain(|f| f != FOREGROUND_FINALIZER && f != ORPHAN_FINALIZER);
     match propagation {
         Propagation::Background => {}
-        Propagation::Foreground => finalizers.push(FOREGROUND.to_owned()),
-        Propagation::Orphan => finalizers.push(ORPHAN.to_owned()),
+        Propagation::Foreground => finalizers.push(FOREGROUND_FINALIZER.to_owned()),
+        Propagation::Orphan => finalizers.push(ORPHAN_FINALIZER.to_owned()),
     }
     if finalizers.is_empty() {
         meta.finalizers = None;
@@ -264,9 +256,10 @@ mod tests {
 
     #[test]
     fn a_propagation_replaces_the_one_before() {
-        let mut meta = ObjectMeta { finalizers: Some(vec!["a.io/b".into(), ORPHAN.into()]), ..Default::default() };
+        let mut meta =
+            ObjectMeta { finalizers: Some(vec!["a.io/b".into(), ORPHAN_FINALIZER.into()]), ..Default::default() };
         mark_deleted(&mut meta, Some(Propagation::Foreground), 0, at(1));
-        assert_eq!(meta.finalizers, Some(vec!["a.io/b".into(), FOREGROUND.into()]));
+        assert_eq!(meta.finalizers, Some(vec!["a.io/b".into(), FOREGROUND_FINALIZER.into()]));
         mark_deleted(&mut meta, Some(Propagation::Background), 0, at(1));
         assert_eq!(meta.finalizers, Some(vec!["a.io/b".into()]));
         assert!(!may_go(&meta));

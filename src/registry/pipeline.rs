@@ -19,7 +19,11 @@ use crate::{
         selector::{FieldSelector, LabelSelector},
         status::ApiError,
     },
-    base::{clock::Clock, rng::Rng, task::Drain},
+    base::{
+        clock::{Clock, whole_seconds},
+        rng::Rng,
+        task::Drain,
+    },
     store::{Committed, Entry, Expect, NewValue, Snapshot, Store, Txn, TxnError, WatchError, Write, hub::Watch},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -257,7 +261,7 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Arc<Entry>, ApiError> {
         let info = kind.info();
-        let now = Time(metadata::whole_seconds(self.0.clock.now()));
+        let now = Time(whole_seconds(self.0.clock.now()));
         metadata::before_create(info, namespace, obj.meta_mut(), self.0.rng.uid(), now)?;
         let generates_name = obj.meta().name.as_deref().unwrap_or_default().is_empty();
         kind.set_defaults(&mut *obj);
@@ -442,7 +446,7 @@ impl Registry {
             let mut obj = kind.shared_dyn(&*shared(kind, &entry)).clone_dyn();
             metadata::check_preconditions(info, obj.meta(), options)?;
             let grace = grace_secs(kind, &*obj, options);
-            let now = metadata::whole_seconds(self.0.clock.now());
+            let now = whole_seconds(self.0.clock.now());
             metadata::mark_deleted(obj.meta_mut(), options.propagation, grace, now);
             let goes = metadata::may_go(obj.meta()) && !kind.blocks_removal(&*obj);
             kind.on_marked(&mut *obj);

@@ -6,7 +6,7 @@
 //! **Source** of the texts: `k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`, v1.37.
 
 use super::route::{RequestInfo, ResourceInfo, Verb};
-use crate::api::status::ApiError;
+use crate::api::{agreements::SYSTEM_NAMESPACE, status::ApiError};
 use http::{HeaderMap, header::AUTHORIZATION};
 use k8s_openapi::api::authorization::v1::{NonResourceRule, ResourceRule, SubjectRulesReviewStatus};
 
@@ -126,7 +126,7 @@ const PROXY_RULES: &[Rule] = &[
         verbs: &[Verb::Get, Verb::Create, Verb::Patch, Verb::Update],
         group: "coordination.k8s.io",
         resource: "leases",
-        namespace: Some("kube-system"),
+        namespace: Some(SYSTEM_NAMESPACE),
     },
 ];
 /// What whoever is known may ask about themselves. Source: the cluster role `system:basic-user`.

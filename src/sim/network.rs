@@ -2,11 +2,11 @@
 
 use crate::{
     api::{
+        agreements::OBSERVED_REVISION,
         kinds::{endpoint_slice::EndpointSlices, lease::Leases},
         meta::{ObjectKey, Revision},
         status::ApiError,
     },
-    app::data_plane::OBSERVED_REVISION,
     base::task::Drain,
     engine::fake::FakeEngine,
     node::{NetProbe, net_probe::HttpTarget},

@@ -4,9 +4,10 @@
 //!
 //! **Source**: `pkg/controller/endpointslicemirroring`, v1.37.
 
-use super::{HEADLESS, MANAGED_BY, SERVICE_NAME, desired::Group, legacy, selector, services_of, slices, slices_of};
+use super::{HEADLESS, MANAGED_BY, desired::Group, legacy, selector, services_of, slices, slices_of};
 use crate::{
     api::{
+        agreements::SERVICE_NAME_LABEL,
         kind::Kind as _,
         kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind, service::Services},
         meta::ObjectKey,
@@ -119,7 +120,7 @@ fn family(endpoints: &Endpoints, address_type: &'static str) -> slices::Family {
     let name = meta.name.clone().unwrap_or_default();
     let mut labels = meta.labels.clone().unwrap_or_default();
     labels.remove(HEADLESS);
-    labels.insert(SERVICE_NAME.to_owned(), name.clone());
+    labels.insert(SERVICE_NAME_LABEL.to_owned(), name.clone());
     labels.insert(MANAGED_BY.to_owned(), MIRROR.to_owned());
     slices::Family {
         namespace: meta.namespace.clone(),

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     api::{
+        agreements::SERVICE_NAME_LABEL,
         kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind, node::Nodes, pod::Pods, service::Services},
         meta::ObjectKey,
         pod_state,
@@ -38,8 +39,6 @@ use k8s_openapi::api::{
 use slices::Family;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The label by which a slice names its Service.
-pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The label by which a slice names who writes it.
 pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// What this controller calls itself there.
@@ -120,7 +119,7 @@ impl Controller for EndpointsController {
 
 /// The slices that a controller keeps for a Service.
 fn slices_of(registry: &Registry, service: &ObjectKey, controller: &str) -> Vec<Arc<EndpointSlice>> {
-    let wanted = [(SERVICE_NAME, service.name.as_str()), (MANAGED_BY, controller)];
+    let wanted = [(SERVICE_NAME_LABEL, service.name.as_str()), (MANAGED_BY, controller)];
     let labels = LabelSelector::from_map(&wanted.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
     let selection = Selection { labels, fields: FieldSelector::everything() };
     registry.api::<EndpointSlices>().select(&service.namespace, &selection).items
@@ -220,7 +219,7 @@ fn services_of(moved: &Moved<EndpointSlice>, controller: &str) -> Vec<ObjectKey>
     let service = |slice: &Arc<EndpointSlice>| {
         let labels = slice.metadata.labels.as_ref()?;
         let is_kept = labels.get(MANAGED_BY).is_some_and(|by| by == controller);
-        let service = labels.get(SERVICE_NAME).filter(|_| is_kept)?;
+        let service = labels.get(SERVICE_NAME_LABEL).filter(|_| is_kept)?;
         Some(ObjectKey::new(slice.metadata.namespace.clone().unwrap_or_default(), service))
     };
     moved.states().filter_map(service).collect()

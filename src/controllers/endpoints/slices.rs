@@ -3,9 +3,10 @@
 //!
 //! **Source**: `reconcileByPortMapping` and `finalize`, k8s.io/endpointslice/reconciler.go, v1.37.
 
-use super::{HEADLESS, MANAGED_BY, SERVICE_NAME, SLICE_CONTROLLER, desired::Group};
+use super::{HEADLESS, MANAGED_BY, SLICE_CONTROLLER, desired::Group};
 use crate::{
     api::{
+        agreements::SERVICE_NAME_LABEL,
         kind::Kind as _,
         kinds::{
             endpoint_slice::{EndpointSlices, UNPROBED_PODS},
@@ -195,7 +196,7 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
     if is_headless(service) {
         labels.insert(HEADLESS.to_owned(), String::new());
     }
-    labels.insert(SERVICE_NAME.to_owned(), service.metadata.name.clone().unwrap_or_default());
+    labels.insert(SERVICE_NAME_LABEL.to_owned(), service.metadata.name.clone().unwrap_or_default());
     labels.insert(MANAGED_BY.to_owned(), SLICE_CONTROLLER.to_owned());
     labels
 }

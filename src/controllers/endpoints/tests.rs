@@ -2,8 +2,9 @@
 
 #![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
-use super::{EndpointsController, Observed, SERVICE_NAME};
+use super::{EndpointsController, Observed};
 use crate::{
+    api::agreements::SERVICE_NAME_LABEL,
     api::kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind},
     controllers::runtime::{Action, Controller as _, Decision},
 };
@@ -309,7 +310,7 @@ proptest! {
             expected.sort();
             prop_assert_eq!(shown, expected);
             prop_assert!(o.slices.iter().all(|s| s.endpoints.iter().flatten().count() <= 100));
-            prop_assert!(o.slices.iter().all(|s| s.metadata.labels.as_ref().unwrap()[SERVICE_NAME] == "web"));
+            prop_assert!(o.slices.iter().all(|s| s.metadata.labels.as_ref().unwrap()[SERVICE_NAME_LABEL] == "web"));
             prop_assert!(!o.slices.is_empty());
             prop_assert!(EndpointsController.decide(&o).is_rest(), "at rest nothing is decided");
         }

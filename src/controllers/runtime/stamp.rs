@@ -1,9 +1,10 @@
 //! The time as objects show it.
 
+use crate::base::clock::whole_seconds;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// The time in whole seconds, as it is stored, so that what is written compares equal to what is read back.
+/// The time as it is stored.
 pub fn stamp(now: Timestamp) -> Time {
-    Time(Timestamp::from_second(now.as_second()).expect("a timestamp's seconds are in range"))
+    Time(whole_seconds(now))
 }

@@ -298,16 +298,3 @@ fn image_ids_tell_where_an_image_came_from() {
     let ids: Vec<String> = status.container_statuses.unwrap().into_iter().map(|c| c.image_id).collect();
     assert_eq!(ids, ["docker-pullable://a@sha256:77", "docker://sha256:b"]);
 }
-
-#[test]
-fn quality_of_service_follows_requests_and_limits() {
-    let class = |resources: &str| {
-        let pod = pod(&format!("spec: {{containers: [{{name: a, resources: {resources}}}]}}"));
-        qos_class(&pod.spec.unwrap())
-    };
-    assert_eq!(class("{}"), "BestEffort");
-    assert_eq!(class("{requests: {cpu: 1}}"), "Burstable");
-    assert_eq!(class("{limits: {cpu: 1, memory: 1Gi}}"), "Guaranteed");
-    assert_eq!(class("{requests: {cpu: 500m}, limits: {cpu: 1, memory: 1Gi}}"), "Burstable");
-    assert_eq!(class("{requests: {cpu: 1000m, memory: 1Gi}, limits: {cpu: 1, memory: 1Gi}}"), "Guaranteed");
-}

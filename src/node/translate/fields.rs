@@ -2,7 +2,7 @@
 //! **Source**: `pkg/fieldpath/fieldpath.go`, `pkg/api/v1/resource/helpers.go`, v1.37.
 
 use super::{ConfigError, NodeFacts};
-use crate::node::quantity;
+use crate::api::quantity;
 use k8s_openapi::{
     api::core::v1::{Container, Pod, ResourceFieldSelector},
     apimachinery::pkg::api::resource::Quantity,
@@ -79,15 +79,15 @@ pub fn resource_field(
     let (limits, requests) = (resources.limits.unwrap_or_default(), resources.requests.unwrap_or_default());
     let value = match selector.resource.split_once('.') {
         Some(("limits", name)) => nonzero(limits.get(name)).unwrap_or_else(|| allocatable(name, node)),
-        Some(("requests", name)) => requests.get(name).and_then(quantity::milli).unwrap_or_default(),
+        Some(("requests", name)) => requests.get(name).and_then(quantity::millis).unwrap_or_default(),
         _ => return Err(ConfigError::Other(format!("unsupported container resource : {}", selector.resource))),
     };
-    let divisor = selector.divisor.as_ref().and_then(quantity::milli).filter(|d| *d > 0).unwrap_or(1000);
+    let divisor = selector.divisor.as_ref().and_then(quantity::millis).filter(|d| *d > 0).unwrap_or(1000);
     Ok((value.saturating_add(divisor - 1).div_euclid(divisor)).to_string())
 }
 
 fn nonzero(quantity: Option<&Quantity>) -> Option<i128> {
-    quantity.and_then(quantity::milli).filter(|milli| *milli != 0)
+    quantity.and_then(quantity::millis).filter(|milli| *milli != 0)
 }
 
 /// What the node can give of a resource, in thousandths.

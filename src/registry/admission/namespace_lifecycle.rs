@@ -4,6 +4,7 @@
 
 use crate::{
     api::{
+        agreements::SYSTEM_NAMESPACE,
         kind::{Kind as _, KindInfo},
         kinds::namespace::Namespaces,
         meta::ObjectKey,
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// Namespaces that cannot be deleted. Source: `kube-apiserver`'s immortal namespaces.
-const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+const IMMORTAL: [&str; 3] = ["default", SYSTEM_NAMESPACE, "kube-public"];
 
 pub(super) fn review(registry: &Registry, info: &KindInfo, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     if !info.is_namespaced() {

@@ -9,6 +9,7 @@
 
 use super::access::AccessNow;
 use crate::{
+    api::agreements::{DATA_PLANE, OBSERVED_REVISION, SYSTEM_NAMESPACE},
     base::{backoff::Backoff, chain::chain, clock::Clock},
     client::{ClientError, PatchKind},
     net::proxy::{Leavers, Proxy},
@@ -23,15 +24,6 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tracing::{debug, warn};
-
-/// The annotation that holds the revision.
-pub(super) const OBSERVED_REVISION: &str = "skiff.dev/observed-revision";
-
-/// The Lease's namespace.
-pub(super) const LEASE_NAMESPACE: &str = "kube-system";
-
-/// The Lease's name.
-pub(super) const LEASE_NAME: &str = "skiff-proxy";
 
 /// How long connections to endpoints that left may hold up the acknowledgement.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -116,8 +108,8 @@ impl Writer {
     async fn try_write(&self, revision: u64) -> Result<(), ClientError> {
         let body = lease(revision, &MicroTime(self.clock.now()));
         let client = self.access.borrow().client.clone();
-        let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases");
-        match client.patch(&format!("{leases}/{LEASE_NAME}"), PatchKind::Merge, &body).await {
+        let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases");
+        match client.patch(&format!("{leases}/{DATA_PLANE}"), PatchKind::Merge, &body).await {
             Err(err) if err.code() == Some(StatusCode::NOT_FOUND) => client.post(&leases, &body).await.map(drop),
             written => written.map(drop),
         }
@@ -129,10 +121,10 @@ fn lease(revision: u64, now: &MicroTime) -> Value {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {
-            "name": LEASE_NAME,
-            "namespace": LEASE_NAMESPACE,
+            "name": DATA_PLANE,
+            "namespace": SYSTEM_NAMESPACE,
             "annotations": { OBSERVED_REVISION: revision.to_string() },
         },
-        "spec": { "holderIdentity": LEASE_NAME, "renewTime": now },
+        "spec": { "holderIdentity": DATA_PLANE, "renewTime": now },
     })
 }

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::{
-    api::kinds::endpoint_slice::UNPROBED_PODS,
+    api::{
+        agreements::{OBSERVED_REVISION, SERVICE_NAME_LABEL},
+        kinds::endpoint_slice::UNPROBED_PODS,
+    },
     base::task::{self, Group, PLANNED, drain_signal},
-    net::plan::SERVICE_NAME_LABEL,
 };
 use bytes::Bytes;
 use futures::{Stream, stream};
@@ -142,7 +144,7 @@ impl FakeApi {
 
     fn observed(&self) -> u64 {
         let world = self.world.lock().unwrap();
-        let lease = world.lease.as_ref().map(|lease| lease["metadata"]["annotations"][ack::OBSERVED_REVISION].clone());
+        let lease = world.lease.as_ref().map(|lease| lease["metadata"]["annotations"][OBSERVED_REVISION].clone());
         lease.and_then(|text| text.as_str()?.parse().ok()).unwrap_or_default()
     }
 

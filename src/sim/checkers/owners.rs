@@ -3,14 +3,13 @@
 
 use super::model::{Model, Moment, Moved, Set, goes, owner, selects_set, uid};
 use crate::{
-    api::{kinds::KINDS, object::DynObject, pod_state},
+    api::{agreements::ORPHAN_FINALIZER, kinds::KINDS, object::DynObject, pod_state},
     registry::{Registry, pipeline::Selection},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
 
-const ORPHAN: &str = "orphan";
 /// How long something may be selected and belong to no one: the disk may be full, and the controllers then back off.
 const ADOPTION_MAX: SignedDuration = SignedDuration::from_secs(30);
 
@@ -67,7 +66,7 @@ impl Owners {
     }
 
     fn see_owner_go(&mut self, model: &Model, before: Option<&ObjectMeta>, after: Option<&ObjectMeta>) {
-        if let Some(meta) = after.filter(|meta| goes(meta) && has_finalizer(meta, ORPHAN)) {
+        if let Some(meta) = after.filter(|meta| goes(meta) && has_finalizer(meta, ORPHAN_FINALIZER)) {
             self.orphaning.entry(uid(meta).to_owned()).or_insert_with(|| owned_by(model, uid(meta)));
         }
         let (Some(gone), None) = (before, after) else { return };

@@ -2,6 +2,7 @@
 
 use crate::{
     api::{
+        agreements::SERVICE_NAME_LABEL,
         kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind, pod::Pods, service::Services},
         meta::ObjectKey,
         pod_state,
@@ -37,7 +38,7 @@ fn ready_pods(registry: &Registry, selector: LabelSelector) -> BTreeSet<Ipv4Addr
 }
 
 fn in_slices(registry: &Registry, service: &str) -> BTreeSet<Ipv4Addr> {
-    let of_service = LabelSelector::parse(&format!("kubernetes.io/service-name={service}")).unwrap();
+    let of_service = LabelSelector::parse(&format!("{SERVICE_NAME_LABEL}={service}")).unwrap();
     let slices = registry.api::<EndpointSlices>().select("default", &selection(of_service)).items;
     slices.iter().flat_map(|slice| ready_addresses(slice)).collect()
 }
