@@ -18,6 +18,7 @@ pub mod node;
 pub mod pod;
 mod pod_spec;
 mod pod_template;
+pub(crate) mod priority;
 pub mod replica_set;
 pub mod replication_controller;
 pub mod reviews;

@@ -33,7 +33,7 @@ use crate::{
     },
     controllers,
     engine::{Engine, Network, docker::DockerEngine, self_image},
-    net::reach::{Insiders, Reach},
+    net::{reach::Insiders, table::Reach},
     node,
     registry::Registry,
     server::{self, health::ReadyReport, tls},

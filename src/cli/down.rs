@@ -4,7 +4,7 @@
 //! too. Then go the containers, volumes and the network that carry the cluster's label, the images if no other cluster is there, the
 //! kubeconfig entry, and the state last, so that a `down` that was interrupted can be repeated.
 
-use super::{kubeconfig, output, up::ClusterArgs};
+use super::{cluster::ClusterArgs, kubeconfig, output};
 use crate::{
     app::{
         access::Access,

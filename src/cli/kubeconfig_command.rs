@@ -1,6 +1,6 @@
 //! `skiff kubeconfig`: prints the cluster's kubeconfig, or merges it into the user's.
 
-use super::{kubeconfig, output, up::ClusterArgs};
+use super::{cluster::ClusterArgs, kubeconfig, output};
 use crate::app::{access::Access, data_dir::DataDir};
 use anyhow::bail;
 

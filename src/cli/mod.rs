@@ -3,6 +3,7 @@
 //! To add a command: 1. its file here; 2. its `mod` line; 3. its line in [`Command`]; 4. its arm in [`run`]; 5. a test of what it prints.
 
 mod apply;
+mod cluster;
 mod demo;
 mod doctor;
 mod down;

@@ -3,7 +3,7 @@
 //! It says what it does, applies the manifests it is given, shows pods coming up, and prints the URLs. Ctrl-C or SIGTERM ends the control
 //! plane alone: containers and the data plane run on, and the next `up` adopts them.
 
-use super::{apply, doctor, down, kubeconfig, output};
+use super::{apply, cluster::ClusterArgs, doctor, down, kubeconfig, output};
 use crate::{
     api::{
         agreements::SYSTEM_NAMESPACE,
@@ -13,7 +13,7 @@ use crate::{
         },
         pod_state,
     },
-    app::{self, App, access::Access, cidr::Cidr, data_dir::DataDir},
+    app::{self, App, access::Access, cidr::Cidr},
     base::task::{Drain, DrainTrigger, drain_signal},
 };
 use anyhow::Context as _;
@@ -42,32 +42,6 @@ const READY_SOON: Duration = Duration::from_secs(5);
 const READY_MAX: Duration = Duration::from_mins(1);
 /// Worker threads: the control plane waits far more than it computes.
 const WORKERS: usize = 2;
-
-/// Which cluster a command is about.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct ClusterArgs {
-    /// The cluster's name: that of its node and its context
-    #[arg(long, env = "SKIFF_NAME", default_value = "skiff", value_parser = cluster_name)]
-    pub(super) name: String,
-    /// Where its state is kept [default: ~/.local/share/skiff/NAME]
-    #[arg(long, env = "SKIFF_DATA_DIR")]
-    data_dir: Option<PathBuf>,
-}
-
-impl ClusterArgs {
-    /// The folder of the cluster's state.
-    pub(super) fn data_dir(&self) -> anyhow::Result<PathBuf> {
-        self.data_dir.clone().map_or_else(|| DataDir::default_path(&self.name), Ok)
-    }
-}
-
-/// A cluster's name becomes a node's, so it must be a DNS label.
-fn cluster_name(text: &str) -> Result<String, String> {
-    match crate::api::names::dns1123_label(text) {
-        wrong if wrong.is_empty() => Ok(text.to_owned()),
-        wrong => Err(wrong.join("; ")),
-    }
-}
 
 /// Arguments of `skiff up`.
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]

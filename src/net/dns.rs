@@ -11,10 +11,10 @@
 
 use super::{
     proxy::{ListenError, open_socket},
-    reach::{Insiders, Reach},
+    reach::Insiders,
     seats::Seats,
     sockets::Sockets,
-    table::{ListenKey, Protocol, Role},
+    table::{ListenKey, Protocol, Reach, Role},
     zone::{Answer, Ask, Data, TTL_SECONDS, Zone},
 };
 use crate::base::{chain::chain, task};

@@ -12,9 +12,8 @@
 //!
 //! **Source**: `pkg/proxy/serviceport.go`, `endpointslicecache.go`, `topology.go` (`CategorizeEndpoints`), v1.37.
 
-use super::reach::Reach;
 use super::table::{
-    ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Refusal, Role, Rotation, Target,
+    ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Reach, Refusal, Role, Rotation, Target,
 };
 use crate::api::{agreements::SERVICE_NAME_LABEL, kinds::endpoint_slice::UNPROBED_PODS};
 use k8s_openapi::api::{

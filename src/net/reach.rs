@@ -18,7 +18,7 @@
 //!
 //! **Not here**: what a Service restricts itself (`loadBalancerSourceRanges`, `plan`).
 
-use super::table::IpRange;
+use super::table::{IpRange, Reach};
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
@@ -26,16 +26,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-
-/// Whom something is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reach {
-    /// Whoever gets there.
-    #[default]
-    Anyone,
-    /// The cluster's pods and the machine itself.
-    Cluster,
-}
 
 /// For how long the machine's addresses count as known. They are looked up only for clients that nothing else explains.
 const HOST_KNOWN_FOR: Duration = Duration::from_secs(1);

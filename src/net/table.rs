@@ -2,7 +2,6 @@
 //!
 //! Built by `net::plan`, followed by `net::proxy`. Knows nothing of Kubernetes objects or sockets.
 
-use super::reach::Reach;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -11,6 +10,16 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+/// Whom something is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Whoever gets there.
+    #[default]
+    Anyone,
+    /// The cluster's pods and the machine itself.
+    Cluster,
+}
 
 /// A transport that the data plane forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

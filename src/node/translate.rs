@@ -23,7 +23,7 @@ use super::{
     volumes::MOUNT_POINT,
 };
 use crate::{
-    api::{agreements::SYSTEM_NAMESPACE, kinds::pod::SYSTEM_PRIORITY_MIN, quantity},
+    api::{agreements::SYSTEM_NAMESPACE, kinds::priority, quantity},
     base::secret::{Variable, variable},
     engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode},
 };
@@ -273,7 +273,7 @@ const SHARES_SYSTEM: i64 = 1024;
 
 /// Whether a pod serves the whole cluster. Source: `IsCriticalPodBasedOnPriority`, `pkg/kubelet/types/pod_update.go`, v1.37.
 fn is_system(pod: &PodSpec) -> bool {
-    pod.priority.is_some_and(|priority| priority >= SYSTEM_PRIORITY_MIN)
+    pod.priority.is_some_and(|given| given >= priority::SYSTEM_MIN)
 }
 
 /// Pods are together in a group, so that one without a request, whose weight is the least there is, is not starved by the machine's

@@ -13,7 +13,9 @@ use super::{
     gate::Bound,
     impersonate,
     media::{self, Format, Offer},
-    paths, respond,
+    paths,
+    request::Request,
+    respond,
     respond::Response,
     route::{self, Query, RequestInfo, Verb},
     verbs,
@@ -24,7 +26,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{HeaderMap, Method, request::Parts};
+use http::{Method, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as HttpBody;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -45,19 +47,6 @@ pub struct Peer {
     pub address: String,
     /// The connection's place; `None` where there is no connection.
     pub(super) ticket: Option<Arc<Ticket>>,
-}
-
-/// A request that was read.
-#[derive(Debug)]
-pub(super) struct Request {
-    /// The method.
-    pub method: Method,
-    /// The query.
-    pub query: Query,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Bytes,
 }
 
 /// Answers one request.

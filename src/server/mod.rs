@@ -6,7 +6,7 @@
 //! - [`gate`]: how many connections may be open, how many requests under way. `stall`: peers that do not read.
 //! - [`handle`](mod@handle): one request. [`auth`]: who, and may they. [`route`](mod@route): which verb on what.
 //! - [`impersonate`]: as whom a request acts.
-//! - [`paths`]: discovery, OpenAPI, version, health. [`verbs`]: reads and writes of objects. [`watch`]: streams of changes.
+//! - [`paths`]: discovery, OpenAPI, version, health. [`verbs`]: reads, writes and watches of objects.
 //! - [`media`] and [`codec`]: what comes in and goes out. [`print`]: objects, metadata and tables. [`options`]: queries.
 //!
 //! **Not here**: rules about objects (`registry`, `api/kinds`), the texts of errors (`api/status`).
@@ -22,6 +22,7 @@ pub mod media;
 pub mod options;
 mod paths;
 pub mod print;
+mod request;
 pub mod respond;
 pub mod route;
 pub mod serve;
@@ -30,7 +31,6 @@ mod stall;
 mod tests;
 pub mod tls;
 mod verbs;
-mod watch;
 
 use crate::{base::descriptors, node::streams::PodStreams, registry::Registry};
 use auth::{Authorizer, FixedRules};

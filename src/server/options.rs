@@ -1,6 +1,6 @@
 //! Reads the options of requests: what a list or watch wants, how a write or delete is done. Pure.
 //!
-//! Called by `verbs` and `watch`. **Not here**: the path (`route`), media types (`media`).
+//! Called by `verbs`. **Not here**: the path (`route`), media types (`media`).
 //! **Source**: `k8s.io/apimachinery/pkg/apis/meta/{internalversion,v1}/validation/validation.go`, v1.37.
 
 use super::route::Query;

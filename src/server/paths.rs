@@ -3,10 +3,9 @@
 //! Called by `handle`. May call `discovery`, `health`, `api::schema::openapi`.
 
 use super::{
-    ServerState, discovery,
-    handle::Request,
-    health,
+    ServerState, discovery, health,
     media::{self, Format, Offer, Output, Shape},
+    request::Request,
     respond::{self, Response, full, respond},
 };
 use crate::api::{

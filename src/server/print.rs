@@ -1,6 +1,6 @@
 //! Turns stored bytes into what a client asked for: the object itself, its metadata alone, or a row of a table.
 //!
-//! Called by `verbs` and `watch`. Objects that are sent as they are stored are never decoded.
+//! Called by `verbs`. Objects that are sent as they are stored are never decoded.
 //!
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/handlers/response.go`, v1.37.
 

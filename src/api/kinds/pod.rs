@@ -13,7 +13,7 @@ use super::{
     check::{self, Errors},
     part,
     pod_spec::{self, Of, defaults},
-    text,
+    priority, text,
 };
 use crate::api::{
     field::FieldError,
@@ -223,22 +223,9 @@ fn add_tolerations(spec: &mut PodSpec) {
     }
 }
 
-/// The least priority of pods that serve the whole cluster. Source: `SystemCriticalPriority`, `pkg/apis/scheduling/types.go`, v1.37.
-pub(crate) const SYSTEM_PRIORITY_MIN: i32 = 2_000_000_000;
-
-/// The priority that a class gives; there are only the classes that every cluster has.
-/// Source: `SystemPriorityClasses` in `pkg/apis/scheduling/v1/helpers.go`.
-pub(crate) fn priority_of_class(class: &str) -> Option<i32> {
-    match class {
-        "system-cluster-critical" => Some(SYSTEM_PRIORITY_MIN),
-        "system-node-critical" => Some(2_000_001_000),
-        _ => None,
-    }
-}
-
 /// The priority of a pod whose class has been admitted.
 fn priority_of(class: Option<&str>) -> i32 {
-    class.and_then(priority_of_class).unwrap_or(0)
+    class.and_then(priority::of_class).unwrap_or(0)
 }
 
 /// The order in which a ReplicaSet gives pods up is a number. Source: `ValidatePodSpecificAnnotations`.

@@ -3,7 +3,7 @@
 //! Only what is required counts; preferences need a choice of nodes.
 //! **Source**: `k8s.io/component-helpers/scheduling/corev1/nodeaffinity`, `plugins/{interpodaffinity,podtopologyspread}`, v1.37.
 
-use super::{Observed, fit::Candidate};
+use super::{Observed, candidate::Candidate};
 use crate::{
     api::selector::{LabelSelector, Operator, Requirement},
     controllers::runtime::{is_selected, selector_of},

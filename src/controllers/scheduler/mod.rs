@@ -11,6 +11,7 @@
 //! **Source**: `pkg/scheduler`, v1.37.
 
 mod affinity;
+mod candidate;
 mod fit;
 mod resources;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use crate::{
     },
     registry::Registry,
 };
-use fit::{Candidate, Unfit};
+use candidate::{Candidate, candidates};
+use fit::Unfit;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
@@ -126,7 +128,7 @@ fn wake_for_node(_: &Registry, moved: &Moved<Node>, keys: &mut Vec<()>) {
 }
 
 fn decide(observed: &Observed) -> Decision {
-    let mut candidates = fit::candidates(observed);
+    let mut candidates = candidates(observed);
     let mut waiting: Vec<&Pod> = observed.pods.iter().map(|pod| &**pod).filter(|pod| waits(pod)).collect();
     waiting.sort_by_cached_key(|pod| {
         let priority = pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);

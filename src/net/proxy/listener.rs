@@ -14,8 +14,8 @@
 
 use super::rotation::{Backends, Claim, Millis};
 use crate::net::{
-    reach::{Insiders, Reach},
-    table::{IpRange, ListenKey, Listener, Protocol, Role},
+    reach::Insiders,
+    table::{IpRange, ListenKey, Listener, Protocol, Reach, Role},
 };
 use rustix::{
     fd::OwnedFd,

@@ -3,10 +3,7 @@
 use super::*;
 use crate::{
     base::task,
-    net::{
-        reach::Reach,
-        table::{IpRange, Rotation, Target},
-    },
+    net::table::{IpRange, Reach, Rotation, Target},
 };
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use tokio::{

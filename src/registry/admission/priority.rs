@@ -1,10 +1,10 @@
 //! A pod's priority class must exist, and the pod may not claim another priority than the class gives. There are only the classes that
-//! every cluster has; the kind `Pod` knows what they give.
+//! every cluster has; the kinds know what they give.
 //!
 //! **Source**: `plugin/pkg/admission/priority/admission.go`, v1.37.
 
 use crate::{
-    api::{kind::KindInfo, kinds::pod, object::DynObject, status::ApiError},
+    api::{kind::KindInfo, kinds::priority::of_class, object::DynObject, status::ApiError},
     registry::Registry,
 };
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -14,7 +14,7 @@ const PREEMPT_LOWER_PRIORITY: &str = "PreemptLowerPriority";
 pub(super) fn review(_registry: &Registry, info: &KindInfo, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     let Some(pod) = obj.as_any_mut().downcast_mut::<Pod>() else { return Ok(()) };
     let class = pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref()).unwrap_or_default();
-    let refusal = match pod::priority_of_class(class) {
+    let refusal = match of_class(class) {
         None if !class.is_empty() => format!("no PriorityClass with name {class} was found"),
         given => match pod.spec.as_ref().and_then(|spec| contradiction(spec, given.unwrap_or(0))) {
             Some(contradiction) => contradiction,

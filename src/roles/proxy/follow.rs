@@ -291,10 +291,7 @@ fn revision<K: Kind>(object: &K) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{
-        reach::Reach,
-        table::{ListenKey, Listener, PortRef, Protocol},
-    };
+    use crate::net::table::{ListenKey, Listener, PortRef, Protocol, Reach};
 
     #[test]
     fn a_cluster_ip_is_the_machines_unless_another_program_is_in_the_way() {

@@ -16,20 +16,19 @@ mod read;
 mod reviews;
 mod scale;
 mod subresources;
+mod watch;
 mod write;
 
-pub(super) use read::must_have_happened;
 pub(super) use subresources::is_stream;
 
 use super::{
     ServerState,
     auth::User,
-    handle::Request,
     media::{self, Offer, Output},
     print::Printer,
+    request::Request,
     respond::{self, Response},
     route::{Query, ResourceInfo, Verb},
-    watch,
 };
 use crate::{
     api::{kind::ErasedKind, kinds::KINDS, meta::ObjectKey, status::ApiError},

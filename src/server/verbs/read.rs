@@ -29,7 +29,7 @@ pub(super) fn get(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// Refuses a revision that is still to come. Source: `NewTooLargeResourceVersionError` in storage/errors.go.
-pub(in crate::server) fn must_have_happened(call: &Call<'_>, wanted: Revision) -> Result<(), ApiError> {
+pub(super) fn must_have_happened(call: &Call<'_>, wanted: Revision) -> Result<(), ApiError> {
     let current = call.registry().store().revision();
     if wanted > current {
         return Err(ApiError::FutureRevision { wanted: wanted.0, current: current.0 });

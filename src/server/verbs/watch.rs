@@ -1,6 +1,6 @@
 //! Streams of changes: each event a line of JSON, sent as it happens.
 //!
-//! Called by `verbs`. The store keeps a bounded buffer per watch, so a slow client never slows a writer; it loses its watch.
+//! The store keeps a bounded buffer per watch, so a slow client never slows a writer; it loses its watch.
 //!
 //! ```text
 //! present objects ──► (bookmark) ──► changes and bookmarks ──► time-out, drain, or too slow
@@ -12,18 +12,18 @@
 //!
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/handlers/watch.go`, `pkg/storage/cacher/cache_watcher.go`, v1.37.
 
-use super::{
-    health::WatchCount,
-    media::{Format, Offer},
-    options::{self, Initial, WatchOptions},
-    print::Printer,
-    respond::{self, Response, respond},
-    verbs::{Call, must_have_happened},
-};
+use super::{Call, read::must_have_happened};
 use crate::{
     api::{meta::Revision, status::ApiError},
     base::{clock::Clock, task::Drain},
     registry::pipeline::Selection,
+    server::{
+        health::WatchCount,
+        media::{Format, Offer},
+        options::{self, Initial, WatchOptions},
+        print::Printer,
+        respond::{self, Response, respond},
+    },
     store::{Change, Entry, WatchError, hub},
 };
 use bytes::Bytes;
