@@ -12,3 +12,6 @@ pub const SYSTEM_NAMESPACE: &str = "kube-system";
 pub const DATA_PLANE: &str = "skiff-proxy";
 /// The annotation of the data plane's Lease that says up to which revision it has applied all EndpointSlices.
 pub const OBSERVED_REVISION: &str = "skiff.dev/observed-revision";
+/// The annotation of a slice with the names of its pods that nothing probes before they count as ready, separated by commas. Whoever
+/// forwards to them sees for itself whether a program listens.
+pub const UNPROBED_PODS: &str = "skiff.dev/unprobed-pods";

@@ -15,7 +15,7 @@
 use super::table::{
     ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Reach, Refusal, Role, Rotation, Target,
 };
-use crate::api::{agreements::SERVICE_NAME_LABEL, kinds::endpoint_slice::UNPROBED_PODS};
+use crate::api::agreements::{SERVICE_NAME_LABEL, UNPROBED_PODS};
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort, ServiceSpec},
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},

@@ -267,7 +267,9 @@ impl Routes {
         feed::<ConfigMaps>(&context, &changes, &drain, |key, _| Some(Note::Config(key.namespace)));
         feed::<Secrets>(&context, &changes, &drain, |key, _| Some(Note::Config(key.namespace)));
         feed::<EndpointSlices>(&context, &changes, &drain, |_, _| Some(Note::Rotation));
-        feed::<Leases>(&context, &changes, &drain, |key, _| (key.namespace == SYSTEM_NAMESPACE).then_some(Note::Rotation));
+        feed::<Leases>(&context, &changes, &drain, |key, _| {
+            (key.namespace == SYSTEM_NAMESPACE).then_some(Note::Rotation)
+        });
         let routes = Self {
             context,
             notes,

@@ -20,10 +20,6 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-/// The annotation of a slice with the names of its pods that nothing probes before they count as ready, separated by commas. Whoever
-/// forwards to them sees for itself whether a program listens.
-pub const UNPROBED_PODS: &str = "skiff.dev/unprobed-pods";
-
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
 const PORTS_MAX: usize = 20_000;

@@ -6,12 +6,9 @@
 use super::{HEADLESS, MANAGED_BY, SLICE_CONTROLLER, desired::Group};
 use crate::{
     api::{
-        agreements::SERVICE_NAME_LABEL,
+        agreements::{SERVICE_NAME_LABEL, UNPROBED_PODS},
         kind::Kind as _,
-        kinds::{
-            endpoint_slice::{EndpointSlices, UNPROBED_PODS},
-            service::Services,
-        },
+        kinds::{endpoint_slice::EndpointSlices, service::Services},
         pod_state,
     },
     controllers::runtime::{Action, Planned, controller_reference},

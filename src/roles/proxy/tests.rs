@@ -2,10 +2,7 @@
 
 use super::*;
 use crate::{
-    api::{
-        agreements::{OBSERVED_REVISION, SERVICE_NAME_LABEL},
-        kinds::endpoint_slice::UNPROBED_PODS,
-    },
+    api::agreements::{OBSERVED_REVISION, SERVICE_NAME_LABEL, UNPROBED_PODS},
     base::task::{self, Group, PLANNED, drain_signal},
 };
 use bytes::Bytes;
