@@ -57,7 +57,7 @@ impl Supervisor {
         self.note(name, |_| {});
         loop {
             let began = Instant::now();
-            let Some(panic) = task::contain(name, make()).await else { return };
+            let Some(panic) = task::contain(name, Box::pin(make())).await else { return };
             failures = if began.elapsed() >= FORGETS { 1 } else { failures + 1 };
             self.note(name, |health| {
                 health.panics += 1;
@@ -104,7 +104,7 @@ impl Vital {
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let tell = self.0.clone();
         task::spawn("vital", async move {
-            if let Some(panic) = task::contain(name, work).await {
+            if let Some(panic) = task::contain(name, Box::pin(work)).await {
                 // Nobody listens when the process ends anyway.
                 drop(tell.send(format!("{name}: {panic}")));
             }

@@ -353,16 +353,14 @@ impl Engine for DockerEngine {
             made = Some(exec.clone());
             self.run_exec(&exec).await
         };
-        match tokio::time::timeout(timeout, run).await {
-            Ok(ended) => ended.map_err(|err| meaning(&what(), &err, &self.0.endpoint)),
-            Err(_) => {
-                let process = match made {
-                    Some(exec) => self.process_of(&exec).await,
-                    None => None,
-                };
-                Err(EngineError::Overdue(what(), timeout, process))
-            }
+        if let Ok(ended) = tokio::time::timeout(timeout, run).await {
+            return ended.map_err(|err| meaning(&what(), &err, &self.0.endpoint));
         }
+        let process = match made {
+            Some(exec) => self.process_of(&exec).await,
+            None => None,
+        };
+        Err(EngineError::Overdue(what(), timeout, process))
     }
 
     async fn logs(

@@ -118,7 +118,7 @@ impl Agent {
         let supervisor = context.config.supervisor.clone();
         node_object::start(&context, &drain);
         let ended = drain.clone();
-        supervisor.run("node", drain, move || Routes::begin(Arc::clone(&context), ended.clone())).await;
+        supervisor.run("node-agent", drain, move || Routes::begin(Arc::clone(&context), ended.clone())).await;
     }
 }
 
@@ -262,7 +262,7 @@ impl Routes {
     /// Routes from the start: knows nothing, and lists the engine. Workers end with it.
     async fn begin(context: Arc<Context>, drain: Drain) {
         let (notes, inbox) = mpsc::unbounded_channel();
-        let (changes, changed) = mpsc::channel(CHANGES_MAX);
+        let (changes, fed) = mpsc::channel(CHANGES_MAX);
         feed::<Pods>(&context, &changes, &drain, |_, entry| Some(Note::Pod(pod_of(entry)?)));
         feed::<ConfigMaps>(&context, &changes, &drain, |key, _| Some(Note::Config(key.namespace)));
         feed::<Secrets>(&context, &changes, &drain, |key, _| Some(Note::Config(key.namespace)));
@@ -282,10 +282,10 @@ impl Routes {
             strays: Strays::default(),
             relist_at: None,
         };
-        routes.run(inbox, changed).await;
+        routes.run(inbox, fed).await;
     }
 
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Note>, mut changed: mpsc::Receiver<Note>) {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Note>, mut fed: mpsc::Receiver<Note>) {
         let mut events = self.context.engine.events();
         let mut safety_at = self.context.clock().mono() + SAFETY_RELIST;
         loop {
@@ -299,7 +299,7 @@ impl Routes {
                     None => events = later(EVENTS_AGAIN, self.context.engine.events()),
                 },
                 Some(note) = inbox.recv() => self.note(note),
-                Some(note) = changed.recv() => self.note(note),
+                Some(note) = fed.recv() => self.note(note),
                 () = tokio::time::sleep_until(timer) => {
                     let now = self.context.clock().mono();
                     let is_safety = self.relist_at.is_none_or(|at| at > now);
@@ -518,7 +518,8 @@ impl Routes {
                 let containers = containers.remove(uid).unwrap_or_default();
                 route.is_behind(Message::Listed { containers, is_safety, is_back })
             };
-            if self.workers.iter().fold(false, |is_behind, route| listed(route) || is_behind) {
+            // Every worker is told.
+            if self.workers.iter().filter(|route| listed(*route)).count() > 0 {
                 self.relist_in(LIST_AGAIN);
             }
             self.look_at_all(Some(&mut containers));

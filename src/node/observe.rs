@@ -101,6 +101,7 @@ pub enum State {
 
 /// A container of a pod as the engine has it, or had it last.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct ObservedContainer {
     /// Who it is.
     pub identity: Identity,

@@ -2,10 +2,14 @@
 //!
 //! Not here: the loops of controllers, which `controllers::runtime` begins again, and the workers of single pods (`poison`).
 
-use super::{simulate, workload, world::World};
+use super::{
+    manifests::{SOUND, deployment},
+    simulate,
+    world::World,
+};
 use crate::{
     api::{
-        kinds::{event::Events, pod::Pods},
+        kinds::{deployment::Deployments, event::Events, pod::Pods},
         meta::ObjectKey,
     },
     registry::pipeline::DeleteOptions,
@@ -13,7 +17,7 @@ use crate::{
 use std::time::Duration;
 
 /// The loops, by the names of their tasks.
-const LOOPS: [&str; 5] = ["events", "node", "node-feed", "node-list", "node-object"];
+const LOOPS: [&str; 5] = ["events", "node-agent", "node-feed", "node-list", "node-object"];
 /// How long a loop may be at rest: the node lists the engine every ten minutes.
 const REST_MAX: Duration = Duration::from_mins(20);
 const STEP: Duration = Duration::from_secs(10);
@@ -25,15 +29,17 @@ fn every_loop_outlives_a_panic() {
 
 async fn outlives_a_panic(name: &str) {
     let mut world = World::new(5).await;
-    workload::settle(&mut world).await;
+    let wanted = deployment(&world, "web", SOUND[0], 3, false);
+    world.registry().api::<Deployments>().create(wanted).await.unwrap();
+    world.user_wrote();
     world.converge().await;
     world.group().doom(name);
     replace_a_pod(&mut world).await;
-    let mut waited = Duration::ZERO;
+    let mut rested = Duration::ZERO;
     while world.group().is_doomed(name) {
-        assert!(waited < REST_MAX, "{name} does nothing");
+        assert!(rested < REST_MAX, "{name} does nothing");
         world.tick(STEP).await;
-        waited += STEP;
+        rested += STEP;
     }
     let told = |world: &World| world.registry().api::<Events>().list("default").items.len();
     let before = told(&world);

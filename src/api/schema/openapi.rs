@@ -11,7 +11,7 @@
 
 use super::structure::Definition;
 use crate::api::{
-    kind::{KindInfo, Parameter, Subresource},
+    kind::{ErasedKind, KindInfo, Parameter, Subresource},
     kinds::{KINDS, by_plural},
 };
 use bytes::Bytes;
@@ -221,7 +221,7 @@ fn add_kind(paths: &mut Map<String, Value>, info: &KindInfo) {
     };
     let of = Subject {
         info,
-        returns_deleted: by_plural(info.group, info.plural).is_some_and(|kind| kind.returns_deleted()),
+        returns_deleted: by_plural(info.group, info.plural).is_some_and(ErasedKind::returns_deleted),
         parameters: &[],
         scope,
         body: info.schema.to_owned(),

@@ -576,7 +576,7 @@ mod tests {
         bytes.extend([u8::try_from(raw.len() & 0x7f).unwrap() | 0x80, u8::try_from(raw.len() >> 7).unwrap()]);
         bytes.extend([raw, strange].concat());
         assert_eq!(parse(&bytes).unwrap(), map);
-        let deep = [[12 << 3 | 3; 100_000], [12 << 3 | 4; 100_000]].concat();
+        let deep = [vec![12 << 3 | 3; 100_000], vec![12 << 3 | 4; 100_000]].concat();
         assert_eq!(next(&mut &deep[..]).unwrap().map(|(number, _)| number), Some(12));
     }
 

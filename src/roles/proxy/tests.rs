@@ -374,7 +374,7 @@ async fn a_panic_in_any_part_ends_the_process() {
         let (_trigger, stop) = drain_signal();
         let group = Group::default();
         group.doom(part);
-        let ended = timeout(PATIENCE, group.enter(serve(settings, Clock::system(), stop))).await.unwrap();
+        let ended = timeout(PATIENCE, group.enter(Box::pin(serve(settings, Clock::system(), stop)))).await.unwrap();
         let why = ended.unwrap_err().to_string();
         assert!(why.contains(&format!("{part}: {PLANNED}")), "{why}");
     }

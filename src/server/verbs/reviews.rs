@@ -17,7 +17,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessR
 use serde_json::{Value, json};
 
 /// Answers who calls.
-pub(super) async fn who(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) fn who(call: &Call<'_>) -> Result<Response, ApiError> {
     let mut review = question(call)?;
     let user = &call.user;
     review["status"] = json!({ "userInfo": { "username": user.name, "groups": user.groups } });
@@ -25,7 +25,7 @@ pub(super) async fn who(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// Answers whether the caller may do something.
-pub(super) async fn access(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) fn access(call: &Call<'_>) -> Result<Response, ApiError> {
     let mut review = question(call)?;
     let asked: SelfSubjectAccessReview = typed(call, &review)?;
     let request = match (asked.spec.resource_attributes, asked.spec.non_resource_attributes) {
@@ -46,7 +46,7 @@ pub(super) async fn access(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// Answers what the caller may do in a namespace.
-pub(super) async fn rules(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) fn rules(call: &Call<'_>) -> Result<Response, ApiError> {
     let mut review = question(call)?;
     let asked: SelfSubjectRulesReview = typed(call, &review)?;
     let namespace = asked.spec.namespace.unwrap_or_default();

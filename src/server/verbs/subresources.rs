@@ -12,7 +12,7 @@ use crate::{
         route::{Query, ResourceInfo},
     },
 };
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 
 /// What answers a call.
 type Answer = for<'c> fn(&'c mut Call<'_>) -> BoxFuture<'c, Result<Response, ApiError>>;
@@ -42,9 +42,9 @@ static TABLE: &[Row] = &[
     row("", "pods", "binding", |call| Box::pin(binding::create(call))),
     row("", "pods", "eviction", |call| Box::pin(eviction::create(call))),
     Row { is_stream: |query| query.is_true("follow"), ..row("", "pods", "log", |call| Box::pin(log::get(call))) },
-    row("authentication.k8s.io", "selfsubjectreviews", "", |call| Box::pin(reviews::who(call))),
-    row("authorization.k8s.io", "selfsubjectaccessreviews", "", |call| Box::pin(reviews::access(call))),
-    row("authorization.k8s.io", "selfsubjectrulesreviews", "", |call| Box::pin(reviews::rules(call))),
+    row("authentication.k8s.io", "selfsubjectreviews", "", |call| Box::pin(ready(reviews::who(call)))),
+    row("authorization.k8s.io", "selfsubjectaccessreviews", "", |call| Box::pin(ready(reviews::access(call)))),
+    row("authorization.k8s.io", "selfsubjectrulesreviews", "", |call| Box::pin(ready(reviews::rules(call)))),
 ];
 
 /// The line of what a request names.
