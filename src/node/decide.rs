@@ -671,6 +671,9 @@ impl<'a> Planner<'a> {
         if !reruns_init && !restarts_after(self.pod, spec, role, ended) {
             return;
         }
+        if let Some(until) = ended.may_return_until().filter(|until| is_current && *until > self.view.now) {
+            return self.decision.wake(until);
+        }
         let (failures, not_before) = back_off(ended);
         let not_before = if is_current { not_before } else { self.view.now };
         if not_before > self.view.now && !self.memory().is_busy(&Slot::Container(spec.name.clone())) {

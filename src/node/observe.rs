@@ -21,6 +21,10 @@ use std::{
 const SIGNAL_EXPLAINS: SignedDuration = SignedDuration::from_secs(300);
 /// A container that ran this long starts anew: twice the longest delay, as `flowcontrol.Backoff` forgets.
 const BACKOFF_FORGETS: SignedDuration = SignedDuration::from_secs(600);
+/// The signal that nobody can heed.
+const SIGKILL: i32 = 9;
+/// How soon the engine starts a container again that it was asked to restart: half a second on a busy machine.
+const RETURNS_WITHIN: SignedDuration = SignedDuration::from_millis(1500);
 /// The exit code of a process that `SIGKILL` ended; also stands for one that nobody knows.
 const KILLED: i32 = 137;
 /// The exit code of a process that `SIGTERM` ended.
@@ -134,6 +138,8 @@ pub struct ObservedContainer {
     /// Whether `started_at` is by the engine's clock, and not by ours.
     is_start_exact: bool,
     last_signal: Option<(i32, Timestamp)>,
+    /// Whether it got a signal that asks it to end, as `docker stop` and `docker restart` send first.
+    is_asked: bool,
     is_out_of_memory: bool,
 }
 
@@ -175,8 +181,16 @@ impl ObservedContainer {
             is_cut_off: false,
             is_start_exact: false,
             last_signal: None,
+            is_asked: false,
             is_out_of_memory: false,
         }
+    }
+
+    /// Until when its successor waits, because the engine may start it again itself: somebody outside asked it to end, which is how
+    /// `docker restart` begins. Two that start at the same time would fight for one port.
+    pub fn may_return_until(&self) -> Option<Timestamp> {
+        let exit = self.exit().filter(|exit| exit.cause == Cause::Outside && self.is_asked && !self.is_gone)?;
+        Some(exit.at + RETURNS_WITHIN)
     }
 
     fn exit_seen_in(&self, container: &Container) -> Exit {
@@ -283,8 +297,9 @@ impl ObservedContainer {
             new.cause = old.cause;
         }
         let former = self.former.take();
-        let (restarts, failures, is_cut_off) = (self.restarts, self.failures, self.is_cut_off);
-        *self = Self { last_signal: signal, stopping, state, former, restarts, failures, is_cut_off, ..fresh };
+        let (restarts, failures, is_cut_off, is_asked) = (self.restarts, self.failures, self.is_cut_off, self.is_asked);
+        *self =
+            Self { last_signal: signal, is_asked, stopping, state, former, restarts, failures, is_cut_off, ..fresh };
     }
 
     fn is_same_look(&self, fresh: &Self) -> bool {
@@ -529,7 +544,7 @@ impl ObservedPod {
             (known.former, known.restarts, known.failures) = (Some(former), restarts, failures);
         }
         (known.state, known.started_at, known.is_start_exact) = (State::Running, Some(at), true);
-        (known.stopping, known.last_signal, known.is_out_of_memory) = (None, None, false);
+        (known.stopping, known.last_signal, known.is_asked, known.is_out_of_memory) = (None, None, false, false);
         Applied::RunsAgain
     }
 
@@ -565,7 +580,10 @@ impl ObservedPod {
         match kind {
             EventKind::Created | EventKind::Removed => {}
             EventKind::Started => container.start_seen(at),
-            EventKind::Killed(signal) => container.last_signal = Some((signal, at)),
+            EventKind::Killed(signal) => {
+                container.last_signal = Some((signal, at));
+                container.is_asked |= signal != SIGKILL;
+            }
             EventKind::OutOfMemory => container.is_out_of_memory = true,
             EventKind::Died(code) => container.death_seen(code, at),
         }

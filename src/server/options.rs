@@ -111,7 +111,9 @@ impl Continue {
             || ApiError::BadRequest("continue key is not valid: encoded key is not a token of this server".into());
         let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_err| invalid())?;
         let read: Self = serde_json::from_slice(&bytes).map_err(|_err| invalid())?;
-        if read.v == TOKEN_VERSION { Ok(read) } else { Err(invalid()) }
+        // Keys are paths below a kind's prefix. Source: `DecodeContinue` in apiserver/pkg/storage/continue.go.
+        let leads_out = read.start.split('/').any(|part| matches!(part, "." | ".."));
+        if read.v == TOKEN_VERSION && !leads_out { Ok(read) } else { Err(invalid()) }
     }
 }
 
@@ -400,6 +402,16 @@ mod tests {
             Ok(o) => format!("{:?} limit {} after {:?}", o.at, o.limit, o.after.map(|c| c.start)),
             Err(e) => format!("{} {e}", e.code()),
         }
+    }
+
+    #[test]
+    fn a_token_that_leads_out_of_its_kind_is_refused() {
+        for start in ["..", "../../secrets/a", "a/../b", "./a"] {
+            let token = Continue::new(Revision(1), start).regardless().token();
+            assert!(list(&format!("continue={token}")).starts_with("400 continue key is not valid"), "{start}");
+        }
+        let token = Continue::new(Revision(1), "default/a..b").regardless().token();
+        assert!(list(&format!("continue={token}")).starts_with("Newest"));
     }
 
     #[test]

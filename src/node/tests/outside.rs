@@ -36,7 +36,6 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_user_restarts_is_one_container_and_one_restart_every_time() {
-    let (mut kept, mut replaced) = (0, 0);
     for seed in 0..10 {
         let world = World::with(Latencies::DOCKER, seed).await;
         world.create("web", WEB).await;
@@ -47,11 +46,10 @@ async fn what_a_user_restarts_is_one_container_and_one_restart_every_time() {
             world.until_one_runs("web", n).await;
             let last = world.status("web").last_state.unwrap().terminated.unwrap();
             assert_eq!((last.exit_code, last.container_id), (0, Some(format!("docker://{}", app.id))));
-            if world.running("web", "app").unwrap().id == app.id { kept += 1 } else { replaced += 1 }
+            assert_eq!(world.running("web", "app").unwrap().id, app.id, "its successor waits for it");
         }
-        assert!(world.names("web").len() <= 3, "{:?}", world.names("web"));
+        assert_eq!(world.names("web").len(), 2, "{:?}", world.names("web"));
     }
-    assert!(kept > 0 && replaced > 0, "the successor is late {kept} times, and first {replaced} times");
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +67,7 @@ async fn restarts_in_a_row_count_each() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_user_stops_and_starts_restarts_once() {
-    for pause in [0, 100, 300, 5000] {
+    for pause in [0, 100, 300, 1200, 1300, 1400, 1500, 1600, 1700, 5000] {
         let world = World::with(Latencies::DOCKER, pause).await;
         world.create("web", WEB).await;
         world.until_ready("web").await;
