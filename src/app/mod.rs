@@ -14,6 +14,7 @@ pub mod data_plane;
 pub mod host;
 mod keep;
 mod made;
+mod metrics;
 mod owner;
 
 use crate::{
@@ -195,14 +196,17 @@ async fn run(
     let node_config =
         node::NodeConfig { pods_cgroup, supervisor: supervisor.clone(), ..node_config(config, &plan, image) };
     let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config);
-    let state = server::ServerState::new(registry.clone(), agent.streams(), ready_report(&registry, &supervisor));
+    let controllers_config = controllers_config(&pki);
+    let metrics = metrics::metrics(&registry, &supervisor, &controllers_config.metrics, agent.report());
+    let ready = ready_report(&registry, &supervisor);
+    let state = server::ServerState::new(registry.clone(), agent.streams(), ready, metrics);
     let tls_config = pki.server_config()?;
     let listener = Arc::new(listener);
     let api = serving(listener, &tls_config, &state, Reach::Anyone, &plan, drain);
     made.supervised(&supervisor, "api", drain, api);
     let (events, ended) = (registry.clone(), drain.clone());
     made.supervised(&supervisor, "events", drain, move || events.clone().run_events(ended.clone()));
-    made.task("controllers", controllers::run_all(registry.clone(), controllers_config(&pki), drain.clone()));
+    made.task("controllers", controllers::run_all(registry.clone(), controllers_config, drain.clone()));
     made.task("node", agent.run(drain.clone()));
     let (store, ended) = (registry.store().clone(), drain.clone());
     made.supervised(&supervisor, "store-health", drain, move || probe_store(store.clone(), ended.clone()));

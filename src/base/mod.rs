@@ -3,6 +3,7 @@ pub mod backoff;
 pub mod chain;
 pub mod clock;
 pub mod descriptors;
+pub mod exposition;
 pub mod log;
 pub mod rng;
 pub mod secret;

@@ -15,7 +15,7 @@
 
 use super::{
     NodeConfig,
-    context::{Context, stored_pod},
+    context::{Context, NodeReport, stored_pod},
     identity::{PodId, pod_uid},
     node_object,
     streams::{PodStreams, Streams},
@@ -110,6 +110,12 @@ impl Agent {
     /// The byte streams of the node's containers.
     pub fn streams(&self) -> Arc<dyn PodStreams> {
         Arc::new(Streams::new(Arc::clone(&self.context)))
+    }
+
+    /// Says how it is, whenever it is asked.
+    pub fn report(&self) -> Arc<dyn Fn() -> NodeReport + Send + Sync> {
+        let context = Arc::clone(&self.context);
+        Arc::new(move || context.report())
     }
 
     /// Brings containers to what Pods want until skiff ends. Containers go on running after that.

@@ -37,6 +37,15 @@ use std::{
 use tokio::sync::{Semaphore, watch};
 use tracing::warn;
 
+/// How the agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Differences that only a list showed.
+    pub relist_finds: u64,
+    /// Whether the engine answers.
+    pub is_engine_up: bool,
+}
+
 /// What every worker shares.
 pub(super) struct Context {
     pub(super) registry: Registry,
@@ -170,6 +179,14 @@ impl Context {
     /// The pods that wait to be taken out of the rotation.
     pub(super) fn leaving(&self) -> Vec<String> {
         self.leaving.lock().expect("no one panics while holding the lock").iter().cloned().collect()
+    }
+
+    /// How the agent is.
+    pub(super) fn report(&self) -> NodeReport {
+        NodeReport {
+            relist_finds: self.relist_finds.load(Ordering::Relaxed),
+            is_engine_up: self.away.borrow().is_none(),
+        }
     }
 
     /// Counts a difference that only a relist found: an event was lost.

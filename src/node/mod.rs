@@ -37,6 +37,7 @@ pub mod volumes;
 mod worker;
 
 pub use agent::Agent;
+pub use context::NodeReport;
 pub use net_probe::{NetProbe, SystemNetProbe};
 
 use crate::base::supervise::Supervisor;

@@ -53,6 +53,7 @@ struct Inner {
     ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
     authorizer: Box<dyn Authorizer>,
     metrics: Metrics,
+    other_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     doors: Mutex<Doors>,
     seats: BTreeMap<Bound, Arc<Seats>>,
 }
@@ -70,11 +71,13 @@ impl std::fmt::Debug for ServerState {
 }
 
 impl ServerState {
-    /// A server over a registry. `streams` are the containers' logs; `ready` says whether the control plane is, when it is asked.
+    /// A server over a registry. `streams` are the containers' logs; `ready` says whether the control plane is, and `other_metrics` what
+    /// its other parts count, when it is asked.
     pub fn new(
         registry: Registry,
         streams: Arc<dyn PodStreams>,
         ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
+        other_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     ) -> Self {
         let gate = Gate::new(gate::Limits::of_descriptors(descriptors::limit()));
         let places =
@@ -85,6 +88,7 @@ impl ServerState {
             ready,
             authorizer: Box::new(FixedRules),
             metrics: Metrics::default(),
+            other_metrics,
             doors: Mutex::new(Doors { gate, endings: BTreeMap::new() }),
             seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
         }))
@@ -104,6 +108,11 @@ impl ServerState {
 
     fn authorizer(&self) -> &dyn Authorizer {
         &*self.0.authorizer
+    }
+
+    /// Everything that is counted, as Prometheus reads it.
+    fn metrics_text(&self) -> String {
+        self.0.metrics.text() + &(self.0.other_metrics)()
     }
 
     fn metrics(&self) -> &Metrics {

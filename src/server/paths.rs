@@ -41,7 +41,7 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
         ["openapi", "v2"] => Ok(openapi_v2(request)),
         ["openapi", "v3"] => plain(request, &openapi::index()),
         ["openapi", "v3", name @ ..] => openapi(request, &name.join("/")),
-        ["metrics"] => Ok(respond::text(200, state.metrics().text())),
+        ["metrics"] => Ok(respond::text(200, state.metrics_text())),
         [endpoint @ ("healthz" | "livez" | "readyz")] => health(state, request, endpoint, None),
         [endpoint @ ("healthz" | "livez" | "readyz"), check] => health(state, request, endpoint, Some(check)),
         _ => Err(ApiError::NoSuchResource),

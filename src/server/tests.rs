@@ -78,7 +78,7 @@ impl Desk {
     async fn open() -> Self {
         let registry = testing::registry().await;
         let ready = Arc::new(|| ReadyReport::default().with("store", Ok(())));
-        let state = ServerState::new(registry.clone(), Arc::new(EchoStreams), ready);
+        let state = ServerState::new(registry.clone(), Arc::new(EchoStreams), ready, Arc::new(String::new));
         let (trigger, drain) = task::drain_signal();
         Self { state, registry, drain, trigger }
     }

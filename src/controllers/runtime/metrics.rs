@@ -21,6 +21,8 @@ pub struct Counters {
     pub failures: AtomicU64,
     /// Passes or loops that panicked.
     pub panics: AtomicU64,
+    /// Keys that wait now.
+    pub waiting: AtomicU64,
     /// Times that a watch ended and everything was listed again.
     pub relists: AtomicU64,
     /// Passes in which the slow resync found something to do: each is a change that no trigger told of.
@@ -36,6 +38,12 @@ impl Metrics {
     pub fn of(&self, controller: &'static str) -> Arc<Counters> {
         let mut all = self.0.lock().expect("no one panics while counting");
         Arc::clone(all.entry(controller).or_default())
+    }
+
+    /// How many keys of each controller wait.
+    pub fn depths(&self) -> Vec<(&'static str, u64)> {
+        let all = self.0.lock().expect("no one panics while counting");
+        all.iter().map(|(name, c)| (*name, c.waiting.load(Relaxed))).collect()
     }
 
     /// Every count: `(controller, counter, value)`.

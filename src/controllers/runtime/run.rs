@@ -168,6 +168,8 @@ impl<C: Controller> Loop<C> {
         loop {
             self.absorb();
             self.start_ready();
+            let waiting = u64::try_from(self.queue.waiting()).unwrap_or(u64::MAX);
+            self.counters.waiting.store(waiting, Relaxed);
             let wake_at = self.queue.next_due().map_or(resync_at, |due| due.min(resync_at));
             tokio::select! {
                 biased;

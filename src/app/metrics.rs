@@ -1,0 +1,104 @@
+//! What the parts of the control plane count about themselves, for `/metrics`. The data plane has its own (`roles::proxy::admin`).
+
+use crate::{
+    base::{
+        exposition::{Exposition, Kind},
+        supervise::Supervisor,
+    },
+    controllers::runtime::Metrics,
+    node::NodeReport,
+    registry::Registry,
+};
+use std::sync::Arc;
+
+/// Writes all of it, when it is asked.
+pub(super) fn metrics(
+    registry: &Registry,
+    supervisor: &Supervisor,
+    controllers: &Metrics,
+    node: Arc<dyn Fn() -> NodeReport + Send + Sync>,
+) -> Arc<dyn Fn() -> String + Send + Sync> {
+    let (registry, supervisor, controllers) = (registry.clone(), supervisor.clone(), controllers.clone());
+    Arc::new(move || {
+        let mut all = Exposition::default();
+        write_controllers(&mut all, &controllers);
+        write_loops(&mut all, &supervisor);
+        write_store(&mut all, &registry);
+        write_node(&mut all, &node());
+        all.text()
+    })
+}
+
+fn write_controllers(all: &mut Exposition, controllers: &Metrics) {
+    all.metric("workqueue_depth", Kind::Gauge, "Keys of a controller that wait.");
+    for (name, depth) in controllers.depths() {
+        all.sample("workqueue_depth", &[("name", name)], depth);
+    }
+    all.metric("skiff_controller_total", Kind::Counter, "What a controller has done, by kind.");
+    for (controller, counter, n) in controllers.snapshot() {
+        all.sample("skiff_controller_total", &[("controller", controller), ("what", counter)], n);
+    }
+}
+
+fn write_loops(all: &mut Exposition, supervisor: &Supervisor) {
+    let report = supervisor.report();
+    all.metric("skiff_loop_panics_total", Kind::Counter, "How often a loop has panicked and was begun again.");
+    for (name, health) in &report {
+        all.sample("skiff_loop_panics_total", &[("loop", name)], health.panics);
+    }
+    all.metric("skiff_loop_up", Kind::Gauge, "Whether a loop runs.");
+    for (name, health) in &report {
+        all.sample("skiff_loop_up", &[("loop", name)], u8::from(health.down.is_none()));
+    }
+}
+
+fn write_store(all: &mut Exposition, registry: &Registry) {
+    let store = registry.store();
+    all.metric("skiff_store_revision", Kind::Gauge, "The revision of the last write.");
+    all.sample("skiff_store_revision", &[], store.revision().0);
+    all.metric("skiff_store_up", Kind::Gauge, "Whether the store takes writes.");
+    all.sample("skiff_store_up", &[], u8::from(store.health().is_ok()));
+}
+
+fn write_node(all: &mut Exposition, node: &NodeReport) {
+    let help = "Differences that only a list of the engine showed: events were lost.";
+    all.metric("skiff_node_relist_finds_total", Kind::Counter, help);
+    all.sample("skiff_node_relist_finds_total", &[], node.relist_finds);
+    all.metric("skiff_node_engine_up", Kind::Gauge, "Whether the engine answers.");
+    all.sample("skiff_node_engine_up", &[], u8::from(node.is_engine_up));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{clock::Clock, rng::Rng, task::drain_signal};
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_that_is_counted_is_told() {
+        let config = crate::registry::pipeline::Config {
+            service_cidr: ([10, 245, 0, 0].into(), 16),
+            dns_ip: [10, 245, 0, 10].into(),
+            node_ports: (30000, 32767),
+        };
+        let store = crate::store::Store::open(crate::store::memory::MemoryBackend::default(), false).unwrap();
+        let registry = Registry::new(store, Clock::system(), Rng::seeded(1), config);
+        let (supervisor, (_trigger, drain)) = (Supervisor::default(), drain_signal());
+        supervisor.keep("events", drain, || async { panic!("boom") });
+        tokio::task::yield_now().await;
+        let controllers = Metrics::default();
+        controllers.of("deployment").waiting.store(3, std::sync::atomic::Ordering::Relaxed);
+        let node = Arc::new(|| NodeReport { relist_finds: 2, is_engine_up: false });
+        let text = metrics(&registry, &supervisor, &controllers, node)();
+        for line in [
+            "workqueue_depth{name=\"deployment\"} 3",
+            "skiff_controller_total{controller=\"deployment\",what=\"panics\"} 0",
+            "skiff_loop_panics_total{loop=\"events\"} 1",
+            "skiff_loop_up{loop=\"events\"} 0",
+            "skiff_store_up 1",
+            "skiff_node_relist_finds_total 2",
+            "skiff_node_engine_up 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+}
