@@ -80,7 +80,7 @@ mod tests {
             dns_ip: [10, 245, 0, 10].into(),
             node_ports: (30000, 32767),
         };
-        let store = crate::store::Store::open(crate::store::memory::MemoryBackend::default(), false).unwrap();
+        let store = crate::store::Store::open(crate::store::memory::MemoryBackend, false).unwrap();
         let registry = Registry::new(store, Clock::system(), Rng::seeded(1), config);
         let (supervisor, (_trigger, drain)) = (Supervisor::default(), drain_signal());
         supervisor.keep("events", drain, || async { panic!("boom") });
