@@ -461,11 +461,7 @@ async fn the_last_known_state_outlives_the_api_and_the_next_is_found_at_once() {
 
 #[tokio::test]
 async fn a_watch_that_is_too_old_becomes_a_list() {
-    let (mut api, port) = (FakeApi::start().await, free_port().await);
-    api.service(port);
-    api.slice(&[endpoint("a").await]);
-    let _role = start(&api);
-    until_served(port, "a").await;
+    let (mut api, port, _role) = serving(None).await;
     api.stop().await;
     let revision = api.slice(&[endpoint("b").await]);
     {
@@ -479,11 +475,7 @@ async fn a_watch_that_is_too_old_becomes_a_list() {
 
 #[tokio::test]
 async fn a_watch_that_is_told_in_its_course_that_it_is_too_old_becomes_a_list() {
-    let (mut api, port) = (FakeApi::start().await, free_port().await);
-    api.service(port);
-    api.slice(&[endpoint("a").await]);
-    let _role = start(&api);
-    until_served(port, "a").await;
+    let (mut api, port, _role) = serving(None).await;
     api.stop().await;
     let revision = api.slice(&[endpoint("b").await]);
     {
@@ -497,11 +489,7 @@ async fn a_watch_that_is_told_in_its_course_that_it_is_too_old_becomes_a_list() 
 
 #[tokio::test]
 async fn a_watch_that_ended_goes_on_where_it_ended_and_no_list_is_asked_for() {
-    let (mut api, port) = (FakeApi::start().await, free_port().await);
-    api.service(port);
-    api.slice(&[endpoint("a").await]);
-    let _role = start(&api);
-    until_served(port, "a").await;
+    let (mut api, port, _role) = serving(None).await;
     for name in ["b", "c"] {
         api.stop().await;
         api.slice(&[endpoint(name).await]);
@@ -513,11 +501,7 @@ async fn a_watch_that_ended_goes_on_where_it_ended_and_no_list_is_asked_for() {
 
 #[tokio::test]
 async fn an_api_that_fails_takes_nothing_away_and_is_asked_again_with_pauses() {
-    let (mut api, port) = (FakeApi::start().await, free_port().await);
-    api.service(port);
-    api.slice(&[endpoint("a").await]);
-    let _role = start(&api);
-    until_served(port, "a").await;
+    let (mut api, port, _role) = serving(None).await;
     api.stop().await;
     let revision = api.slice(&[endpoint("b").await]);
     {
