@@ -23,6 +23,7 @@ use std::{
         unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The file that says whose folder it is.
@@ -43,6 +44,10 @@ const FILES: [&str; 6] = [ACCESS, "skiff.pid", STORE, MARK_DRAFT, MARK, LOCK];
 const KEYS: [&str; 4] = ["admin", "apiserver", "ca", "proxy"];
 /// How the store's file begins. Source: `redb`'s `MAGICNUMBER`.
 const STORE_BEGINS: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1a, 0x0a, 0xa9, 0x0d, 0x0a];
+/// How often a lock is tried that another process has.
+const LOCK_TRIES: usize = 100;
+/// How long between two tries. A process that ends gives its claim on the cluster back before its files are closed.
+const LOCK_PACE: Duration = Duration::from_millis(20);
 /// What a file system itself puts into an empty folder.
 const LOST: &str = "lost+found";
 
@@ -122,19 +127,20 @@ impl DataDir {
     ///
     /// # Errors
     /// It holds what is not skiff's, or another cluster's state; another process uses it; it is a link. Nothing was made then.
-    pub fn take(path: &Path, cluster: &str) -> anyhow::Result<Held> {
+    pub async fn take(path: &Path, cluster: &str) -> anyhow::Result<Held> {
         let what = || format!("cannot use the data folder {}: choose another with --data-dir", path.display());
         allow(&look(path)?, path, cluster)?;
         let made = make_folder(path).with_context(what)?;
-        let taken = Self::take_made(path, cluster, made.clone());
+        let taken = Self::take_made(path, cluster, made.clone()).await;
         if taken.is_err() {
             remove_empty(&made);
         }
         taken.with_context(what)
     }
 
-    fn take_made(path: &Path, cluster: &str, made: Vec<PathBuf>) -> anyhow::Result<Held> {
-        let lock = lock(path)?;
+    async fn take_made(path: &Path, cluster: &str, made: Vec<PathBuf>) -> anyhow::Result<Held> {
+        let lock = lock(path).await?;
+        store_is_closed(path).await?;
         // Another may have been quicker before the lock was ours.
         let found = look(path)?;
         allow(&found, path, cluster)?;
@@ -150,7 +156,7 @@ impl DataDir {
     ///
     /// # Errors
     /// It is another cluster's, or another process uses it: then the cluster must not go either.
-    pub fn take_for_removal(path: &Path, cluster: &str) -> anyhow::Result<Leaving> {
+    pub async fn take_for_removal(path: &Path, cluster: &str) -> anyhow::Result<Leaving> {
         let found = look(path)?;
         let mark = match &found {
             Found::Nothing | Found::Empty => return Ok(Leaving::Nothing),
@@ -159,8 +165,8 @@ impl DataDir {
             Found::Earlier(_) => Mark::new(cluster, String::new()),
         };
         allow(&found, path, cluster)?;
-        let lock = lock(path)?;
-        refuse_earlier_skiff(path)?;
+        let lock = lock(path).await?;
+        store_is_closed(path).await?;
         let dir = Self(path.to_owned());
         Ok(Leaving::Ours(Held { dir, mark, is_new: false, made: Vec::new(), _lock: lock }))
     }
@@ -346,20 +352,16 @@ fn write_mark(path: &Path, mark: Mark) -> anyhow::Result<Mark> {
 }
 
 /// Takes the folder's lock. The file names the process for people; what counts is the lock.
-fn lock(path: &Path) -> anyhow::Result<File> {
+async fn lock(path: &Path) -> anyhow::Result<File> {
     let name = path.join(LOCK);
     let cannot = || format!("cannot lock {}", name.display());
     loop {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
         let mut file = options.clone().custom_flags(NO_LINK).open(&name).with_context(cannot)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                file.take(20).read_to_string(&mut pid).with_context(cannot)?;
-                bail!("another skiff uses it already (process {}, as {} says)", pid.trim(), name.display());
-            }
-            Err(TryLockError::Error(err)) => return Err(err).with_context(cannot),
+        if !lock_soon(&file).await.with_context(cannot)? {
+            let mut pid = String::new();
+            file.take(20).read_to_string(&mut pid).with_context(cannot)?;
+            bail!("another skiff uses it already (process {}, as {} says)", pid.trim(), name.display());
         }
         // Whoever held it before may have removed the file: then this lock keeps nobody out.
         let (mine, now) = (file.metadata().with_context(cannot)?, fs::symlink_metadata(&name));
@@ -371,11 +373,26 @@ fn lock(path: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// A skiff that made no marks holds its store's lock alone.
-fn refuse_earlier_skiff(path: &Path) -> anyhow::Result<()> {
+/// Takes a file's lock; `false`: another process keeps it.
+async fn lock_soon(file: &File) -> io::Result<bool> {
+    let mut every = tokio::time::interval(LOCK_PACE);
+    for _ in 0..LOCK_TRIES {
+        every.tick().await;
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(err)) => return Err(err),
+        }
+    }
+    Ok(false)
+}
+
+/// Returns once no process has the store open: one that ends may, for a moment, and a skiff that made no marks holds no other lock.
+async fn store_is_closed(path: &Path) -> anyhow::Result<()> {
     let store = path.join(STORE);
     let Ok(file) = OpenOptions::new().read(true).custom_flags(NO_LINK).open(&store) else { return Ok(()) };
-    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+    // A file system without locks is the store's to refuse.
+    if let Ok(false) = lock_soon(&file).await {
         bail!("another process has {} open, a skiff of an earlier version say: end it first", store.display());
     }
     Ok(())

@@ -145,7 +145,7 @@ mod tests {
         let engine = FakeEngine::for_test();
         engine.add_image("app:1", Behaviour::server());
         let mut made = Made::default();
-        let state = made.folder(DataDir::take(&top.path().join("a/data"), "skiff").unwrap()).mark.state.clone();
+        let state = made.folder(DataDir::take(&top.path().join("a/data"), "skiff").await.unwrap()).mark.state.clone();
         made.network("skiff".into(), true);
         network_of(&engine, &state).await;
         engine
@@ -162,14 +162,14 @@ mod tests {
     async fn what_was_there_before_a_failed_start_stays() {
         let top = tempfile::tempdir().unwrap();
         let engine = FakeEngine::for_test();
-        drop(DataDir::take(top.path(), "skiff").unwrap());
+        drop(DataDir::take(top.path(), "skiff").await.unwrap());
         let mut made = Made::default();
-        made.folder(DataDir::take(top.path(), "skiff").unwrap());
+        made.folder(DataDir::take(top.path(), "skiff").await.unwrap());
         // Another was quicker.
         made.network("skiff".into(), false);
         network_of(&engine, "another").await;
         made.take_back(&engine, "skiff").await;
         assert!(engine.network("skiff").await.unwrap().is_some());
-        assert!(DataDir::take(top.path(), "skiff").is_ok_and(|held| !held.is_new));
+        assert!(DataDir::take(top.path(), "skiff").await.is_ok_and(|held| !held.is_new));
     }
 }

@@ -174,7 +174,7 @@ async fn run(
     made: &mut Made,
 ) -> anyhow::Result<(Registry, Access, Vec<String>)> {
     let clock = Clock::system();
-    let held = made.folder(DataDir::take(&config.data_dir, &config.name)?);
+    let held = made.folder(DataDir::take(&config.data_dir, &config.name).await?);
     let dir = held.dir().clone();
     let store = Store::open(DiskBackend::open(dir.store())?, true).map_err(anyhow::Error::msg)?;
     let listener = bind(config.api_address).await?;

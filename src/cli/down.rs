@@ -57,7 +57,7 @@ async fn remove(cluster: &ClusterArgs) -> anyhow::Result<()> {
         output::done("stopped the control plane");
     }
     // Held until the end: nobody starts on what is half gone.
-    let state = DataDir::take_for_removal(&path, name).context("nothing was removed")?;
+    let state = DataDir::take_for_removal(&path, name).await.context("nothing was removed")?;
     let access = Access::read(&DataDir::at(&path).access()).ok();
     let n = remove_containers(&engine).await?;
     let volumes = engine.volumes().await?;
