@@ -10,12 +10,13 @@ use super::{
     field::FieldError,
     names,
     object::{DynObject, Object, typed},
+    schema::{self, structure::Definition},
     selector::Fields,
     table::Column,
 };
 use jiff::Timestamp;
 use serde_json::Value;
-use std::{any::Any, borrow::Cow, marker::PhantomData, sync::Arc};
+use std::{any::Any, borrow::Cow, cmp::Ordering, marker::PhantomData, ops::Deref, sync::Arc};
 
 /// Where a kind's objects live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,77 +27,75 @@ pub enum Scope {
     Cluster,
 }
 
-/// The facts about a kind; a row of the kinds table.
-#[derive(Debug)]
-pub struct KindInfo {
+/// The facts about a kind. Those of a kind that is compiled in are constants; a kind that is added owns what they point to
+/// ([`JsonKind`](super::json_kind::JsonKind)).
+#[derive(Clone, Copy, Debug)]
+pub struct KindInfo<'a> {
     /// The API group; empty for core.
-    pub group: &'static str,
+    pub group: &'a str,
     /// The version, e.g. `v1`.
-    pub version: &'static str,
+    pub version: &'a str,
     /// The kind, e.g. `Deployment`.
-    pub kind: &'static str,
+    pub kind: &'a str,
     /// The plural in URLs, e.g. `deployments`.
-    pub plural: &'static str,
+    pub plural: &'a str,
     /// The singular, e.g. `deployment`.
-    pub singular: &'static str,
+    pub singular: &'a str,
     /// Short names for clients, e.g. `deploy`.
-    pub short_names: &'static [&'static str],
+    pub short_names: &'a [&'a str],
     /// Categories for clients, e.g. `all`.
-    pub categories: &'static [&'static str],
+    pub categories: &'a [&'a str],
     /// Where objects live.
     pub scope: Scope,
     /// Main-resource verbs: those of [`ALL_VERBS`] unless the kind has fewer.
-    pub verbs: &'static [&'static str],
+    pub verbs: &'a [&'a str],
     /// Sub-resources, e.g. `status`, `scale`, `log`.
-    pub subresources: &'static [Subresource],
+    pub subresources: &'a [Subresource<'a>],
     /// Printed columns.
-    pub columns: &'static [Column],
+    pub columns: &'a [Column<'a>],
     /// The stored kind that this one is a view of: `(group, plural)`. `None`: its own.
-    pub stored_as: Option<(&'static str, &'static str)>,
+    pub stored_as: Option<(&'a str, &'a str)>,
     /// The OpenAPI definition, e.g. `io.k8s.api.apps.v1.Deployment`.
-    pub schema: &'static str,
+    pub schema: &'a str,
 }
 
 /// A sub-resource as discovery lists it.
-#[derive(Debug)]
-pub struct Subresource {
+#[derive(Clone, Copy, Debug)]
+pub struct Subresource<'a> {
     /// The last part of the URL, e.g. `scale`.
-    pub name: &'static str,
+    pub name: &'a str,
     /// Group, version and kind of the body; `None` when they are the parent's.
-    pub body: Option<(&'static str, &'static str, &'static str)>,
+    pub body: Option<(&'a str, &'a str, &'a str)>,
     /// Its verbs.
-    pub verbs: &'static [&'static str],
+    pub verbs: &'a [&'a str],
     /// What the query of a GET may say, for OpenAPI.
-    pub parameters: &'static [Parameter],
+    pub parameters: &'a [Parameter<'a>],
 }
 
 /// Name, type and meaning of a parameter in a query.
-pub type Parameter = (&'static str, &'static str, &'static str);
+pub type Parameter<'a> = (&'a str, &'a str, &'a str);
 
-impl Subresource {
+impl<'a> Subresource<'a> {
     /// A sub-resource whose body is the parent's.
-    pub const fn own(name: &'static str, verbs: &'static [&'static str]) -> Self {
+    pub const fn own(name: &'a str, verbs: &'a [&'a str]) -> Self {
         Self { name, body: None, verbs, parameters: &[] }
     }
 
     /// A sub-resource whose body is of this group, version and kind.
-    pub const fn of(
-        name: &'static str,
-        body: (&'static str, &'static str, &'static str),
-        verbs: &'static [&'static str],
-    ) -> Self {
+    pub const fn of(name: &'a str, body: (&'a str, &'a str, &'a str), verbs: &'a [&'a str]) -> Self {
         Self { name, body: Some(body), verbs, parameters: &[] }
     }
 }
 
 /// The `status` sub-resource.
-pub const STATUS: Subresource = Subresource::own("status", &["get", "patch", "update"]);
+pub const STATUS: Subresource<'static> = Subresource::own("status", &["get", "patch", "update"]);
 /// The `scale` sub-resource.
-pub const SCALE: Subresource = Subresource::of("scale", ("autoscaling", "v1", "Scale"), &["get", "patch", "update"]);
+pub const SCALE: Subresource<'static> =
+    Subresource::of("scale", ("autoscaling", "v1", "Scale"), &["get", "patch", "update"]);
 /// Every main-resource verb.
 pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
-impl KindInfo {
+impl KindInfo<'_> {
     /// `group/version`, or just the version for core.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
@@ -143,7 +142,7 @@ pub trait Kind: Send + Sync + 'static {
     /// The type of its objects.
     type Object: Object;
     /// Its facts.
-    const INFO: KindInfo;
+    const INFO: KindInfo<'static>;
 
     /// Fills what the user left out.
     fn set_defaults(_obj: &mut Self::Object) {}
@@ -178,7 +177,7 @@ pub trait Kind: Send + Sync + 'static {
         true
     }
     /// Fields beside `metadata.name` and `metadata.namespace` that selectors may use.
-    fn selectable_fields(_obj: &Self::Object) -> Fields {
+    fn selectable_fields(_obj: &Self::Object) -> Fields<'static> {
         Fields::new()
     }
     /// The cells of one printed row, in the order of `INFO.columns`.
@@ -242,7 +241,13 @@ pub fn read_stored<K: Kind>(stored: &[u8]) -> Result<K::Object, serde_json::Erro
 /// A [`Kind`] without its type. Objects passed in must be of this kind; anything else is a bug and panics.
 pub trait ErasedKind: Send + Sync {
     /// Its facts.
-    fn info(&self) -> &'static KindInfo;
+    fn info(&self) -> &KindInfo<'_>;
+    /// What its fields are.
+    fn definition(&self) -> &Definition;
+    /// Definitions of its own for OpenAPI documents, by name, as JSON; those of compiled-in kinds are packed.
+    fn published(&self) -> &[(String, String)] {
+        &[]
+    }
     /// Reads JSON into a typed object; unknown fields are dropped (the caller has reported them).
     fn decode(&self, json: Value) -> Result<Box<dyn DynObject>, serde_json::Error>;
     /// Reads stored bytes into a typed object; a view converts them.
@@ -272,7 +277,7 @@ pub trait ErasedKind: Send + Sync {
     /// See [`Kind::same_spec`].
     fn same_spec(&self, new: &dyn DynObject, old: &dyn DynObject) -> bool;
     /// See [`Kind::selectable_fields`].
-    fn selectable_fields(&self, obj: &dyn DynObject) -> Fields;
+    fn selectable_fields(&self, obj: &dyn DynObject) -> Fields<'_>;
     /// See [`Kind::row`].
     fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<Value>;
     /// See [`Kind::scale`].
@@ -296,11 +301,65 @@ pub trait ErasedKind: Send + Sync {
     /// What is wrong with a `generateName` prefix: the rules of the name, but it may end in `-`.
     fn validate_name_prefix(&self, prefix: &str) -> Vec<String>;
     /// See [`Kind::field_labels`].
-    fn field_labels(&self) -> &'static [(&'static str, &'static str)];
+    fn field_labels(&self) -> Cow<'_, [(&str, &str)]>;
     /// The bytes to store for an object: its JSON, or for a view the JSON of the stored kind.
     fn stored_bytes(&self, obj: &dyn DynObject) -> Vec<u8>;
     /// The bytes to serve for stored bytes: the same, or for a view the JSON of this kind.
     fn served_bytes<'a>(&self, stored: &'a [u8]) -> Result<Cow<'a, [u8]>, serde_json::Error>;
+}
+
+/// A kind that is served: one of the program's own, or one that was added while it runs.
+#[derive(Clone)]
+pub enum KindRef {
+    /// It is compiled in.
+    BuiltIn(&'static dyn ErasedKind),
+    /// It was added, and goes with its last user.
+    Added(Arc<dyn ErasedKind>),
+}
+
+impl Deref for KindRef {
+    type Target = dyn ErasedKind;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::BuiltIn(kind) => *kind,
+            Self::Added(kind) => &**kind,
+        }
+    }
+}
+
+impl KindRef {
+    /// What no two kinds share.
+    fn id(&self) -> (&str, &str, &str) {
+        let info = self.info();
+        (info.group, info.plural, info.version)
+    }
+}
+
+impl std::fmt::Debug for KindRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.info().resource())
+    }
+}
+
+impl PartialEq for KindRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for KindRef {}
+
+impl PartialOrd for KindRef {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KindRef {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.id().cmp(&other.id())
+    }
 }
 
 /// The erased form of a kind: `&Erased::<Pods>::NEW` is a row of the table.
@@ -321,8 +380,11 @@ fn cast_mut<K: Kind>(obj: &mut dyn DynObject) -> &mut K::Object {
 }
 
 impl<K: Kind> ErasedKind for Erased<K> {
-    fn info(&self) -> &'static KindInfo {
-        &K::INFO
+    fn info(&self) -> &KindInfo<'_> {
+        const { &K::INFO }
+    }
+    fn definition(&self) -> &Definition {
+        schema::packed(K::INFO.schema)
     }
     fn decode(&self, json: Value) -> Result<Box<dyn DynObject>, serde_json::Error> {
         Ok(Box::new(typed::<K::Object>(&json)?))
@@ -366,7 +428,7 @@ impl<K: Kind> ErasedKind for Erased<K> {
     fn same_spec(&self, new: &dyn DynObject, old: &dyn DynObject) -> bool {
         K::same_spec(cast::<K>(new), cast::<K>(old))
     }
-    fn selectable_fields(&self, obj: &dyn DynObject) -> Fields {
+    fn selectable_fields(&self, obj: &dyn DynObject) -> Fields<'_> {
         K::selectable_fields(cast::<K>(obj))
     }
     fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<Value> {
@@ -402,8 +464,8 @@ impl<K: Kind> ErasedKind for Erased<K> {
     fn validate_name_prefix(&self, prefix: &str) -> Vec<String> {
         K::validate_name(&names::mask_trailing_dash(prefix))
     }
-    fn field_labels(&self) -> &'static [(&'static str, &'static str)] {
-        K::field_labels()
+    fn field_labels(&self) -> Cow<'_, [(&str, &str)]> {
+        Cow::Borrowed(K::field_labels())
     }
     fn stored_bytes(&self, obj: &dyn DynObject) -> Vec<u8> {
         let json = obj.to_json();

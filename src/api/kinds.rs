@@ -1,5 +1,8 @@
 //! The table of kinds, grouped by API group: one line per kind. Everything that lists kinds walks it.
 //!
+//! [`KINDS`] are the kinds that are compiled in; [`Kinds`] is the table that a running server goes by, to which kinds are added and from
+//! which they go (the registry holds it).
+//!
 //! To add a kind: 1. its file in `kinds/` (facts and hooks); 2. its `mod` line here; 3. its line in [`KINDS`];
 //! 4. a manifest and its golden in the file's tests; 5. its line in `schemas/main.rs`, and in `schema/facts.rs` the merge keys of its lists;
 //! then `cargo schemas`.
@@ -28,10 +31,10 @@ pub mod service_account;
 #[cfg(test)]
 mod testing;
 
-use super::kind::{Erased, ErasedKind};
-use std::borrow::Cow;
+use super::kind::{Erased, ErasedKind, KindInfo, KindRef};
+use std::{borrow::Cow, sync::Arc};
 
-/// Every kind that the API serves.
+/// Every kind that is compiled in.
 pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<config_map::ConfigMaps>::NEW,
     &Erased::<endpoints::EndpointsKind>::NEW,
@@ -54,12 +57,113 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<custom_resource_definition::CustomResourceDefinitions>::NEW,
 ];
 
-/// The kind with this group and plural, if it is served.
+/// The kinds that are served at one time. A change makes another value, so whoever holds one sees one state of the table.
+#[derive(Clone, Debug)]
+pub struct Kinds {
+    revision: u64,
+    rows: Vec<KindRef>,
+}
+
+impl Default for Kinds {
+    /// Those that are compiled in.
+    fn default() -> Self {
+        Self { revision: 0, rows: KINDS.iter().map(|kind| KindRef::BuiltIn(*kind)).collect() }
+    }
+}
+
+impl Kinds {
+    /// Grows with each change.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// All of them, grouped by API group.
+    pub fn iter(&self) -> impl Iterator<Item = &KindRef> {
+        self.rows.iter()
+    }
+
+    /// The facts of all of them.
+    pub fn infos(&self) -> impl Iterator<Item = &KindInfo<'_>> {
+        self.rows.iter().map(|kind| kind.info())
+    }
+
+    /// The kind with this plural, if it is served.
+    pub fn by_plural(&self, group: &str, version: &str, plural: &str) -> Option<&KindRef> {
+        self.rows.iter().find(|kind| {
+            let info = kind.info();
+            info.plural == plural && info.group == group && info.version == version
+        })
+    }
+
+    /// The kind with this name, if it is served.
+    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&KindRef> {
+        self.rows.iter().find(|row| {
+            let info = row.info();
+            info.kind == kind && info.group == group && info.version == version
+        })
+    }
+
+    /// The kind whose objects are stored under this group and plural.
+    pub fn stored(&self, group: &str, plural: &str) -> Option<&KindRef> {
+        self.rows.iter().find(|kind| {
+            let info = kind.info();
+            info.plural == plural && info.group == group && info.stored_as.is_none()
+        })
+    }
+
+    /// Whether this very row is still there.
+    pub fn has(&self, kind: &KindRef) -> bool {
+        let is_same = |row: &KindRef| match (row, kind) {
+            (KindRef::Added(row), KindRef::Added(kind)) => Arc::ptr_eq(row, kind),
+            (row, kind) => row == kind,
+        };
+        self.rows.iter().any(is_same)
+    }
+
+    /// The table with one kind more; it takes the place of an added one of the same group, version and plural.
+    ///
+    /// # Errors
+    /// The name is a compiled-in kind's.
+    #[must_use = "the table itself stays as it is"]
+    pub fn with(&self, kind: Arc<dyn ErasedKind>) -> Result<Self, NameTaken> {
+        let added = KindRef::Added(kind);
+        let mut rows = self.rows.clone();
+        match rows.iter().position(|row| *row == added) {
+            Some(at) if matches!(rows[at], KindRef::BuiltIn(_)) => return Err(NameTaken(added.info().resource())),
+            Some(at) => rows[at] = added,
+            None => {
+                // A group's kinds stand together, whoever added them.
+                let last = rows.iter().rposition(|row| row.info().group == added.info().group);
+                rows.insert(last.map_or(rows.len(), |at| at + 1), added);
+            }
+        }
+        Ok(Self { revision: self.revision + 1, rows })
+    }
+
+    /// The table without an added kind.
+    #[must_use]
+    pub fn without(&self, group: &str, version: &str, plural: &str) -> Self {
+        let goes = |row: &KindRef| {
+            let info = row.info();
+            matches!(row, KindRef::Added(_)) && (info.group, info.version, info.plural) == (group, version, plural)
+        };
+        let rows: Vec<KindRef> = self.rows.iter().filter(|row| !goes(row)).cloned().collect();
+        let is_changed = rows.len() < self.rows.len();
+        Self { revision: self.revision + u64::from(is_changed), rows }
+    }
+}
+
+/// A kind cannot be added: its name is a compiled-in kind's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is a kind of the API itself")]
+pub struct NameTaken(String);
+
+/// The compiled-in kind with this group and plural.
 pub fn by_plural(group: &str, plural: &str) -> Option<&'static dyn ErasedKind> {
     KINDS.iter().copied().find(|k| k.info().group == group && k.info().plural == plural)
 }
 
-/// The kind with this group, version and kind name, if it is served.
+/// The compiled-in kind with this group, version and kind name.
 pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static dyn ErasedKind> {
     KINDS.iter().copied().find(|k| {
         let info = k.info();

@@ -2,6 +2,7 @@
 pub mod agreements;
 pub mod bounds;
 pub mod field;
+pub mod json_kind;
 pub mod kind;
 pub mod kinds;
 pub mod meta;

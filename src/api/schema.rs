@@ -12,7 +12,9 @@
 //! To publish a kind: its line in `schemas/main.rs`, and its facts (merge keys, values) in `schema/facts.rs`; then `cargo schemas`, which
 //! writes the files in `schema/packed`.
 
+pub(in crate::api) mod added;
 mod check;
+mod complete;
 mod go;
 mod normalize;
 pub mod openapi;
@@ -25,7 +27,7 @@ pub mod swagger;
 mod yaml;
 
 pub(crate) use go::{display as go_display, kind_of as go_kind};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use structure::Definition;
 
 /// What a decoder would say of a value.
@@ -37,21 +39,33 @@ pub struct Findings {
     pub error: Option<String>,
 }
 
-/// Checks a value against a definition, e.g. `io.k8s.api.apps.v1.Deployment`. Changes nothing.
-///
-/// # Panics
-/// When there is no such definition: definitions come from the kinds table.
-pub fn check(definition: &str, value: &Value) -> Findings {
-    check::check(find(definition), value)
+/// Checks a value against a definition. Changes nothing.
+pub fn check(definition: &Definition, value: &Value) -> Findings {
+    check::check(definition, value)
 }
 
 /// Writes a value that [`check()`] found decodable the way Go would write it back: no nulls, quantities canonical, base64 clean.
 /// Needed before the typed decode, which is pickier than Go.
-pub fn normalize(definition: &str, value: &mut Value) {
-    normalize::object(find(definition), value);
+pub fn normalize(definition: &Definition, value: &mut Value) {
+    normalize::object(definition, value);
 }
 
-fn find(definition: &str) -> &'static Definition {
+/// Brings a value that [`check()`] found decodable to what a typed decode and encode would make of it: fields that the definition has
+/// not go, and fields that it requires are there.
+pub fn complete(definition: &Definition, value: &mut Value) {
+    complete::object(definition, value);
+}
+
+/// [`complete()`] for one field of an object: it is put in, if the definition requires it and it is absent.
+pub fn complete_field(definition: &Definition, field: &str, object: &mut Map<String, Value>) {
+    complete::field(definition, field, object);
+}
+
+/// The definition of a kind that is compiled in, e.g. `io.k8s.api.apps.v1.Deployment`.
+///
+/// # Panics
+/// When `cargo schemas` packed none; a test walks the table for that.
+pub fn packed(definition: &str) -> &'static Definition {
     Definition::find(definition).unwrap_or_else(|| panic!("schemas/main.rs publishes no {definition}"))
 }
 

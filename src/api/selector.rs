@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector
 use std::{borrow::Borrow, collections::BTreeMap, fmt};
 
 /// An object's selectable fields: path → value.
-pub type Fields = BTreeMap<&'static str, String>;
+pub type Fields<'a> = BTreeMap<&'a str, String>;
 
 /// Why a selector is not one. `Display` is Kubernetes' own text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -187,12 +187,12 @@ fn causes_text(causes: &[FieldError]) -> String {
 
 impl ApiError {
     /// The object of that kind and name is not there.
-    pub fn not_found(info: &KindInfo, name: &str) -> Self {
+    pub fn not_found(info: &KindInfo<'_>, name: &str) -> Self {
         Self::NotFound { resource: info.resource(), name: name.to_owned() }
     }
 
     /// The object changed since it was read.
-    pub fn modified(info: &KindInfo, name: &str) -> Self {
+    pub fn modified(info: &KindInfo<'_>, name: &str) -> Self {
         Self::Conflict {
             resource: info.resource(),
             name: name.to_owned(),
@@ -201,7 +201,7 @@ impl ApiError {
     }
 
     /// Fields are wrong.
-    pub fn invalid(info: &KindInfo, name: &str, causes: Vec<FieldError>) -> Self {
+    pub fn invalid(info: &KindInfo<'_>, name: &str, causes: Vec<FieldError>) -> Self {
         Self::Invalid { kind: info.qualified_kind(), name: name.to_owned(), causes }
     }
 

@@ -17,20 +17,20 @@ pub const UNKNOWN: &str = "<unknown>";
 
 /// A printed column.
 #[derive(Clone, Copy, Debug)]
-pub struct Column {
+pub struct Column<'a> {
     /// The heading, in title case; clients print it in capitals.
-    pub name: &'static str,
+    pub name: &'a str,
     /// `string`, `integer`, `date` …
-    pub kind: &'static str,
+    pub kind: &'a str,
     /// `name` for the name column, else empty.
-    pub format: &'static str,
+    pub format: &'a str,
     /// What the column means, for `kubectl explain`-like clients.
-    pub description: &'static str,
+    pub description: &'a str,
     /// 0 is always shown; 1 only with `-o wide`.
     pub priority: u8,
 }
 
-impl Column {
+impl<'a> Column<'a> {
     /// The `Name` column.
     pub const fn name() -> Self {
         Self {
@@ -46,11 +46,11 @@ impl Column {
         Self::text("Age", "The time since the object was created.")
     }
     /// A column of text.
-    pub const fn text(name: &'static str, description: &'static str) -> Self {
+    pub const fn text(name: &'a str, description: &'a str) -> Self {
         Self { name, kind: "string", format: "", description, priority: 0 }
     }
     /// A column of whole numbers.
-    pub const fn number(name: &'static str, description: &'static str) -> Self {
+    pub const fn number(name: &'a str, description: &'a str) -> Self {
         Self { name, kind: "integer", format: "", description, priority: 0 }
     }
     /// The same column, shown only with `-o wide`.

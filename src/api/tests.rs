@@ -141,7 +141,7 @@ fn check_bounded(value: &Value, bytes_max: usize) {
 /// Does all that a body goes through.
 fn pass_through(value: Value) {
     let Some(kind) = KINDS.iter().find(|k| k.info().schema == POD) else { panic!("pods are served") };
-    let findings = schema::check(POD, &value);
+    let findings = schema::check(schema::packed(POD), &value);
     assert!(findings.unknown.len() <= 100);
     if findings.error.is_some() {
         return;
@@ -152,7 +152,7 @@ fn pass_through(value: Value) {
 /// Does all that a kind does with an object of its own, right or wrong.
 fn live(kind: &dyn ErasedKind, mut value: Value) {
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
-    schema::normalize(kind.info().schema, &mut value);
+    schema::normalize(kind.definition(), &mut value);
     let Ok(mut obj) = kind.decode(value) else { return };
     kind.set_defaults(&mut *obj);
     kind.prepare_create(&mut *obj);
@@ -215,7 +215,7 @@ proptest! {
         if let Ok(patched) = merge::apply(object.clone(), patch.clone()) {
             check_bounded(&patched, sizes);
         }
-        if let Ok(patched) = strategic::apply(object, patch, POD) {
+        if let Ok(patched) = strategic::apply(object, patch, schema::packed(POD)) {
             check_bounded(&patched, sizes);
         }
     }
@@ -250,7 +250,7 @@ proptest! {
         let kind = *kind.get(KINDS);
         let mut object = object_of(kind.info().schema, 7, &Rng::seeded(seed));
         object["metadata"]["name"] = json!("a");
-        if schema::check(kind.info().schema, &object).error.is_none() {
+        if schema::check(kind.definition(), &object).error.is_none() {
             live(kind, object);
         }
     }
@@ -330,14 +330,14 @@ fn object_of(definition: &str, depth: usize, rng: &Rng) -> Value {
     value_of_definition(definition, depth, rng)
 }
 
-fn value_of_definition(definition: &'static Definition, depth: usize, rng: &Rng) -> Value {
+fn value_of_definition(definition: &Definition, depth: usize, rng: &Rng) -> Value {
     if let Some(kind) = &definition.value {
         return value_of(kind, depth, rng);
     }
     let mut fields = Map::new();
     for property in &definition.properties {
         if depth > 0 && (property.is_required || rng.one_in(2)) {
-            fields.insert(property.name.to_owned(), value_of(&property.kind, depth - 1, rng));
+            fields.insert(property.name.to_string(), value_of(&property.kind, depth - 1, rng));
         }
     }
     Value::Object(fields)
@@ -378,6 +378,7 @@ fn value_of(kind: &Type, depth: usize, rng: &Rng) -> Value {
         Type::String | Type::IntOrString => json!(pick(&TEXTS, rng)),
         Type::Any => json!({}),
         Type::Ref(id) => value_of_definition(id.get(), depth, rng),
+        Type::Object(definition) => value_of_definition(definition, depth, rng),
         Type::List(inner) => (0..rng.between(0, 3)).map(|_| value_of(inner, depth, rng)).collect(),
         Type::Map(inner) => {
             let keys = ["a", "cpu", "memory", "A"].iter().filter(|_| rng.one_in(2));

@@ -189,7 +189,7 @@ async fn apply(client: &Client, doc: Document) -> anyhow::Result<()> {
         }
         live => {
             let live = live?;
-            let patch = three_way(&last_applied(&live), &wanted, doc.kind.info().schema);
+            let patch = three_way(&last_applied(&live), &wanted, doc.kind.definition());
             let after = client.patch(&strict(&object), PatchKind::Strategic, &patch).await?;
             let same = after["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"];
             if same { "unchanged" } else { "configured" }

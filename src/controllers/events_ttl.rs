@@ -89,7 +89,7 @@ impl Controller for EventsTtl {
 
     fn observe(&self, registry: &Registry, (): &()) -> Option<Observed> {
         let now = registry.clock().now();
-        let all = registry.snapshot(erased::<Events>(), "", &Selection::default()).entries;
+        let all = registry.snapshot(&*erased::<Events>(), "", &Selection::default()).entries;
         let mut old = all.iter().map(|entry| Times::read(entry)).filter(|times| times.is_old(now));
         let batch = old.by_ref().take(BATCH_MAX);
         let batch = batch.map(|t| (ObjectKey::of(&t.metadata), t.metadata.uid.unwrap_or_default())).collect();

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     api::{
         agreements::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
-        kind::{ErasedKind, Scope},
-        kinds::{self, KINDS},
+        kind::{KindRef, Scope},
+        kinds::Kinds,
         meta::ObjectKey,
     },
     registry::{
@@ -30,51 +30,47 @@ use crate::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::{fmt, sync::Arc};
 
-/// An object of any kind: the place of its kind in the table, and its key.
+/// An object of any kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Node {
-    kind: usize,
+    kind: KindRef,
     key: ObjectKey,
 }
 
 impl Node {
-    fn kind(&self) -> &'static dyn ErasedKind {
-        KINDS[self.kind]
-    }
-
     /// The object that a store key names.
-    fn of_store_key(key: &str) -> Option<Self> {
-        collected().find_map(|kind| Some(Self { kind, key: keys::object_key(KINDS[kind].info(), key)? }))
+    fn of_store_key(kinds: &Kinds, key: &str) -> Option<Self> {
+        let (group, plural) = keys::group_and_plural_of(key)?;
+        let kind = kinds.stored(group, plural).filter(|kind| is_collected(kind))?;
+        Some(Self { kind: kind.clone(), key: keys::object_key(kind.info(), key)? })
     }
 
     /// The object that an owner reference of an object in this namespace names; `None` when no served kind can be meant.
-    fn of_owner(owner: &OwnerReference, namespace: &str) -> Option<Self> {
+    fn of_owner(kinds: &Kinds, owner: &OwnerReference, namespace: &str) -> Option<Self> {
         let (group, version) = owner.api_version.rsplit_once('/').unwrap_or(("", &owner.api_version));
-        let found = kinds::by_kind(group, version, &owner.kind)?;
-        let kind = collected().find(|i| KINDS[*i].info().resource() == found.info().resource())?;
-        let namespace = match (found.info().scope, namespace) {
+        let found = kinds.by_kind(group, version, &owner.kind)?.info();
+        let kind = kinds.stored(found.group, found.plural).filter(|kind| is_collected(kind))?;
+        let namespace = match (found.scope, namespace) {
             (Scope::Cluster, _) => "",
             // An owner in a namespace cannot own what is in none.
             (Scope::Namespaced, "") => return None,
             (Scope::Namespaced, namespace) => namespace,
         };
-        Some(Self { kind, key: ObjectKey::new(namespace, owner.name.clone()) })
+        Some(Self { kind: kind.clone(), key: ObjectKey::new(namespace, owner.name.clone()) })
     }
 
     fn entry(&self, registry: &Registry) -> Option<Arc<Entry>> {
-        registry.entry(self.kind(), &self.key)
+        registry.entry(&*self.kind, &self.key)
     }
 }
 
-/// The places of the kinds that own or are owned: each stored once, and not Events, of which there are many and which own nothing.
-fn collected() -> impl Iterator<Item = usize> {
-    (0..KINDS.len()).filter(|i| {
-        let info = KINDS[*i].info();
-        info.stored_as.is_none()
-            && info.plural != "events"
-            && info.verbs.contains(&"delete")
-            && info.verbs.contains(&"list")
-    })
+/// Whether objects of the kind own or are owned: each stored once, and not Events, of which there are many and which own nothing.
+fn is_collected(kind: &KindRef) -> bool {
+    let info = kind.info();
+    info.stored_as.is_none()
+        && info.plural != "events"
+        && info.verbs.contains(&"delete")
+        && info.verbs.contains(&"list")
 }
 
 /// How an owner stands.
@@ -122,21 +118,29 @@ impl Controller for GarbageCollector {
     type Key = Node;
     type Observed = Observed;
 
+    const FOLLOWS_KINDS: bool = true;
+
     fn name(&self) -> &'static str {
         "garbagecollector"
     }
 
     fn triggers(&self) -> Vec<Trigger<Node>> {
-        let trigger = |kind: usize| {
-            Trigger::on_erased(
-                KINDS[kind],
-                move |registry: &Registry, before, after, nodes: &mut Vec<Node>| match after {
-                    Some(after) => wake_for_write(registry, kind, before, after, nodes),
-                    None => nodes.extend(before.into_iter().flat_map(|gone| wake_for_deletion(registry, gone))),
-                },
-            )
+        Vec::new()
+    }
+
+    fn kind_triggers(&self, kinds: &Kinds) -> Vec<Trigger<Node>> {
+        let trigger = |kind: &KindRef| {
+            let of = kind.clone();
+            let map =
+                move |registry: &Registry, before: Option<&Entry>, after: Option<&Entry>, nodes: &mut Vec<Node>| {
+                    match after {
+                        Some(after) => wake_for_write(registry, &of, before, after, nodes),
+                        None => nodes.extend(before.into_iter().flat_map(|gone| wake_for_deletion(registry, gone))),
+                    }
+                };
+            Trigger::on_erased(kind.clone(), map)
         };
-        collected().map(trigger).collect()
+        kinds.iter().filter(|kind| is_collected(kind)).map(trigger).collect()
     }
 
     fn observe(&self, registry: &Registry, node: &Node) -> Option<Observed> {
@@ -158,14 +162,14 @@ fn is_marked(entry: &Entry) -> bool {
 }
 
 /// An object whose owners changed is looked at, and one that goes; one that waits for what it owns wakes that as well.
-fn wake_for_write(registry: &Registry, kind: usize, before: Option<&Entry>, after: &Entry, nodes: &mut Vec<Node>) {
+fn wake_for_write(registry: &Registry, kind: &KindRef, before: Option<&Entry>, after: &Entry, nodes: &mut Vec<Node>) {
     let is_new = before.is_none_or(|b| b.attrs.terms != after.attrs.terms);
     let goes = is_marked(after);
     if !goes && (!is_new || after.attrs.terms.is_empty()) {
         return;
     }
-    let Some(key) = keys::object_key(KINDS[kind].info(), &after.key) else { return };
-    nodes.push(Node { kind, key });
+    let Some(key) = keys::object_key(kind.info(), &after.key) else { return };
+    nodes.push(Node { kind: kind.clone(), key });
     if goes && waits_for_dependents(&held(after)) {
         nodes.extend(dependents_of(registry, &held(after).uid).into_iter().map(|d| d.node));
     }
@@ -175,7 +179,8 @@ fn wake_for_write(registry: &Registry, kind: usize, before: Option<&Entry>, afte
 fn wake_for_deletion(registry: &Registry, gone: &Entry) -> Vec<Node> {
     let gone = held(gone);
     let waiting = gone.owners.iter().filter(|o| state_of(registry, o, &gone.key.namespace) == OwnerState::Waits);
-    let owners = waiting.filter_map(|o| Node::of_owner(o, &gone.key.namespace));
+    let kinds = registry.kinds();
+    let owners = waiting.filter_map(|o| Node::of_owner(&kinds, o, &gone.key.namespace));
     dependents_of(registry, &gone.uid).into_iter().map(|d| d.node).chain(owners).collect()
 }
 
@@ -184,7 +189,7 @@ fn waits_for_dependents(held: &Held) -> bool {
 }
 
 fn state_of(registry: &Registry, owner: &OwnerReference, namespace: &str) -> OwnerState {
-    let Some(node) = Node::of_owner(owner, namespace) else { return OwnerState::There };
+    let Some(node) = Node::of_owner(&registry.kinds(), owner, namespace) else { return OwnerState::There };
     match node.entry(registry).map(|entry| held(&entry)).filter(|found| found.uid == owner.uid) {
         None => OwnerState::Gone,
         Some(found) if waits_for_dependents(&found) => OwnerState::Waits,
@@ -193,12 +198,12 @@ fn state_of(registry: &Registry, owner: &OwnerReference, namespace: &str) -> Own
 }
 
 fn dependents_of(registry: &Registry, uid: &str) -> Vec<Dependent> {
-    let entries = registry.store().by_term(&keys::owner_term(uid));
+    let (kinds, entries) = (registry.kinds(), registry.store().by_term(&keys::owner_term(uid)));
     let dependent = |entry: &Arc<Entry>| {
         let held = held(entry);
         let mut references = held.owners.iter().filter(|o| o.uid == uid);
         Some(Dependent {
-            node: Node::of_store_key(&entry.key)?,
+            node: Node::of_store_key(&kinds, &entry.key)?,
             blocks: references.any(|o| o.block_owner_deletion == Some(true)),
             waits: waits_for_dependents(&held),
             uid: held.uid,
@@ -234,7 +239,7 @@ fn decide(observed: &Observed) -> Decision {
 /// Everything that the object owns loses that owner; when nothing is left, the finalizer goes.
 fn orphan_dependents(observed: &Observed, decision: &mut Decision) {
     let release = |d: &Dependent| {
-        let (kind, key, uid) = (d.node.kind(), d.node.key.clone(), d.uid.clone());
+        let (kind, key, uid) = (d.node.kind.clone(), d.node.key.clone(), d.uid.clone());
         Action::Release { kind, key, uid, owner_uid: observed.held.uid.clone() }.because("its owner orphans it")
     };
     if !observed.dependents.is_empty() {
@@ -244,12 +249,12 @@ fn orphan_dependents(observed: &Observed, decision: &mut Decision) {
 }
 
 fn release(observed: &Observed, owner_uid: &str) -> Planned {
-    let (kind, key, uid) = (observed.node.kind(), observed.node.key.clone(), observed.held.uid.clone());
+    let (kind, key, uid) = (observed.node.kind.clone(), observed.node.key.clone(), observed.held.uid.clone());
     Action::Release { kind, key, uid, owner_uid: owner_uid.to_owned() }.because("it has another owner")
 }
 
 fn without_finalizer(observed: &Observed, finalizer: &str, why: &'static str) -> Planned {
-    let kind = observed.node.kind();
+    let kind = observed.node.kind.clone();
     let mut object = kind.decode_bytes(&observed.entry.value).expect("stored objects decode as their kind");
     let finalizers = object.meta_mut().finalizers.get_or_insert_default();
     finalizers.retain(|f| f != finalizer);
@@ -274,5 +279,5 @@ fn delete(observed: &Observed, owner_waits: bool) -> Planned {
         ..DeleteOptions::default()
     };
     let why = if owner_waits { "its owner waits for it" } else { "its owners are gone" };
-    Action::Delete { kind: observed.node.kind(), key: observed.node.key.clone(), options }.because(why)
+    Action::Delete { kind: observed.node.kind.clone(), key: observed.node.key.clone(), options }.because(why)
 }

@@ -10,9 +10,9 @@
 use super::runtime::{Action, Controller, Decision, Done, Planned, Step, Trigger, stamp};
 use crate::{
     api::{
-        kind::{ErasedKind, Kind as _},
+        kind::{ErasedKind, Kind as _, KindRef},
         kinds::{
-            KINDS,
+            Kinds,
             namespace::{KUBERNETES_FINALIZER, Namespaces},
             pod::Pods,
         },
@@ -35,7 +35,7 @@ const BATCH_MAX: usize = 500;
 /// An object in the namespace.
 #[derive(Clone)]
 pub struct Content {
-    kind: &'static dyn ErasedKind,
+    kind: KindRef,
     held: Held,
 }
 
@@ -61,12 +61,12 @@ pub struct Observed {
 pub struct NamespaceController;
 
 /// The kinds whose objects live in namespaces, each stored once.
-fn namespaced_kinds() -> impl Iterator<Item = &'static dyn ErasedKind> {
-    KINDS.iter().copied().filter(|k| k.info().is_namespaced() && k.info().stored_as.is_none() && is_deletable(*k))
+fn namespaced_kinds(kinds: &Kinds) -> impl Iterator<Item = &KindRef> {
+    kinds.iter().filter(|k| k.info().is_namespaced() && k.info().stored_as.is_none() && is_deletable(&***k))
 }
 
 /// Kinds that are only asked, such as reviews, keep nothing.
-fn is_deletable(kind: &'static dyn ErasedKind) -> bool {
+fn is_deletable(kind: &dyn ErasedKind) -> bool {
     kind.info().verbs.contains(&"delete") && kind.info().verbs.contains(&"list")
 }
 
@@ -76,37 +76,43 @@ impl Controller for NamespaceController {
     type Observed = Observed;
 
     const CONCLUDES: bool = true;
+    const FOLLOWS_KINDS: bool = true;
 
     fn name(&self) -> &'static str {
         "namespace"
     }
 
-    fn triggers(&self) -> Vec<Trigger<String>> {
-        let content = namespaced_kinds().map(|kind| {
-            Trigger::on_erased(kind, move |registry: &Registry, before, after, keys: &mut Vec<String>| {
+    fn kind_triggers(&self, kinds: &Kinds) -> Vec<Trigger<String>> {
+        let content = |kind: &KindRef| {
+            let of = kind.clone();
+            Trigger::on_erased(kind.clone(), move |registry: &Registry, before, after, keys: &mut Vec<String>| {
                 let Some(entry) = after.or(before) else { return };
-                let namespace = keys::object_key(kind.info(), &entry.key).map(|key| key.namespace);
+                let namespace = keys::object_key(of.info(), &entry.key).map(|key| key.namespace);
                 keys.extend(namespace.filter(|n| namespace_goes(registry, n)));
             })
-        });
+        };
+        namespaced_kinds(kinds).map(content).collect()
+    }
+
+    fn triggers(&self) -> Vec<Trigger<String>> {
         let own = Trigger::on::<Namespaces>(|_, moved, keys: &mut Vec<String>| {
             let goes = moved.after.as_ref().is_none_or(|n| n.metadata.deletion_timestamp.is_some());
             keys.extend(moved.last().filter(|_| goes).and_then(|n| n.metadata.name.clone()));
         });
-        std::iter::once(own).chain(content).collect()
+        vec![own]
     }
 
     fn observe(&self, registry: &Registry, namespace: &String) -> Option<Observed> {
         if !namespace_goes(registry, namespace) {
             return None;
         }
-        let of_kind = |kind: &'static dyn ErasedKind| {
-            let entries = registry.snapshot(kind, namespace, &Selection::default()).entries;
-            entries.into_iter().map(move |entry: Arc<Entry>| Content { kind, held: held(&entry) })
+        let of_kind = |kind: &KindRef| {
+            let (kind, entries) = (kind.clone(), registry.snapshot(&**kind, namespace, &Selection::default()).entries);
+            entries.into_iter().map(move |entry: Arc<Entry>| Content { kind: kind.clone(), held: held(&entry) })
         };
         Some(Observed {
             namespace: registry.api::<Namespaces>().get(&ObjectKey::new("", namespace)),
-            content: namespaced_kinds().flat_map(of_kind).collect(),
+            content: namespaced_kinds(&registry.kinds()).flat_map(of_kind).collect(),
             now: registry.clock().now(),
         })
     }
@@ -148,7 +154,7 @@ fn delete(content: &Content) -> Planned {
         propagation: Some(Propagation::Background),
         ..DeleteOptions::default()
     };
-    Action::Delete { kind: content.kind, key: content.held.key.clone(), options }.because(NAMESPACE_GOES)
+    Action::Delete { kind: content.kind.clone(), key: content.held.key.clone(), options }.because(NAMESPACE_GOES)
 }
 
 fn conclude(observed: &Observed, done: &Done) -> Decision {

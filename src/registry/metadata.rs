@@ -25,7 +25,7 @@ const GENERATED_BASE_MAX: usize = 58;
 
 /// Fills the system fields of a new object.
 pub(super) fn before_create(
-    info: &KindInfo,
+    info: &KindInfo<'_>,
     namespace: &str,
     meta: &mut ObjectMeta,
     uid: String,
@@ -59,7 +59,7 @@ pub(super) fn generate_name(meta: &mut ObjectMeta, rng: &Rng) {
 }
 
 /// Keeps the system fields of a changed object.
-pub(super) fn before_update(info: &KindInfo, new: &mut ObjectMeta, old: &ObjectMeta) -> Result<(), ApiError> {
+pub(super) fn before_update(info: &KindInfo<'_>, new: &mut ObjectMeta, old: &ObjectMeta) -> Result<(), ApiError> {
     let name = old.name.as_deref().unwrap_or_default();
     // Revision 0 stands for none: the change is made whatever the object is by now.
     let given = new.resource_version.as_deref().filter(|v| !matches!(*v, "" | "0"));
@@ -81,7 +81,7 @@ pub(super) fn before_update(info: &KindInfo, new: &mut ObjectMeta, old: &ObjectM
     Ok(())
 }
 
-fn uid_conflict(info: &KindInfo, name: &str, wanted: &str, old: &ObjectMeta) -> ApiError {
+fn uid_conflict(info: &KindInfo<'_>, name: &str, wanted: &str, old: &ObjectMeta) -> ApiError {
     let has = old.uid.as_deref().unwrap_or_default();
     ApiError::Conflict {
         resource: info.resource(),
@@ -173,7 +173,11 @@ fn brought_forward(at: Timestamp, old: i64, new: i64, now: Timestamp) -> Timesta
 }
 
 /// Checks what the caller of a delete knows of the object.
-pub(super) fn check_preconditions(info: &KindInfo, meta: &ObjectMeta, options: &DeleteOptions) -> Result<(), ApiError> {
+pub(super) fn check_preconditions(
+    info: &KindInfo<'_>,
+    meta: &ObjectMeta,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
     let name = meta.name.as_deref().unwrap_or_default();
     if let Some(uid) = options.uid.as_deref().filter(|u| Some(*u) != meta.uid.as_deref()) {
         return Err(uid_conflict(info, name, uid, meta));

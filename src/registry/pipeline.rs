@@ -14,6 +14,7 @@ use crate::{
     api::{
         bounds::STORED_BYTES_MAX,
         kind::{ErasedKind, Kind, KindInfo, read_stored},
+        kinds::{Kinds, NameTaken},
         meta::{ObjectKey, Revision},
         object::DynObject,
         selector::{FieldSelector, LabelSelector},
@@ -28,6 +29,7 @@ use crate::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::{any::Any, net::Ipv4Addr, sync::Arc};
+use tokio::sync::watch;
 
 /// How often an update is tried again when other writers come between, before it gives up with a conflict.
 const UPDATE_TRIES_MAX: usize = 64;
@@ -54,6 +56,7 @@ struct Inner {
     clock: Clock,
     rng: Rng,
     config: Config,
+    kinds: watch::Sender<Arc<Kinds>>,
     encoder: Encoder,
     allocator: alloc::Allocator,
     events: EventQueue,
@@ -164,12 +167,12 @@ pub fn with_decoded<R>(
 }
 
 /// Whether an object is marked for deletion.
-fn is_going(kind: &'static dyn ErasedKind, entry: &Entry) -> bool {
+fn is_going(kind: &dyn ErasedKind, entry: &Entry) -> bool {
     kind.shared_dyn(&*shared(kind, entry)).meta().deletion_timestamp.is_some()
 }
 
 /// [`decoded`] of a kind that is known by its table row only; [`ErasedKind::shared_dyn`] reads it.
-fn shared(kind: &'static dyn ErasedKind, entry: &Entry) -> Arc<dyn Any + Send + Sync> {
+fn shared(kind: &dyn ErasedKind, entry: &Entry) -> Arc<dyn Any + Send + Sync> {
     let read = || kind.decode_shared(&entry.value).expect("stored objects decode as their kind");
     if kind.info().stored_as.is_some() { read() } else { Arc::clone(entry.decoded.get_or_init(read)) }
 }
@@ -179,7 +182,8 @@ impl Registry {
     pub fn new(store: Store, clock: Clock, rng: Rng, config: Config) -> Self {
         let encoder = Encoder::new(&rng);
         let allocator = alloc::Allocator::default();
-        Self(Arc::new(Inner { store, clock, rng, config, encoder, allocator, events: EventQueue::default() }))
+        let kinds = watch::Sender::new(Arc::new(Kinds::default()));
+        Self(Arc::new(Inner { store, clock, rng, config, kinds, encoder, allocator, events: EventQueue::default() }))
     }
 
     /// The store below.
@@ -202,6 +206,45 @@ impl Registry {
         &self.0.config
     }
 
+    /// The kinds that are served now.
+    pub fn kinds(&self) -> Arc<Kinds> {
+        Arc::clone(&self.0.kinds.borrow())
+    }
+
+    /// Tells of each change of [`Registry::kinds`].
+    pub fn kinds_watch(&self) -> watch::Receiver<Arc<Kinds>> {
+        self.0.kinds.subscribe()
+    }
+
+    /// Serves one kind more, or another form of one that was added. Objects that are stored under its name already are its.
+    ///
+    /// # Errors
+    /// The name is a compiled-in kind's.
+    pub fn add_kind(&self, kind: Arc<dyn ErasedKind>) -> Result<(), NameTaken> {
+        let mut outcome = Ok(());
+        self.0.kinds.send_if_modified(|kinds| match kinds.with(Arc::clone(&kind)) {
+            Ok(with) => {
+                *kinds = Arc::new(with);
+                true
+            }
+            Err(taken) => {
+                outcome = Err(taken);
+                false
+            }
+        });
+        outcome
+    }
+
+    /// Serves an added kind no more: its watches end. Its objects stay in the store; who takes the kind away has removed them.
+    pub fn remove_kind(&self, group: &str, version: &str, plural: &str) {
+        self.0.kinds.send_if_modified(|kinds| {
+            let without = kinds.without(group, version, plural);
+            let is_changed = without.revision() != kinds.revision();
+            *kinds = Arc::new(without);
+            is_changed
+        });
+    }
+
     /// The typed client for a kind.
     pub fn api<K: Kind>(&self) -> super::client::Api<K> {
         super::client::Api::new(self.clone())
@@ -218,12 +261,12 @@ impl Registry {
     }
 
     /// An object's entry.
-    pub fn entry(&self, kind: &'static dyn ErasedKind, key: &ObjectKey) -> Option<Arc<Entry>> {
+    pub fn entry(&self, kind: &dyn ErasedKind, key: &ObjectKey) -> Option<Arc<Entry>> {
         self.0.store.get(&keys::key(kind.info(), key))
     }
 
     /// The entries that a selection picks, of a namespace or (when it is empty) of all.
-    pub fn snapshot(&self, kind: &'static dyn ErasedKind, namespace: &str, selection: &Selection) -> Snapshot {
+    pub fn snapshot(&self, kind: &dyn ErasedKind, namespace: &str, selection: &Selection) -> Snapshot {
         let mut snapshot = self.0.store.range(&keys::prefix(kind.info(), namespace));
         if !selection.is_everything() {
             snapshot.entries.retain(|e| selection.matches(e));
@@ -232,7 +275,7 @@ impl Registry {
     }
 
     /// The entries of a kind that the object of this UID owns.
-    pub fn owned_entries(&self, kind: &'static dyn ErasedKind, owner_uid: &str) -> Vec<Arc<Entry>> {
+    pub fn owned_entries(&self, kind: &dyn ErasedKind, owner_uid: &str) -> Vec<Arc<Entry>> {
         let prefix = keys::kind_prefix(kind.info());
         let mut entries = self.0.store.by_term(&keys::owner_term(owner_uid));
         entries.retain(|e| e.key.starts_with(&prefix));
@@ -240,12 +283,12 @@ impl Registry {
     }
 
     /// Changes of a kind after a revision.
-    pub fn watch_kind(&self, kind: &'static dyn ErasedKind, from: Revision) -> Result<Watch, WatchError> {
+    pub fn watch_kind(&self, kind: &dyn ErasedKind, from: Revision) -> Result<Watch, WatchError> {
         self.watch(kind, "", from)
     }
 
     /// Changes of a kind after a revision, of a namespace or (when it is empty) of all.
-    pub fn watch(&self, kind: &'static dyn ErasedKind, namespace: &str, from: Revision) -> Result<Watch, WatchError> {
+    pub fn watch(&self, kind: &dyn ErasedKind, namespace: &str, from: Revision) -> Result<Watch, WatchError> {
         self.0.store.watch(&keys::prefix(kind.info(), namespace), from)
     }
 
@@ -255,7 +298,7 @@ impl Registry {
     /// `Invalid`, `Forbidden`, `NotFound` (of the namespace) and `BadRequest` for the caller's mistakes, `AlreadyExists`, `Unavailable`.
     pub async fn create(
         &self,
-        kind: &'static dyn ErasedKind,
+        kind: &dyn ErasedKind,
         namespace: &str,
         mut obj: Box<dyn DynObject>,
         options: &WriteOptions,
@@ -287,7 +330,7 @@ impl Registry {
 
     async fn put_new(
         &self,
-        kind: &'static dyn ErasedKind,
+        kind: &dyn ErasedKind,
         obj: &mut dyn DynObject,
         options: &WriteOptions,
     ) -> Result<Arc<Entry>, ApiError> {
@@ -324,7 +367,7 @@ impl Registry {
     /// `NotFound`, `Conflict`, `Invalid` and others for the caller's mistakes, `Unavailable`, and what `change` returns.
     pub async fn update(
         &self,
-        kind: &'static dyn ErasedKind,
+        kind: &dyn ErasedKind,
         key: &ObjectKey,
         part: Part,
         change: &mut Change<'_>,
@@ -352,7 +395,7 @@ impl Registry {
     /// Brings the new object to what may be written, or says all that is wrong with it.
     fn prepare_change(
         &self,
-        kind: &'static dyn ErasedKind,
+        kind: &dyn ErasedKind,
         part: Part,
         new: &mut dyn DynObject,
         old: &dyn DynObject,
@@ -389,7 +432,7 @@ impl Registry {
     /// Source: `deleteWithoutFinalizers` of registry/store.go.
     async fn put_changed(
         &self,
-        kind: &'static dyn ErasedKind,
+        kind: &dyn ErasedKind,
         entry: &Arc<Entry>,
         new: &mut dyn DynObject,
         options: &WriteOptions,
@@ -432,7 +475,7 @@ impl Registry {
     /// `NotFound`, `Conflict` when a precondition fails, `Forbidden`, `Unavailable`.
     pub async fn delete(
         &self,
-        kind: &'static dyn ErasedKind,
+        kind: &dyn ErasedKind,
         key: &ObjectKey,
         options: &DeleteOptions,
     ) -> Result<Deleted, ApiError> {
@@ -463,7 +506,7 @@ impl Registry {
 
     async fn remove_or_mark(
         &self,
-        kind: &'static dyn ErasedKind,
+        kind: &dyn ErasedKind,
         entry: &Arc<Entry>,
         obj: &mut dyn DynObject,
         goes: bool,
@@ -490,7 +533,7 @@ fn check_size(value: &NewValue) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_create(kind: &'static dyn ErasedKind, obj: &dyn DynObject) -> Result<(), ApiError> {
+fn check_create(kind: &dyn ErasedKind, obj: &dyn DynObject) -> Result<(), ApiError> {
     let mut causes = metadata::validate(kind, obj.meta());
     causes.extend(kind.validate(obj));
     causes.extend(kind.validate_create(obj));
@@ -503,7 +546,11 @@ fn written(committed: &Committed) -> Arc<Entry> {
     last.expect("a write transaction has a put")
 }
 
-fn reject(info: &KindInfo, obj: &dyn DynObject, causes: Vec<crate::api::field::FieldError>) -> Result<(), ApiError> {
+fn reject(
+    info: &KindInfo<'_>,
+    obj: &dyn DynObject,
+    causes: Vec<crate::api::field::FieldError>,
+) -> Result<(), ApiError> {
     if causes.is_empty() {
         return Ok(());
     }

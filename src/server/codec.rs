@@ -149,7 +149,7 @@ pub fn to_object(
     warnings: &mut Vec<String>,
 ) -> Result<Box<dyn DynObject>, String> {
     let info = kind.info();
-    let findings = schema::check(info.schema, &value);
+    let findings = schema::check(kind.definition(), &value);
     if let Some(why) = findings.error {
         return Err(why);
     }
@@ -162,7 +162,7 @@ pub fn to_object(
             }
         }
     }
-    schema::normalize(info.schema, &mut value);
+    schema::normalize(kind.definition(), &mut value);
     if let Value::Object(fields) = &mut value {
         fields.insert("apiVersion".to_owned(), json!(info.api_version()));
         fields.insert("kind".to_owned(), json!(info.kind));

@@ -6,7 +6,7 @@
 
 use crate::api::{
     kind::{KindInfo, Subresource},
-    kinds::KINDS,
+    kinds::Kinds,
 };
 use base64::{
     Engine as _,
@@ -15,7 +15,6 @@ use base64::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::sync::LazyLock;
 
 /// The version of Kubernetes whose API is served, and of skiff.
 pub const GIT_VERSION: &str = concat!("v1.37.0+skiff-", env!("CARGO_PKG_VERSION"));
@@ -35,14 +34,10 @@ pub struct Tagged {
     pub etag: String,
 }
 
-fn infos() -> impl Iterator<Item = &'static KindInfo> {
-    KINDS.iter().map(|k| k.info())
-}
-
 /// The named groups, in the order of the kinds table.
-fn groups() -> Vec<&'static str> {
+fn groups(kinds: &Kinds) -> Vec<&str> {
     let mut groups: Vec<&str> = Vec::new();
-    for info in infos().filter(|i| !i.group.is_empty()) {
+    for info in kinds.infos().filter(|i| !i.group.is_empty()) {
         if !groups.contains(&info.group) {
             groups.push(info.group);
         }
@@ -51,9 +46,9 @@ fn groups() -> Vec<&'static str> {
 }
 
 /// The versions of a group, the preferred one first.
-pub fn versions(group: &str) -> Vec<&'static str> {
+pub fn versions<'a>(kinds: &'a Kinds, group: &str) -> Vec<&'a str> {
     let mut versions: Vec<&str> = Vec::new();
-    for info in infos().filter(|i| i.group == group) {
+    for info in kinds.infos().filter(|i| i.group == group) {
         if !versions.contains(&info.version) {
             versions.push(info.version);
         }
@@ -62,40 +57,40 @@ pub fn versions(group: &str) -> Vec<&'static str> {
 }
 
 /// `/api`: the versions of the core group. `host` is what the client called the server.
-pub fn core_versions(host: &str) -> Value {
+pub fn core_versions(kinds: &Kinds, host: &str) -> Value {
     json!({
-        "kind": "APIVersions", "versions": versions(""),
+        "kind": "APIVersions", "versions": versions(kinds, ""),
         "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": host }],
     })
 }
 
 /// `/apis`: every named group.
-pub fn group_list() -> Value {
-    let items: Vec<Value> = groups().into_iter().map(group_body).collect();
+pub fn group_list(kinds: &Kinds) -> Value {
+    let items: Vec<Value> = groups(kinds).into_iter().map(|group| group_body(kinds, group)).collect();
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": items })
 }
 
 /// `/apis/GROUP`: one group.
-pub fn group(name: &str) -> Option<Value> {
-    groups().contains(&name).then(|| {
-        let mut body = group_body(name);
+pub fn group(kinds: &Kinds, name: &str) -> Option<Value> {
+    groups(kinds).contains(&name).then(|| {
+        let mut body = group_body(kinds, name);
         body["kind"] = json!("APIGroup");
         body["apiVersion"] = json!("v1");
         body
     })
 }
 
-fn group_body(name: &str) -> Value {
+fn group_body(kinds: &Kinds, name: &str) -> Value {
     let of = |v: &&str| json!({ "groupVersion": format!("{name}/{v}"), "version": v });
-    let versions = versions(name);
+    let versions = versions(kinds, name);
     let all: Vec<Value> = versions.iter().map(of).collect();
     json!({ "name": name, "versions": all, "preferredVersion": all.first() })
 }
 
 /// `/api/v1` and `/apis/GROUP/VERSION`: the resources of one version.
-pub fn resources(group: &str, version: &str) -> Option<Value> {
+pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     let mut items: Vec<Value> = Vec::new();
-    for info in infos().filter(|i| i.group == group && i.version == version) {
+    for info in kinds.infos().filter(|i| i.group == group && i.version == version) {
         items.push(resource(info));
         items.extend(info.subresources.iter().map(|s| subresource(info, s)));
     }
@@ -105,7 +100,7 @@ pub fn resources(group: &str, version: &str) -> Option<Value> {
     )
 }
 
-fn resource(info: &KindInfo) -> Value {
+fn resource(info: &KindInfo<'_>) -> Value {
     let mut body = json!({
         "name": info.plural, "singularName": info.singular, "namespaced": info.is_namespaced(), "kind": info.kind,
         "verbs": info.verbs, "storageVersionHash": storage_version_hash(info),
@@ -119,7 +114,7 @@ fn resource(info: &KindInfo) -> Value {
     body
 }
 
-fn subresource(info: &KindInfo, sub: &Subresource) -> Value {
+fn subresource(info: &KindInfo<'_>, sub: &Subresource<'_>) -> Value {
     let mut body = json!({
         "name": format!("{}/{}", info.plural, sub.name), "singularName": "", "namespaced": info.is_namespaced(),
         "kind": sub.body.map_or(info.kind, |(_, _, kind)| kind), "verbs": sub.verbs,
@@ -132,16 +127,14 @@ fn subresource(info: &KindInfo, sub: &Subresource) -> Value {
 }
 
 /// Source: `StorageVersionHash` in `k8s.io/apiserver/pkg/endpoints/discovery/storageversionhash.go`.
-fn storage_version_hash(info: &KindInfo) -> String {
+fn storage_version_hash(info: &KindInfo<'_>) -> String {
     let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
     STANDARD.encode(&digest[..8])
 }
 
 /// `/api` or `/apis` as one document, when the client takes that.
-pub fn aggregated(is_core: bool) -> &'static Tagged {
-    static CORE: LazyLock<Tagged> = LazyLock::new(|| tagged(&aggregate(&[""])));
-    static NAMED: LazyLock<Tagged> = LazyLock::new(|| tagged(&aggregate(&groups())));
-    if is_core { &CORE } else { &NAMED }
+pub fn aggregated(kinds: &Kinds, is_core: bool) -> Tagged {
+    tagged(&aggregate(kinds, &if is_core { vec![""] } else { groups(kinds) }))
 }
 
 /// A document with its tag.
@@ -151,16 +144,16 @@ pub fn tagged(document: &Value) -> Tagged {
     Tagged { json, etag }
 }
 
-fn aggregate(groups: &[&str]) -> Value {
+fn aggregate(kinds: &Kinds, groups: &[&str]) -> Value {
     let version = |group: &str, version: &str| {
-        let of_version = infos().filter(|i| i.group == group && i.version == version);
+        let of_version = kinds.infos().filter(|i| i.group == group && i.version == version);
         json!({
             "version": version, "freshness": "Current",
             "resources": of_version.map(aggregated_resource).collect::<Vec<_>>(),
         })
     };
     let item = |group: &&str| {
-        let versions: Vec<Value> = versions(group).into_iter().map(|v| version(group, v)).collect();
+        let versions: Vec<Value> = versions(kinds, group).into_iter().map(|v| version(group, v)).collect();
         let meta = if group.is_empty() {
             json!({ "creationTimestamp": null })
         } else {
@@ -174,7 +167,7 @@ fn aggregate(groups: &[&str]) -> Value {
     })
 }
 
-fn aggregated_resource(info: &KindInfo) -> Value {
+fn aggregated_resource(info: &KindInfo<'_>) -> Value {
     let gvk = |(group, version, kind): (&str, &str, &str)| json!({ "group": group, "version": version, "kind": kind });
     let own = (info.group, info.version, info.kind);
     let subresources: Vec<Value> = info
@@ -199,15 +192,15 @@ fn aggregated_resource(info: &KindInfo) -> Value {
 }
 
 /// `/`: every path that is no object's.
-pub fn paths() -> Value {
+pub fn paths(kinds: &Kinds) -> Value {
     let mut paths: Vec<String> =
         ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
             .map(str::to_owned)
             .to_vec();
-    paths.extend(versions("").into_iter().map(|v| format!("/api/{v}")));
-    for group in groups() {
+    paths.extend(versions(kinds, "").into_iter().map(|v| format!("/api/{v}")));
+    for group in groups(kinds) {
         paths.push(format!("/apis/{group}"));
-        paths.extend(versions(group).into_iter().map(|v| format!("/apis/{group}/{v}")));
+        paths.extend(versions(kinds, group).into_iter().map(|v| format!("/apis/{group}/{v}")));
     }
     paths.sort();
     json!({ "paths": paths })
@@ -240,14 +233,15 @@ mod tests {
 
     #[test]
     fn every_kind_is_in_both_forms_of_discovery() {
-        for info in infos() {
-            let plain = resources(info.group, info.version).unwrap();
+        let kinds = &Kinds::default();
+        for info in kinds.infos() {
+            let plain = resources(kinds, info.group, info.version).unwrap();
             let entry = find(&plain["resources"], "name", info.plural);
             assert_eq!(entry["kind"], info.kind);
             for sub in info.subresources {
                 find(&plain["resources"], "name", &format!("{}/{}", info.plural, sub.name));
             }
-            let document: Value = serde_json::from_slice(&aggregated(info.group.is_empty()).json).unwrap();
+            let document: Value = serde_json::from_slice(&aggregated(kinds, info.group.is_empty()).json).unwrap();
             let items = document["items"].as_array().unwrap();
             let group =
                 items.iter().find(|i| i["metadata"]["name"].as_str().unwrap_or_default() == info.group).unwrap();
@@ -258,17 +252,18 @@ mod tests {
 
     #[test]
     fn a_group_names_its_versions_and_the_preferred_one() {
-        let apps = group("apps").unwrap();
+        let kinds = &Kinds::default();
+        let apps = group(kinds, "apps").unwrap();
         assert_eq!(apps["preferredVersion"], json!({ "groupVersion": "apps/v1", "version": "v1" }));
-        assert_eq!(find(&group_list()["groups"], "name", "apps")["versions"][0]["version"], "v1");
-        assert!(group("nothing.example").is_none());
-        assert!(resources("apps", "v9").is_none());
-        assert!(group("").is_none());
+        assert_eq!(find(&group_list(kinds)["groups"], "name", "apps")["versions"][0]["version"], "v1");
+        assert!(group(kinds, "nothing.example").is_none());
+        assert!(resources(kinds, "apps", "v9").is_none());
+        assert!(group(kinds, "").is_none());
     }
 
     #[test]
     fn the_scale_of_a_deployment_is_of_another_group() {
-        let apps = resources("apps", "v1").unwrap();
+        let apps = resources(&Kinds::default(), "apps", "v1").unwrap();
         let scale = find(&apps["resources"], "name", "deployments/scale");
         assert_eq!(
             (&scale["group"], &scale["version"], &scale["kind"]),
@@ -279,7 +274,7 @@ mod tests {
     #[test]
     fn storage_hashes_are_those_of_kubernetes() {
         // Seen in the discovery of a real cluster.
-        let pods = resources("", "v1").unwrap();
+        let pods = resources(&Kinds::default(), "", "v1").unwrap();
         assert_eq!(find(&pods["resources"], "name", "pods")["storageVersionHash"], "xPOwRZ+Yhw8=");
     }
 
@@ -289,12 +284,12 @@ mod tests {
         let fields = version.as_object().unwrap();
         assert!(fields.values().all(|field| field.as_str().is_some_and(|text| !text.is_empty())), "{version}");
         let definition = Definition::find("io.k8s.apimachinery.pkg.version.Info").unwrap();
-        definition.properties.iter().for_each(|p| assert!(fields.contains_key(p.name), "{}", p.name));
+        definition.properties.iter().for_each(|p| assert!(fields.contains_key(&*p.name), "{}", p.name));
     }
 
     #[test]
     fn all_paths_are_listed() {
-        let paths = paths();
+        let paths = paths(&Kinds::default());
         for path in ["/api/v1", "/apis/apps", "/apis/apps/v1", "/openapi/v3", "/version"] {
             assert!(paths["paths"].as_array().unwrap().contains(&json!(path)), "{path}");
         }

@@ -21,7 +21,7 @@ use super::{
     verbs,
 };
 use crate::{
-    api::{kinds::KINDS, status::ApiError},
+    api::{kinds::Kinds, status::ApiError},
     base::task::{Drain, panic_text},
 };
 use bytes::Bytes;
@@ -60,7 +60,7 @@ where
     let (head, body) = request.into_parts();
     let format = error_format(&head);
     let info = route::route(&head.method, head.uri.path(), &Query::parse(head.uri.query().unwrap_or_default()));
-    let (verb, resource) = labels(&head.method, info.as_ref().ok());
+    let (verb, resource) = labels(&state.registry().kinds(), &head.method, info.as_ref().ok());
     let agent = head.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let span = info_span!("request", verb, path = head.uri.path(), user_agent = agent, peer = peer.address);
     async {
@@ -77,7 +77,7 @@ where
         let response = outcome.unwrap_or_else(|err| respond::failure(&err, format));
         let elapsed = started.elapsed();
         let code = response.status().as_u16();
-        state.metrics().count(verb, resource, code, elapsed.as_secs_f64());
+        state.metrics().count(verb, &resource, code, elapsed.as_secs_f64());
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         if code >= 500 {
             warn!(component = "server", code, elapsed_ms, "request failed");
@@ -172,13 +172,13 @@ fn error_format(head: &Parts) -> Format {
 }
 
 /// What a request is counted as. Resources that do not exist are counted as none.
-fn labels(method: &Method, info: Option<&RequestInfo>) -> (&'static str, &'static str) {
+fn labels(kinds: &Kinds, method: &Method, info: Option<&RequestInfo>) -> (&'static str, String) {
     match info {
         Some(RequestInfo::Resource(r)) => {
-            let kind = KINDS.iter().map(|k| k.info()).find(|k| k.group == r.group && k.plural == r.resource);
-            (r.verb.as_str(), kind.map_or("", |k| k.plural))
+            let kind = kinds.infos().find(|k| k.group == r.group && k.plural == r.resource);
+            (r.verb.as_str(), kind.map_or_else(String::new, |k| k.plural.to_owned()))
         }
-        _ if method == Method::GET || method == Method::HEAD => ("get", ""),
-        _ => ("other", ""),
+        _ if method == Method::GET || method == Method::HEAD => ("get", String::new()),
+        _ => ("other", String::new()),
     }
 }

@@ -14,6 +14,7 @@
 pub mod auth;
 pub mod codec;
 pub mod discovery;
+mod documents;
 pub mod gate;
 pub mod handle;
 pub mod health;
@@ -55,6 +56,7 @@ struct Inner {
     metrics: Metrics,
     other_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     doors: Mutex<Doors>,
+    library: documents::Library,
     seats: BTreeMap<Bound, Arc<Seats>>,
 }
 
@@ -90,12 +92,18 @@ impl ServerState {
             metrics: Metrics::default(),
             other_metrics,
             doors: Mutex::new(Doors { gate, endings: BTreeMap::new() }),
+            library: documents::Library::default(),
             seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
         }))
     }
 
     fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    /// The documents of the kinds that are served now.
+    fn documents(&self) -> Arc<documents::Documents> {
+        self.0.library.of(self.0.registry.kinds())
     }
 
     fn streams(&self) -> &dyn PodStreams {

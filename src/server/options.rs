@@ -205,10 +205,11 @@ fn check_match(matching: &str, version: &str, token: &str, causes: &mut Vec<Fiel
 pub fn selection(kind: &dyn ErasedKind, query: &Query, name: Option<&str>) -> Result<Selection, ApiError> {
     let bad = |err: &dyn std::fmt::Display| ApiError::BadRequest(err.to_string());
     let labels = LabelSelector::parse(query.text("labelSelector")).map_err(|e| bad(&e))?;
-    let own: Vec<&str> = kind.field_labels().iter().map(|(label, _)| *label).collect();
+    let known = kind.field_labels();
+    let own: Vec<&str> = known.iter().map(|(label, _)| *label).collect();
     let fields = FieldSelector::parse(query.text("fieldSelector")).map_err(|e| bad(&e))?;
     fields.check_supported(&own).map_err(|e| bad(&e))?;
-    let stored = |label: &str| kind.field_labels().iter().find(|(l, _)| *l == label).map(|(_, key)| *key);
+    let stored = |label: &str| known.iter().find(|(l, _)| *l == label).map(|(_, key)| *key);
     let mut fields = fields.renamed(stored);
     if let Some(name) = name {
         // Source: `ListResource` in apiserver/pkg/endpoints/handlers/get.go.

@@ -1,14 +1,17 @@
 //! Answers the plain paths: discovery, OpenAPI, version, health, metrics.
 //!
-//! Called by `handle`. May call `discovery`, `health`, `api::schema::openapi`.
+//! Called by `handle`. May call `discovery`, `documents`, `health`, `api::schema::openapi`.
 
 use super::{
-    ServerState, discovery, health,
+    ServerState, discovery,
+    documents::Documents,
+    health,
     media::{self, Format, Offer, Output, Shape},
     request::Request,
     respond::{self, Response, full, respond},
 };
 use crate::api::{
+    kinds::Kinds,
     schema::{openapi, swagger},
     status::ApiError,
 };
@@ -26,21 +29,23 @@ const PROTOBUF_V2: [&str; 2] = [
 
 /// Answers a request for a plain path.
 pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Result<Response, ApiError> {
+    let documents = state.documents();
+    let kinds = documents.kinds();
     if !matches!(request.method, Method::GET | Method::HEAD) {
-        return Err(if is_known(path) { ApiError::MethodNotAllowed } else { ApiError::NoSuchResource });
+        return Err(if is_known(kinds, path) { ApiError::MethodNotAllowed } else { ApiError::NoSuchResource });
     }
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match parts.as_slice() {
-        [""] => plain(request, &discovery::paths()),
+        [""] => plain(request, &discovery::paths(kinds)),
         ["version"] => plain(request, &discovery::version()),
-        ["api"] => groups(request, true, || discovery::core_versions(host(&request.headers))),
-        ["apis"] => groups(request, false, discovery::group_list),
-        ["apis", group] => found(request, discovery::group(group)),
-        ["api", version] => found(request, discovery::resources("", version)),
-        ["apis", group, version] => found(request, discovery::resources(group, version)),
-        ["openapi", "v2"] => Ok(openapi_v2(request)),
-        ["openapi", "v3"] => plain(request, &openapi::index()),
-        ["openapi", "v3", name @ ..] => openapi(request, &name.join("/")),
+        ["api"] => groups(request, &documents, true, || discovery::core_versions(kinds, host(&request.headers))),
+        ["apis"] => groups(request, &documents, false, || discovery::group_list(kinds)),
+        ["apis", group] => found(request, discovery::group(kinds, group)),
+        ["api", version] => found(request, discovery::resources(kinds, "", version)),
+        ["apis", group, version] => found(request, discovery::resources(kinds, group, version)),
+        ["openapi", "v2"] => Ok(openapi_v2(request, &documents)),
+        ["openapi", "v3"] => plain(request, &openapi::index(documents.hashes())),
+        ["openapi", "v3", name @ ..] => openapi(request, &documents, &name.join("/")),
         ["metrics"] => Ok(respond::text(200, state.metrics_text())),
         [endpoint @ ("healthz" | "livez" | "readyz")] => health(state, request, endpoint, None),
         [endpoint @ ("healthz" | "livez" | "readyz"), check] => health(state, request, endpoint, Some(check)),
@@ -48,8 +53,8 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
     }
 }
 
-fn is_known(path: &str) -> bool {
-    discovery::paths()["paths"].as_array().is_some_and(|paths| paths.iter().any(|p| p == path))
+fn is_known(kinds: &Kinds, path: &str) -> bool {
+    discovery::paths(kinds)["paths"].as_array().is_some_and(|paths| paths.iter().any(|p| p == path))
 }
 
 fn host(headers: &HeaderMap) -> &str {
@@ -66,10 +71,15 @@ fn found(request: &Request, document: Option<Value>) -> Result<Response, ApiErro
 }
 
 /// The groups, in one document with all their resources when the client takes that.
-fn groups(request: &Request, is_core: bool, list: impl Fn() -> Value) -> Result<Response, ApiError> {
+fn groups(
+    request: &Request,
+    documents: &Documents,
+    is_core: bool,
+    list: impl Fn() -> Value,
+) -> Result<Response, ApiError> {
     let output = media::negotiate(&request.headers, request.query.text("pretty"), Offer::Discovery)?;
     let mut response = if output.shape == Shape::Aggregated {
-        let document = discovery::aggregated(is_core);
+        let document = documents.aggregated(is_core);
         unless_same(request, &document.etag, AGGREGATED, || document.json.clone())
     } else {
         respond::value(200, output, &list())?
@@ -90,26 +100,26 @@ fn unless_same(request: &Request, etag: &str, content_type: &'static str, json: 
 }
 
 /// All groups in one document, as protobuf when the client takes that.
-fn openapi_v2(request: &Request) -> Response {
+fn openapi_v2(request: &Request, documents: &Documents) -> Response {
     let accepts = request.headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     let takes_protobuf = accepts.flat_map(|v| v.split(',')).any(|v| PROTOBUF_V2.contains(&v.trim()));
-    let [json, protobuf] = swagger::hashes();
+    let ([json, protobuf], kinds) = (documents.swagger_hashes(), documents.kinds());
     let mut response = if takes_protobuf {
-        unless_same(request, &format!("\"{protobuf}\""), PROTOBUF_V2[0], swagger::protobuf)
+        unless_same(request, &format!("\"{protobuf}\""), PROTOBUF_V2[0], || swagger::protobuf(kinds))
     } else {
-        unless_same(request, &format!("\"{json}\""), "application/json", swagger::json)
+        unless_same(request, &format!("\"{json}\""), "application/json", || swagger::json(kinds))
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
 
-fn openapi(request: &Request, name: &str) -> Result<Response, ApiError> {
-    let hash = openapi::hash(name).ok_or(ApiError::NoSuchResource)?;
-    let document = || openapi::document(name).expect("what has a hash has a document");
+fn openapi(request: &Request, documents: &Documents, name: &str) -> Result<Response, ApiError> {
+    let hash = documents.hashes().get(name).ok_or(ApiError::NoSuchResource)?;
+    let document = || openapi::document(documents.kinds(), name).expect("what has a hash has a document");
     let mut response = unless_same(request, &format!("\"{hash}\""), "application/json", document);
     // The index names a document with its hash, so that what is under that URL never changes.
     // Source: `k8s.io/kube-openapi/pkg/handler3/handler.go`.
-    let keep = if request.query.text("hash") == hash { "public, immutable" } else { "no-cache, private" };
+    let keep = if request.query.text("hash") == *hash { "public, immutable" } else { "no-cache, private" };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(keep));
     Ok(response)
 }

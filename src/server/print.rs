@@ -9,7 +9,7 @@ use super::{
     route::Query,
 };
 use crate::{
-    api::{kind::ErasedKind, meta::Revision, object::DynObject, status::ApiError, table::Column},
+    api::{kind::KindRef, meta::Revision, object::DynObject, status::ApiError, table::Column},
     registry::pipeline::with_decoded,
     store::Entry,
 };
@@ -35,9 +35,9 @@ enum Keep {
 }
 
 /// Writes objects of one kind in one shape.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Printer {
-    kind: &'static dyn ErasedKind,
+    kind: KindRef,
     shape: Shape,
     include: Include,
     now: Timestamp,
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Printer {
 
 impl Printer {
     /// A printer of a kind's objects in the shape that was agreed on.
-    pub fn new(kind: &'static dyn ErasedKind, shape: Shape, query: &Query, now: Timestamp) -> Result<Self, ApiError> {
+    pub fn new(kind: KindRef, shape: Shape, query: &Query, now: Timestamp) -> Result<Self, ApiError> {
         let include = match (shape, query.text("includeObject")) {
             (Shape::Table(_), "None") => Include::Nothing,
             (Shape::Table(_), "Object") => Include::Object,
@@ -78,10 +78,15 @@ impl Printer {
         Ok(Self { kind, shape, include, now })
     }
 
+    /// The kind whose objects it writes.
+    pub fn kind(&self) -> &KindRef {
+        &self.kind
+    }
+
     /// The same printer for rows that are printed later.
     #[must_use]
-    pub fn at(self, now: Timestamp) -> Self {
-        Self { now, ..self }
+    pub fn at(&self, now: Timestamp) -> Self {
+        Self { now, ..self.clone() }
     }
 
     /// One object as an answer of its own.
@@ -175,7 +180,7 @@ impl Printer {
 
     fn row(&self, entry: &Entry, served: &[u8], keep: Keep) -> Result<Vec<u8>, ApiError> {
         let row = |obj: &dyn DynObject| Value::Array(self.kind.row(obj, self.now));
-        let cells = with_decoded(self.kind, entry, keep == Keep::Yes, row).map_err(|e| unreadable(&e))?;
+        let cells = with_decoded(&*self.kind, entry, keep == Keep::Yes, row).map_err(|e| unreadable(&e))?;
         let mut row = format!("{{\"cells\":{cells}").into_bytes();
         let included: Cow<'_, [u8]> = match (self.include, self.shape) {
             (Include::Metadata, Shape::Table(version)) => partial(version, metadata_of(served)?).into(),
@@ -302,7 +307,7 @@ fn partial(version: MetaVersion, metadata: &[u8]) -> Vec<u8> {
 }
 
 /// A table of one row, for what is not an object of a kind.
-pub fn lone_row(version: MetaVersion, columns: &[Column], cells: Vec<Value>, metadata: &Value) -> Vec<u8> {
+pub fn lone_row(version: MetaVersion, columns: &[Column<'_>], cells: Vec<Value>, metadata: &Value) -> Vec<u8> {
     let revision = metadata["resourceVersion"].as_str().unwrap_or_default().to_owned();
     let mut out = table_head(columns, version, &ListMeta { revision, ..ListMeta::default() }, true);
     let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": version.api_version(), "metadata": metadata });
@@ -311,8 +316,8 @@ pub fn lone_row(version: MetaVersion, columns: &[Column], cells: Vec<Value>, met
     out
 }
 
-fn table_head(columns: &[Column], version: MetaVersion, meta: &ListMeta, with_columns: bool) -> Vec<u8> {
-    let column = |c: &Column| {
+fn table_head(columns: &[Column<'_>], version: MetaVersion, meta: &ListMeta, with_columns: bool) -> Vec<u8> {
+    let column = |c: &Column<'_>| {
         json!({
             "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority,
         })
@@ -346,7 +351,7 @@ mod tests {
 
     fn printer(shape: Shape, query: &str) -> Printer {
         let now = "2026-01-01T00:01:30Z".parse().unwrap();
-        Printer::new(&Erased::<ConfigMaps>::NEW, shape, &Query::parse(query), now).unwrap()
+        Printer::new(KindRef::BuiltIn(&Erased::<ConfigMaps>::NEW), shape, &Query::parse(query), now).unwrap()
     }
 
     fn list(printer: &Printer) -> Value {

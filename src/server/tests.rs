@@ -31,6 +31,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
+mod added_kinds;
+
 /// A log that repeats what was asked for.
 struct EchoStreams;
 

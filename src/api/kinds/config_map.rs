@@ -27,7 +27,7 @@ pub struct ConfigMaps;
 
 impl Kind for ConfigMaps {
     type Object = ConfigMap;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "ConfigMap",

@@ -18,7 +18,7 @@ pub struct CustomResourceDefinitions;
 
 impl Kind for CustomResourceDefinitions {
     type Object = Untyped;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "apiextensions.k8s.io",
         version: "v1",
         kind: "CustomResourceDefinition",

@@ -31,7 +31,7 @@ pub struct Deployments;
 
 impl Kind for Deployments {
     type Object = Deployment;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "apps",
         version: "v1",
         kind: "Deployment",

@@ -30,7 +30,7 @@ pub struct EndpointSlices;
 
 impl Kind for EndpointSlices {
     type Object = EndpointSlice;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "discovery.k8s.io",
         version: "v1",
         kind: "EndpointSlice",

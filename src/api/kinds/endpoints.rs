@@ -21,7 +21,7 @@ pub struct EndpointsKind;
 
 impl Kind for EndpointsKind {
     type Object = Endpoints;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "Endpoints",

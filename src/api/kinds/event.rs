@@ -21,7 +21,7 @@ const TEXT_MAX: usize = 128;
 const MESSAGE_MAX: usize = 1024;
 
 /// The columns of both kinds of events.
-pub(super) const COLUMNS: &[Column] = &[
+pub(super) const COLUMNS: &[Column<'_>] = &[
     Column::text("Last Seen", "How long ago it happened last."),
     Column::text("Type", "Normal or Warning."),
     Column::text("Reason", "Why it happened, in one word."),
@@ -40,7 +40,7 @@ pub struct Events;
 
 impl Kind for Events {
     type Object = Event;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "Event",
@@ -82,7 +82,7 @@ impl Kind for Events {
         ]
     }
 
-    fn selectable_fields(obj: &Event) -> Fields {
+    fn selectable_fields(obj: &Event) -> Fields<'static> {
         let object = &obj.involved_object;
         let reporting = text(&obj.reporting_component);
         let source = obj.source.as_ref().and_then(|s| s.component.clone()).filter(|c| !c.is_empty());

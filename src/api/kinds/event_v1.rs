@@ -34,7 +34,7 @@ pub struct EventsV1;
 
 impl Kind for EventsV1 {
     type Object = Event;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "events.k8s.io",
         version: "v1",
         kind: "Event",
@@ -127,7 +127,7 @@ impl Kind for EventsV1 {
     }
 
     /// Those of the stored kind, under its names: that is what is indexed.
-    fn selectable_fields(obj: &Event) -> Fields {
+    fn selectable_fields(obj: &Event) -> Fields<'static> {
         Events::selectable_fields(&core(obj))
     }
 

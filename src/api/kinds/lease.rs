@@ -21,7 +21,7 @@ pub struct Leases;
 
 impl Kind for Leases {
     type Object = Lease;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "coordination.k8s.io",
         version: "v1",
         kind: "Lease",

@@ -29,11 +29,11 @@ pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub struct Namespaces;
 
 /// The `finalize` sub-resource: how a client takes the namespace's finalizer off.
-const FINALIZE: Subresource = Subresource::own("finalize", &["update"]);
+const FINALIZE: Subresource<'static> = Subresource::own("finalize", &["update"]);
 
 impl Kind for Namespaces {
     type Object = Namespace;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "Namespace",
@@ -116,7 +116,7 @@ impl Kind for Namespaces {
         &[("name", "name"), ("status.phase", "status.phase")]
     }
 
-    fn selectable_fields(obj: &Namespace) -> Fields {
+    fn selectable_fields(obj: &Namespace) -> Fields<'static> {
         let name = obj.metadata.name.clone().unwrap_or_default();
         Fields::from([("name", name), ("status.phase", phase(obj).to_owned())])
     }

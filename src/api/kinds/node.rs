@@ -25,7 +25,7 @@ pub struct Nodes;
 
 impl Kind for Nodes {
     type Object = Node;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "Node",
@@ -111,7 +111,7 @@ impl Kind for Nodes {
         &[("spec.unschedulable", "spec.unschedulable")]
     }
 
-    fn selectable_fields(obj: &Node) -> Fields {
+    fn selectable_fields(obj: &Node) -> Fields<'static> {
         Fields::from([("spec.unschedulable", is_unschedulable(obj).to_string())])
     }
 

@@ -30,12 +30,12 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Pods;
 
-const ATTACH: Subresource = Subresource::of("attach", ("", "v1", "PodAttachOptions"), &["create", "get"]);
-const BINDING: Subresource = Subresource::of("binding", ("", "v1", "Binding"), &["create"]);
-const EVICTION: Subresource = Subresource::of("eviction", ("policy", "v1", "Eviction"), &["create"]);
-const EXEC: Subresource = Subresource::of("exec", ("", "v1", "PodExecOptions"), &["create", "get"]);
-const LOG: Subresource = Subresource { parameters: LOG_PARAMETERS, ..Subresource::own("log", &["get"]) };
-const LOG_PARAMETERS: &[Parameter] = &[
+const ATTACH: Subresource<'static> = Subresource::of("attach", ("", "v1", "PodAttachOptions"), &["create", "get"]);
+const BINDING: Subresource<'static> = Subresource::of("binding", ("", "v1", "Binding"), &["create"]);
+const EVICTION: Subresource<'static> = Subresource::of("eviction", ("policy", "v1", "Eviction"), &["create"]);
+const EXEC: Subresource<'static> = Subresource::of("exec", ("", "v1", "PodExecOptions"), &["create", "get"]);
+const LOG: Subresource<'static> = Subresource { parameters: LOG_PARAMETERS, ..Subresource::own("log", &["get"]) };
+const LOG_PARAMETERS: &[Parameter<'static>] = &[
     ("container", "string", "The container whose log is read; may be left out when the pod has one."),
     ("follow", "boolean", "Goes on as the container writes."),
     ("insecureSkipTLSVerifyBackend", "boolean", "Taken and of no effect: no kubelet stands behind the log."),
@@ -47,7 +47,7 @@ const LOG_PARAMETERS: &[Parameter] = &[
     ("tailLines", "integer", "Begins this many lines before the end."),
     ("timestamps", "boolean", "Begins each line with its time."),
 ];
-const PORT_FORWARD: Subresource =
+const PORT_FORWARD: Subresource<'static> =
     Subresource::of("portforward", ("", "v1", "PodPortForwardOptions"), &["create", "get"]);
 
 /// The annotation that says how dear a pod is to its ReplicaSet: those with the lower cost go first.
@@ -57,7 +57,7 @@ const TOLERATION_SECS: i64 = 300;
 
 impl Kind for Pods {
     type Object = Pod;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "Pod",
@@ -162,7 +162,7 @@ impl Kind for Pods {
         ]
     }
 
-    fn selectable_fields(obj: &Pod) -> Fields {
+    fn selectable_fields(obj: &Pod) -> Fields<'static> {
         let spec = part(&obj.spec);
         let status = part(&obj.status);
         Fields::from([

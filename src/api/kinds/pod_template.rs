@@ -14,7 +14,7 @@ use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta:
 use std::collections::BTreeMap;
 
 /// The columns of ReplicaSets and ReplicationControllers.
-pub(super) const COLUMNS: &[Column] = &[
+pub(super) const COLUMNS: &[Column<'_>] = &[
     Column::name(),
     Column::number("Desired", "How many pods are wanted."),
     Column::number("Current", "How many pods there are."),

@@ -23,7 +23,7 @@ pub struct ReplicaSets;
 
 impl Kind for ReplicaSets {
     type Object = ReplicaSet;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "apps",
         version: "v1",
         kind: "ReplicaSet",
@@ -96,7 +96,7 @@ impl Kind for ReplicaSets {
         &[("status.replicas", "status.replicas")]
     }
 
-    fn selectable_fields(obj: &ReplicaSet) -> Fields {
+    fn selectable_fields(obj: &ReplicaSet) -> Fields<'static> {
         let replicas = obj.status.as_ref().map_or(0, |s| s.replicas);
         Fields::from([("status.replicas", replicas.to_string())])
     }

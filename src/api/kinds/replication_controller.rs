@@ -26,7 +26,7 @@ pub struct ReplicationControllers;
 
 impl Kind for ReplicationControllers {
     type Object = ReplicationController;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "ReplicationController",
@@ -110,7 +110,7 @@ impl Kind for ReplicationControllers {
         &[("status.replicas", "status.replicas")]
     }
 
-    fn selectable_fields(obj: &ReplicationController) -> Fields {
+    fn selectable_fields(obj: &ReplicationController) -> Fields<'static> {
         let replicas = obj.status.as_ref().map_or(0, |s| s.replicas);
         Fields::from([("status.replicas", replicas.to_string())])
     }

@@ -11,10 +11,15 @@ use crate::api::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-const COLUMNS: &[Column] = &[Column::name(), Column::age()];
+const COLUMNS: &[Column<'_>] = &[Column::name(), Column::age()];
 
 /// What a question's row has in common.
-const fn review(group: &'static str, kind: &'static str, plural: &'static str, singular: &'static str) -> KindInfo {
+const fn review(
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+) -> KindInfo<'static> {
     KindInfo {
         group,
         version: "v1",
@@ -42,7 +47,7 @@ pub struct SelfSubjectReviews;
 
 impl Kind for SelfSubjectReviews {
     type Object = Untyped;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         schema: "io.k8s.api.authentication.v1.SelfSubjectReview",
         ..review("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview")
     };
@@ -58,7 +63,7 @@ pub struct SelfSubjectAccessReviews;
 
 impl Kind for SelfSubjectAccessReviews {
     type Object = Untyped;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         schema: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
         ..review(
             "authorization.k8s.io",
@@ -79,7 +84,7 @@ pub struct SelfSubjectRulesReviews;
 
 impl Kind for SelfSubjectRulesReviews {
     type Object = Untyped;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         schema: "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
         ..review("authorization.k8s.io", "SelfSubjectRulesReview", "selfsubjectrulesreviews", "selfsubjectrulesreview")
     };

@@ -27,7 +27,7 @@ pub struct Secrets;
 
 impl Kind for Secrets {
     type Object = Secret;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "Secret",
@@ -91,7 +91,7 @@ impl Kind for Secrets {
         &[("type", "type")]
     }
 
-    fn selectable_fields(obj: &Secret) -> Fields {
+    fn selectable_fields(obj: &Secret) -> Fields<'static> {
         Fields::from([("type", text(&obj.type_))])
     }
 

@@ -39,7 +39,7 @@ pub struct Services;
 
 impl Kind for Services {
     type Object = Service;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "Service",
@@ -142,7 +142,7 @@ impl Kind for Services {
         &[("spec.clusterIP", "spec.clusterIP"), ("spec.type", "spec.type")]
     }
 
-    fn selectable_fields(obj: &Service) -> Fields {
+    fn selectable_fields(obj: &Service) -> Fields<'static> {
         let spec = part(&obj.spec);
         Fields::from([("spec.clusterIP", text(&spec.cluster_ip)), ("spec.type", text(&spec.type_))])
     }

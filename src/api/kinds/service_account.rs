@@ -16,7 +16,7 @@ pub struct ServiceAccounts;
 
 impl Kind for ServiceAccounts {
     type Object = ServiceAccount;
-    const INFO: KindInfo = KindInfo {
+    const INFO: KindInfo<'static> = KindInfo {
         group: "",
         version: "v1",
         kind: "ServiceAccount",

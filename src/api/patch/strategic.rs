@@ -24,13 +24,8 @@ pub(super) const DELETE_PREFIX: &str = "$deleteFromPrimitiveList/";
 pub(super) type Fields = Map<String, Value>;
 type Result<T> = std::result::Result<T, PatchError>;
 
-/// The object of this definition (e.g. `io.k8s.api.apps.v1.Deployment`) after the patch.
-///
-/// # Panics
-/// When there is no such definition: definitions come from the kinds table.
-pub fn apply(current: Value, patch: Value, definition: &str) -> Result<Value> {
-    let definition =
-        Definition::find(definition).unwrap_or_else(|| panic!("schemas/main.rs publishes no {definition}"));
+/// The object of this definition after the patch.
+pub fn apply(current: Value, patch: Value, definition: &Definition) -> Result<Value> {
     let (current, patch) = (fields(current)?, fields(patch)?);
     merge_fields(current, patch, Schema::Object(definition)).map(Value::Object)
 }
@@ -49,19 +44,19 @@ fn malformed(why: impl Into<String>) -> PatchError {
 
 /// What is known of an object while it is merged.
 #[derive(Clone, Copy)]
-pub(super) enum Schema {
+pub(super) enum Schema<'d> {
     /// Its fields are those of a definition.
-    Object(&'static Definition),
+    Object(&'d Definition),
     /// Its values are all of one type.
-    Map(&'static Type),
+    Map(&'d Type),
     /// Nothing: objects merge, lists are replaced.
     Unknown,
 }
 
 /// What is known of one field.
 #[derive(Clone, Copy)]
-pub(super) struct Field {
-    pub(super) schema: Schema,
+pub(super) struct Field<'d> {
+    pub(super) schema: Schema<'d>,
     /// Items of the list merge.
     pub(super) merges: bool,
     /// The field that tells items apart; `None`: they are plain values.
@@ -70,20 +65,21 @@ pub(super) struct Field {
     pub(super) retains_keys: bool,
 }
 
-impl Schema {
-    fn of(kind: &'static Type) -> Self {
+impl<'d> Schema<'d> {
+    fn of(kind: &'d Type) -> Self {
         match kind {
             Type::Ref(id) => Self::Object(id.get()),
+            Type::Object(definition) => Self::Object(definition),
             Type::Map(inner) => Self::Map(inner),
             Type::List(inner) => Self::of(inner),
             _ => Self::Unknown,
         }
     }
 
-    pub(super) fn field(self, name: &str) -> Field {
+    pub(super) fn field(self, name: &str) -> Field<'d> {
         let unknown = Field { schema: Self::Unknown, merges: false, merge_key: None, retains_keys: false };
         match self {
-            Self::Object(definition) => definition.property(name).map_or(unknown, |p: &'static Property| Field {
+            Self::Object(definition) => definition.property(name).map_or(unknown, |p: &'d Property| Field {
                 schema: Self::of(&p.kind),
                 merges: p.strategy.merge,
                 merge_key: p.merge_key,
@@ -96,7 +92,7 @@ impl Schema {
 }
 
 /// Merges a patch into an object.
-fn merge_fields(mut object: Fields, mut patch: Fields, schema: Schema) -> Result<Fields> {
+fn merge_fields(mut object: Fields, mut patch: Fields, schema: Schema<'_>) -> Result<Fields> {
     if let Some(directive) = patch.remove(DIRECTIVE) {
         return match directive.as_str() {
             Some("replace") => Ok(cleaned_fields(patch)),
@@ -127,7 +123,7 @@ fn unknown_directive(directive: &Value, mut rest: Fields) -> PatchError {
     malformed(format!("unknown patch type: {} in map: {}", go_display(directive), go_display(&Value::Object(rest))))
 }
 
-fn merge_value(current: Value, patch: Value, field: Field) -> Result<Option<Value>> {
+fn merge_value(current: Value, patch: Value, field: Field<'_>) -> Result<Option<Value>> {
     match (current, patch) {
         (Value::Object(current), Value::Object(patch)) => {
             merge_fields(current, patch, field.schema).map(|fields| Some(Value::Object(fields)))
@@ -163,7 +159,7 @@ fn delete_values(object: &mut Fields, name: &str, values: &Value) -> Result<()> 
 }
 
 /// Obeys every `$setElementOrder/…`, merging the list that it is about on the way.
-fn merge_ordered_lists(object: &mut Fields, patch: &mut Fields, schema: Schema) -> Result<()> {
+fn merge_ordered_lists(object: &mut Fields, patch: &mut Fields, schema: Schema<'_>) -> Result<()> {
     let names: Vec<String> = patch.keys().filter_map(|k| k.strip_prefix(ORDER_PREFIX)).map(str::to_owned).collect();
     for name in names {
         let wrong = || malformed("invalid patch format of setElementOrder list");
@@ -197,7 +193,7 @@ fn merge_ordered_lists(object: &mut Fields, patch: &mut Fields, schema: Schema) 
 }
 
 /// The items that the patch changes must be in the order that it sets.
-fn check_order(changes: &[Value], order: &[Value], field: Field) -> Result<()> {
+fn check_order(changes: &[Value], order: &[Value], field: Field<'_>) -> Result<()> {
     let mut rest = order.iter();
     for item in changes.iter().filter(|item| item.get(DIRECTIVE).is_none()) {
         if !rest.any(|o| are_same(o, item, field.merge_key)) {
@@ -213,7 +209,7 @@ fn check_order(changes: &[Value], order: &[Value], field: Field) -> Result<()> {
 }
 
 /// Merges the items of two lists. Those of the patch come in its order, the others where they were.
-fn merge_list(items: Vec<Value>, changes: Vec<Value>, field: Field) -> Result<Vec<Value>> {
+fn merge_list(items: Vec<Value>, changes: Vec<Value>, field: Field<'_>) -> Result<Vec<Value>> {
     if items.is_empty() && changes.is_empty() {
         return Ok(items);
     }

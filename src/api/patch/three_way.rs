@@ -14,12 +14,7 @@ use std::{
 };
 
 /// The patch from what was applied before (null: nothing) to what is wanted, of an object of this definition.
-///
-/// # Panics
-/// When there is no such definition: definitions come from the kinds table.
-pub fn three_way(before: &Value, wanted: &Value, definition: &str) -> Value {
-    let definition =
-        Definition::find(definition).unwrap_or_else(|| panic!("schemas/main.rs publishes no {definition}"));
+pub fn three_way(before: &Value, wanted: &Value, definition: &Definition) -> Value {
     Value::Object(object(before, fields(wanted), Schema::Object(definition)))
 }
 
@@ -28,7 +23,7 @@ fn fields(value: &Value) -> &Fields {
     value.as_object().unwrap_or(&NONE)
 }
 
-fn object(before: &Value, wanted: &Fields, schema: Schema) -> Fields {
+fn object(before: &Value, wanted: &Fields, schema: Schema<'_>) -> Fields {
     let before = fields(before);
     let mut patch = Fields::new();
     for (name, new) in wanted {
@@ -49,7 +44,7 @@ fn object(before: &Value, wanted: &Fields, schema: Schema) -> Fields {
 }
 
 /// An object; of a union, such as a Deployment's strategy or a volume, whatever is not wanted goes.
-fn union(old: &Value, new: &Fields, field: Field) -> Fields {
+fn union(old: &Value, new: &Fields, field: Field<'_>) -> Fields {
     let mut patch = object(old, new, field.schema);
     if field.retains_keys {
         patch.insert(RETAIN_KEYS.to_owned(), new.keys().cloned().collect());
@@ -58,7 +53,7 @@ fn union(old: &Value, new: &Fields, field: Field) -> Fields {
 }
 
 /// A list whose items merge: by their key, or as they are.
-fn list(patch: &mut Fields, name: &str, old: &Value, new: &[Value], field: Field) {
+fn list(patch: &mut Fields, name: &str, old: &Value, new: &[Value], field: Field<'_>) {
     let olds = old.as_array().map(Vec::as_slice).unwrap_or_default();
     let Some(key) = field.merge_key else {
         let wanted: BTreeSet<String> = new.iter().map(Value::to_string).collect();
@@ -93,12 +88,13 @@ fn list(patch: &mut Fields, name: &str, old: &Value, new: &[Value], field: Field
 mod tests {
     use super::super::strategic;
     use super::*;
+    use crate::api::schema::packed;
 
     const DEPLOYMENT: &str = "io.k8s.api.apps.v1.Deployment";
 
     /// What is live after `before` was applied, others changed it to `live`, and `wanted` is applied.
     fn applied(before: &Value, live: &Value, wanted: &Value) -> Value {
-        strategic::apply(live.clone(), three_way(before, wanted, DEPLOYMENT), DEPLOYMENT).unwrap()
+        strategic::apply(live.clone(), three_way(before, wanted, packed(DEPLOYMENT)), packed(DEPLOYMENT)).unwrap()
     }
 
     fn deployment(containers: Value, strategy: Value) -> Value {
@@ -168,7 +164,7 @@ mod tests {
             object
         };
         // Pairwise it would be 800 million comparisons, and nobody would wait for that.
-        let patch = three_way(&of(0), &of(1), DEPLOYMENT);
+        let patch = three_way(&of(0), &of(1), packed(DEPLOYMENT));
         assert_eq!(patch["metadata"]["$deleteFromPrimitiveList/finalizers"], json!(["x.y/0"]));
         let env = patch["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
         assert_eq!((env.len(), &env[n]), (n + 1, &json!({"name": "V0", "$patch": "delete"})));

@@ -13,7 +13,7 @@ use serde_json::Value;
 pub(super) const FINDINGS_MAX: usize = 100;
 
 /// See [`super::check()`].
-pub(super) fn check(definition: &'static Definition, value: &Value) -> Findings {
+pub(super) fn check(definition: &Definition, value: &Value) -> Findings {
     let mut walk =
         Walk { path: String::new(), fields: Vec::new(), owner: None, text: None, findings: Findings::default() };
     walk.object(definition, value);
@@ -27,7 +27,7 @@ struct Walk<'a> {
     /// The names of the fields that lead here: type errors leave indexes and map keys out, and name what Go embeds.
     fields: Vec<&'a str>,
     /// The definition that has the last of these fields.
-    owner: Option<&'static Definition>,
+    owner: Option<&'a Definition>,
     /// Go's name of the type of the field's text.
     text: Option<&'static str>,
     findings: Findings,
@@ -47,7 +47,7 @@ impl<'a> Walk<'a> {
         self.at(format_args!("{dot}{key}"), inner);
     }
 
-    fn object(&mut self, definition: &'static Definition, value: &'a Value) {
+    fn object(&mut self, definition: &'a Definition, value: &'a Value) {
         if let Some(kind) = &definition.value {
             return self.value(kind, value);
         }
@@ -70,17 +70,17 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn field(&mut self, owner: &'static Definition, property: &'static Property, value: &'a Value) {
+    fn field(&mut self, owner: &'a Definition, property: &'a Property, value: &'a Value) {
         let outer = (self.owner.replace(owner), std::mem::replace(&mut self.text, property.go_type));
         let depth = self.fields.len();
         self.fields.extend(property.embedded);
-        self.fields.push(property.name);
-        self.at_key(property.name, |walk| walk.value(&property.kind, value));
+        self.fields.push(&property.name);
+        self.at_key(&property.name, |walk| walk.value(&property.kind, value));
         self.fields.truncate(depth);
         (self.owner, self.text) = outer;
     }
 
-    fn value(&mut self, kind: &'static Type, value: &'a Value) {
+    fn value(&mut self, kind: &'a Type, value: &'a Value) {
         match (kind, value) {
             (_, Value::Null)
             | (Type::Any, _)
@@ -88,6 +88,7 @@ impl<'a> Walk<'a> {
             | (Type::Bool, Value::Bool(_))
             | (Type::Number, Value::Number(_)) => {}
             (Type::Ref(id), _) => self.object(id.get(), value),
+            (Type::Object(definition), _) => self.object(definition, value),
             (Type::List(inner), Value::Array(items)) => {
                 for (i, item) in items.iter().enumerate() {
                     self.at(format_args!("[{i}]"), |walk| walk.value(inner, item));

@@ -41,6 +41,7 @@ pub(super) fn type_name(kind: &Type, text: Option<&str>) -> String {
         Type::Bytes => "[]uint8".to_owned(),
         Type::Any => "interface {}".to_owned(),
         Type::Ref(id) => struct_name(id.get()),
+        Type::Object(definition) => struct_name(definition),
         Type::List(inner) => format!("[]{}", type_name(inner, text)),
         Type::Map(inner) if **inner == Type::Quantity => "v1.ResourceList".to_owned(),
         Type::Map(inner) => format!("map[string]{}", type_name(inner, text)),

@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
 /// See [`super::normalize()`].
-pub(super) fn object(definition: &'static Definition, value: &mut Value) {
+pub(super) fn object(definition: &Definition, value: &mut Value) {
     if let Some(kind) = &definition.value {
         return normalize(kind, value);
     }
@@ -21,9 +21,10 @@ pub(super) fn object(definition: &'static Definition, value: &mut Value) {
     }
 }
 
-fn normalize(kind: &'static Type, value: &mut Value) {
+fn normalize(kind: &Type, value: &mut Value) {
     match (kind, &mut *value) {
         (Type::Ref(id), Value::Object(_)) => object(id.get(), value),
+        (Type::Object(definition), Value::Object(_)) => object(definition, value),
         (Type::List(inner), Value::Array(items)) => {
             for item in items {
                 item_of(inner, item);
@@ -55,7 +56,7 @@ fn normalize(kind: &'static Type, value: &mut Value) {
 }
 
 /// In lists and maps, where nothing can be left out, a null is the type's zero.
-fn item_of(kind: &'static Type, value: &mut Value) {
+fn item_of(kind: &Type, value: &mut Value) {
     if !value.is_null() {
         return normalize(kind, value);
     }
@@ -66,7 +67,7 @@ fn item_of(kind: &'static Type, value: &mut Value) {
         Type::Quantity => json!("0"),
         Type::Bool => json!(false),
         Type::Int32 | Type::Int64 | Type::Number | Type::IntOrString => json!(0),
-        Type::Ref(_) | Type::Map(_) => Value::Object(Map::new()),
+        Type::Ref(_) | Type::Object(_) | Type::Map(_) => Value::Object(Map::new()),
         Type::List(_) => json!([]),
     };
 }

@@ -4,15 +4,15 @@
 //! Called by the server. Definitions come deflated from `cargo schemas`; paths follow from the kinds table, one set per kind, its
 //! verbs and sub-resources. kubectl takes from them what to validate, explain, and how to make strategic merge patches.
 //!
-//! **Invariants**: nothing is unpacked before a client asks, and nothing but the hashes is kept after.
+//! **Invariants**: nothing is unpacked before a client asks, and nothing is kept here after (the server keeps the hashes).
 //! Not here: the same in v2's words (`swagger`).
 //!
 //! **Source** of the form: `k8s.io/apiserver/pkg/endpoints/installer.go`, `k8s.io/kube-openapi/pkg/builder3`, v1.37.
 
 use super::structure::Definition;
 use crate::api::{
-    kind::{ErasedKind, KindInfo, Parameter, Subresource},
-    kinds::{KINDS, by_plural},
+    kind::{KindInfo, KindRef, Parameter, Subresource},
+    kinds::Kinds,
 };
 use bytes::Bytes;
 use flate2::read::DeflateDecoder;
@@ -22,12 +22,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io::Read as _,
-    sync::LazyLock,
 };
 
 static PACKED: &[u8] = include_bytes!("packed/definitions.z");
+
 /// Document → the hash of its text.
-static HASHES: LazyLock<BTreeMap<String, String>> = LazyLock::new(hashes);
+pub type Hashes = BTreeMap<String, String>;
 
 const REF_PREFIX: &str = "#/components/schemas/";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -39,7 +39,7 @@ const PATCH_TYPES: [&str; 3] =
 
 /// What a document describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
+enum Scope<'a> {
     /// `/version`.
     Version,
     /// `/api`.
@@ -47,17 +47,16 @@ enum Scope {
     /// `/apis`.
     Groups,
     /// A named group.
-    Group(&'static str),
+    Group(&'a str),
     /// A group and version.
-    Kinds(&'static str, &'static str),
+    Kinds(&'a str, &'a str),
 }
 
-impl Scope {
+impl<'a> Scope<'a> {
     /// All that there are.
-    fn all() -> BTreeSet<Self> {
-        let infos = || KINDS.iter().map(|k| k.info());
-        let groups = infos().filter(|i| !i.group.is_empty()).map(|i| Self::Group(i.group));
-        let kinds = infos().map(|i| Self::Kinds(i.group, i.version));
+    fn all(kinds: &'a Kinds) -> BTreeSet<Self> {
+        let groups = kinds.infos().filter(|i| !i.group.is_empty()).map(|i| Self::Group(i.group));
+        let kinds = kinds.infos().map(|i| Self::Kinds(i.group, i.version));
         [Self::Version, Self::Core, Self::Groups].into_iter().chain(groups).chain(kinds).collect()
     }
 
@@ -73,12 +72,12 @@ impl Scope {
         }
     }
 
-    fn paths(self) -> Map<String, Value> {
+    fn paths(self, kinds: &Kinds) -> Map<String, Value> {
         let mut paths = Map::new();
         paths.insert(format!("/{}/", self.name()), self.own_path());
         if let Self::Kinds(group, version) = self {
-            for info in KINDS.iter().map(|k| k.info()).filter(|i| (i.group, i.version) == (group, version)) {
-                add_kind(&mut paths, info);
+            for kind in kinds.iter().filter(|k| (k.info().group, k.info().version) == (group, version)) {
+                add_kind(&mut paths, kind);
             }
         }
         paths
@@ -125,8 +124,8 @@ impl Scope {
 }
 
 /// The body of `/openapi/v3`: the path of each document with its hash.
-pub fn index() -> Value {
-    let paths: Map<String, Value> = HASHES
+pub fn index(hashes: &Hashes) -> Value {
+    let paths: Map<String, Value> = hashes
         .iter()
         .map(|(name, hash)| {
             let url = format!("/openapi/v3/{name}?hash={hash}");
@@ -137,27 +136,25 @@ pub fn index() -> Value {
 }
 
 /// The body of `/openapi/v3/NAME`; `None`: there is no such document.
-pub fn document(name: &str) -> Option<Bytes> {
-    let scope = Scope::all().into_iter().find(|scope| scope.name() == name)?;
-    Some(assemble(scope, &by_name(&unpack())))
+pub fn document(kinds: &Kinds, name: &str) -> Option<Bytes> {
+    let scope = Scope::all(kinds).into_iter().find(|scope| scope.name() == name)?;
+    Some(assemble(kinds, scope, &by_name(kinds, &unpack())))
 }
 
 /// Every document, one after the other.
-pub(super) fn every_document() -> Vec<Bytes> {
+pub(super) fn every_document(kinds: &Kinds) -> Vec<Bytes> {
     let text = unpack();
-    let definitions = by_name(&text);
-    Scope::all().into_iter().map(|scope| assemble(scope, &definitions)).collect()
+    let definitions = by_name(kinds, &text);
+    Scope::all(kinds).into_iter().map(|scope| assemble(kinds, scope, &definitions)).collect()
 }
 
-/// The hash in the index's URL, which is the document's `ETag` too (without quotes). Changes when the document does.
-pub fn hash(name: &str) -> Option<&'static str> {
-    HASHES.get(name).map(String::as_str)
-}
-
-fn hashes() -> BTreeMap<String, String> {
+/// The hash of every document: it stands in the index's URLs, is the document's `ETag` too (without quotes), and changes when the
+/// document does.
+pub fn hashes(kinds: &Kinds) -> Hashes {
     let text = unpack();
-    let definitions = by_name(&text);
-    Scope::all().into_iter().map(|scope| (scope.name(), hash_of(&assemble(scope, &definitions)))).collect()
+    let definitions = by_name(kinds, &text);
+    let hash = |scope: Scope<'_>| (scope.name(), hash_of(&assemble(kinds, scope, &definitions)));
+    Scope::all(kinds).into_iter().map(hash).collect()
 }
 
 /// What changes when a document does.
@@ -175,8 +172,10 @@ fn unpack() -> String {
 }
 
 /// Definition → its JSON.
-fn by_name(text: &str) -> BTreeMap<&str, &str> {
-    text.lines().filter_map(|line| line.split_once('\t')).collect()
+fn by_name<'a>(kinds: &'a Kinds, text: &'a str) -> BTreeMap<&'a str, &'a str> {
+    let packed = text.lines().filter_map(|line| line.split_once('\t'));
+    let added = kinds.iter().flat_map(|kind| kind.published().iter().map(|(name, json)| (&**name, &**json)));
+    packed.chain(added).collect()
 }
 
 fn base_path(group: &str, version: &str) -> String {
@@ -184,8 +183,8 @@ fn base_path(group: &str, version: &str) -> String {
 }
 
 /// A document: its paths, and every definition that they lead to.
-fn assemble(scope: Scope, definitions: &BTreeMap<&str, &str>) -> Bytes {
-    let paths = Value::Object(scope.paths()).to_string();
+fn assemble(kinds: &Kinds, scope: Scope<'_>, definitions: &BTreeMap<&str, &str>) -> Bytes {
+    let paths = Value::Object(scope.paths(kinds)).to_string();
     let mut wanted = BTreeSet::new();
     let mut queue = references(&paths);
     while let Some(name) = queue.pop() {
@@ -212,7 +211,8 @@ fn references(json: &str) -> Vec<&str> {
 }
 
 /// The paths of one kind.
-fn add_kind(paths: &mut Map<String, Value>, info: &KindInfo) {
+fn add_kind(paths: &mut Map<String, Value>, kind: &KindRef) {
+    let info = kind.info();
     let base = base_path(info.group, info.version);
     let (objects, scope) = if info.is_namespaced() {
         (format!("{base}/namespaces/{{namespace}}/{}", info.plural), "Namespaced")
@@ -221,7 +221,7 @@ fn add_kind(paths: &mut Map<String, Value>, info: &KindInfo) {
     };
     let of = Subject {
         info,
-        returns_deleted: by_plural(info.group, info.plural).is_some_and(ErasedKind::returns_deleted),
+        returns_deleted: kind.returns_deleted(),
         parameters: &[],
         scope,
         body: info.schema.to_owned(),
@@ -266,11 +266,11 @@ fn add_kind(paths: &mut Map<String, Value>, info: &KindInfo) {
 /// What operations are about.
 #[derive(Clone)]
 struct Subject<'a> {
-    info: &'a KindInfo,
+    info: &'a KindInfo<'a>,
     /// Whether a delete answers with the object.
     returns_deleted: bool,
     /// What the query of a GET may say.
-    parameters: &'a [Parameter],
+    parameters: &'a [Parameter<'a>],
     /// `Namespaced`, or nothing: part of operations' names.
     scope: &'a str,
     /// The definition of bodies; empty when they are streams or text.
@@ -280,11 +280,11 @@ struct Subject<'a> {
     suffix: String,
 }
 
-fn kind_of(info: &KindInfo) -> [&'static str; 3] {
+fn kind_of<'a>(info: &KindInfo<'a>) -> [&'a str; 3] {
     [info.group, info.version, info.kind]
 }
 
-fn sub_subject<'a>(parent: &Subject<'a>, sub: &'a Subresource) -> Subject<'a> {
+fn sub_subject<'a>(parent: &Subject<'a>, sub: &'a Subresource<'a>) -> Subject<'a> {
     let suffix = capitalized(sub.name);
     let Some((group, version, kind)) = sub.body else {
         let body = if sub.name == "log" { String::new() } else { parent.body.clone() };
@@ -292,11 +292,11 @@ fn sub_subject<'a>(parent: &Subject<'a>, sub: &'a Subresource) -> Subject<'a> {
     };
     let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
     let name = format!("io.k8s.api.{package}.{version}.{kind}");
-    let body = Definition::find(&name).map_or_else(String::new, |d| d.name.to_owned());
+    let body = Definition::find(&name).map_or_else(String::new, |d| d.name.to_string());
     Subject { body, kind: [group, version, kind], suffix, parameters: sub.parameters, ..parent.clone() }
 }
 
-fn sub_actions(sub: &Subresource) -> Vec<(&'static str, Action)> {
+fn sub_actions(sub: &Subresource<'_>) -> Vec<(&'static str, Action)> {
     let known = [
         ("get", Action::Get),
         ("create", Action::Create),
@@ -357,8 +357,8 @@ impl Action {
     }
 }
 
-const PRETTY: Parameter = ("pretty", "string", "If 'true', then the output is pretty printed.");
-const LIST_PARAMETERS: [Parameter; 10] = [
+const PRETTY: Parameter<'static> = ("pretty", "string", "If 'true', then the output is pretty printed.");
+const LIST_PARAMETERS: [Parameter<'static>; 10] = [
     ("allowWatchBookmarks", "boolean", "Asks for events of type BOOKMARK in a watch."),
     ("continue", "string", "The token of the previous chunk of a list."),
     ("fieldSelector", "string", "Restricts the list to objects with these fields."),
@@ -370,20 +370,21 @@ const LIST_PARAMETERS: [Parameter; 10] = [
     ("timeoutSeconds", "integer", "Ends the call after this time, whatever happens."),
     ("watch", "boolean", "Sends changes as they happen instead of a list."),
 ];
-const WRITE_PARAMETERS: [Parameter; 3] = [
+const WRITE_PARAMETERS: [Parameter<'static>; 3] = [
     ("dryRun", "string", "With All, everything is done but the change is not kept."),
     ("fieldManager", "string", "The name of who makes the change."),
     ("fieldValidation", "string", "What to do about unknown and duplicate fields: Ignore, Warn or Strict."),
 ];
-const FORCE_PARAMETER: [Parameter; 1] = [("force", "boolean", "Takes over fields that others own. Only for apply.")];
-const DELETE_PARAMETERS: [Parameter; 4] = [
+const FORCE_PARAMETER: [Parameter<'static>; 1] =
+    [("force", "boolean", "Takes over fields that others own. Only for apply.")];
+const DELETE_PARAMETERS: [Parameter<'static>; 4] = [
     ("dryRun", "string", "With All, everything is done but the change is not kept."),
     ("gracePeriodSeconds", "integer", "The time until the object may be gone."),
     ("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
     ("propagationPolicy", "string", "What becomes of dependents: Orphan, Background or Foreground."),
 ];
 
-fn parameters(which: &[Parameter]) -> Vec<Value> {
+fn parameters(which: &[Parameter<'_>]) -> Vec<Value> {
     which
         .iter()
         .map(|(name, kind, description)| {
@@ -493,24 +494,26 @@ mod tests {
     use super::*;
 
     fn read(name: &str) -> Value {
-        serde_json::from_slice(&document(name).expect("it is served")).expect("a document is JSON")
+        serde_json::from_slice(&document(&Kinds::default(), name).expect("it is served")).expect("a document is JSON")
     }
 
     #[test]
     fn the_index_names_every_document_with_its_hash() {
-        let index = index();
+        let kinds = Kinds::default();
+        let hashes = hashes(&kinds);
+        let index = index(&hashes);
         let paths = index["paths"].as_object().expect("the index has paths");
         for name in ["version", "api", "api/v1", "apis", "apis/apps", "apis/apps/v1"] {
             assert!(paths.contains_key(name), "{name}: {paths:?}");
         }
-        for kind in KINDS {
-            let name = Scope::Kinds(kind.info().group, kind.info().version).name();
-            let hash = hash(&name).expect("it is served");
+        for info in kinds.infos() {
+            let name = Scope::Kinds(info.group, info.version).name();
+            let hash = hashes.get(&name).expect("it is served");
             assert_eq!(hash.len(), 128);
             assert_eq!(paths[&name]["serverRelativeURL"], format!("/openapi/v3/{name}?hash={hash}"));
         }
-        assert_eq!(document("apis/apps/v9"), None);
-        assert_eq!(hash("apis/nothing"), None);
+        assert_eq!(document(&kinds, "apis/apps/v9"), None);
+        assert_eq!(hashes.get("apis/nothing"), None);
         let version = read("version");
         assert_eq!(version["paths"]["/version/"]["get"]["operationId"], "getCodeVersion");
         assert!(version["components"]["schemas"]["io.k8s.apimachinery.pkg.version.Info"].is_object());
@@ -520,7 +523,7 @@ mod tests {
 
     #[test]
     fn every_reference_of_a_document_leads_somewhere() {
-        for name in HASHES.keys() {
+        for name in hashes(&Kinds::default()).keys() {
             let document = read(name);
             let schemas = document["components"]["schemas"].as_object().expect("there are schemas");
             for definition in references(&document.to_string()) {
@@ -531,7 +534,7 @@ mod tests {
 
     #[test]
     fn operation_names_are_unique_and_speak_of_kinds_that_are_there() {
-        for name in HASHES.keys() {
+        for name in hashes(&Kinds::default()).keys() {
             let document = read(name);
             let mut names = BTreeSet::new();
             for (path, item) in document["paths"].as_object().expect("there are paths") {

@@ -102,7 +102,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     let definition = definition(&envelope.api_version, &envelope.kind)
         .ok_or_else(|| format!("no kind {:?} is known in version {:?}", envelope.kind, envelope.api_version))?;
     let mut object = Map::new();
-    Reader::default().read_message(&mut object, definition, definition.name, envelope.raw)?;
+    Reader::default().read_message(&mut object, definition, &definition.name, envelope.raw)?;
     object.insert("apiVersion".to_owned(), json!(envelope.api_version));
     object.insert("kind".to_owned(), json!(envelope.kind));
     Ok(Value::Object(object))
@@ -163,7 +163,7 @@ impl Reader {
     fn read_message(
         &mut self,
         object: &mut Map<String, Value>,
-        definition: &'static Definition,
+        definition: &Definition,
         message: &str,
         mut bytes: &[u8],
     ) -> Result<(), String> {
@@ -194,7 +194,7 @@ impl Reader {
         property: &Property,
         wire: Wire<'_>,
     ) -> Result<(), String> {
-        let name = property.name;
+        let name = &*property.name;
         match &property.kind {
             Type::List(inner) => {
                 let list = object.entry(name).or_insert_with(|| json!([]));
@@ -252,14 +252,14 @@ impl Reader {
                 }
                 None => return Ok(None),
             },
-            Type::Ref(id) => {
-                let definition = id.get();
+            Type::Ref(_) | Type::Object(_) => {
+                let definition = kind.object().expect("it is an object's type");
                 if let Some(plain) = &definition.value {
                     return self.read_value(plain, wire);
                 }
                 self.census.object()?;
                 let mut object = Map::new();
-                self.read_message(&mut object, definition, definition.name, wire.bytes()?)?;
+                self.read_message(&mut object, definition, &definition.name, wire.bytes()?)?;
                 Value::Object(object)
             }
             // As an item of a list or a map it is a message with the items in it.
@@ -281,7 +281,7 @@ impl Reader {
 fn is_empty(property: &Property, value: &Value) -> bool {
     // Of the numbers that may be texts only this one is no pointer.
     let is_pointer = property.kind == Type::IntOrString && property.name != "targetPort";
-    if is_pointer || POINTERS.contains(&property.name) {
+    if is_pointer || POINTERS.contains(&&*property.name) {
         return false;
     }
     match value {
@@ -610,7 +610,7 @@ mod tests {
                 ["apiVersion", "kind"].contains(&name)
                     || names.values().chain(embedded.iter().flat_map(|e| e.values())).any(|n| *n == name)
             };
-            let missing = definition.properties.iter().filter(|p| !numbered(p.name));
+            let missing = definition.properties.iter().filter(|p| !numbered(&p.name));
             without.extend(missing.map(|p| format!("{message}.{}", p.name)));
         }
         expect![[r#"

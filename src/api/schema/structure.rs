@@ -3,16 +3,16 @@
 //! Read on first use from the text that `cargo schemas` packs; names stay in that text. Called by field checking, patches and
 //! OpenAPI documents. **Not here**: descriptions (`openapi`), and the facts themselves (`facts`, when packed).
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 static TEXT: &str = include_str!("packed/structure.txt");
 static DEFINITIONS: LazyLock<Vec<Definition>> = LazyLock::new(|| parse(TEXT));
 
 /// A type of object.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     /// Its name, e.g. `io.k8s.api.core.v1.PodSpec`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its fields, sorted by name. Empty for a definition that stands for a plain value.
     pub properties: Vec<Property>,
     /// What it stands for when it has no fields.
@@ -22,10 +22,10 @@ pub struct Definition {
 }
 
 /// A field.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Property {
     /// Its name in JSON.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its type.
     pub kind: Type,
     /// Whether the schema requires it. Go's decoder does not.
@@ -71,6 +71,8 @@ pub enum Type {
     Any,
     /// An object of another definition.
     Ref(DefinitionId),
+    /// An object whose fields are told here; those of kinds that are added.
+    Object(Box<Definition>),
     /// A list.
     List(Box<Type>),
     /// A map from text.
@@ -91,17 +93,23 @@ pub struct Strategy {
 }
 
 /// Who owns the items of a list in server-side apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListType {
     /// The list has one owner, or the field is no list.
     Atomic,
     /// Each value has its owners.
     Set,
     /// Each item has its owners, and is told apart by these fields (names joined by commas).
-    Map(&'static str),
+    Map(Cow<'static, str>),
 }
 
 impl DefinitionId {
+    /// Points to the definition of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        let at = DEFINITIONS.binary_search_by(|d| (*d.name).cmp(name)).ok()?;
+        u16::try_from(at).ok().map(Self)
+    }
+
     /// The definition.
     pub fn get(self) -> &'static Definition {
         &DEFINITIONS[usize::from(self.0)]
@@ -111,27 +119,36 @@ impl DefinitionId {
 impl Definition {
     /// The definition of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
-        let at = DEFINITIONS.binary_search_by(|d| d.name.cmp(name)).ok()?;
+        let at = DEFINITIONS.binary_search_by(|d| (*d.name).cmp(name)).ok()?;
         Some(&DEFINITIONS[at])
     }
 
     /// The field of this name.
     pub fn property(&self, name: &str) -> Option<&Property> {
-        let at = self.properties.binary_search_by(|p| p.name.cmp(name)).ok()?;
+        let at = self.properties.binary_search_by(|p| (*p.name).cmp(name)).ok()?;
         Some(&self.properties[at])
     }
 
     /// The last part of the name, e.g. `PodSpec`: how Go names the type.
-    pub fn short_name(&self) -> &'static str {
-        self.name.rsplit('.').next().unwrap_or(self.name)
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
     }
 }
 
 impl Type {
-    /// The definition of an object of this type; of the items, for a list or map of objects.
-    pub fn definition(&self) -> Option<&'static Definition> {
+    /// The definition of an object of this type.
+    pub fn object(&self) -> Option<&Definition> {
         match self {
             Self::Ref(id) => Some(id.get()),
+            Self::Object(definition) => Some(definition),
+            _ => None,
+        }
+    }
+
+    /// The definition of an object of this type; of the items, for a list or map of objects.
+    pub fn definition(&self) -> Option<&Definition> {
+        match self {
+            Self::Ref(_) | Self::Object(_) => self.object(),
             Self::List(inner) | Self::Map(inner) => inner.definition(),
             _ => None,
         }
@@ -147,7 +164,7 @@ fn parse(text: &'static str) -> Vec<Definition> {
         if let Some(name) = name.strip_prefix('=') {
             let value = (code != "-").then(|| parse_type(code));
             let is_atomic = words.next() == Some("a");
-            definitions.push(Definition { name, properties: Vec::new(), value, is_atomic });
+            definitions.push(Definition { name: name.into(), properties: Vec::new(), value, is_atomic });
         } else if let Some(definition) = definitions.last_mut() {
             definition.properties.push(parse_property(name, code, words));
         }
@@ -157,7 +174,7 @@ fn parse(text: &'static str) -> Vec<Definition> {
 
 fn parse_property(name: &'static str, code: &str, marks: impl Iterator<Item = &'static str>) -> Property {
     let mut property = Property {
-        name,
+        name: name.into(),
         kind: parse_type(code),
         is_required: false,
         merge_key: None,
@@ -175,7 +192,7 @@ fn parse_property(name: &'static str, code: &str, marks: impl Iterator<Item = &'
                 property.strategy.retain_keys = words.contains("retainKeys");
             }
             Some(("l", "set")) => property.list = ListType::Set,
-            Some(("m", keys)) => property.list = ListType::Map(keys),
+            Some(("m", keys)) => property.list = ListType::Map(keys.into()),
             Some(("g", go_type)) => property.go_type = Some(go_type),
             Some(("e", embedded)) => property.embedded = Some(embedded),
             None if mark == "!" => property.is_required = true,
@@ -236,8 +253,8 @@ mod tests {
             assert_eq!(definition.properties.is_empty(), definition.value.is_some(), "{}", definition.name);
             for property in &definition.properties {
                 let Some(items) = property.kind.definition() else { continue };
-                let keys = match property.list {
-                    ListType::Map(keys) => keys,
+                let keys = match &property.list {
+                    ListType::Map(keys) => &**keys,
                     ListType::Atomic | ListType::Set => "",
                 };
                 for key in keys.split(',').filter(|k| !k.is_empty()).chain(property.merge_key) {
@@ -253,13 +270,13 @@ mod tests {
         let containers = pod_spec.property("containers").expect("pods have containers");
         assert!(containers.is_required && containers.strategy.merge);
         assert_eq!(containers.merge_key, Some("name"));
-        assert_eq!(containers.list, ListType::Map("name"));
+        assert_eq!(containers.list, ListType::Map("name".into()));
         assert_eq!(containers.kind.definition().map(Definition::short_name), Some("Container"));
         let volumes = pod_spec.property("volumes").expect("pods have volumes");
         assert!(volumes.strategy.retain_keys);
         let tolerations = pod_spec.property("tolerations").expect("pods have tolerations");
-        assert_eq!((tolerations.merge_key, tolerations.list), (None, ListType::Atomic));
+        assert_eq!((tolerations.merge_key, tolerations.list.clone()), (None, ListType::Atomic));
         let ports = Definition::find("io.k8s.api.core.v1.ServiceSpec").and_then(|d| d.property("ports"));
-        assert_eq!(ports.expect("services have ports").list, ListType::Map("port,protocol"));
+        assert_eq!(ports.expect("services have ports").list, ListType::Map("port,protocol".into()));
     }
 }

@@ -9,34 +9,33 @@
 //! `openapiv2/OpenAPIv2.proto` of gnostic-models.
 
 use super::openapi::{self, hash_of};
+use crate::api::kinds::Kinds;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use std::sync::LazyLock;
 
 const V3_REFERENCE: &str = "#/components/schemas/";
 const V2_REFERENCE: &str = "#/definitions/";
 
 /// The `ETag` of the document as JSON, and as protobuf, without quotes.
-pub fn hashes() -> &'static [String; 2] {
-    static HASHES: LazyLock<[String; 2]> = LazyLock::new(|| [hash_of(&json()), hash_of(&protobuf())]);
-    &HASHES
+pub fn hashes(kinds: &Kinds) -> [String; 2] {
+    [hash_of(&json(kinds)), hash_of(&protobuf(kinds))]
 }
 
 /// The document as JSON.
-pub fn json() -> Bytes {
-    document().to_string().into()
+pub fn json(kinds: &Kinds) -> Bytes {
+    document(kinds).to_string().into()
 }
 
 /// The document as a `openapi.v2.Document` of gnostic.
-pub fn protobuf() -> Bytes {
+pub fn protobuf(kinds: &Kinds) -> Bytes {
     let mut out = Vec::new();
-    write_message(&mut out, &DOCUMENT, &document());
+    write_message(&mut out, &DOCUMENT, &document(kinds));
     out.into()
 }
 
-fn document() -> Value {
+fn document(kinds: &Kinds) -> Value {
     let (mut paths, mut definitions) = (Map::new(), Map::new());
-    for document in openapi::every_document() {
+    for document in openapi::every_document(kinds) {
         let mut document: Value = serde_json::from_slice(&document).expect("a document is JSON");
         paths.extend(taken(&mut document["paths"]).into_iter().map(|(path, item)| (path, path_item(item))));
         let schemas = taken(&mut document["components"]["schemas"]);
@@ -382,7 +381,7 @@ mod tests {
 
     #[test]
     fn it_has_the_paths_and_definitions_of_every_group_in_the_words_of_v2() {
-        let document = document();
+        let document = document(&Kinds::default());
         let mut without_schemas = document.clone();
         // The schema of schemas has fields of these names.
         let of_schemas = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
@@ -402,7 +401,7 @@ mod tests {
 
     #[test]
     fn the_protobuf_says_the_same() {
-        let (document, bytes) = (document(), protobuf());
+        let (document, bytes) = (document(&Kinds::default()), protobuf(&Kinds::default()));
         let top = fields(&bytes);
         assert_eq!(only(&top, 1), b"2.0");
         let paths = fields(only(&top, 8));

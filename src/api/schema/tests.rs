@@ -32,7 +32,7 @@ fn deployment() -> Value {
 
 #[test]
 fn a_good_object_has_no_findings() {
-    assert_eq!(check(DEPLOYMENT, &deployment()), Findings::default());
+    assert_eq!(check(packed(DEPLOYMENT), &deployment()), Findings::default());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn unknown_fields_are_named_with_their_paths() {
     object["spec"]["template"]["spec"]["containers"][0]["foo"] = json!({"bar": 1});
     object["metadata"]["labels"]["any"] = json!("label");
     object["foo"] = json!(1);
-    let found = check(DEPLOYMENT, &object);
+    let found = check(packed(DEPLOYMENT), &object);
     assert_eq!(found.unknown, ["foo", "spec.Replicas", "spec.replica", "spec.template.spec.containers[0].foo"]);
     assert_eq!(found.error, None);
     assert_eq!(
@@ -60,7 +60,7 @@ fn check_error(definition: &str, pointer: &str, value: Value, error: &str) {
     for step in pointer.rsplit('/').filter(|s| !s.is_empty()) {
         object = if step == "0" { json!([object]) } else { json!({ step: object }) };
     }
-    assert_eq!(check(definition, &object).error.as_deref(), Some(error), "{object}");
+    assert_eq!(check(packed(definition), &object).error.as_deref(), Some(error), "{object}");
 }
 
 /// The texts are those of kubectl 1.37, which decodes with the same code: `kubectl set env --local -f FILE X=1`.
@@ -202,7 +202,7 @@ fn wrong_types_are_told_in_go_s_words() {
 #[test]
 fn only_the_first_error_is_told() {
     let object = json!({"data": {"a": 1, "b": true}, "immutable": 2});
-    let error = check(CONFIG_MAP, &object).error;
+    let error = check(packed(CONFIG_MAP), &object).error;
     assert_eq!(
         error.as_deref(),
         Some("json: cannot unmarshal number into Go struct field ConfigMap.data of type string")
@@ -219,7 +219,7 @@ fn only_the_first_error_is_told() {
 fn normal_objects_decode_into_their_types() {
     let mut object = deployment();
     object["metadata"]["annotations"] = json!({"empty": null});
-    normalize(DEPLOYMENT, &mut object);
+    normalize(packed(DEPLOYMENT), &mut object);
     let container = &object["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["resources"]["requests"], json!({"cpu": "500m", "memory": "64Mi"}));
     assert_eq!(container.get("securityContext"), None);
@@ -228,7 +228,7 @@ fn normal_objects_decode_into_their_types() {
     let typed: k8s_openapi::api::apps::v1::Deployment = serde_json::from_value(object).expect("it decodes");
     assert_eq!(typed.spec.replicas, Some(3));
     let mut secret = json!({"data": {"a": "YWJj\nZA==", "b": null}});
-    normalize(SECRET, &mut secret);
+    normalize(packed(SECRET), &mut secret);
     assert_eq!(secret, json!({"data": {"a": "YWJjZA==", "b": ""}}));
 }
 

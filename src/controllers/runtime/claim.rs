@@ -34,7 +34,7 @@ pub fn claim(owner: &ObjectMeta, meta: &ObjectMeta, is_selected: bool) -> Claim 
 }
 
 /// The reference that makes `owner`, of this kind, the controller of an object.
-pub fn controller_reference(info: &KindInfo, owner: &ObjectMeta) -> OwnerReference {
+pub fn controller_reference(info: &KindInfo<'_>, owner: &ObjectMeta) -> OwnerReference {
     OwnerReference {
         api_version: info.api_version(),
         kind: info.kind.to_owned(),

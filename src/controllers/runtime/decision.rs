@@ -2,7 +2,7 @@
 
 use crate::{
     api::{
-        kind::{Erased, ErasedKind, Kind},
+        kind::{Erased, Kind, KindRef},
         meta::ObjectKey,
         object::{DynObject, Object},
     },
@@ -18,8 +18,8 @@ use std::{fmt, time::Duration};
 const LOOK_AGAIN_MAX: Duration = Duration::from_hours(24);
 
 /// The erased form of a kind.
-pub fn erased<K: Kind>() -> &'static dyn ErasedKind {
-    const { &Erased::<K>::NEW }
+pub fn erased<K: Kind>() -> KindRef {
+    KindRef::BuiltIn(const { &Erased::<K>::NEW })
 }
 
 /// One write.
@@ -27,14 +27,14 @@ pub enum Action {
     /// Creates an object.
     Create {
         /// Its kind.
-        kind: &'static dyn ErasedKind,
+        kind: KindRef,
         /// The object.
         object: Box<dyn DynObject>,
     },
     /// Replaces an object, whose `resourceVersion` must be current.
     Update {
         /// Its kind.
-        kind: &'static dyn ErasedKind,
+        kind: KindRef,
         /// Which part.
         part: Part,
         /// The object.
@@ -43,7 +43,7 @@ pub enum Action {
     /// Deletes an object. That it is gone already is as good.
     Delete {
         /// Its kind.
-        kind: &'static dyn ErasedKind,
+        kind: KindRef,
         /// Which object.
         key: ObjectKey,
         /// How; the UID is given.
@@ -52,7 +52,7 @@ pub enum Action {
     /// Adds an owner to an object of this UID.
     Adopt {
         /// Its kind.
-        kind: &'static dyn ErasedKind,
+        kind: KindRef,
         /// Which object.
         key: ObjectKey,
         /// Its UID.
@@ -63,7 +63,7 @@ pub enum Action {
     /// Takes an owner from an object of this UID.
     Release {
         /// Its kind.
-        kind: &'static dyn ErasedKind,
+        kind: KindRef,
         /// Which object.
         key: ObjectKey,
         /// Its UID.

@@ -160,14 +160,14 @@ impl Executor {
         match action {
             Action::Create { kind, object } => {
                 let namespace = object.meta().namespace.clone().unwrap_or_default();
-                self.registry.create(*kind, &namespace, object.clone_dyn(), &options).await.map(Some)
+                self.registry.create(&**kind, &namespace, object.clone_dyn(), &options).await.map(Some)
             }
             Action::Update { kind, part, object } => {
                 assert!(object.meta().resource_version.is_some(), "an update says what it is based on: {action:?}");
                 let key = ObjectKey::of(object.meta());
-                self.registry.update(*kind, &key, *part, &mut |_| Ok(object.clone_dyn()), &options).await.map(Some)
+                self.registry.update(&**kind, &key, *part, &mut |_| Ok(object.clone_dyn()), &options).await.map(Some)
             }
-            Action::Delete { kind, key, options } => match self.registry.delete(*kind, key, options).await {
+            Action::Delete { kind, key, options } => match self.registry.delete(&**kind, key, options).await {
                 Ok(Deleted::Gone(..) | Deleted::Marked(_)) | Err(ApiError::NotFound { .. }) => Ok(None),
                 Err(err) => Err(err),
             },
@@ -177,7 +177,7 @@ impl Executor {
                     owners.retain(|o| o.uid != owner.uid);
                     owners.push(owner.clone());
                 };
-                self.rewrite(*kind, key, uid, add).await
+                self.rewrite(&**kind, key, uid, add).await
             }
             Action::Release { kind, key, uid, owner_uid } => {
                 let drop = |object: &mut dyn DynObject| {
@@ -186,7 +186,7 @@ impl Executor {
                     owners.retain(|o| o.uid != *owner_uid);
                     meta.owner_references = if owners.is_empty() { None } else { Some(owners) };
                 };
-                self.rewrite(*kind, key, uid, drop).await
+                self.rewrite(&**kind, key, uid, drop).await
             }
         }
     }
@@ -194,7 +194,7 @@ impl Executor {
     /// Changes the metadata of exactly the object of this UID, whatever else others changed in it meanwhile.
     async fn rewrite(
         &self,
-        kind: &'static dyn ErasedKind,
+        kind: &dyn ErasedKind,
         key: &ObjectKey,
         uid: &str,
         change: impl Fn(&mut dyn DynObject) + Send + Sync,

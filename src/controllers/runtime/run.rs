@@ -13,7 +13,7 @@ use super::{
     trigger::Trigger,
 };
 use crate::{
-    api::{meta::Revision, status::ApiError},
+    api::{kinds::Kinds, meta::Revision, status::ApiError},
     base::{
         backoff::Backoff,
         chain::chain,
@@ -35,7 +35,10 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
 /// How many keys of one controller are reconciled at once.
@@ -64,6 +67,9 @@ pub trait Controller: Send + Sync + 'static {
     /// Whether [`Controller::conclude`] has something to say: for it, all is gathered anew after the decision was carried out.
     const CONCLUDES: bool = false;
 
+    /// Whether it has [`Controller::kind_triggers`].
+    const FOLLOWS_KINDS: bool = false;
+
     /// Its name in logs and metrics.
     fn name(&self) -> &'static str;
     /// The component that its events name.
@@ -72,6 +78,11 @@ pub trait Controller: Send + Sync + 'static {
     }
     /// Which changes wake which keys.
     fn triggers(&self) -> Vec<Trigger<Self::Key>>;
+    /// More of them, for a controller of every kind that is served. Asked for anew when kinds come and go, where
+    /// [`Controller::FOLLOWS_KINDS`].
+    fn kind_triggers(&self, _kinds: &Kinds) -> Vec<Trigger<Self::Key>> {
+        Vec::new()
+    }
     /// Keys that are looked at from the start, whatever there is.
     fn first_keys(&self) -> Vec<Self::Key> {
         Vec::new()
@@ -131,6 +142,7 @@ struct Loop<C: Controller> {
     executor: Executor,
     counters: Arc<Counters>,
     triggers: Vec<Trigger<C::Key>>,
+    kinds: watch::Receiver<Arc<Kinds>>,
     queue: Queue<C::Key>,
     feed: SelectAll<BoxStream<'static, Fed>>,
     running: FuturesUnordered<BoxFuture<'static, Ended<C::Key>>>,
@@ -145,7 +157,8 @@ impl<C: Controller> Loop<C> {
             registry: registry.clone(),
             executor,
             counters: Arc::clone(counters),
-            triggers: controller.triggers(),
+            triggers: Vec::new(),
+            kinds: registry.kinds_watch(),
             queue: Queue::new(RUNNING_MAX, BACKOFF),
             feed: SelectAll::new(),
             running: FuturesUnordered::new(),
@@ -163,7 +176,7 @@ impl<C: Controller> Loop<C> {
         for key in self.controller.first_keys() {
             self.queue.add(key, self.now());
         }
-        self.relist();
+        self.follow_kinds();
         let mut resync_at = self.now() + RESYNC_EVERY;
         loop {
             self.absorb();
@@ -175,6 +188,7 @@ impl<C: Controller> Loop<C> {
                 biased;
                 () = drain.drained() => return,
                 Some(fed) = self.feed.next() => self.take(fed),
+                Ok(()) = self.kinds.changed(), if C::FOLLOWS_KINDS => self.follow_kinds(),
                 Some(ended) = self.running.next() => self.end(ended),
                 () = sleep_until(wake_at) => {}
             }
@@ -183,6 +197,14 @@ impl<C: Controller> Loop<C> {
                 resync_at = self.now() + RESYNC_EVERY;
             }
         }
+    }
+
+    /// Follows the kinds that there are now.
+    fn follow_kinds(&mut self) {
+        let kinds = Arc::clone(&self.kinds.borrow_and_update());
+        self.triggers = self.controller.triggers();
+        self.triggers.extend(self.controller.kind_triggers(&kinds));
+        self.relist();
     }
 
     /// Lists every triggering kind, wakes all keys, and watches from there.
@@ -203,7 +225,7 @@ impl<C: Controller> Loop<C> {
 
     /// Wakes the keys of every object of a triggering kind; the revision that the list shows.
     fn wake_all_of(&mut self, i: usize, is_resync: bool) -> Revision {
-        let snapshot = self.registry.snapshot(self.triggers[i].kind, "", &Selection::default());
+        let snapshot = self.registry.snapshot(&*self.triggers[i].kind, "", &Selection::default());
         for entry in &snapshot.entries {
             self.wake(i, None, Some(entry), is_resync);
         }
@@ -223,7 +245,7 @@ impl<C: Controller> Loop<C> {
     }
 
     fn watch(&self, i: usize, from: Revision) -> Result<BoxStream<'static, Fed>, WatchError> {
-        let watch = self.registry.watch_kind(self.triggers[i].kind, from)?;
+        let watch = self.registry.watch_kind(&*self.triggers[i].kind, from)?;
         let changes = stream::unfold(Some(watch), async |watch| {
             let mut watch = watch?;
             match watch.next().await {

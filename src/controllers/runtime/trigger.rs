@@ -5,7 +5,7 @@
 
 use crate::{
     api::{
-        kind::{ErasedKind, Kind},
+        kind::{Kind, KindRef},
         meta::{ObjectKey, controller_of},
         object::Object as _,
     },
@@ -42,7 +42,7 @@ type Map<K> = Box<dyn Fn(&Registry, Option<&Entry>, Option<&Entry>, &mut Vec<K>)
 /// A kind whose changes wake keys.
 pub struct Trigger<K> {
     /// The kind.
-    pub kind: &'static dyn ErasedKind,
+    pub kind: KindRef,
     map: Map<K>,
 }
 
@@ -60,7 +60,7 @@ impl<K: 'static> Trigger<K> {
 
     /// Changes of a kind that is known by its table row only wake the keys that `map` adds.
     pub fn on_erased(
-        kind: &'static dyn ErasedKind,
+        kind: KindRef,
         map: impl Fn(&Registry, Option<&Entry>, Option<&Entry>, &mut Vec<K>) + Send + Sync + 'static,
     ) -> Self {
         Self { kind, map: Box::new(map) }

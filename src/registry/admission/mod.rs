@@ -11,17 +11,17 @@ use super::Registry;
 use crate::api::{kind::KindInfo, meta::ObjectKey, object::DynObject, status::ApiError};
 
 /// A step: what is created, where, and the registry to look around in.
-type Step = fn(&Registry, &KindInfo, &mut dyn DynObject) -> Result<(), ApiError>;
+type Step = fn(&Registry, &KindInfo<'_>, &mut dyn DynObject) -> Result<(), ApiError>;
 
 /// The steps of a create, in Kubernetes' order.
 const STEPS: &[Step] = &[namespace_lifecycle::review, service_account::review, priority::review];
 
 /// Reviews a create.
-pub(super) fn on_create(registry: &Registry, info: &KindInfo, obj: &mut dyn DynObject) -> Result<(), ApiError> {
+pub(super) fn on_create(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     STEPS.iter().try_for_each(|step| step(registry, info, obj))
 }
 
 /// Reviews a delete.
-pub(super) fn on_delete(info: &KindInfo, key: &ObjectKey) -> Result<(), ApiError> {
+pub(super) fn on_delete(info: &KindInfo<'_>, key: &ObjectKey) -> Result<(), ApiError> {
     namespace_lifecycle::review_delete(info, key)
 }

@@ -17,7 +17,7 @@ use crate::{
 /// Namespaces that cannot be deleted. Source: `kube-apiserver`'s immortal namespaces.
 const IMMORTAL: [&str; 3] = ["default", SYSTEM_NAMESPACE, "kube-public"];
 
-pub(super) fn review(registry: &Registry, info: &KindInfo, obj: &mut dyn DynObject) -> Result<(), ApiError> {
+pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     if !info.is_namespaced() {
         return Ok(());
     }
@@ -36,7 +36,7 @@ pub(super) fn review(registry: &Registry, info: &KindInfo, obj: &mut dyn DynObje
     })
 }
 
-pub(super) fn review_delete(info: &KindInfo, key: &ObjectKey) -> Result<(), ApiError> {
+pub(super) fn review_delete(info: &KindInfo<'_>, key: &ObjectKey) -> Result<(), ApiError> {
     let is_namespace = info.group == Namespaces::INFO.group && info.plural == Namespaces::INFO.plural;
     if is_namespace && IMMORTAL.contains(&key.name.as_str()) {
         return Err(ApiError::Forbidden {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 const PREEMPT_LOWER_PRIORITY: &str = "PreemptLowerPriority";
 
-pub(super) fn review(_registry: &Registry, info: &KindInfo, obj: &mut dyn DynObject) -> Result<(), ApiError> {
+pub(super) fn review(_registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     let Some(pod) = obj.as_any_mut().downcast_mut::<Pod>() else { return Ok(()) };
     let class = pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref()).unwrap_or_default();
     let refusal = match of_class(class) {

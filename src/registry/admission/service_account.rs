@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 const DEFAULT: &str = "default";
 
-pub(super) fn review(registry: &Registry, info: &KindInfo, obj: &mut dyn DynObject) -> Result<(), ApiError> {
+pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     let Some(pod) = obj.as_any_mut().downcast_mut::<Pod>() else { return Ok(()) };
     let Some(spec) = &mut pod.spec else { return Ok(()) };
     let named = spec.service_account_name.clone().or_else(|| spec.service_account.clone());

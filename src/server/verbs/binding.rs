@@ -31,7 +31,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, ApiError> {
         bind(&mut pod, &binding, &node)?;
         Ok(Box::new(pod) as Box<dyn DynObject>)
     };
-    call.registry().update(call.kind, &call.key(), Part::Main, &mut change, &WriteOptions { dry_run }).await?;
+    call.registry().update(&*call.kind, &call.key(), Part::Main, &mut change, &WriteOptions { dry_run }).await?;
     paths::success(201, call.output(Offer::Plain)?.format, &Value::Null)
 }
 

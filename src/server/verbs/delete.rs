@@ -33,7 +33,7 @@ const AT_A_TIME: usize = 16;
 /// Deletes the object that the path names.
 pub(super) async fn one(call: &Call<'_>) -> Result<Response, ApiError> {
     let options = delete_options(call)?;
-    let deleted = call.registry().delete(call.kind, &call.key(), &options).await?;
+    let deleted = call.registry().delete(&*call.kind, &call.key(), &options).await?;
     match deleted {
         Deleted::Gone(entry, revision) => gone(call, &entry, revision),
         // A deletion that waits for others is only accepted.
@@ -63,8 +63,8 @@ fn gone(call: &Call<'_>, entry: &Entry, revision: Revision) -> Result<Response, 
 pub(super) async fn collection(call: &Call<'_>) -> Result<Response, ApiError> {
     let output = call.output(Offer::Lists)?;
     let options = delete_options(call)?;
-    let picked = options::list_options(call.kind, call.query())?;
-    let mut snapshot = call.registry().snapshot(call.kind, &call.info.namespace, &picked.selection);
+    let picked = options::list_options(&*call.kind, call.query())?;
+    let mut snapshot = call.registry().snapshot(&*call.kind, &call.info.namespace, &picked.selection);
     if picked.limit > 0 {
         snapshot.entries.truncate(picked.limit);
     }
@@ -85,7 +85,7 @@ async fn delete_entry(
 ) -> Result<Option<Arc<Entry>>, ApiError> {
     let key: ObjectKey =
         keys::object_key(call.kind.info(), &entry.key).expect("an entry of a kind has a key of that kind");
-    match call.registry().delete(call.kind, &key, options).await {
+    match call.registry().delete(&*call.kind, &key, options).await {
         Ok(Deleted::Gone(entry, _) | Deleted::Marked(entry)) => Ok(Some(entry)),
         Err(ApiError::NotFound { .. }) => Ok(None),
         Err(err) => Err(err),

@@ -25,6 +25,6 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, ApiError> {
     };
     let mut options = options::delete_options(given)?;
     options.dry_run |= dry_run;
-    call.registry().delete(call.kind, &call.key(), &options).await?;
+    call.registry().delete(&*call.kind, &call.key(), &options).await?;
     paths::success(201, call.output(Offer::Plain)?.format, &Value::Null)
 }

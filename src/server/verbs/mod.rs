@@ -31,11 +31,13 @@ use super::{
     route::{Query, ResourceInfo, Verb},
 };
 use crate::{
-    api::{kind::ErasedKind, kinds::KINDS, meta::ObjectKey, status::ApiError},
+    api::{kind::KindRef, kinds::Kinds, meta::ObjectKey, status::ApiError},
     base::task::Drain,
     registry::{Registry, pipeline::Part},
     store::Entry,
 };
+use std::sync::Arc;
+use tokio::sync::watch as channel;
 
 /// A call on a kind that is served, with a verb that it has.
 pub(super) struct Call<'a> {
@@ -43,7 +45,9 @@ pub(super) struct Call<'a> {
     pub(super) drain: Drain,
     /// Who calls.
     pub(super) user: User,
-    pub(super) kind: &'static dyn ErasedKind,
+    pub(super) kind: KindRef,
+    /// The table that the kind was found in, and its changes since.
+    pub(super) kinds: channel::Receiver<Arc<Kinds>>,
     pub(super) info: ResourceInfo,
     pub(super) request: Request,
     /// What the client is told beside the answer.
@@ -58,8 +62,9 @@ pub(super) async fn answer(
     info: ResourceInfo,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let kind = find(&info)?;
-    let mut call = Call { state, drain, user, kind, info, request, warnings: Vec::new() };
+    let mut kinds = state.registry().kinds_watch();
+    let kind = find(&kinds.borrow_and_update(), &info)?;
+    let mut call = Call { state, drain, user, kind, kinds, info, request, warnings: Vec::new() };
     let outcome = call.run().await;
     // Warnings belong to refusals too: they may be the reason.
     let format = media::negotiate(&call.request.headers, "", Offer::Objects).map_or(media::Format::Json, |o| o.format);
@@ -72,12 +77,8 @@ pub(super) async fn answer(
 }
 
 /// The kind that a request names, if its path and verb fit the kind.
-fn find(info: &ResourceInfo) -> Result<&'static dyn ErasedKind, ApiError> {
-    let of = |k: &&'static dyn ErasedKind| {
-        let k = k.info();
-        k.group == info.group && k.version == info.version && k.plural == info.resource
-    };
-    let kind = KINDS.iter().copied().find(of).ok_or_else(|| not_yet::resource(info))?;
+fn find(kinds: &Kinds, info: &ResourceInfo) -> Result<KindRef, ApiError> {
+    let kind = kinds.by_plural(&info.group, &info.version, &info.resource).ok_or_else(|| not_yet::resource(info))?;
     let row = kind.info();
     // A namespace's own path has the form of a path in that namespace.
     let is_in_namespace = !info.namespace.is_empty() && (row.plural, row.group) != ("namespaces", "");
@@ -98,7 +99,7 @@ fn find(info: &ResourceInfo) -> Result<&'static dyn ErasedKind, ApiError> {
         sub.verbs
     };
     if verbs.contains(&info.verb.as_str()) && fits_path(info, row.is_namespaced()) {
-        Ok(kind)
+        Ok(kind.clone())
     } else {
         Err(not_yet::verb(info).unwrap_or(ApiError::MethodNotAllowed))
     }
@@ -148,9 +149,9 @@ impl Call<'_> {
         ObjectKey::new(namespace, &self.info.name)
     }
 
-    fn entry(&self) -> Result<std::sync::Arc<Entry>, ApiError> {
+    fn entry(&self) -> Result<Arc<Entry>, ApiError> {
         let key = self.key();
-        self.registry().entry(self.kind, &key).ok_or_else(|| ApiError::not_found(self.kind.info(), &key.name))
+        self.registry().entry(&*self.kind, &key).ok_or_else(|| ApiError::not_found(self.kind.info(), &key.name))
     }
 
     fn part(&self) -> Part {
@@ -162,7 +163,7 @@ impl Call<'_> {
     }
 
     pub(super) fn printer(&self, output: Output) -> Result<Printer, ApiError> {
-        Printer::new(self.kind, output.shape, self.query(), self.registry().clock().now())
+        Printer::new(self.kind.clone(), output.shape, self.query(), self.registry().clock().now())
     }
 
     /// One object as the answer.

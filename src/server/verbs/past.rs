@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 /// The entries that a selection picks at a revision; `None` when the changes since then are no longer known.
 pub(super) fn snapshot_at(
     registry: &Registry,
-    kind: &'static dyn ErasedKind,
+    kind: &dyn ErasedKind,
     namespace: &str,
     selection: &Selection,
     revision: Revision,

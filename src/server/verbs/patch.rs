@@ -11,7 +11,7 @@ use crate::{
         kind::ErasedKind,
         object::DynObject,
         patch::{PatchError, json, merge, strategic},
-        schema::read,
+        schema::{read, structure::Definition},
         status::ApiError,
     },
     server::{
@@ -72,7 +72,7 @@ impl Patch {
     }
 
     /// The object after the patch.
-    pub(super) fn apply(&self, current: Value, definition: &str) -> Result<Value, PatchError> {
+    pub(super) fn apply(&self, current: Value, definition: &Definition) -> Result<Value, PatchError> {
         match self.form {
             Form::Json => json::apply(current, self.body.clone()),
             Form::Merge => merge::apply(current, self.body.clone()),
@@ -85,11 +85,11 @@ impl Patch {
 pub(super) async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let patch = Patch::read(&call.request.headers, &call.request.body)?;
     let writing = options::writing("PatchOptions", call.query())?;
-    let (kind, key) = (call.kind, call.key());
+    let (kind, key) = (call.kind.clone(), call.key());
     let mut warnings = Vec::new();
     let mut change = |entry: &Entry| {
         warnings.clear();
-        let obj = patched(kind, entry, &patch, writing.validation, &mut warnings)?;
+        let obj = patched(&*kind, entry, &patch, writing.validation, &mut warnings)?;
         if obj.meta().name.as_deref() != Some(&key.name) {
             let name = obj.meta().name.clone().unwrap_or_default();
             let cause = FieldError::invalid("metadata.name", name, "field is immutable");
@@ -98,7 +98,7 @@ pub(super) async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
         warnings.extend(kind.warnings(&*obj));
         Ok(obj)
     };
-    let written = call.registry().update(kind, &key, call.part(), &mut change, &writing.write).await;
+    let written = call.registry().update(&*kind, &key, call.part(), &mut change, &writing.write).await;
     call.warnings.append(&mut warnings);
     call.object(200, &*written?)
 }
@@ -115,7 +115,7 @@ fn patched(
     let unreadable = |err: serde_json::Error| ApiError::Internal(format!("a stored object cannot be read: {err}"));
     let served = kind.served_bytes(&entry.value).map_err(unreadable)?;
     let current: Value = serde_json::from_slice(&served).map_err(unreadable)?;
-    let mut value = patch.apply(current, info.schema)?;
+    let mut value = patch.apply(current, kind.definition())?;
     codec::check_kind(&value, info.kind, &[&info.api_version()])?;
     forget_own_revision(&mut value, entry);
     codec::to_object(kind, value, &patch.duplicates, validation, warnings).map_err(|why| ApiError::Invalid {

@@ -40,7 +40,7 @@ pub(super) fn must_have_happened(call: &Call<'_>, wanted: Revision) -> Result<()
 /// Answers with a list.
 pub(super) fn list(call: &Call<'_>) -> Result<Response, ApiError> {
     let output = call.output(Offer::Lists)?;
-    let options = options::list_options(call.kind, call.query())?;
+    let options = options::list_options(&*call.kind, call.query())?;
     let snapshot = snapshot(call, &options)?;
     let (entries, meta) = page(snapshot, &options);
     write_list(call.printer(output)?, output, entries, &meta)
@@ -49,14 +49,14 @@ pub(super) fn list(call: &Call<'_>) -> Result<Response, ApiError> {
 fn snapshot(call: &Call<'_>, options: &ListOptions) -> Result<Snapshot, ApiError> {
     let namespace = &call.info.namespace;
     match options.at {
-        At::Newest | At::Any => Ok(call.registry().snapshot(call.kind, namespace, &options.selection)),
+        At::Newest | At::Any => Ok(call.registry().snapshot(&*call.kind, namespace, &options.selection)),
         At::NotOlderThan(revision) => {
             must_have_happened(call, revision)?;
-            Ok(call.registry().snapshot(call.kind, namespace, &options.selection))
+            Ok(call.registry().snapshot(&*call.kind, namespace, &options.selection))
         }
         At::Exactly(revision) => {
             must_have_happened(call, revision)?;
-            let past = past::snapshot_at(call.registry(), call.kind, namespace, &options.selection, revision);
+            let past = past::snapshot_at(call.registry(), &*call.kind, namespace, &options.selection, revision);
             // Source of the texts: `interpretListError` in storage/etcd3/errors.go.
             past.ok_or_else(|| match &options.after {
                 Some(after) => ApiError::PageExpired { token: after.regardless().token() },
@@ -113,13 +113,13 @@ fn chunks(
     head: Vec<u8>,
     entries: Vec<Arc<Entry>>,
 ) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
-    stream::unfold(Some((head, entries.into_iter().peekable())), move |state| async move {
-        let (mut chunk, mut entries) = state?;
+    stream::unfold(Some((printer, head, entries.into_iter().peekable())), |state| async {
+        let (printer, mut chunk, mut entries) = state?;
         chunk.reserve(CHUNK_BYTES);
         if let Err(err) = append(&mut chunk, &printer, &mut entries, CHUNK_BYTES) {
             return Some((Err(io::Error::other(err)), None));
         }
-        let rest = entries.peek().is_some().then_some((Vec::new(), entries));
+        let rest = entries.peek().is_some().then_some((printer, Vec::new(), entries));
         Some((Ok(chunk.into()), rest))
     })
 }

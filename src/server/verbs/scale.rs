@@ -8,6 +8,7 @@ use crate::{
         field::FieldError,
         kind::{ErasedKind, ScaleView},
         object::{DynObject, typed, untyped, without_place},
+        schema::packed,
         status::ApiError,
         table::{self, Column},
     },
@@ -26,7 +27,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 /// Source: `scaleColumnDefinitions` in pkg/printers/internalversion/printers.go.
-const COLUMNS: [Column; 4] = [
+const COLUMNS: [Column<'static>; 4] = [
     Column { format: "", ..Column::name() },
     Column::number("Desired", "How many replicas are wanted."),
     Column::number("Available", "How many replicas there are."),
@@ -67,7 +68,7 @@ async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
         if let Some(meta) = current_value["metadata"].as_object_mut() {
             meta.remove("resourceVersion");
         }
-        typed(&patch.apply(current_value, DEFINITION)?).map_err(|err| unreadable(&err))
+        typed(&patch.apply(current_value, packed(DEFINITION))?).map_err(|err| unreadable(&err))
     };
     write(call, "PatchOptions", &patched).await
 }
@@ -78,10 +79,10 @@ async fn write(
     wanted: &(dyn Fn(Scale) -> Result<Scale, ApiError> + Sync),
 ) -> Result<Response, ApiError> {
     let writing = options::writing(options, call.query())?;
-    let kind = call.kind;
+    let kind = call.kind.clone();
     let mut change = |entry: &Entry| {
-        let mut obj = decode(kind, entry)?;
-        let scale = wanted(scale_of(kind, &*obj)?)?;
+        let mut obj = decode(&*kind, entry)?;
+        let scale = wanted(scale_of(&*kind, &*obj)?)?;
         let replicas = scale.spec.and_then(|s| s.replicas).unwrap_or(0);
         if replicas < 0 {
             let cause = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
@@ -95,13 +96,13 @@ async fn write(
         kind.set_scale(&mut *obj, replicas);
         Ok(obj)
     };
-    let entry = call.registry().update(kind, &call.key(), Part::Main, &mut change, &writing.write).await?;
+    let entry = call.registry().update(&*kind, &call.key(), Part::Main, &mut change, &writing.write).await?;
     respond_with(call, &entry)
 }
 
 fn respond_with(call: &Call<'_>, entry: &Entry) -> Result<Response, ApiError> {
-    let obj = decode(call.kind, entry)?;
-    let scale = scale_of(call.kind, &*obj)?;
+    let obj = decode(&*call.kind, entry)?;
+    let scale = scale_of(&*call.kind, &*obj)?;
     let value = untyped(&scale);
     let output = call.output(Offer::Objects)?;
     match output.shape {

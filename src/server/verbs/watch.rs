@@ -3,7 +3,7 @@
 //! The store keeps a bounded buffer per watch, so a slow client never slows a writer; it loses its watch.
 //!
 //! ```text
-//! present objects ──► (bookmark) ──► changes and bookmarks ──► time-out, drain, or too slow
+//! present objects ──► (bookmark) ──► changes and bookmarks ──► time-out, drain, too slow, or the kind went
 //! ```
 //!
 //! **Invariants**
@@ -14,7 +14,7 @@
 
 use super::{Call, read::must_have_happened};
 use crate::{
-    api::{meta::Revision, status::ApiError},
+    api::{kinds::Kinds, meta::Revision, status::ApiError},
     base::{clock::Clock, task::Drain},
     registry::pipeline::Selection,
     server::{
@@ -29,7 +29,10 @@ use crate::{
 use bytes::Bytes;
 use futures::stream;
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tracing::debug;
 
 /// How often a client that takes bookmarks gets one. Source: `bookmarkFrequency` in cacher.go.
@@ -48,7 +51,7 @@ pub(super) fn start(call: &Call<'_>) -> Result<Response, ApiError> {
     debug_assert_eq!(output.format, Format::Json, "events are JSON");
     // Only a legacy path names its object; otherwise the selector does, and says so itself.
     let name = (call.info.is_collection && !call.info.name.is_empty()).then_some(call.info.name.as_str());
-    let options = options::watch_options(call.kind, call.query(), name)?;
+    let options = options::watch_options(&*call.kind, call.query(), name)?;
     let printer = call.printer(output)?;
     let events = match Events::open(call, options, printer)? {
         Ok(events) => respond::streamed(events.into_stream()),
@@ -63,6 +66,7 @@ struct Events {
     clock: Clock,
     selection: Selection,
     changes: hub::Watch,
+    kinds: watch::Receiver<Arc<Kinds>>,
     /// What was gathered and is still to be handed over.
     ready: VecDeque<Bytes>,
     /// The present objects that are still to be sent.
@@ -82,7 +86,7 @@ impl Events {
     /// The inner error is an event: the client may resume where the server no longer can.
     fn open(call: &Call<'_>, options: WatchOptions, printer: Printer) -> Result<Result<Self, ApiError>, ApiError> {
         let registry = call.registry();
-        let (kind, namespace) = (call.kind, call.info.namespace.as_str());
+        let (kind, namespace) = (&*call.kind, call.info.namespace.as_str());
         let (initial, from) = match options.initial {
             Initial::Changes if options.from == Revision(0) => (Vec::new(), registry.store().revision()),
             Initial::Changes => (Vec::new(), options.from),
@@ -109,6 +113,7 @@ impl Events {
             printer,
             selection: options.selection,
             changes,
+            kinds: call.kinds.clone(),
             ready: VecDeque::new(),
             initial: initial.into_iter(),
             initial_end: wants_end.then_some(from),
@@ -151,6 +156,7 @@ impl Events {
                 biased;
                 () = self.drain.drained() => self.end(&mut chunk),
                 () = sleep_until(wake_at) => self.wake(&mut chunk),
+                Ok(()) = self.kinds.changed() => self.kinds_changed(&mut chunk),
                 change = self.changes.next() => self.changed(change, &mut chunk)?,
             }
         }
@@ -227,6 +233,14 @@ impl Events {
             self.end(chunk);
         } else {
             self.bookmark(chunk);
+        }
+    }
+
+    /// A watch ends with its kind, and when the kind takes another form.
+    fn kinds_changed(&mut self, chunk: &mut Chunk) {
+        let is_served = self.kinds.borrow_and_update().has(self.printer.kind());
+        if !is_served {
+            self.end(chunk);
         }
     }
 

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub(super) async fn create(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let writing = options::writing("CreateOptions", call.query())?;
     let format = codec::body_format(&call.request.headers)?;
-    let obj = codec::decode(call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
+    let obj = codec::decode(&*call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
     let namespace = call.info.namespace.clone();
     let given = obj.meta().namespace.as_deref().unwrap_or_default();
     if call.kind.info().is_namespaced() && !given.is_empty() && given != namespace {
@@ -22,7 +22,7 @@ pub(super) async fn create(call: &mut Call<'_>) -> Result<Response, ApiError> {
         ));
     }
     call.warnings.extend(call.kind.warnings(&*obj));
-    let entry = call.registry().create(call.kind, &namespace, obj, &writing.write).await?;
+    let entry = call.registry().create(&*call.kind, &namespace, obj, &writing.write).await?;
     call.object(201, &entry)
 }
 
@@ -30,14 +30,14 @@ pub(super) async fn create(call: &mut Call<'_>) -> Result<Response, ApiError> {
 pub(super) async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let writing = options::writing("UpdateOptions", call.query())?;
     let format = codec::body_format(&call.request.headers)?;
-    let obj = codec::decode(call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
+    let obj = codec::decode(&*call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
     let key = call.key();
     check_name(obj.meta(), &key)?;
     call.warnings.extend(call.kind.warnings(&*obj));
     let mut change = |_: &_| Ok(obj.clone_dyn());
-    match call.registry().update(call.kind, &key, call.part(), &mut change, &writing.write).await {
+    match call.registry().update(&*call.kind, &key, call.part(), &mut change, &writing.write).await {
         Err(ApiError::NotFound { .. }) if call.info.subresource.is_empty() && call.kind.creates_on_update() => {
-            let entry = call.registry().create(call.kind, &key.namespace, obj, &writing.write).await?;
+            let entry = call.registry().create(&*call.kind, &key.namespace, obj, &writing.write).await?;
             call.object(201, &entry)
         }
         replaced => call.object(200, &*replaced?),

@@ -3,7 +3,7 @@
 
 use super::model::{Model, Moment, Moved, Set, goes, owner, selects_set, uid};
 use crate::{
-    api::{agreements::ORPHAN_FINALIZER, kinds::KINDS, object::DynObject, pod_state},
+    api::{agreements::ORPHAN_FINALIZER, object::DynObject, pod_state},
     registry::{Registry, pipeline::Selection},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -153,8 +153,8 @@ pub(super) fn own_what_they_select(registry: &Registry) {
 /// Every controller that an object names exists.
 pub(super) fn all_exist(registry: &Registry) {
     let mut objects: Vec<Box<dyn DynObject>> = Vec::new();
-    for kind in KINDS.iter().filter(|k| k.info().stored_as.is_none()) {
-        let entries = registry.snapshot(*kind, "", &Selection::default()).entries;
+    for kind in registry.kinds().iter().filter(|k| k.info().stored_as.is_none()) {
+        let entries = registry.snapshot(&**kind, "", &Selection::default()).entries;
         objects.extend(entries.iter().map(|e| kind.decode_bytes(&e.value).unwrap()));
     }
     let uids: BTreeSet<String> = objects.iter().filter_map(|o| o.meta().uid.clone()).collect();

@@ -1,6 +1,7 @@
 //! Strategic merge patches, case by case.
 
 use super::*;
+use crate::api::schema::packed;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -13,13 +14,13 @@ const CONFIG_MAP: &str = "io.k8s.api.core.v1.ConfigMap";
 #[track_caller]
 fn check(definition: &str, current: &str, patch: &str, expected: &str) {
     let read = |text: &str| crate::api::schema::read::parse_yaml(text.as_bytes()).expect("the test is YAML").value;
-    let patched = apply(read(current), read(patch), definition).expect("the patch applies");
+    let patched = apply(read(current), read(patch), packed(definition)).expect("the patch applies");
     assert_eq!(patched, read(expected), "\n{patched:#}");
 }
 
 #[track_caller]
 fn refused(definition: &str, current: Value, patch: Value, error: &str) {
-    assert_eq!(apply(current, patch, definition), Err(malformed(error)));
+    assert_eq!(apply(current, patch, packed(definition)), Err(malformed(error)));
 }
 
 #[test]
@@ -282,8 +283,8 @@ proptest! {
         if is_ordered {
             patch["spec"]["$setElementOrder/containers"] = json!(changes);
         }
-        let once = apply(current, patch.clone(), POD).expect("the patch applies");
-        prop_assert_eq!(apply(once.clone(), patch, POD).expect("the patch applies"), once);
+        let once = apply(current, patch.clone(), packed(POD)).expect("the patch applies");
+        prop_assert_eq!(apply(once.clone(), patch, packed(POD)).expect("the patch applies"), once);
     }
 
     #[test]
@@ -291,7 +292,7 @@ proptest! {
         let before = json!(current.clone());
         let object = json!({"spec": {"containers": current}});
         let patch = json!({"spec": {"containers": changes}});
-        let patched = apply(object, patch.clone(), POD).expect("the patch applies");
+        let patched = apply(object, patch.clone(), packed(POD)).expect("the patch applies");
         let (old, new, all) =
             (names(&before), names(&patch["spec"]["containers"]), names(&patched["spec"]["containers"]));
         let mut expected: Vec<&str> = old.iter().chain(&new).copied().collect();
@@ -310,7 +311,7 @@ proptest! {
     #[test]
     fn the_empty_patch_changes_nothing(current in containers()) {
         let object = json!({"spec": {"containers": current}});
-        prop_assert_eq!(apply(object.clone(), json!({}), POD), Ok(object));
+        prop_assert_eq!(apply(object.clone(), json!({}), packed(POD)), Ok(object));
     }
 }
 
@@ -321,33 +322,33 @@ fn long_lists_merge() {
         (from..from + N).map(|i| json!({ "name": format!("V{i}"), "value": text })).collect()
     };
     let pod = |env: Vec<Value>| json!({ "spec": { "containers": [{ "name": "c", "env": env }] } });
-    let patched = apply(pod(env(0, "old")), pod(env(N / 2, "new")), POD).expect("it fits");
+    let patched = apply(pod(env(0, "old")), pod(env(N / 2, "new")), packed(POD)).expect("it fits");
     let merged = patched["spec"]["containers"][0]["env"].as_array().expect("a list");
     assert_eq!(merged.len(), N + N / 2);
     assert_eq!(merged.iter().filter(|e| e["value"] == "new").count(), N);
 
     let gone: Vec<Value> = (0..N).map(|i| json!({ "$patch": "delete", "name": format!("V{i}") })).collect();
-    let patched = apply(pod(env(0, "old")), pod(gone), POD).expect("it fits");
+    let patched = apply(pod(env(0, "old")), pod(gone), packed(POD)).expect("it fits");
     assert_eq!(patched["spec"]["containers"][0]["env"], json!([]));
 
     let names: Vec<Value> = (0..N).rev().map(|i| json!({ "name": format!("V{i}") })).collect();
     let mut order = pod(Vec::new());
     order["spec"]["containers"][0] = json!({ "name": "c", "$setElementOrder/env": names });
-    let patched = apply(pod(env(0, "old")), order, POD).expect("it fits");
+    let patched = apply(pod(env(0, "old")), order, packed(POD)).expect("it fits");
     assert_eq!(patched["spec"]["containers"][0]["env"][0]["name"], format!("V{}", N - 1));
 
     let finalizers = |from: usize| (from..from + N).map(|i| json!(format!("a.io/{i}"))).collect::<Vec<_>>();
     let meta = |key: &str, list: Vec<Value>| json!({ "metadata": { key: list } });
-    let patched = apply(meta("finalizers", finalizers(0)), meta("finalizers", finalizers(N / 2)), POD);
+    let patched = apply(meta("finalizers", finalizers(0)), meta("finalizers", finalizers(N / 2)), packed(POD));
     assert_eq!(patched.expect("it fits")["metadata"]["finalizers"].as_array().expect("a list").len(), N + N / 2);
     let delete = meta("$deleteFromPrimitiveList/finalizers", finalizers(0));
-    let patched = apply(meta("finalizers", finalizers(0)), delete, POD).expect("it fits");
+    let patched = apply(meta("finalizers", finalizers(0)), delete, packed(POD)).expect("it fits");
     assert_eq!(patched["metadata"]["finalizers"], json!([]));
 
     let data: Fields = (0..N).map(|i| (format!("k{i}"), json!("v"))).collect();
     let mut retained = data.clone();
     retained.insert("$retainKeys".to_owned(), data.keys().cloned().collect());
-    apply(json!({ "data": data }), json!({ "data": retained }), CONFIG_MAP).expect("it fits");
+    apply(json!({ "data": data }), json!({ "data": retained }), packed(CONFIG_MAP)).expect("it fits");
 }
 
 #[test]
@@ -359,7 +360,7 @@ fn items_without_their_key_keep_their_place() {
     }
     let order: Vec<Value> = [7, 2, 31].map(port).to_vec();
     let patch = json!({ "spec": { "$setElementOrder/ports": order, "ports": [{ "port": 31, "name": "x" }] } });
-    let patched = apply(json!({ "spec": { "ports": ports } }), patch, SERVICE).expect("it fits");
+    let patched = apply(json!({ "spec": { "ports": ports } }), patch, packed(SERVICE)).expect("it fits");
     let merged = patched["spec"]["ports"].as_array().expect("a list");
     assert_eq!(merged.len(), 44);
     let keyless: Vec<&Value> = merged.iter().filter(|p| p.get("port").is_none()).map(|p| &p["name"]).collect();
@@ -369,7 +370,7 @@ fn items_without_their_key_keep_their_place() {
 #[test]
 fn texts_are_not_taken_for_other_values() {
     let list = |items: Value| json!({ "metadata": { "finalizers": items } });
-    let patched = apply(list(json!(["true", "null", "1"])), list(json!([true, null, 1, "=true"])), POD);
+    let patched = apply(list(json!(["true", "null", "1"])), list(json!([true, null, 1, "=true"])), packed(POD));
     let merged = patched.expect("it fits");
     assert_eq!(merged["metadata"]["finalizers"].as_array().expect("a list").len(), 7);
 }
