@@ -10,7 +10,7 @@
 //! the machine's own resolver caches the rest.
 
 use super::{
-    proxy::{ListenError, open_socket},
+    ports::{self, ListenError},
     reach::Insiders,
     seats::Seats,
     sockets::Sockets,
@@ -144,7 +144,7 @@ impl DnsServer {
         let address = udp.local_addr().map_err(other)?;
         let tcp = ListenKey { address, protocol: Protocol::Tcp };
         let tcp = self.settings.sockets.take(tcp, Role::ClusterIp)?;
-        open_socket(&tcp).map_err(|errno| other(errno.into()))?;
+        ports::open(&tcp).map_err(|errno| other(errno.into()))?;
         let tcp = TcpListener::from_std(tcp.into()).map_err(other)?;
         Ok(DnsSockets { udp, tcp })
     }

@@ -22,6 +22,7 @@
 pub mod dns;
 pub mod netlink;
 pub mod plan;
+pub mod ports;
 pub mod proxy;
 pub mod reach;
 mod seats;

@@ -23,16 +23,17 @@ mod token;
 mod udp;
 mod worker;
 
-pub use listener::ListenError;
-pub(super) use listener::{open as open_socket, reserve as reserve_socket};
 pub use report::{EndpointReport, Report};
 
 use crate::{
     base::clock::Clock,
-    net::reach::Insiders,
-    net::seats::Seats,
-    net::sockets::Sockets,
-    net::table::{ForwardTable, ListenKey, Listener, PortRef, Protocol, Role},
+    net::{
+        ports::{self, ListenError},
+        reach::Insiders,
+        seats::Seats,
+        sockets::Sockets,
+        table::{ForwardTable, ListenKey, Listener, PortRef, Protocol, Role},
+    },
 };
 use listener::{Front, Listening};
 use rotation::{Backends, Endpoint};
@@ -289,7 +290,7 @@ impl Proxy {
                 changed.insert(key, Arc::clone(&taken.listening.socket));
             } else {
                 // Who keeps a copy closes it a moment later.
-                listener::refuse(&taken.listening.socket).ok();
+                ports::refuse(&taken.listening.socket).ok();
                 self.settings.sockets.forget(key);
             }
         }
@@ -353,7 +354,7 @@ impl Proxy {
     }
 
     fn open(&self, listening: &Arc<Listening>) -> Result<(), Errno> {
-        listener::open(&listening.socket)?;
+        ports::open(&listening.socket)?;
         let mut registry = self.shared.listening.write().unwrap_or_else(PoisonError::into_inner);
         registry.insert(listening.id, Arc::clone(listening));
         drop(registry);
@@ -363,7 +364,7 @@ impl Proxy {
     fn refuse(&self, listening: &Listening) -> Result<(), Errno> {
         // Nobody may look any more: a socket that does not listen would always have something to tell.
         self.unwatch(listening);
-        listener::refuse(&listening.socket)
+        ports::refuse(&listening.socket)
     }
 
     fn unwatch(&self, listening: &Listening) {

@@ -11,13 +11,13 @@
 //!
 //! **Invariants**: only who leads takes ports. A store that fails costs the hand-over, never the serving.
 //!
-//! **Not here**: what is served on a socket, and whether it listens (`proxy::listener`).
+//! **Not here**: what is served on a socket, and whether it listens (`ports`).
 
 pub mod store;
 mod wire;
 
 use super::{
-    proxy::{ListenError, reserve_socket},
+    ports::{ListenError, reserve},
     table::{ListenKey, Role},
 };
 use rustix::{
@@ -84,7 +84,7 @@ impl Sockets {
         if let Some(socket) = left {
             return Ok(socket);
         }
-        let socket = reserve_socket(key, role)?;
+        let socket = reserve(key, role)?;
         if let Some(store) = &self.store {
             self.heed(wire::send(store, &Word::Keep, &[&socket]));
         }

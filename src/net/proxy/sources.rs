@@ -4,10 +4,8 @@
 //! machine, and a connection that we close first holds its port for a minute: past some hundred connections a second to one
 //! endpoint, ports run out. Then the ClusterIPs serve as more sources: the machine has them, and the pods have them on-link.
 
-use super::{
-    listener::family,
-    rotation::{Millis, millis},
-};
+use super::rotation::{Millis, millis};
+use crate::net::ports::family;
 use rustix::{
     fd::OwnedFd,
     io::Errno,

@@ -8,10 +8,11 @@
 //! **Source**: time-outs of `nf_conntrack_udp_timeout` (30 s) and `nf_conntrack_udp_timeout_stream` (120 s).
 
 use super::{
-    listener::{Listening, family},
+    listener::Listening,
     rotation::{Claim, Millis},
     token::Subject,
 };
+use crate::net::ports::family;
 use rustix::{
     event::epoll::{self, EventFlags},
     fd::OwnedFd,

@@ -1,7 +1,7 @@
 //! A store and the data planes that join it, over a real socket in a directory of the test's own.
 
 use super::{store::Store, *};
-use crate::net::{proxy::open_socket, table::Protocol};
+use crate::net::{ports::open, table::Protocol};
 use std::{io::Read as _, net::SocketAddr};
 
 /// Longer than anything here takes, so that a test that hangs fails.
@@ -33,7 +33,7 @@ async fn clients_wait_while_nobody_leads_and_the_next_leader_serves_them() {
     let key = free_key(Protocol::Tcp);
     let first = lead(directory.path()).await;
     let socket = first.take(key, Role::NodePort).unwrap();
-    open_socket(&socket).unwrap();
+    open(&socket).unwrap();
     drop((first, socket));
     let mut waiting = std::net::TcpStream::connect(key.address).unwrap();
     let second = lead(directory.path()).await;
@@ -63,7 +63,7 @@ async fn a_port_that_is_forgotten_is_free() {
     let (kept, left) = (free_key(Protocol::Tcp), free_key(Protocol::Tcp));
     let first = lead(directory.path()).await;
     for key in [kept, left] {
-        open_socket(&first.take(key, Role::NodePort).unwrap()).unwrap();
+        open(&first.take(key, Role::NodePort).unwrap()).unwrap();
         assert!(connects(key.address), "the store has a copy");
     }
     drop(first);

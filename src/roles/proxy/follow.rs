@@ -15,7 +15,8 @@ use super::{
 };
 use crate::net::{
     plan::{PlanSettings, plan},
-    proxy::{Leavers, ListenError, Problem, Proxy},
+    ports::ListenError,
+    proxy::{Leavers, Problem, Proxy},
     table::{ForwardTable, Role, Target},
     zone::{Zone, ZoneSettings},
 };

@@ -7,7 +7,8 @@ use crate::{
     api::object::untyped,
     base::{backoff::Backoff, chain::chain, clock::Clock},
     net::{
-        proxy::{ListenError, Problem},
+        ports::ListenError,
+        proxy::Problem,
         table::{Refusal, Role},
     },
 };
