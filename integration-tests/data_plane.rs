@@ -32,6 +32,13 @@ fn proxies(cluster: &Cluster) -> Vec<String> {
     ["proxy", "proxy-standby"].into_iter().flat_map(of).collect()
 }
 
+/// The sandbox of the data plane's pod.
+fn sandbox(cluster: &Cluster) -> String {
+    let all = cluster.containers("io.kubernetes.docker.type=podsandbox");
+    let of_pod = cluster.containers("io.kubernetes.pod.name=skiff-proxy");
+    all.into_iter().find(|id| of_pod.contains(id)).unwrap()
+}
+
 #[test]
 fn a_restart_of_the_data_plane_refuses_nobody() {
     let cluster = demo("proxy-restart");
@@ -115,54 +122,86 @@ fn service(name: &str, port: u16, app: &str) -> String {
     )
 }
 
-/// Whether somebody answers there.
+/// Whether somebody lets clients in there.
 fn connects(address: &str) -> bool {
     let address: SocketAddr = address.parse().unwrap();
     TcpStream::connect_timeout(&address, Duration::from_secs(5)).is_ok()
 }
 
-fn connects_soon(address: &str) {
-    until_equal("the Service answers", SOON, true, || connects(address));
+/// Whether clients are turned away there, and at once: nobody waits for a time-out.
+fn refuses(address: &str) -> bool {
+    let address: SocketAddr = address.parse().unwrap();
+    let refused = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+    refused.is_err_and(|err| err.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+/// A program of the machine that listens on every address, lets everybody in and says nothing.
+fn everywhere(port: u16) -> TcpListener {
+    TcpListener::bind(("0.0.0.0", port)).unwrap()
 }
 
 #[test]
 fn a_cluster_ip_belongs_to_skiff_alone() {
     let cluster = demo("cluster-ip");
-    let port = free_port();
-    cluster.apply(&service("empty", port, "nobody"));
-    let empty = format!("{}:{port}", cluster_ip(&cluster, "empty"));
-    let everywhere = || TcpListener::bind(("0.0.0.0", port));
-    until_equal("the port is reserved", SOON, false, || everywhere().is_ok());
-    assert!(!connects(&empty), "a Service without endpoints refuses");
-
-    // A program of the machine that was there before.
-    let port = free_port();
-    let program = TcpListener::bind(("0.0.0.0", port)).unwrap();
-    let api: SocketAddr = format!("{}:{port}", cluster_ip(&cluster, "kubernetes")).parse().unwrap();
-    let std::net::IpAddr::V4(first) = api.ip() else { unreachable!("ClusterIPs are IPv4") };
-    let nobodys = std::net::Ipv4Addr::from_bits(first.to_bits() + 0x1234);
-    assert!(!connects(&format!("{nobodys}:{port}")), "an address of no Service is nobody's");
-    cluster.apply(&service("late", port, "backend-app"));
-    let late = format!("{}:{port}", cluster_ip(&cluster, "late"));
-    eventually("the user is told", SOON, || {
-        let events = cluster.kubectl(&["get", "events", "--field-selector", "reason=FailedToListen"]);
-        if events.contains(&format!("{late}/TCP is already in use")) { Ok(()) } else { Err(events) }
-    });
-    assert!(!connects(&late), "the program of the machine does not answer in the Service's place");
-    drop(program);
-    connects_soon(&late);
-    cluster.kubectl(&["delete", "service", "late"]);
-    until_equal("the address is nobody's again", SOON, false, || connects(&late));
+    let pod = cluster.containers("io.kubernetes.container.name=spring-container").remove(0);
+    let [before, without, other] = [free_port(), free_port(), free_port()];
+    let _programs = [everywhere(before), everywhere(without), everywhere(other)];
+    cluster.apply(&service("busy", before, "backend-app"));
+    cluster.apply(&service("empty", without, "nobody"));
+    let address = |service: &str, port: u16| format!("{}:{port}", cluster_ip(&cluster, service));
+    let busy = address("busy", before);
+    let std::net::IpAddr::V4(first) = address("kubernetes", other).parse::<SocketAddr>().unwrap().ip() else {
+        unreachable!("ClusterIPs are IPv4")
+    };
+    let nobodys = format!("{}:{other}", std::net::Ipv4Addr::from_bits(first.to_bits() + 0x1234));
+    let closed = [
+        ("a Service without endpoints", address("empty", without)),
+        ("a port that its Service does not have", address("busy", other)),
+        ("an address of no Service", nobodys),
+        ("the name server's address", format!("{}:{other}", names(&cluster))),
+    ];
+    let check = |when: &str| {
+        until_equal("the Service answers, whoever listens on its port", SOON, true, || reaches("", &busy));
+        until_equal("pods reach it too", SOON, true, || reaches(&pod, &busy));
+        for (what, address) in &closed {
+            assert!(refuses(address), "{when}, {what} refuses the machine: {address}");
+            assert!(!reaches(&pod, address) && is_refused(&pod, address), "{when}, {what} refuses a pod: {address}");
+        }
+    };
+    check("at first");
+    assert_eq!(cluster.kubectl(&["get", "events", "--field-selector", "reason=FailedToListen", "-o", "name"]), "");
+    for id in proxies(&cluster) {
+        docker(&["restart", &id]);
+    }
+    until_equal("both data planes run", SOON, 2, || proxies(&cluster).len());
+    check("with another data plane");
+    // The network that answers is gone, and another takes its place under the same address.
+    docker(&["kill", &sandbox(&cluster)]);
+    check("with another sandbox");
+    cluster.kubectl(&["delete", "service", "busy"]);
+    until_equal("the address is nobody's again", SOON, true, || refuses(&busy));
 }
 
-/// Whether a connection to there is answered to, seen from inside a container's network.
-fn reaches_from(container: &str, address: &str) -> bool {
+/// Whether a connection to there is answered to, seen from inside a container's network or the machine's own.
+fn reaches(container: &str, address: &str) -> bool {
     let (ip, port) = address.rsplit_once(':').unwrap();
     let ask = format!(
         "import socket\ns = socket.create_connection(('{ip}', {port}), 4)\ns.settimeout(4)\n\
          s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')\nassert s.recv(1)"
     );
     from_inside(container, &ask)
+}
+
+/// Whether a connection to there is refused at once, seen from inside a container's network.
+fn is_refused(container: &str, address: &str) -> bool {
+    let (ip, port) = address.rsplit_once(':').unwrap();
+    let ask = format!("import socket, sys\nsys.exit(socket.socket().connect_ex(('{ip}', {port})) != 111)");
+    from_inside(container, &ask)
+}
+
+/// The name server's address.
+fn names(cluster: &Cluster) -> String {
+    format!("{}10", cluster_ip(cluster, "kubernetes").strip_suffix('1').unwrap())
 }
 
 /// Whether the cluster's name server answers, seen from inside a container's network.
@@ -175,10 +214,14 @@ fn resolves_from(container: &str, server: &str) -> bool {
     from_inside(container, &ask)
 }
 
+/// Whether a script ends well inside a container's network, or, without a container, in the machine's own.
 fn from_inside(container: &str, script: &str) -> bool {
-    let pid = docker(&["inspect", "-f", "{{.State.Pid}}", container]);
-    let mut python = Command::new("nsenter");
-    python.args(["-t", pid.trim(), "-n", "python3", "-c", script]);
+    let mut python = Command::new(if container.is_empty() { "python3" } else { "nsenter" });
+    if !container.is_empty() {
+        let pid = docker(&["inspect", "-f", "{{.State.Pid}}", container]);
+        python.args(["-t", pid.trim(), "-n", "python3"]);
+    }
+    python.args(["-c", script]);
     output(&mut python).status.success()
 }
 
@@ -205,7 +248,7 @@ fn a_cluster_is_for_its_pods_and_its_machine() {
     let web = format!("{}:8080", cluster_ip(&cluster, "spring-service"));
     let node_port = format!("{node}:{NODE_PORT}");
     let api = format!("{node}:{api_port}");
-    let names = format!("{}10", cluster_ip(&cluster, "kubernetes").strip_suffix('1').unwrap());
+    let names = names(&cluster);
 
     let own = cluster.containers("io.kubernetes.container.name=spring-container").remove(0);
     let theirs = other.containers("io.kubernetes.container.name=c").remove(0);
@@ -213,7 +256,7 @@ fn a_cluster_is_for_its_pods_and_its_machine() {
         [("a pod", &own, true), ("another cluster's pod", &theirs, false), ("a container", &stranger.0, false)]
     {
         for (what, address) in [("a ClusterIP", &web), ("a node port", &node_port), ("the API", &api)] {
-            assert_eq!(reaches_from(container, address), is_inside, "{who} to {what}, {address}");
+            assert_eq!(reaches(container, address), is_inside, "{who} to {what}, {address}");
         }
         assert_eq!(resolves_from(container, &names), is_inside, "{who} to the name server");
     }

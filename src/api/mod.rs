@@ -13,6 +13,7 @@ pub mod pod_state;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
+pub mod service_range;
 pub mod status;
 pub mod table;
 

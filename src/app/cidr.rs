@@ -5,6 +5,7 @@
 
 use super::host::{Role, Used};
 use crate::{
+    api::service_range::ServiceRange,
     engine::{CLUSTER_LABEL, Engine, EngineError, Network, NetworkSpec},
     registry,
 };
@@ -115,13 +116,15 @@ impl Plan {
         self.services.at(10)
     }
 
+    /// The range of ClusterIPs.
+    pub fn service_range(&self) -> ServiceRange {
+        let (first, prefix) = self.services.parts();
+        ServiceRange::new(first, prefix)
+    }
+
     /// What the registry allocates from.
     pub fn registry_config(&self) -> registry::pipeline::Config {
-        registry::pipeline::Config {
-            service_cidr: self.services.parts(),
-            dns_ip: self.dns_ip(),
-            node_ports: (30000, 32767),
-        }
+        registry::pipeline::Config { services: self.service_range(), dns_ip: self.dns_ip(), node_ports: (30000, 32767) }
     }
 }
 

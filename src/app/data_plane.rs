@@ -2,6 +2,7 @@
 //!
 //! The Pod is an ordinary one, so the node agent heals it. This task makes it again when somebody deletes it, gives its containers
 //! another image one after the other when skiff is of another build, and replaces it when anything else that it is told differs.
+//! Its containers are on the host's network; its sandbox is on the pods', where it answers for ClusterIPs (`net::sockets`).
 //! Its key is in the Secret, which it reads as a file: a new key, or another address of the API, needs no new Pod.
 
 use super::{Config, bootstrap::ensure, cidr::Plan, keep};
@@ -11,10 +12,11 @@ use crate::{
         kind::Kind,
         kinds::{pod::Pods, secret::Secrets},
         meta::ObjectKey,
+        service_range::ServiceRange,
         status::ApiError,
     },
     base::task::Drain,
-    node::translate::SOCKET_STORE_VOLUME,
+    node::sandbox::{SERVICE_RANGE_ANNOTATION, SOCKET_STORE_VOLUME},
     registry::{Registry, keys, pipeline::DeleteOptions},
 };
 use k8s_openapi::{
@@ -39,6 +41,8 @@ const CONTAINERS: [&str; 2] = ["proxy", "proxy-standby"];
 pub(super) struct DataPlane {
     pub(super) image: String,
     pub(super) kubeconfig: String,
+    /// For which ClusterIPs its sandbox answers.
+    pub(super) services: ServiceRange,
     pub(super) env: Vec<(&'static str, String)>,
 }
 
@@ -55,7 +59,7 @@ impl DataPlane {
             ("SKIFF_NODEPORT_ADDRESSES", addresses.join(",")),
             ("SKIFF_CLUSTER_DOMAIN", super::CLUSTER_DOMAIN.to_owned()),
         ];
-        Self { image, kubeconfig, env }
+        Self { image, kubeconfig, services: plan.service_range(), env }
     }
 
     fn secret(&self) -> Secret {
@@ -85,7 +89,10 @@ impl DataPlane {
             priority_class_name: Some("system-node-critical".to_owned()),
             ..Default::default()
         };
-        let annotations = BTreeMap::from([(SOCKET_STORE_VOLUME.to_owned(), SOCKETS.to_owned())]);
+        let annotations = BTreeMap::from([
+            (SOCKET_STORE_VOLUME.to_owned(), SOCKETS.to_owned()),
+            (SERVICE_RANGE_ANNOTATION.to_owned(), self.services.to_string()),
+        ]);
         let metadata = ObjectMeta { annotations: Some(annotations), ..meta() };
         Pod { metadata, spec: Some(spec), ..Default::default() }
     }
@@ -198,15 +205,16 @@ fn decide(old: Option<&Pod>, wanted: &Pod) -> Step {
 }
 
 /// What can only be had by another Pod: everything that containers are told, but their image.
-fn setting(pod: &Pod) -> (Option<&String>, Vec<Container>) {
-    let store = pod.metadata.annotations.as_ref().and_then(|all| all.get(SOCKET_STORE_VOLUME));
+fn setting(pod: &Pod) -> ([Option<&String>; 2], Vec<Container>) {
+    let of_sandbox = [SOCKET_STORE_VOLUME, SERVICE_RANGE_ANNOTATION];
+    let of_sandbox = of_sandbox.map(|name| pod.metadata.annotations.as_ref()?.get(name));
     let told = |c: &Container| Container {
         name: c.name.clone(),
         args: c.args.clone(),
         env: c.env.clone(),
         ..Default::default()
     };
-    (store, pod.spec.iter().flat_map(|s| &s.containers).map(told).collect())
+    (of_sandbox, pod.spec.iter().flat_map(|s| &s.containers).map(told).collect())
 }
 
 /// Whether a container runs this image.
@@ -223,7 +231,12 @@ mod tests {
 
     fn wanted(image: &str) -> DataPlane {
         let env = vec![("SKIFF_BRIDGE", "br0".to_owned())];
-        DataPlane { image: image.into(), kubeconfig: "key: SECRET".into(), env }
+        DataPlane {
+            image: image.into(),
+            kubeconfig: "key: SECRET".into(),
+            services: "10.245.0.0/16".parse().unwrap(),
+            env,
+        }
     }
 
     /// A Pod whose containers run these images.
@@ -264,6 +277,9 @@ mod tests {
         assert_eq!(decide(Some(&pod), &renewed.pod()), Step::Rest);
         let moved = DataPlane { env: vec![("SKIFF_BRIDGE", "br1".to_owned())], ..plane.clone() };
         assert_eq!(decide(Some(&pod), &moved.pod()), Step::Replace);
+        let mut elsewhere = pod.clone();
+        elsewhere.metadata.annotations.as_mut().unwrap().remove(SERVICE_RANGE_ANNOTATION);
+        assert_eq!(decide(Some(&elsewhere), &plane.pod()), Step::Replace, "its sandbox is on the host's network");
         let mut single = pod.clone();
         single.spec.as_mut().unwrap().containers.truncate(1);
         assert_eq!(decide(Some(&single), &plane.pod()), Step::Replace, "as earlier versions made it");

@@ -76,7 +76,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn everything_that_is_counted_is_told() {
         let config = crate::registry::pipeline::Config {
-            service_cidr: ([10, 245, 0, 0].into(), 16),
+            services: crate::api::service_range::ServiceRange::new([10, 245, 0, 0].into(), 16),
             dns_ip: [10, 245, 0, 10].into(),
             node_ports: (30000, 32767),
         };

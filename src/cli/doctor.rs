@@ -109,7 +109,7 @@ fn api_port() -> Finding {
     }
 }
 
-/// Host firewalls may drop what pods send to the host, and so to Services.
+/// Host firewalls may drop what pods send to the host itself. Services, names and the API's ClusterIP do not pass it.
 fn firewall() -> Finding {
     let active = |name: &str| {
         Command::new("systemctl")
@@ -119,11 +119,11 @@ fn firewall() -> Finding {
             .is_ok_and(|s| s.success())
     };
     if active("ufw") {
-        return Finding::Note("ufw is active and may drop pods' traffic to Services: `ufw allow in on skiff`".into());
+        return Finding::Note("ufw is active and may drop what pods send to the host's own address, as to node ports: `ufw allow in on skiff`".into());
     }
     if active("firewalld") {
         return Finding::Note(
-            "firewalld is active and may drop pods' traffic to Services: `firewall-cmd --zone=trusted --add-interface=skiff`"
+            "firewalld is active and may drop what pods send to the host's own address, as to node ports: `firewall-cmd --zone=trusted --add-interface=skiff`"
                 .into(),
         );
     }

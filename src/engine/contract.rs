@@ -441,7 +441,15 @@ async fn a_network_gives_addresses_from_its_range(f: Arc<Fixture>) {
     soon(async { while f.get(&a).await.ip.is_some() {} }).await;
     let c = f.run(&on("c")).await;
     assert_eq!(octets(&c).await, Some([10, 219, f.octet, 128]));
-    for id in [a, b, c] {
+    // One that is asked for, outside of what the engine gives by itself.
+    let wanted = ContainerSpec { address: Some(Ipv4Addr::new(10, 219, f.octet, 7)), ..on("wanted") };
+    let wanted = f.run(&wanted).await;
+    assert_eq!(octets(&wanted).await, Some([10, 219, f.octet, 7]));
+    let second = ContainerSpec { address: Some(Ipv4Addr::new(10, 219, f.octet, 7)), ..on("second") };
+    let second = f.engine.create(&second).await.unwrap();
+    let err = f.engine.start(&second).await.unwrap_err();
+    assert!(err.to_string().contains("Address already in use"), "{err}");
+    for id in [a, b, c, wanted, second] {
         f.engine.remove(&id).await.unwrap();
     }
     f.engine.remove_network(&spec.name).await.unwrap();

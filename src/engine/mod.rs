@@ -136,6 +136,8 @@ pub struct ContainerSpec {
     pub labels: BTreeMap<String, String>,
     /// Network; `None` is the engine's default bridge.
     pub network: Option<NetworkMode>,
+    /// Its address on that network, a bridge; with it its neighbours know it under one hardware address. `None`: any that is free.
+    pub address: Option<Ipv4Addr>,
     /// IPC namespace.
     pub ipc: NamespaceMode,
     /// PID namespace.

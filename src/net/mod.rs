@@ -7,7 +7,7 @@
 //! Services, EndpointSlices ─▶ plan ─▶ table ─▶ proxy   (listeners, workers)
 //!                          └▶ zone ──────────▶ dns     (names)
 //!        sockets that outlive a restart ◀───── sockets (kept by the pod's sandbox)
-//!            the machine's routing table ◀──── netlink (the routes that make ClusterIPs local)
+//!                   routing tables ◀───────── netlink (ClusterIPs in the sandbox's network, sources on the machine)
 //! ```
 //!
 //! `reach` decides who may reach what, `seats` how many of them at the same time.

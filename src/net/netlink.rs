@@ -1,15 +1,18 @@
-//! The routes that make ClusterIPs ours: `local <ClusterIP> dev <bridge>`, one per address that a Service has.
+//! The routes that make addresses of the Service range somebody's own: `local <address> dev <interface>`.
 //!
-//! Called by the role `skiff proxy`. With such a route the kernel answers ARP for the address on the pods' bridge, and a socket can be
-//! bound to it. It goes away with the bridge and comes back with it: this watches both. The rest of the Service range has no route and
-//! so is nobody's: a program that listens on every address of the machine does not answer there.
+//! Whoever has such a route answers ARP for the address, and a socket can be bound to it. Two need them:
 //!
-//! **Invariants**: nothing in the machine's routing is touched but routes of this kind inside the Service range. Missing routes are
+//! - The sandbox of the data plane's pod has, in its own network, one for the whole range ([`answer_for`]): it answers for ClusterIPs.
+//! - The host has one for each address from which the data plane dials when ports run out ([`RouteKeeper`], run by `skiff proxy`). They go
+//!   away with the pods' bridge and come back with it: this watches both.
+//!
+//! **Invariants**: nothing in the host's routing is touched but routes of this kind inside the Service range. Missing routes are
 //! added before others are removed. Looking changes nothing, so that watching for changes does not feed itself.
 
 mod wire;
 
 use crate::{
+    api::service_range::ServiceRange,
     base::{backoff::Backoff, chain::chain},
     net::table::IpRange,
 };
@@ -31,9 +34,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
-use tokio::{net::UnixDatagram, sync::watch};
+use tokio::net::UnixDatagram;
 use tracing::{info, warn};
-use wire::{Ask, Message, PROTOCOL_STATIC, RouteMessage, SCOPE_HOST, TABLE_LOCAL, TYPE_LOCAL, Told};
+use wire::{Ask, Message, PROTOCOL_STATIC, RouteMessage, SCOPE_HOST, TABLE_LOCAL, TYPE_LOCAL, TYPE_UNREACHABLE, Told};
 
 /// How long to wait between attempts that fail. The bridge's own events end the wait.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) };
@@ -47,11 +50,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// What one packet may hold: twice what the kernel puts into one.
 const PACKET_BYTES_MAX: usize = 64 * 1024;
 
+/// The interface that every network has.
+const LOOPBACK: &str = "lo";
+
 /// Interfaces and routes of IPv4 as they change. Source: `RTMGRP_LINK`, `RTMGRP_IPV4_ROUTE`, `linux/rtnetlink.h`.
 const GROUPS: u32 = 0x1 | 0x40;
-
-/// The addresses that are wanted; nothing while that is not known yet, and then nothing is changed.
-pub type WantedAddresses = watch::Receiver<Option<BTreeSet<Ipv4Addr>>>;
 
 /// Why the routes are not there.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +107,9 @@ pub struct RouteKeeper {
 
 impl RouteKeeper {
     /// Opens the conversation.
+    ///
+    /// # Errors
+    /// The kernel does not talk to us.
     pub fn open(routes: ServiceRoutes) -> Result<Self, RouteError> {
         let open = || {
             let heard = open(SocketFlags::NONBLOCK, GROUPS)?;
@@ -130,21 +136,14 @@ impl RouteKeeper {
         Ok((changes.add.len(), changes.remove.len()))
     }
 
-    /// Keeps the routes as wanted until nobody wants anything any more.
-    pub async fn keep(self, mut wanted: WantedAddresses) {
+    /// Keeps the routes as wanted.
+    pub async fn keep(self, wanted: BTreeSet<Ipv4Addr>) {
         let mut failures = 0;
         loop {
-            let addresses = wanted.borrow_and_update().clone();
-            let patience = match addresses {
-                None => RESYNC,
-                Some(addresses) => self.ensure_and_tell(&addresses, &mut failures),
-            };
-            tokio::select! { biased;
-                changed = wanted.changed() => if changed.is_err() { return },
-                touched = tokio::time::timeout(patience, self.touched()) => if let Ok(Err(err)) = touched {
-                    warn!(component = "netlink", %err, "the kernel ended the conversation; looking from time to time only");
-                    tokio::time::sleep(patience).await;
-                },
+            let patience = self.ensure_and_tell(&wanted, &mut failures);
+            if let Ok(Err(err)) = tokio::time::timeout(patience, self.touched()).await {
+                warn!(component = "netlink", %err, "the kernel ended the conversation; looking from time to time only");
+                tokio::time::sleep(patience).await;
             }
         }
     }
@@ -155,7 +154,7 @@ impl RouteKeeper {
         match self.ensure(wanted) {
             Ok((added, removed)) => {
                 if (added, removed) != (0, 0) {
-                    info!(component = "netlink", bridge, added, removed, "the ClusterIPs of Services are local");
+                    info!(component = "netlink", bridge, added, removed, "the routes of the data plane are in place");
                 }
                 *failures = 0;
                 RESYNC
@@ -163,7 +162,11 @@ impl RouteKeeper {
             Err(err) => {
                 // Said once per trouble, not once per attempt.
                 if *failures == 0 {
-                    warn!(component = "netlink", err = chain(&err), "ClusterIPs are not local; trying again");
+                    warn!(
+                        component = "netlink",
+                        err = chain(&err),
+                        "endpoints cannot be dialed from more addresses; trying again"
+                    );
                 }
                 *failures += 1;
                 RETRY.delay(*failures)
@@ -207,6 +210,35 @@ impl RouteKeeper {
         }
         RouteError::Other(what, err)
     }
+}
+
+/// Makes a range of ClusterIPs addresses of the network that this process is in, but for those from which the host dials.
+///
+/// # Errors
+/// The capability is missing, or the kernel refuses.
+pub fn answer_for(range: ServiceRange) -> Result<(), RouteError> {
+    let kernel = Kernel::open().map_err(RouteError::Open)?;
+    let loopback = name_to_index(&kernel.socket, LOOPBACK);
+    let loopback = loopback.map_err(|err| RouteError::Other("look for the loopback interface", err.into()))?;
+    for route in answering_routes(range, loopback) {
+        kernel.change(Ask::Add, &route).map_err(|err| RouteError::Other("add a route", err))?;
+    }
+    Ok(())
+}
+
+/// Nobody answers for the host's addresses, and then one for all others. Pure.
+fn answering_routes(range: ServiceRange, loopback: u32) -> [RouteMessage; 2] {
+    let route = |(to, bits): (Ipv4Addr, u8)| RouteMessage {
+        bits,
+        table: TABLE_LOCAL,
+        protocol: PROTOCOL_STATIC,
+        scope: SCOPE_HOST,
+        kind: TYPE_LOCAL,
+        to: Some(to),
+        interface: Some(loopback),
+    };
+    let not_ours = RouteMessage { kind: TYPE_UNREACHABLE, interface: None, ..route(range.own()) };
+    [not_ours, route(range.parts())]
 }
 
 /// A socket that the kernel answers on. It does so before `send` returns, so that nothing waits here.
@@ -354,6 +386,14 @@ mod tests {
     fn a_route_that_leads_to_another_bridge_is_replaced() {
         let changes = plan(&[route(1, 32, 6)], &wanted(&[1]), 7);
         assert_eq!(changes, Changes { add: vec![route(1, 32, 7)], remove: vec![] });
+    }
+
+    #[test]
+    fn a_sandbox_answers_for_all_but_the_addresses_from_which_the_host_dials() {
+        let [not_ours, ours] = answering_routes("10.245.0.0/16".parse().unwrap(), 1);
+        assert_eq!((ours.to, ours.bits, ours.kind), (Some([10, 245, 0, 0].into()), 16, TYPE_LOCAL));
+        let last = Some([10, 245, 255, 248].into());
+        assert_eq!((not_ours.to, not_ours.bits, not_ours.kind, not_ours.interface), (last, 29, TYPE_UNREACHABLE, None));
     }
 
     #[test]

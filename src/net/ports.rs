@@ -44,7 +44,7 @@ pub enum ListenError {
 }
 
 impl ListenError {
-    fn new(key: ListenKey, errno: Errno) -> Self {
+    pub(super) fn new(key: ListenKey, errno: Errno) -> Self {
         match errno {
             Errno::ADDRINUSE => Self::PortConflict(key),
             Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT => Self::NoSuchAddress(key),
@@ -69,14 +69,15 @@ pub(super) fn reserve(key: ListenKey, role: Role) -> Result<OwnedFd, ListenError
     reserve_socket(key, role).map_err(|errno| ListenError::new(key, errno))
 }
 
-fn reserve_socket(key: ListenKey, role: Role) -> Result<OwnedFd, Errno> {
+/// The same, with the kernel's own word for why not.
+pub(super) fn reserve_socket(key: ListenKey, role: Role) -> Result<OwnedFd, Errno> {
     let is_stream = key.protocol == Protocol::Tcp;
     let kind = if is_stream { SocketType::STREAM } else { SocketType::DGRAM };
     let socket = socket_with(family(key.address), kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
     if key.address.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
     } else if role == Role::ClusterIp {
-        // The route that makes the address ours comes later than the port is taken.
+        // Without the network that answers for the address the port can be taken all the same, and nobody gets there.
         set_ip_freebind(&socket, true)?;
     }
     if is_stream {

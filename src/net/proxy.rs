@@ -32,7 +32,7 @@ use crate::{
         reach::Insiders,
         seats::Seats,
         sockets::Sockets,
-        table::{ForwardTable, ListenKey, Listener, PortRef, Protocol, Role},
+        table::{ForwardTable, ListenKey, Listener, PortRef, Protocol},
     },
 };
 use listener::{Front, Listening};
@@ -48,7 +48,7 @@ use sources::Sources;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -94,8 +94,8 @@ pub struct Proxy {
 pub struct ProxySettings {
     /// How many workers; one per core when not told.
     pub workers: Option<usize>,
-    /// Whether endpoints may be dialed from the ClusterIPs, should ports run out: whether a route makes them the machine's.
-    pub dials_from_cluster_ips: bool,
+    /// The addresses from which endpoints may be dialed, should ports run out.
+    pub spare_sources: BTreeSet<Ipv4Addr>,
     /// Where sockets come from.
     pub sockets: Arc<Sockets>,
     /// Who belongs to the cluster.
@@ -158,7 +158,7 @@ impl Proxy {
             clock,
             listening: RwLock::default(),
             posts,
-            sources: Sources::default(),
+            sources: Sources::new(&settings.spare_sources),
             unserved: AtomicU64::new(0),
             shed: AtomicU64::new(0),
             strangers: AtomicU64::new(0),
@@ -184,9 +184,6 @@ impl Proxy {
         let changed = self.leave_what_ended(&mut state, table);
         self.take_what_is_missing(&mut state, table, changed);
         self.open_and_refuse(&mut state, table);
-        if self.settings.dials_from_cluster_ips {
-            self.shared.sources.set_spare(state.cluster_ips());
-        }
         state.leaving.retain(|endpoint| endpoint.counters.active.load(Relaxed) > 0);
         state.leaving.extend(left.iter().cloned());
         Applied { problems: state.problems.values().cloned().collect(), left: Leavers(left) }
@@ -397,12 +394,6 @@ impl Drop for Proxy {
 }
 
 impl State {
-    /// The ClusterIPs whose ports are taken.
-    fn cluster_ips(&self) -> BTreeSet<Ipv4Addr> {
-        let ours = self.taken.iter().filter(|(_, taken)| taken.listener.role == Role::ClusterIp);
-        ours.filter_map(|(key, _)| if let IpAddr::V4(ip) = key.address.ip() { Some(ip) } else { None }).collect()
-    }
-
     /// Follows every rotation; returns the endpoints that left one.
     fn follow_rotations(&mut self, table: &ForwardTable) -> Vec<Arc<Endpoint>> {
         let mut left = Vec::new();

@@ -3,8 +3,9 @@
 //! Used by `plan`, `proxy` and `dns`, and by `app` for the API's address on the pods' bridge.
 //!
 //! A cluster is for its own pods and for the machine that it runs on. Docker isolates its networks from each other, but not the
-//! machine's own addresses from containers; and ClusterIPs, names, and the API's address for pods are addresses of the machine. So who
-//! comes from elsewhere (another cluster's pods, other containers, other machines) is turned away there, by its address.
+//! machine's own addresses from containers, of which the API's address for pods is one; and an engine that is told to leave the
+//! machine's firewall alone isolates nothing. So who comes from elsewhere (another cluster's pods, other containers, other machines) is
+//! turned away there, by its address.
 //!
 //! | what                                               | this cluster's pods | the machine | everybody else  |
 //! |----------------------------------------------------|---------------------|-------------|-----------------|
@@ -36,7 +37,7 @@ const FIB_TRIE: &str = "/proc/net/fib_trie";
 /// Who belongs to a cluster.
 #[derive(Debug, Default)]
 pub struct Insiders {
-    /// The ranges of pods and of Services: what the machine says to a ClusterIP it says from that ClusterIP.
+    /// The ranges of pods and of Services: the machine itself is in the first, on the pods' network.
     ranges: Vec<IpRange>,
     host: Mutex<Option<(Instant, BTreeSet<Ipv4Addr>)>>,
 }

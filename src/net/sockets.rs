@@ -5,9 +5,14 @@
 //! until the next one takes over. Several data planes may join one store; one leads and serves, the others know everything and wait.
 //!
 //! ```text
-//!  skiff proxy (leads) ──lead, keep+socket, drop──▶ store in the sandbox ◀──lead── skiff proxy (waits)
+//!  skiff proxy (leads) ──lead, make, keep+socket, drop──▶ store in the sandbox ◀──lead── skiff proxy (waits)
 //!                                                          └── the leader's end: every socket, then "lead" ──▶
 //! ```
+//!
+//! The sandbox has a network namespace of its own, which answers for all ClusterIPs; there it makes their sockets, and the data plane
+//! accepts on them from the host's. So a program of the host that listens on every address never answers at a ClusterIP and is in
+//! nobody's way, and a port that no Service has refuses. Rejected: routes on the host that make ClusterIPs its own, because the kernel
+//! then gives every port of them to whoever listens on every address, and routing rules by port, which outlive skiff.
 //!
 //! **Invariants**: only who leads takes ports. A store that fails costs the hand-over, never the serving.
 //!
@@ -54,6 +59,8 @@ const WAITER_STACK_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Sockets {
     store: Option<OwnedFd>,
+    /// Held by who asks the store something, until it has answered.
+    asking: Mutex<()>,
     /// What earlier leaders left and nobody has asked for yet.
     left: Mutex<BTreeMap<ListenKey, OwnedFd>>,
     told: AtomicBool,
@@ -75,7 +82,7 @@ impl Sockets {
         thread.spawn(wait).map_err(|_| Errno::AGAIN)?;
         let (store, left) = lead.await.map_err(|_| Errno::PIPE)??;
         set_socket_timeout(&store, Timeout::Recv, Some(PATIENCE))?;
-        Ok(Self { store: Some(store), left: Mutex::new(left), told: AtomicBool::new(false) })
+        Ok(Self { store: Some(store), left: Mutex::new(left), ..Self::default() })
     }
 
     /// The socket of a listener: the one that an earlier leader left, or a new one.
@@ -84,18 +91,34 @@ impl Sockets {
         if let Some(socket) = left {
             return Ok(socket);
         }
-        let socket = reserve(key, role)?;
-        if let Some(store) = &self.store {
-            self.heed(wire::send(store, &Word::Keep, &[&socket]));
+        let Some(store) = &self.store else { return reserve(key, role) };
+        if role == Role::ClusterIp {
+            return self.made(store, key).map_err(|errno| ListenError::new(key, errno));
         }
+        let socket = reserve(key, role)?;
+        self.heed(wire::send(store, &Word::Keep, &[&socket]));
         Ok(socket)
+    }
+
+    /// A socket that the store makes, because the address is in its network.
+    fn made(&self, store: &OwnedFd, key: ListenKey) -> Result<OwnedFd, Errno> {
+        match self.ask(store, Word::Make(key))? {
+            (Word::Held, mut sockets) if sockets.len() == 1 => sockets.pop().ok_or(Errno::PROTO),
+            (Word::Refused(errno), _) => Err(errno),
+            _ => Err(Errno::PROTO),
+        }
+    }
+
+    fn ask(&self, store: &OwnedFd, word: Word) -> Result<(Word, Vec<OwnedFd>), Errno> {
+        let _one_at_a_time = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        wire::send(store, &word, &[])?;
+        wire::receive(store)
     }
 
     /// Has the store forget a socket; returns when the port depends on nobody but the caller.
     pub(super) fn forget(&self, key: ListenKey) {
         let Some(store) = &self.store else { return };
-        let forgotten = wire::send(store, &Word::Drop(key), &[]).and_then(|()| wire::receive(store).map(drop));
-        self.heed(forgotten);
+        self.heed(self.ask(store, Word::Drop(key)).map(drop));
     }
 
     /// Closes what earlier leaders left and what is not wanted.
@@ -142,7 +165,7 @@ fn wait_for_lead(store: &OwnedFd) -> Result<BTreeMap<ListenKey, OwnedFd>, Errno>
         match wire::receive(store)? {
             (Word::Held, sockets) => left.extend(sockets.into_iter().filter_map(|s| Some((wire::key_of(&s)?, s)))),
             (Word::Lead, _) => return Ok(left),
-            (Word::Keep | Word::Drop(_), _) => return Err(Errno::PROTO),
+            (Word::Keep | Word::Make(_) | Word::Refused(_) | Word::Drop(_), _) => return Err(Errno::PROTO),
         }
     }
 }

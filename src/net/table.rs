@@ -2,6 +2,7 @@
 //!
 //! Built by `net::plan`, followed by `net::proxy`. Knows nothing of Kubernetes objects or sockets.
 
+use crate::api::service_range::ServiceRange;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -106,7 +107,7 @@ pub struct Rotation {
 /// Why a listener exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// The Service's own address. The whole range is ours, so nobody else can hold it.
+    /// The Service's own address. The whole range is that of a network of its own, so nobody else can hold it.
     ClusterIp,
     /// A port of the node, on each address that serves NodePorts.
     NodePort,
@@ -196,6 +197,13 @@ impl IpRange {
             (IpAddr::V6(base), IpAddr::V6(a)) => top6(base.to_bits(), self.bits) == top6(a.to_bits(), self.bits),
             _ => false,
         }
+    }
+}
+
+impl From<ServiceRange> for IpRange {
+    fn from(range: ServiceRange) -> Self {
+        let (first, bits) = range.parts();
+        Self { base: first.into(), bits }
     }
 }
 

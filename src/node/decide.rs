@@ -22,6 +22,7 @@ pub use lifecycle::{Role, go_pod_name, grace_period, post_start_of, pre_stop_of,
 use super::{
     identity::{PodId, SANDBOX, spec_hash},
     observe::{ObservedContainer, ObservedPod, State, StopReason},
+    sandbox::sandbox_is_on_host,
     text::go_duration,
     volumes::needs_binding,
 };
@@ -462,7 +463,7 @@ impl<'a> Planner<'a> {
             return None;
         };
         let attempt = sandbox.identity.attempt;
-        let has_address = sandbox.ip.is_some() || self.spec().host_network == Some(true);
+        let has_address = sandbox.ip.is_some() || sandbox_is_on_host(self.pod);
         let is_up = sandbox.is_running() && has_address && !self.memory().is_busy(&Slot::Sandbox);
         if !is_up && !self.memory().is_busy(&Slot::Sandbox) && !self.is_blocked(SANDBOX) {
             let id = sandbox.id.clone();

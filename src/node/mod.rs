@@ -26,6 +26,7 @@ pub mod observe;
 pub mod overdue;
 mod probes;
 mod rotation;
+pub mod sandbox;
 pub mod status;
 pub mod streams;
 mod sweep;

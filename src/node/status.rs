@@ -15,6 +15,7 @@ mod tests;
 use super::{
     decide::{Decision, Memory, Role, role_of},
     observe::ObservedPod,
+    sandbox::is_on_host,
 };
 use crate::{api::pod_state::qos_class, base::clock::whole_seconds};
 use conditions::{READY_TO_START, conditions};
@@ -138,8 +139,7 @@ fn set_addresses(status: &mut PodStatus, pod: &Pod, facts: Facts<'_>) {
 /// The pod's address, while it has a running sandbox.
 pub fn pod_ip(pod: &Pod, observed: &ObservedPod, node_ip: Ipv4Addr) -> Option<Ipv4Addr> {
     let sandbox = observed.sandbox().filter(|s| s.is_running() && !s.is_gone)?;
-    let on_host = pod.spec.as_ref().is_some_and(|s| s.host_network == Some(true));
-    if on_host { Some(node_ip) } else { sandbox.ip }
+    if is_on_host(pod) { Some(node_ip) } else { sandbox.ip }
 }
 
 fn set_reason(status: &mut PodStatus, facts: Facts<'_>) {

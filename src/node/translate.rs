@@ -20,10 +20,10 @@ use super::{
     NodeConfig,
     decide::grace_period,
     identity::{Identity, PodId},
-    volumes::MOUNT_POINT,
+    sandbox::{self, SERVICE_RANGE, SERVICE_RIGHTS, SOCKET_STORE},
 };
 use crate::{
-    api::{agreements::SYSTEM_NAMESPACE, kinds::priority, quantity},
+    api::{kinds::priority, quantity, service_range::ServiceRange},
     base::secret::{Variable, variable},
     engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode},
 };
@@ -85,11 +85,6 @@ pub const RESOLV_CONF: &str = "SKIFF_RESOLV_CONF";
 /// The variable by which the sandbox gets the files of the pod's volumes: a tar archive in base64.
 pub const FILES: &str = "SKIFF_FILES";
 
-/// The variable that has the sandbox keep sockets for its containers: the directory in which they find it.
-pub const SOCKET_STORE: &str = "SKIFF_SOCKET_STORE";
-/// The annotation of a pod of skiff's own that names the emptyDir volume for [`SOCKET_STORE`].
-pub const SOCKET_STORE_VOLUME: &str = "skiff.dev/socket-store";
-
 /// What a sandbox needs to write the files of volumes, with their owners and modes.
 const FILE_RIGHTS: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];
 
@@ -106,13 +101,15 @@ pub fn sandbox_spec(
     mounts: Vec<Mount>,
 ) -> Result<ContainerSpec, ConfigError> {
     let spec = pod.spec.clone().unwrap_or_default();
-    let on_host = spec.host_network == Some(true);
+    let on_host = sandbox::sandbox_is_on_host(pod);
+    let services = sandbox::service_range(pod);
     let hostname = network::hostname(pod, &config.cluster_domain)?;
     let mut env: Vec<Variable> = Vec::new();
     let mut put = |name: &str, text: Option<String>| env.extend(text.map(|text| variable(name, text)));
     put(ETC_HOSTS, network::hosts_file(pod, &config.cluster_domain));
     put(RESOLV_CONF, network::resolv_conf(pod, config.dns_ip, &config.cluster_domain));
-    put(SOCKET_STORE, socket_store(pod));
+    put(SOCKET_STORE, sandbox::socket_store(pod));
+    put(SERVICE_RANGE, services.map(|range| range.to_string()));
     put(FILES, files.map(|tar| BASE64_STANDARD.encode(tar)));
     Ok(ContainerSpec {
         name: identity.name(),
@@ -122,10 +119,12 @@ pub fn sandbox_spec(
         hostname: if on_host { String::new() } else { hostname },
         labels: identity.labels(&config.cluster, grace_period(pod)),
         network: Some(if on_host { NetworkMode::Host } else { NetworkMode::Bridge(config.network.clone()) }),
+        // Known neighbours stay right: whoever answers next has the same address.
+        address: services.map(ServiceRange::answering),
         ipc: if spec.host_ipc == Some(true) { NamespaceMode::Host } else { NamespaceMode::Shareable },
         pid: if spec.host_pid == Some(true) { NamespaceMode::Host } else { NamespaceMode::Private },
         cap_drop: vec!["ALL".into()],
-        cap_add: if mounts.is_empty() { Vec::new() } else { FILE_RIGHTS.map(str::to_owned).to_vec() },
+        cap_add: sandbox_rights(services.is_some(), !mounts.is_empty()),
         mounts,
         cpu_shares: Some(if is_system(&spec) { SHARES_SYSTEM } else { SHARES_MIN }),
         cgroup_parent: cgroup_parent(&spec, config),
@@ -136,13 +135,9 @@ pub fn sandbox_spec(
     })
 }
 
-/// The directory, in the sandbox, in which it keeps sockets for the pod's containers.
-fn socket_store(pod: &Pod) -> Option<String> {
-    let wanted = pod.metadata.annotations.as_ref()?.get(SOCKET_STORE_VOLUME)?;
-    let volumes = pod.spec.as_ref()?.volumes.iter().flatten();
-    let volume = volumes.filter(|volume| volume.empty_dir.is_some()).find(|volume| volume.name == *wanted)?;
-    let is_ours = pod.metadata.namespace.as_deref() == Some(SYSTEM_NAMESPACE);
-    is_ours.then(|| format!("{MOUNT_POINT}/{}", volume.name))
+fn sandbox_rights(answers_for_services: bool, writes_files: bool) -> Vec<String> {
+    let files = FILE_RIGHTS.iter().filter(|_| writes_files);
+    files.chain(SERVICE_RIGHTS.iter().filter(|_| answers_for_services)).map(|right| (*right).to_owned()).collect()
 }
 
 fn sysctls(spec: &PodSpec) -> std::collections::BTreeMap<String, String> {
@@ -215,7 +210,11 @@ pub fn container_spec(
         user: security::user(&pod_spec, spec, from.image),
         groups: security::groups(&pod_spec),
         labels: from.identity.labels(&config.cluster, grace_period(pod)),
-        network: Some(NetworkMode::Container(from.sandbox.to_owned())),
+        network: Some(match sandbox::service_range(pod) {
+            // It is on the host's network, and its sandbox is not.
+            Some(_) => NetworkMode::Host,
+            None => NetworkMode::Container(from.sandbox.to_owned()),
+        }),
         ipc: match pod_spec.host_ipc {
             Some(true) => NamespaceMode::Host,
             _ => NamespaceMode::Container(from.sandbox.to_owned()),

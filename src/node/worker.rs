@@ -21,6 +21,7 @@ use super::{
     observe::{Applied, ObservedContainer, ObservedPod, StopReason},
     probes::{self, Believed, Due, Probes},
     rotation,
+    sandbox::sandbox_is_on_host,
     status::{Facts, is_news, pod_ip, pod_status},
 };
 use crate::{
@@ -532,7 +533,7 @@ impl Worker {
     fn lacks_address(&self, id: &str) -> bool {
         let sandbox = self.observed.by_id(id).filter(|c| c.identity.is_sandbox() && c.is_running() && c.ip.is_none());
         let pod = sandbox.and_then(|_| stored_pod(&self.context.pods, &self.key, &self.id.uid));
-        pod.is_some_and(|pod| pod.spec.as_ref().is_none_or(|spec| spec.host_network != Some(true)))
+        pod.is_some_and(|pod| !sandbox_is_on_host(&pod))
     }
 
     fn signal(&mut self, name: &str, id: &str, ending: Ending, pod: Option<&Arc<Pod>>) {

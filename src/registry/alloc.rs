@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    ops::Range,
     sync::Arc,
 };
 
@@ -175,22 +176,16 @@ fn decide_ip(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng: &Rng) 
     let ip = match given.as_deref() {
         Some("None") => "None".to_owned(),
         Some(text) => check_ip(text, taken, config)?,
-        None => free_ip(taken, config, rng)
-            .ok_or_else(|| {
-                let why = "failed to allocate a serviceIP: range is full";
-                FieldError::invalid("spec.clusterIPs", Vec::<String>::new(), why)
-            })?
-            .to_string(),
+        None => free_ip(taken, config, rng).ok_or_else(full)?.to_string(),
     };
     spec.cluster_ips = Some(vec![ip.clone()]);
     spec.cluster_ip = Some(ip);
     Ok(())
 }
 
-fn range(config: &Config) -> (u32, u32) {
-    let (first, prefix) = config.service_cidr;
-    let first = u32::from(first);
-    (first, first + (1u32 << (32 - u32::from(prefix))) - 1)
+/// That no address is left.
+fn full() -> FieldError {
+    FieldError::invalid("spec.clusterIPs", Vec::<String>::new(), "failed to allocate a serviceIP: range is full")
 }
 
 fn check_ip(text: &str, taken: &Taken, config: &Config) -> Result<String, FieldError> {
@@ -198,11 +193,15 @@ fn check_ip(text: &str, taken: &Taken, config: &Config) -> Result<String, FieldE
     let Ok(ip) = text.parse::<Ipv4Addr>() else {
         return Err(refuse("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()));
     };
-    let (first, last) = range(config);
-    if u32::from(ip) <= first || u32::from(ip) >= last {
-        let (base, prefix) = config.service_cidr;
+    let range = config.services;
+    if range.is_own(ip) {
         return Err(refuse(format!(
-            "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {base}/{prefix}"
+            "failed to allocate IP {ip}: the last addresses of {range} are the data plane's own"
+        )));
+    }
+    if !range.of_services().contains(&ip.to_bits()) {
+        return Err(refuse(format!(
+            "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {range}"
         )));
     }
     if taken.ips.contains(&ip) {
@@ -214,11 +213,11 @@ fn check_ip(text: &str, taken: &Taken, config: &Config) -> Result<String, FieldE
 /// A free address: the low part of the range is left to addresses that users choose.
 /// Source: `calculateRangeOffset`, ipallocator: a sixteenth of the range, 16 to 256 addresses.
 fn free_ip(taken: &Taken, config: &Config, rng: &Rng) -> Option<Ipv4Addr> {
-    let (first, last) = range(config);
-    let upper = (first + ((last - first) / 16).clamp(16, 256)).min(last - 1);
-    let drawn = (0..DRAWS_MAX).map(|_| rng.between(u64::from(upper), u64::from(last)));
+    let Range { start, end } = config.services.of_services();
+    let upper = (start + ((end - start) / 16).clamp(16, 256)).min(end - 1);
+    let drawn = (0..DRAWS_MAX).map(|_| rng.between(u64::from(upper), u64::from(end)));
     let drawn = drawn.map(|n| u32::try_from(n).expect("drawn between two u32"));
-    drawn.chain(upper..last).chain(first + 1..upper).map(Ipv4Addr::from).find(|ip| !taken.ips.contains(ip))
+    drawn.chain(upper..end).chain(start..upper).map(Ipv4Addr::from).find(|ip| !taken.ips.contains(ip))
 }
 
 fn decide_node_ports(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng: &Rng) -> Vec<FieldError> {
@@ -272,10 +271,11 @@ fn free_node_port(protocol: &str, used: &BTreeSet<(String, i32)>, config: &Confi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::service_range::ServiceRange;
 
     fn config() -> Config {
         Config {
-            service_cidr: (Ipv4Addr::new(10, 245, 0, 0), 16),
+            services: ServiceRange::new([10, 245, 0, 0].into(), 16),
             dns_ip: Ipv4Addr::new(10, 245, 0, 10),
             node_ports: (30000, 32767),
         }
@@ -300,6 +300,23 @@ mod tests {
         let ip: Ipv4Addr = spec.cluster_ip.unwrap().parse().unwrap();
         assert_eq!(ip.octets()[..2], [10, 245]);
         assert!((30086..=32767).contains(&spec.ports.unwrap()[0].node_port.unwrap()));
+    }
+
+    #[test]
+    fn the_data_planes_own_addresses_are_no_services() {
+        let mut wanted = ServiceSpec { cluster_ip: Some("10.245.255.254".into()), ..Default::default() };
+        let errors = decide(&mut wanted, &Taken::default(), &config(), &Rng::seeded(1));
+        assert_eq!(
+            texts(errors),
+            ["spec.clusterIPs: Invalid value: [\"10.245.255.254\"]: failed to allocate IP 10.245.255.254: the last \
+              addresses of 10.245.0.0/16 are the data plane's own"]
+        );
+        let small = Config { services: ServiceRange::new([10, 245, 0, 0].into(), 27), ..config() };
+        let mut taken = Taken::default();
+        while let Some(ip) = free_ip(&taken, &small, &Rng::seeded(1)) {
+            taken.ips.insert(ip);
+        }
+        assert_eq!(taken.ips.last(), Some(&Ipv4Addr::new(10, 245, 0, 23)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
         meta::{ObjectKey, Revision},
         object::DynObject,
         selector::{FieldSelector, LabelSelector},
+        service_range::ServiceRange,
         status::ApiError,
     },
     base::{
@@ -39,8 +40,8 @@ const NAME_TRIES_MAX: usize = 8;
 /// What the registry must know of the cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The first address and prefix length of the Services' range.
-    pub service_cidr: (Ipv4Addr, u8),
+    /// Where ClusterIPs are from.
+    pub services: ServiceRange,
     /// The cluster DNS address: never given to another Service.
     pub dns_ip: Ipv4Addr,
     /// The first and last node port.

@@ -2,7 +2,8 @@
 //!
 //! The binary calls it before anything else is started: no runtime, a few pages of memory.
 //! At its start it writes what the node agent gives it: `/etc/hosts`, `/etc/resolv.conf` and the files of the pod's volumes; then
-//! it prints `ready`. For the data plane's pod it also keeps the sockets of Services (`net::sockets::store`), in a thread of its own.
+//! it prints `ready`. For the data plane's pod it also answers for the ClusterIPs and keeps the sockets of Services
+//! (`net::sockets::store`), in a thread of its own.
 //! `skiff pause --publish DIR`, run beside it, makes files that were uploaded since the current ones.
 //!
 //! **Invariants**: it ends at once on `SIGTERM` and `SIGINT`; `/etc/hosts` and `/etc/resolv.conf` are written in place, because
@@ -12,9 +13,10 @@
 
 use crate::{
     base::descriptors,
-    net::sockets::store::Store,
+    net::{netlink, sockets::store::Store},
     node::{
-        translate::{ETC_HOSTS, FILES, RESOLV_CONF, SOCKET_STORE, network::POD_IP},
+        sandbox::{SERVICE_RANGE, SOCKET_STORE},
+        translate::{ETC_HOSTS, FILES, RESOLV_CONF, network::POD_IP},
         volumes::{FILES_READY, MOUNT_POINT, publish_all},
     },
 };
@@ -51,6 +53,8 @@ enum PauseError {
     Encoding(#[source] base64::DecodeError),
     #[error("cannot write the files of the pod's volumes")]
     Volumes(#[source] io::Error),
+    #[error("cannot answer for the ClusterIPs {0}")]
+    Services(String, #[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot keep sockets in {0}")]
     Sockets(String, #[source] io::Error),
 }
@@ -77,6 +81,7 @@ fn hold() -> anyhow::Result<()> {
     let var = |name: &str| std::env::var(name).ok();
     write_texts(&TEXTS, var)?;
     write_volumes(Path::new(MOUNT_POINT), var(FILES))?;
+    answer_for(var(SERVICE_RANGE))?;
     keep_sockets(var(SOCKET_STORE))?;
     // The agent waits for this line before it starts containers that mount the files; nobody else reads it.
     writeln!(io::stdout(), "{FILES_READY}").map_err(|err| PauseError::Write("standard output".into(), err))?;
@@ -126,6 +131,14 @@ fn write_volumes(root: &Path, files: Option<String>) -> Result<(), PauseError> {
         publish_all(root).map_err(PauseError::Volumes)?;
     }
     Ok(())
+}
+
+/// Makes the ClusterIPs addresses of the sandbox's network, if it is told their range.
+fn answer_for(services: Option<String>) -> Result<(), PauseError> {
+    let Some(services) = services else { return Ok(()) };
+    let failed = |why| PauseError::Services(services.clone(), why);
+    let range = services.parse().map_err(|err| failed(Box::new(err)))?;
+    netlink::answer_for(range).map_err(|err| failed(Box::new(err)))
 }
 
 /// Keeps sockets for the pod's containers, if it is told where they look for that.

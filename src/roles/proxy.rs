@@ -1,12 +1,11 @@
 //! `skiff proxy`: the data plane, run by skiff as a container on the machine's network.
 //!
-//! Started by the command line; composes `net` with the API. It needs the capabilities `NET_ADMIN` (routes) and
+//! Started by the command line; composes `net` with the API. It needs the capabilities `NET_ADMIN` (routes for more sources) and
 //! `NET_BIND_SERVICE` (ports below 1024), and nothing else.
 //!
 //! ```text
 //!  API ──list, watch──▶ feed ──changes──▶ follow ──tables──▶ net::proxy
-//!                                           │  ├────zones──▶ net::dns
-//!                                           │  └─addresses─▶ net::netlink
+//!                                           │  └────zones──▶ net::dns
 //!   ▲                                       ├──revisions──▶ ack    ──Lease──┐
 //!   │                                       └──troubles───▶ notice ──Event──┤
 //!   └───────────────────────────────────────────────────────────────────────┘
@@ -33,7 +32,7 @@ use crate::{
     base::{backoff::Backoff, clock::Clock, descriptors, supervise::Vital, task::Drain},
     net::{
         dns::{DnsServer, DnsSettings},
-        netlink::{RouteKeeper, ServiceRoutes, WantedAddresses},
+        netlink::{RouteKeeper, ServiceRoutes},
         proxy::{Proxy, ProxySettings},
         sockets::Sockets,
         zone::Zone,
@@ -88,14 +87,13 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     };
     let how = ProxySettings { sockets: Arc::new(led), ..settings.proxy.clone() };
     let proxy = Arc::new(Proxy::start(clock.clone(), &how).context("cannot start the proxy")?);
-    let (addresses, wanted_addresses) = watch::channel(None);
-    keep_routes(&settings, wanted_addresses, &vital)?;
+    keep_routes(&settings, &vital)?;
     let (zone, zone_now) = watch::channel(Arc::new(Zone::new([], [], settings.zone.clone())));
     let (acks, to_ack) = mpsc::unbounded_channel();
     let ack = vital.spawn("ack", ack::run(access.clone(), Arc::clone(&proxy), clock.clone(), to_ack));
     let (notices, to_notice) = mpsc::channel(notice::NOTICES_MAX);
     vital.spawn("notice", notice::run(access.clone(), clock, to_notice));
-    let outlets = follow::Outlets { zone, addresses, acks, notices };
+    let outlets = follow::Outlets { zone, acks, notices };
     let names = settings.plan.dns.map(|address| serve_names(address, zone_now, &how, &vital));
     let follower = Follower::new(known, access, settings.plan, settings.zone, Arc::clone(&proxy), outlets);
     let follower = vital.spawn("follow", follower.run(arriving));
@@ -132,10 +130,10 @@ async fn lead(store: Option<&Path>) -> Sockets {
     }
 }
 
-fn keep_routes(settings: &Settings, wanted: WantedAddresses, vital: &Vital) -> anyhow::Result<()> {
+fn keep_routes(settings: &Settings, vital: &Vital) -> anyhow::Result<()> {
     let Some(bridge) = settings.bridge.clone() else { return Ok(()) };
-    let keeper = RouteKeeper::open(ServiceRoutes { range: settings.service_range, bridge })?;
-    vital.spawn("routes", keeper.keep(wanted));
+    let keeper = RouteKeeper::open(ServiceRoutes { range: settings.services.into(), bridge })?;
+    vital.spawn("routes", keeper.keep(settings.services.dialing().collect()));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Builders that tests share.
 
 use crate::{
-    api::kinds::namespace::Namespaces,
+    api::{kinds::namespace::Namespaces, service_range::ServiceRange},
     base::{clock::Clock, rng::Rng},
     registry::{Registry, pipeline::Config},
     store::{Store, memory::MemoryBackend},
@@ -25,7 +25,7 @@ pub async fn registry() -> Registry {
 pub async fn registry_with(clock: Clock, rng: Rng) -> Registry {
     let store = Store::open(MemoryBackend, false).expect("an empty store opens");
     let config = Config {
-        service_cidr: (Ipv4Addr::new(10, 245, 0, 0), 16),
+        services: ServiceRange::new([10, 245, 0, 0].into(), 16),
         dns_ip: Ipv4Addr::new(10, 245, 0, 10),
         node_ports: (30000, 32767),
     };

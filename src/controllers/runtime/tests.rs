@@ -7,7 +7,7 @@ use super::{
     run,
 };
 use crate::{
-    api::{kinds::config_map::ConfigMaps, meta::ObjectKey},
+    api::{kinds::config_map::ConfigMaps, meta::ObjectKey, service_range::ServiceRange},
     base::{
         clock::Clock,
         rng::Rng,
@@ -95,7 +95,7 @@ async fn a_watch_that_cannot_keep_up_is_followed_by_a_new_list() {
     let limits = Limits { watcher_changes: 8, ..Limits::default() };
     let store = Store::open_with(MemoryBackend, false, limits).unwrap();
     let config = Config {
-        service_cidr: (Ipv4Addr::new(10, 245, 0, 0), 16),
+        services: ServiceRange::new([10, 245, 0, 0].into(), 16),
         dns_ip: Ipv4Addr::new(10, 245, 0, 10),
         node_ports: (30000, 32767),
     };

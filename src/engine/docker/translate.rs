@@ -58,8 +58,23 @@ pub(super) fn create_body(spec: &ContainerSpec, labels: Labels, bounds_logs: boo
         tty: Some(spec.tty),
         exposed_ports: some_list(&exposed),
         host_config: Some(host_config(spec, bounds_logs)),
+        networking_config: networking_config(spec),
         ..Default::default()
     }
+}
+
+/// The address that a container asks for. Older engines make the hardware address from it as is done here; newer ones draw one unless
+/// they are told.
+fn networking_config(spec: &ContainerSpec) -> Option<models::NetworkingConfig> {
+    let (address, NetworkMode::Bridge(network)) = (spec.address?, spec.network.as_ref()?) else { return None };
+    let [a, b, c, d] = address.octets();
+    let ipam = models::EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..Default::default() };
+    let endpoint = models::EndpointSettings {
+        ipam_config: Some(ipam),
+        mac_address: Some(format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")),
+        ..Default::default()
+    };
+    Some(models::NetworkingConfig { endpoints_config: Some([(network.clone(), endpoint)].into()) })
 }
 
 fn host_config(spec: &ContainerSpec, bounds_logs: bool) -> models::HostConfig {

@@ -332,7 +332,7 @@ impl World {
         }
         match spec.network.as_ref() {
             None => joined.ip = Some(self.free_address("bridge")?),
-            Some(NetworkMode::Bridge(network)) => joined.ip = Some(self.free_address(network)?),
+            Some(NetworkMode::Bridge(network)) => joined.ip = Some(self.address(network, spec.address)?),
             Some(NetworkMode::Container(other)) => {
                 joined.network_of = Some(self.joinable(other, "network")?.network_of);
             }
@@ -370,6 +370,17 @@ impl World {
             )));
         }
         Ok(found)
+    }
+
+    /// The address that is asked for, or any that is free.
+    fn address(&self, network: &str, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, EngineError> {
+        let free = self.free_address(network)?;
+        match wanted {
+            Some(wanted) if self.containers.values().any(|c| c.facts.ip == Some(wanted)) => {
+                Err(EngineError::Failed("Address already in use".into()))
+            }
+            wanted => Ok(wanted.unwrap_or(free)),
+        }
     }
 
     fn free_address(&self, network: &str) -> Result<Ipv4Addr, EngineError> {

@@ -40,6 +40,9 @@ pub(super) const SCOPE_HOST: u8 = 254;
 /// Accept as an address of this machine.
 pub(super) const TYPE_LOCAL: u8 = 2;
 
+/// Tell whoever asks that nobody is there.
+pub(super) const TYPE_UNREACHABLE: u8 = 7;
+
 /// What is asked of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {

@@ -2,7 +2,8 @@
 //!
 //! Used by `conn`. Normally the kernel chooses. But every client of a Service reaches an endpoint from the same address of the
 //! machine, and a connection that we close first holds its port for a minute: past some hundred connections a second to one
-//! endpoint, ports run out. Then the ClusterIPs serve as more sources: the machine has them, and the pods have them on-link.
+//! endpoint, ports run out. Then a few addresses at the end of the Service range serve as more sources: the host has routes
+//! to itself for them (`netlink`), and the pods have them on-link.
 
 use super::rotation::{Millis, millis};
 use crate::net::ports::family;
@@ -14,10 +15,7 @@ use rustix::{
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        PoisonError, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -38,15 +36,15 @@ pub(super) enum Opening {
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     /// Addresses that may be used beside those that the kernel chooses.
-    spare: RwLock<Vec<Ipv4Addr>>,
+    spare: Vec<Ipv4Addr>,
     turn: AtomicUsize,
     short_until: AtomicU64,
 }
 
 impl Sources {
-    /// These addresses may be used from now on.
-    pub(super) fn set_spare(&self, addresses: BTreeSet<Ipv4Addr>) {
-        *self.spare.write().unwrap_or_else(PoisonError::into_inner) = addresses.into_iter().collect();
+    /// With these addresses to spare.
+    pub(super) fn new(spare: &BTreeSet<Ipv4Addr>) -> Self {
+        Self { spare: spare.iter().copied().collect(), ..Self::default() }
     }
 
     /// Begins to connect. Who has something to say at once says so.
@@ -63,7 +61,7 @@ impl Sources {
     }
 
     fn spare_for(&self, to: SocketAddr) -> Option<SocketAddr> {
-        let spare = self.spare.read().unwrap_or_else(PoisonError::into_inner);
+        let spare = &self.spare;
         if spare.is_empty() || !to.is_ipv4() || to.ip().is_loopback() {
             return None;
         }
@@ -96,8 +94,7 @@ mod tests {
     };
 
     fn spares(addresses: &[Ipv4Addr], to: &str, n: usize) -> Vec<String> {
-        let sources = Sources::default();
-        sources.set_spare(addresses.iter().copied().collect());
+        let sources = Sources::new(&addresses.iter().copied().collect());
         (0..n).filter_map(|_| sources.spare_for(to.parse().unwrap())).map(|spare| spare.ip().to_string()).collect()
     }
 

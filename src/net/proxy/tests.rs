@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     base::task,
-    net::table::{IpRange, Reach, Rotation, Target},
+    net::table::{IpRange, Reach, Role, Rotation, Target},
 };
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use tokio::{

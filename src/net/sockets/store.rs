@@ -1,7 +1,7 @@
 //! Keeps the sockets of Services while the data plane comes and goes. Run by the pod's sandbox (`skiff pause`).
 //!
 //! Whoever connects may ask for the lead; the first has it until its connection ends, then the next. Only who leads gets, gives and
-//! takes back sockets.
+//! takes back sockets. Those of ClusterIPs are made here: the sandbox is in the network where they are, and the data plane is not.
 //!
 //! **Invariants**: nobody reaches it but root: the kernel lets nobody connect who may not write to the socket's file, which is its
 //! owner's alone before it is listened on. Only sockets of listeners are kept, so many at most; whoever says what it may not, or does not listen, is cut off. It waits for nobody longer than
@@ -11,12 +11,15 @@ use super::{
     SOCKET_NAME,
     wire::{SOCKETS_MAX, Word, key_of, receive, send},
 };
-use crate::net::table::ListenKey;
+use crate::net::{
+    ports::reserve_socket,
+    table::{ListenKey, Role},
+};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fd::OwnedFd,
     fs::{Mode, chmod},
-    io::Errno,
+    io::{Errno, fcntl_dupfd_cloexec},
     net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
         sockopt::{Timeout, set_socket_timeout},
@@ -128,6 +131,10 @@ impl Store {
                     }
                 }
             }
+            (Word::Make(key), State::Leads) => match made(&mut self.kept, key) {
+                Ok(socket) => send(&peer.socket, &Word::Held, &[&socket])?,
+                Err(errno) => send(&peer.socket, &Word::Refused(errno), &[])?,
+            },
             (Word::Drop(key), State::Leads) => {
                 self.kept.remove(&key);
                 send(&peer.socket, &word, &[])?;
@@ -149,6 +156,22 @@ impl Store {
             }
         }
     }
+}
+
+/// The socket of a listener on a ClusterIP: the one that is kept, or a new one.
+fn made(kept: &mut BTreeMap<ListenKey, OwnedFd>, key: ListenKey) -> Result<OwnedFd, Errno> {
+    if let Some(socket) = kept.get(&key) {
+        return dup(socket);
+    }
+    let socket = reserve_socket(key, Role::ClusterIp)?;
+    if kept.len() < KEPT_MAX {
+        kept.insert(key, dup(&socket)?);
+    }
+    Ok(socket)
+}
+
+fn dup(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+    fcntl_dupfd_cloexec(socket, 0)
 }
 
 fn give(to: &OwnedFd, kept: &BTreeMap<ListenKey, OwnedFd>) -> Result<(), Errno> {

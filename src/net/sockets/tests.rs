@@ -100,3 +100,21 @@ async fn more_sockets_than_one_packet_holds_are_handed_over() {
     drop(first);
     assert_eq!(lead(directory.path()).await.left.lock().unwrap().len(), 300);
 }
+
+#[tokio::test]
+async fn the_store_makes_the_sockets_of_cluster_ips_where_it_is_and_says_why_it_cannot() {
+    let directory = directory();
+    let first = lead(directory.path()).await;
+    let key = free_key(Protocol::Tcp);
+    let socket = first.take(key, Role::ClusterIp).unwrap();
+    open(&socket).unwrap();
+    let taken = free_key(Protocol::Tcp);
+    let _program = std::net::TcpListener::bind(taken.address).unwrap();
+    assert_eq!(first.take(taken, Role::ClusterIp).unwrap_err(), ListenError::PortConflict(taken));
+    drop((first, socket));
+    assert!(connects(key.address), "it is kept as every other is");
+    let second = lead(directory.path()).await;
+    second.take(key, Role::ClusterIp).unwrap();
+    second.forget(key);
+    assert!(!connects(key.address));
+}

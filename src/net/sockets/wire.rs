@@ -29,6 +29,10 @@ pub(super) enum Word {
     Held,
     /// To the store: keep this one.
     Keep,
+    /// To the store: make the socket of this listener where ClusterIPs are, and keep it. It comes with [`Word::Held`].
+    Make(ListenKey),
+    /// From the store: it cannot be made.
+    Refused(Errno),
     /// To the store: close this one. From the store: it is closed.
     Drop(ListenKey),
 }
@@ -39,6 +43,8 @@ impl Word {
             Self::Lead => "lead".to_owned(),
             Self::Held => "held".to_owned(),
             Self::Keep => "keep".to_owned(),
+            Self::Make(key) => format!("make {key}"),
+            Self::Refused(errno) => format!("refused {}", errno.raw_os_error()),
             Self::Drop(key) => format!("drop {key}"),
         }
     }
@@ -48,13 +54,20 @@ impl Word {
             "lead" => Some(Self::Lead),
             "held" => Some(Self::Held),
             "keep" => Some(Self::Keep),
-            _ => {
-                let (address, protocol) = text.strip_prefix("drop ")?.split_once('/')?;
-                let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| p.to_string() == protocol)?;
-                Some(Self::Drop(ListenKey { address: address.parse().ok()?, protocol }))
-            }
+            _ => match text.split_once(' ')? {
+                ("make", key) => parse_key(key).map(Self::Make),
+                ("drop", key) => parse_key(key).map(Self::Drop),
+                ("refused", number) => Some(Self::Refused(Errno::from_raw_os_error(number.parse().ok()?))),
+                _ => None,
+            },
         }
     }
+}
+
+fn parse_key(text: &str) -> Option<ListenKey> {
+    let (address, protocol) = text.split_once('/')?;
+    let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| p.to_string() == protocol)?;
+    Some(ListenKey { address: address.parse().ok()?, protocol })
 }
 
 /// Says a word, and hands copies of sockets over.
@@ -117,7 +130,8 @@ mod tests {
         let listener = OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let key = key_of(&listener).unwrap();
         let six = ListenKey { address: "[fd00::1]:53".parse().unwrap(), protocol: Protocol::Udp };
-        for word in [Word::Lead, Word::Held, Word::Keep, Word::Drop(key), Word::Drop(six)] {
+        let words = [Word::Lead, Word::Held, Word::Keep, Word::Drop(key), Word::Drop(six), Word::Make(key)];
+        for word in words.into_iter().chain([Word::Refused(Errno::ADDRINUSE)]) {
             send(&here, &word, &[&listener, &listener]).unwrap();
             let (heard, sockets) = receive(&there).unwrap();
             assert_eq!(heard, word);
@@ -128,7 +142,16 @@ mod tests {
     #[test]
     fn what_is_not_known_or_too_long_is_an_error_and_so_is_the_end() {
         let (here, there) = pair();
-        for text in ["", "leads", "drop", "drop x/TCP", "drop 1.2.3.4:5/SCTP", &"x".repeat(WORD_BYTES_MAX + 1)] {
+        for text in [
+            "",
+            "leads",
+            "drop",
+            "drop x/TCP",
+            "drop 1.2.3.4:5/SCTP",
+            "make",
+            "refused x",
+            &"x".repeat(WORD_BYTES_MAX + 1),
+        ] {
             rustix::net::send(&here, text.as_bytes(), SendFlags::NOSIGNAL).unwrap();
             assert!(receive(&there).is_err(), "{text}");
         }

@@ -437,3 +437,32 @@ fn host_ports_are_published_on_loopback_unless_the_pod_says_otherwise() {
     );
     assert!(ports("{containerPort: 80, hostPort: 80, protocol: UDP}").is_err());
 }
+
+/// The data plane's pod, or one that says it is.
+fn data_plane(name: &str, spec: &str) -> Pod {
+    let meta = format!(
+        "metadata: {{namespace: kube-system, name: {name}, uid: u1, annotations: {{skiff.dev/service-cidr: 10.245.0.0/16}}}}"
+    );
+    crate::testing::from_yaml(&format!("{meta}\nspec: {spec}")).unwrap()
+}
+
+fn sandbox_spec_of(pod: &Pod) -> ContainerSpec {
+    let identity = Identity::sandbox(PodId::of(pod), 0, String::new());
+    sandbox_spec(pod, &config(), &identity, "skiff:1", None, Vec::new()).unwrap()
+}
+
+#[test]
+fn the_data_planes_sandbox_answers_for_cluster_ips_on_the_pods_network() {
+    let pod = data_plane("skiff-proxy", "{hostNetwork: true, containers: []}");
+    let spec = sandbox_spec_of(&pod);
+    assert_eq!(spec.network, Some(NetworkMode::Bridge(config().network)));
+    assert_eq!(spec.address, Some(Ipv4Addr::new(10, 245, 255, 254)));
+    assert_eq!(spec.cap_add, ["NET_ADMIN", "NET_BIND_SERVICE"]);
+    assert_eq!(file(&spec, SERVICE_RANGE), "10.245.0.0/16");
+    let others = [("skiff-proxy", "{containers: []}"), ("mine", "{hostNetwork: true, containers: []}")];
+    for (name, spec) in others {
+        let spec = sandbox_spec_of(&data_plane(name, spec));
+        let told = file(&spec, SERVICE_RANGE);
+        assert_eq!((spec.address, spec.cap_add, told), (None, vec![], String::new()), "{name}");
+    }
+}

@@ -4,7 +4,7 @@
 //! **Source**: the repair loop of `pkg/registry/core/service/ipallocator/controller`, v1.37, which reports such addresses; here nobody
 //! else can give others, so they are given.
 
-use super::{Taken, free_ip, has_cluster_ip, range};
+use super::{Taken, free_ip, full, has_cluster_ip};
 use crate::{
     api::{
         kind::{Erased, Kind as _},
@@ -41,7 +41,7 @@ pub(crate) async fn repair(registry: &Registry, fixed: &BTreeMap<ObjectKey, Ipv4
     let services = registry.api::<Services>().list("").items;
     let moves = decide(&services, fixed, registry.config(), registry.rng())?;
     let recorder = Recorder::new(registry.clone(), "ipallocator-repair-controller");
-    let (base, prefix) = registry.config().service_cidr;
+    let range = registry.config().services;
     for Move { key, from, to } in &moves {
         let mut change = |entry: &Entry| {
             let mut service = Service::clone(&decoded::<Services>(entry));
@@ -52,7 +52,7 @@ pub(crate) async fn repair(registry: &Registry, fixed: &BTreeMap<ObjectKey, Ipv4
         };
         let kind = const { &Erased::<Services>::NEW };
         let written = registry.update(kind, key, Part::Allocated, &mut change, &WriteOptions::default()).await?;
-        let why = format!("Cluster IP {from} is not within the Service range {base}/{prefix}: it is {to} from now on");
+        let why = format!("Cluster IP {from} is not within the Service range {range}: it is {to} from now on");
         recorder.record(
             &reference::<Services>(&decoded::<Services>(&written)),
             Severity::Warning,
@@ -70,8 +70,7 @@ fn decide(
     config: &Config,
     rng: &Rng,
 ) -> Result<Vec<Move>, ApiError> {
-    let (first, last) = range(config);
-    let is_inside = |ip: Ipv4Addr| (first + 1..last).contains(&u32::from(ip));
+    let is_inside = |ip: Ipv4Addr| config.services.of_services().contains(&ip.to_bits());
     let mut taken = Taken::default();
     taken.ips.extend(fixed.values());
     taken.ips.insert(config.dns_ip);
@@ -87,10 +86,10 @@ fn decide(
     }
     let mut moves = Vec::new();
     for (key, from) in leaving {
-        let same_place = Ipv4Addr::from(first | (u32::from(from) & (last - first)));
+        let same_place = config.services.place_of(from);
         let is_free = is_inside(same_place) && !taken.ips.contains(&same_place);
         let to = fixed.get(&key).copied().or(is_free.then_some(same_place)).or_else(|| free_ip(&taken, config, rng));
-        let Some(to) = to else { return Err(full(&key)) };
+        let Some(to) = to else { return Err(ApiError::invalid(&Services::INFO, &key.name, vec![full()])) };
         taken.ips.insert(to);
         moves.push(Move { key, from, to });
     }
@@ -103,21 +102,16 @@ fn address(service: &Service) -> Option<Ipv4Addr> {
     spec.cluster_ip.as_ref()?.parse().ok()
 }
 
-fn full(key: &ObjectKey) -> ApiError {
-    let why = "failed to allocate a serviceIP: range is full";
-    let error = crate::api::field::FieldError::invalid("spec.clusterIPs", Vec::<String>::new(), why);
-    ApiError::invalid(&Services::INFO, &key.name, vec![error])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::service_range::ServiceRange;
     use k8s_openapi::{api::core::v1::ServiceSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
     fn config(first: [u8; 4], prefix: u8) -> Config {
         let first = Ipv4Addr::from(first);
         Config {
-            service_cidr: (first, prefix),
+            services: ServiceRange::new(first, prefix),
             dns_ip: Ipv4Addr::from(u32::from(first) + 10),
             node_ports: (30000, 32767),
         }
@@ -130,7 +124,7 @@ mod tests {
     }
 
     fn moved(services: &[Arc<Service>], config: &Config) -> Vec<(String, String)> {
-        let api = Ipv4Addr::from(u32::from(config.service_cidr.0) + 1);
+        let api = Ipv4Addr::from(config.services.of_services().start);
         let fixed = BTreeMap::from([(ObjectKey::new("default", "kubernetes"), api)]);
         let moves = decide(services, &fixed, config, &Rng::seeded(1)).unwrap();
         moves.into_iter().map(|m| (m.key.name, m.to.to_string())).collect()

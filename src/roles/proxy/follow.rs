@@ -15,15 +15,13 @@ use super::{
 };
 use crate::net::{
     plan::{PlanSettings, plan},
-    ports::ListenError,
     proxy::{Leavers, Problem, Proxy},
-    table::{ForwardTable, Role, Target},
+    table::{ForwardTable, Target},
     zone::{Zone, ZoneSettings},
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
 };
@@ -48,8 +46,6 @@ type Objects<K> = BTreeMap<(String, String), K>;
 pub(super) struct Outlets {
     /// Names, for the name server.
     pub(super) zone: watch::Sender<Arc<Zone>>,
-    /// ClusterIPs that must be the machine's.
-    pub(super) addresses: watch::Sender<Option<BTreeSet<Ipv4Addr>>>,
     /// Revisions that are in place.
     pub(super) acks: mpsc::UnboundedSender<Ack>,
     /// Troubles.
@@ -182,7 +178,7 @@ impl Follower {
         self.proxy.forget_leftovers(|key| Some(key.address) == self.plan.dns);
         self.outlets.zone.send_replace(Arc::new(zone));
         debug!(component = "proxy", listeners = self.table.listeners.len(), revision = self.known.revision, "applied");
-        self.conclude(&applied.problems);
+        self.tell(&applied.problems);
         self.acknowledge(applied.left);
     }
 
@@ -191,18 +187,7 @@ impl Follower {
         if problems.is_empty() {
             info!(component = "proxy", "every port is taken");
         }
-        self.conclude(&problems);
-    }
-
-    /// Has the ClusterIPs be the machine's, and tells what is in the way.
-    fn conclude(&mut self, problems: &[Problem]) {
-        let addresses = local_addresses(&self.table, problems, self.plan.dns.map(|dns| dns.ip()));
-        self.outlets.addresses.send_if_modified(|last| {
-            let is_new = last.as_ref() != Some(&addresses);
-            *last = Some(addresses);
-            is_new
-        });
-        self.tell(problems);
+        self.tell(&problems);
     }
 
     fn acknowledge(&mut self, left: Leavers) {
@@ -250,17 +235,6 @@ fn still_there(mut accepting: BTreeSet<Target>, table: &ForwardTable) -> BTreeSe
     accepting
 }
 
-/// The ClusterIPs that must be the machine's. Where another program is in the way of one of its ports, the whole address is left out:
-/// it answers nothing rather than let that program answer. Pure.
-fn local_addresses(table: &ForwardTable, problems: &[Problem], dns: Option<IpAddr>) -> BTreeSet<Ipv4Addr> {
-    let is_in_the_way = |problem: &&Problem| matches!(problem.error, ListenError::PortConflict(_));
-    let shadowed: BTreeSet<IpAddr> = problems.iter().filter(is_in_the_way).map(|p| p.key.address.ip()).collect();
-    let cluster_ips = table.listeners.iter().filter(|(_, listener)| listener.role == Role::ClusterIp);
-    let all = cluster_ips.map(|(key, _)| key.address.ip()).chain(dns);
-    let ours = all.filter(|ip| !shadowed.contains(ip));
-    ours.filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }).collect()
-}
-
 /// Takes a change in; returns its revision.
 fn merge<K: Kind>(known: &mut Option<Objects<K>>, delta: Delta<K>) -> u64 {
     match delta {
@@ -287,36 +261,4 @@ fn key<K: Kind>(object: &K) -> (String, String) {
 
 fn revision<K: Kind>(object: &K) -> u64 {
     object.metadata().resource_version.as_deref().map_or(0, number)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::table::{ListenKey, Listener, PortRef, Protocol, Reach};
-
-    #[test]
-    fn a_cluster_ip_is_the_machines_unless_another_program_is_in_the_way() {
-        let key = |text: &str| ListenKey { address: text.parse().unwrap(), protocol: Protocol::Tcp };
-        let listener = |role| {
-            let (namespace, service, port) = ("shop".to_owned(), "web".to_owned(), String::new());
-            let port = Arc::new(PortRef { namespace, service, port, protocol: Protocol::Tcp });
-            Listener { port, service_uid: "u".into(), role, reach: Reach::Anyone, sources: Vec::new() }
-        };
-        let mut table = ForwardTable::default();
-        let ports = ["10.245.0.7:80", "10.245.0.7:443", "10.245.0.8:80"];
-        table.listeners.extend(ports.map(|text| (key(text), listener(Role::ClusterIp))));
-        table.listeners.insert(key("127.0.0.1:30000"), listener(Role::NodePort));
-        let problem = |text: &str, error: fn(ListenKey) -> ListenError| Problem {
-            key: key(text),
-            listener: listener(Role::ClusterIp),
-            error: error(key(text)),
-        };
-        let local = |problems: &[Problem]| {
-            let all = local_addresses(&table, problems, Some("10.245.0.10".parse().unwrap()));
-            all.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(local(&[]), ["10.245.0.7", "10.245.0.8", "10.245.0.10"]);
-        assert_eq!(local(&[problem(ports[0], ListenError::PortConflict)]), ["10.245.0.8", "10.245.0.10"]);
-        assert_eq!(local(&[problem(ports[0], ListenError::Denied)]), ["10.245.0.7", "10.245.0.8", "10.245.0.10"]);
-    }
 }

@@ -6,11 +6,7 @@ use super::access::AccessNow;
 use crate::{
     api::object::untyped,
     base::{backoff::Backoff, chain::chain, clock::Clock},
-    net::{
-        ports::ListenError,
-        proxy::Problem,
-        table::{Refusal, Role},
-    },
+    net::{proxy::Problem, table::Refusal},
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -44,25 +40,12 @@ impl Notice {
     /// A listener that could not be opened.
     pub(super) fn of_problem(problem: &Problem) -> Self {
         let (listener, error) = (&problem.listener, &problem.error);
-        let address = problem.key.address;
-        let meanwhile = match (listener.role, error) {
-            // Only a program on every address can be: nobody else has this one.
-            (Role::ClusterIp, ListenError::PortConflict(_)) => format!(
-                ". It listens on port {} of every address; until it ends or listens on one address only, {} answers nothing",
-                address.port(),
-                address.ip()
-            ),
-            _ => String::new(),
-        };
         Self {
             namespace: listener.port.namespace.clone(),
             service: listener.port.service.clone(),
             uid: listener.service_uid.clone(),
             reason: "FailedToListen",
-            message: format!(
-                "Cannot listen for the {}: {error}{meanwhile}. Trying again until it works",
-                listener.role.name()
-            ),
+            message: format!("Cannot listen for the {}: {error}. Trying again until it works", listener.role.name()),
         }
     }
 

@@ -1,7 +1,10 @@
 //! What `skiff proxy` is told, through its environment.
 
-use crate::net::{plan::PlanSettings, proxy::ProxySettings, reach::Insiders, table::IpRange, zone::ZoneSettings};
-use anyhow::{Context as _, bail};
+use crate::{
+    api::service_range::ServiceRange,
+    net::{plan::PlanSettings, proxy::ProxySettings, reach::Insiders, table::IpRange, zone::ZoneSettings},
+};
+use anyhow::Context as _;
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -16,8 +19,8 @@ pub(super) struct Settings {
     /// The directory of the store that keeps sockets (`SKIFF_SOCKET_STORE`); none: they end with the process.
     pub(super) socket_store: Option<PathBuf>,
     /// The range of ClusterIPs (`SKIFF_SERVICE_CIDR`).
-    pub(super) service_range: IpRange,
-    /// The pods' bridge, which gets the routes to ClusterIPs (`SKIFF_BRIDGE`); none: somebody else sees to it.
+    pub(super) services: ServiceRange,
+    /// The pods' bridge, for routes to more addresses from which endpoints can be dialed (`SKIFF_BRIDGE`); none: there are no more.
     pub(super) bridge: Option<String>,
     /// On which port of 127.0.0.1 counters are told (`SKIFF_PROXY_ADMIN_PORT`).
     pub(super) admin_port: Option<u16>,
@@ -36,11 +39,8 @@ impl Settings {
         let given = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let kubeconfig = given("SKIFF_KUBECONFIG_FILE").context("SKIFF_KUBECONFIG_FILE is not set")?.into();
         let socket_store = given("SKIFF_SOCKET_STORE").map(PathBuf::from);
-        let services: IpRange =
+        let services: ServiceRange =
             parse("SKIFF_SERVICE_CIDR", given("SKIFF_SERVICE_CIDR"))?.context("SKIFF_SERVICE_CIDR is not set")?;
-        if services.parts().0.is_ipv6() {
-            bail!("SKIFF_SERVICE_CIDR: only IPv4 is supported");
-        }
         let pods: Option<IpRange> = parse("SKIFF_POD_CIDR", given("SKIFF_POD_CIDR"))?;
         let name_server: Option<IpAddr> = parse("SKIFF_DNS_IP", given("SKIFF_DNS_IP"))?;
         let node: Option<IpAddr> = parse("SKIFF_NODE_IP", given("SKIFF_NODE_IP"))?;
@@ -58,14 +58,15 @@ impl Settings {
         let zone = ZoneSettings {
             domain: given("SKIFF_CLUSTER_DOMAIN").unwrap_or_else(|| "cluster.local".to_owned()).to_ascii_lowercase(),
             name_server,
-            own_ranges: std::iter::once(services).chain(pods).collect(),
+            own_ranges: std::iter::once(IpRange::from(services)).chain(pods).collect(),
         };
         let admin_port = admin_port.filter(|port| *port != 0);
         let bridge = given("SKIFF_BRIDGE");
-        // Only routes to the bridge make ClusterIPs ours.
         let insiders = Arc::new(Insiders::new(zone.own_ranges.clone()));
-        let proxy = ProxySettings { dials_from_cluster_ips: bridge.is_some(), insiders, ..Default::default() };
-        Ok(Self { kubeconfig, socket_store, service_range: services, bridge, admin_port, plan, proxy, zone })
+        // Only routes to the bridge make them the host's.
+        let spare_sources = bridge.iter().flat_map(|_| services.dialing()).collect();
+        let proxy = ProxySettings { spare_sources, insiders, ..Default::default() };
+        Ok(Self { kubeconfig, socket_store, services, bridge, admin_port, plan, proxy, zone })
     }
 }
 
@@ -103,7 +104,7 @@ mod tests {
             (settings.zone.domain.as_str(), settings.admin_port, settings.bridge),
             ("cluster.local", None, None)
         );
-        assert_eq!(settings.service_range.to_string(), "10.245.0.0/16");
+        assert_eq!(settings.services.to_string(), "10.245.0.0/16");
     }
 
     #[test]
