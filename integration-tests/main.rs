@@ -15,6 +15,7 @@ mod deployments;
 mod harness;
 mod hostile;
 mod identity;
+mod last_words;
 mod outside;
 mod poison;
 mod replica_sets;

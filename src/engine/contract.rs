@@ -54,6 +54,12 @@ fn program(spec: &ContainerSpec) -> Behaviour {
             Behaviour { output: words(&["one", "two"]), ..Behaviour::exits(Duration::ZERO, 3) }
         }
         ["sh", "-c", PRINTS_LONG_LINES] => Behaviour { output: long_lines(), ..Behaviour::exits(Duration::ZERO, 0) },
+        ["sh", "-c", WRITES_FILES] => {
+            let big = vec![0; 2 << 20];
+            let files: [(&str, &[u8]); 3] = [("/v/file", b"and so it ended"), ("/v/empty", b""), ("/v/big", &big)];
+            let writes = files.map(|(path, content)| (path.to_owned(), Bytes::copy_from_slice(content))).to_vec();
+            Behaviour { output: words(&["ready"]), writes, ..Behaviour::server() }
+        }
         ["sleep", _] => Behaviour { on_stop: OnStop::Ignores, ..Behaviour::server() },
         _ if spec.entrypoint == ["/nope"] => Behaviour::cannot_start("exec: \"/nope\": no such file or directory"),
         other => panic!("the fake does not know {other:?}"),
@@ -262,6 +268,7 @@ contract! {
     25 an_image_is_derived_with_a_program_and_labels_of_its_own,
     27 a_long_line_of_a_log_is_one_line,
     26 mounts_are_exchanged_below_a_shared_volume,
+    28 the_end_of_a_regular_file_is_read_and_nothing_else_is_opened,
 }
 
 async fn a_name_is_given_once(f: Arc<Fixture>) {
@@ -407,6 +414,35 @@ async fn commands_run_beside_the_program(f: Arc<Fixture>) {
     assert!(matches!(err, EngineError::NotFound(_)), "{err}");
     let err = f.engine.upload(&f.name("none"), "/", Bytes::new()).await.unwrap_err();
     assert!(matches!(err, EngineError::NotFound(_)), "{err}");
+}
+
+/// Writes files of all kinds into a volume.
+const WRITES_FILES: &str = "printf 'and so it ended' > /v/file; : > /v/empty; busybox ln -s file /v/link; busybox mkfifo /v/pipe; \
+                            busybox truncate -s 2M /v/big; echo ready; exec sleep 3600";
+
+async fn the_end_of_a_regular_file_is_read_and_nothing_else_is_opened(f: Arc<Fixture>) {
+    f.engine.create_volume(&f.name("v"), &BTreeMap::new()).await.unwrap();
+    let mounts = vec![Mount { source: MountSource::Volume(f.name("v")), target: "/v".into(), read_only: false }];
+    let id = f.run(&ContainerSpec { mounts, ..f.spec("a", &["sh", "-c", WRITES_FILES]) }).await;
+    let mut log = f.engine.logs(&id, &LogOptions { follow: true, ..LogOptions::default() }).await.unwrap();
+    assert_eq!(soon(log.next()).await.unwrap().unwrap(), "ready\n");
+    let end = async |path: &str, bytes_max| f.engine.file_end(&id, path, bytes_max).await;
+    for _ in ["running", "stopped"] {
+        let file = end("/v/file", 5).await.unwrap().unwrap();
+        assert_eq!((file.size_bytes, &file.content[..]), (15, &b"ended"[..]));
+        let at = f.get(&id).await.created_at;
+        assert!(file.modified_at.duration_since(at).abs() < jiff::SignedDuration::from_mins(1), "{file:?}");
+        assert_eq!(end("/v/file", 100).await.unwrap().unwrap().content, "and so it ended");
+        let empty = end("/v/empty", 100).await.unwrap().unwrap();
+        assert_eq!((empty.size_bytes, empty.content.len()), (0, 0));
+        for other in ["/v/link", "/v/pipe", "/v", "/v/none"] {
+            assert_eq!(soon(end(other, 100)).await.unwrap(), None, "{other}");
+        }
+        let big = end("/v/big", 100).await.unwrap_err();
+        assert!(matches!(&big, EngineError::Invalid(why) if why.contains("2097152 bytes")), "{big}");
+        f.engine.kill(&id, "SIGKILL").await.unwrap();
+    }
+    assert_eq!(f.engine.file_end(&f.name("none"), "/v/file", 100).await.unwrap(), None);
 }
 
 async fn a_network_gives_addresses_from_its_range(f: Arc<Fixture>) {

@@ -17,8 +17,8 @@ mod logs;
 mod translate;
 
 use super::{
-    CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image,
-    LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError,
+    CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, FILE_BYTES_MAX,
+    FileEnd, Image, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -59,6 +59,8 @@ const EXEC_OUTPUT_MAX: usize = 10 * 1024;
 /// How often a command is looked at that was told to start and does not run yet, and how long after the last time.
 const EXEC_LOOKS: u32 = 10;
 const EXEC_LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// What comes before a file in its archive, at most: a few blocks of 512 bytes.
+const ARCHIVE_HEADS_MAX: u64 = 16 * 1024;
 /// How often a removal is asked for that is under way already.
 const REMOVAL_TRIES: u32 = 8;
 
@@ -178,6 +180,20 @@ impl DockerEngine {
             tokio::time::sleep(EXEC_LOOK_AGAIN).await;
         }
         None
+    }
+
+    /// What a file holds, of at most [`FILE_BYTES_MAX`] bytes; it may grow while it is read.
+    async fn download(&self, container: &str, path: &str) -> Result<Bytes, Error> {
+        let options = query::DownloadFromContainerOptions { path: path.into() };
+        let mut chunks = pin!(self.docker().download_from_container(container, Some(options)));
+        let mut archive = BytesMut::new();
+        while let Some(chunk) = chunks.try_next().await? {
+            archive.extend_from_slice(&chunk);
+            if archive.len() as u64 > FILE_BYTES_MAX + ARCHIVE_HEADS_MAX {
+                break;
+            }
+        }
+        Ok(translate::file_in(&archive)?)
     }
 
     async fn run_exec(&self, exec: &str) -> Result<ExecOutput, Error> {
@@ -337,6 +353,24 @@ impl Engine for DockerEngine {
         let options = query::UploadToContainerOptions { path: directory.into(), ..Default::default() };
         let upload = self.docker().upload_to_container(container, Some(options), bollard::body_full(tar));
         self.call(|| format!("upload into {directory} of container {container}"), CHANGE_BOUND, upload).await
+    }
+
+    async fn file_end(&self, container: &str, path: &str, bytes_max: usize) -> Result<Option<FileEnd>, EngineError> {
+        let what = || format!("read {path} in container {container}");
+        let options = query::ContainerArchiveInfoOptions { path: path.into() };
+        let look = self.docker().get_container_archive_info(container, Some(options));
+        let Some(look) = found(self.call(what, READ_BOUND, look).await)? else { return Ok(None) };
+        let Some((size_bytes, modified_at)) = translate::regular_file(&look) else { return Ok(None) };
+        if size_bytes > FILE_BYTES_MAX {
+            let why = format!("it has {size_bytes} bytes and may have {FILE_BYTES_MAX}");
+            return Err(EngineError::Invalid(format!("{}: {why}", what())));
+        }
+        let content = match size_bytes {
+            0 => Bytes::new(),
+            _ => self.call(what, READ_BOUND, self.download(container, path)).await?,
+        };
+        let content = content.slice(content.len().saturating_sub(bytes_max)..);
+        Ok(Some(FileEnd { size_bytes, modified_at, content }))
     }
 
     async fn exec(&self, container: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, EngineError> {

@@ -21,7 +21,7 @@ pub use behaviour::{Behaviour, BehaviourFn, ExecBehaviour, Life, OnStop};
 pub use faults::{CallFault, CallKind, EventFault, EventFaultKind, Fault, FaultPlan};
 
 use super::{
-    Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, Image, LogOptions,
+    Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, FileEnd, Image, LogOptions,
     MemoryVolume, Neighbours, Network, NetworkSpec, PullError,
 };
 use crate::base::{clock::Clock, rng::Rng, task};
@@ -443,6 +443,11 @@ impl FakeEngine {
         self.apply(|world| world.print(container, line));
     }
 
+    /// The program writes a file that is bound into its container; what it held before is gone.
+    pub fn write_file(&self, container: &str, path: &str, content: &[u8]) {
+        self.apply(|world| world.write_file(container, path, content));
+    }
+
     /// Makes the program answer as ready or not from now on, whatever its behaviour says; `None` gives it back.
     pub fn set_ready(&self, container: &str, ready: Option<bool>) {
         self.apply(|world| world.set_ready(container, ready));
@@ -599,6 +604,10 @@ impl Engine for FakeEngine {
 
     async fn upload(&self, container: &str, directory: &str, tar: Bytes) -> Result<(), EngineError> {
         self.call(CallKind::Upload, container, |world| world.upload(container, directory, &tar)).await
+    }
+
+    async fn file_end(&self, container: &str, path: &str, bytes_max: usize) -> Result<Option<FileEnd>, EngineError> {
+        self.call(CallKind::FileEnd, container, |world| world.file_end(container, path, bytes_max)).await
     }
 
     async fn exec(&self, container: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, EngineError> {

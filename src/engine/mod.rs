@@ -361,6 +361,20 @@ pub struct ExecOutput {
     pub output: Bytes,
 }
 
+/// The end of a file in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEnd {
+    /// How many bytes the whole file has.
+    pub size_bytes: u64,
+    /// When it was last written, by the engine's clock.
+    pub modified_at: Timestamp,
+    /// Its last bytes.
+    pub content: Bytes,
+}
+
+/// The longest file whose end is read: an engine gives files from their beginning.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// A network's facts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -466,6 +480,10 @@ pub trait Engine: Send + Sync + 'static {
     async fn remove(&self, container: &str) -> Result<(), EngineError>;
     /// Unpacks a tar archive into a directory of a container, running or not.
     async fn upload(&self, container: &str, directory: &str, tar: Bytes) -> Result<(), EngineError>;
+    /// The end of a regular file in a container, running or not: at most so many bytes. `None` when there is none of this path, or
+    /// something else: what a link or a pipe leads to is never opened. The path before its last name is the engine's to resolve, so it
+    /// must be one that no program in the container can change. `Invalid` when it has more than [`FILE_BYTES_MAX`] bytes.
+    async fn file_end(&self, container: &str, path: &str, bytes_max: usize) -> Result<Option<FileEnd>, EngineError>;
     /// Runs a command in a running container and waits for it, at most `timeout`: then it goes on without being waited for, and the
     /// error is `Overdue`.
     async fn exec(&self, container: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, EngineError>;

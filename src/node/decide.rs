@@ -21,7 +21,7 @@ pub use lifecycle::{Role, go_pod_name, grace_period, post_start_of, pre_stop_of,
 
 use super::{
     identity::{PodId, SANDBOX, spec_hash},
-    observe::{ObservedContainer, ObservedPod, State, StopReason},
+    observe::{ObservedContainer, ObservedPod, Run, State, StopReason},
     sandbox::sandbox_is_on_host,
     text::go_duration,
     volumes::needs_binding,
@@ -166,8 +166,8 @@ pub struct Memory {
     pub volumes_removed: bool,
     /// Whether the pod's object has been deleted; finalizers may keep it.
     pub object_deleted: bool,
-    /// What ended containers had to say, by container ID.
-    pub last_words: BTreeMap<String, String>,
+    /// What ended containers had to say, by run; `None` until it has come.
+    pub last_words: BTreeMap<Run, Option<String>>,
     /// The names of containers that the engine may have made without saying so; they go with the pod.
     pub doubtful: BTreeSet<String>,
 }
@@ -176,6 +176,11 @@ impl Memory {
     /// Whether something is under way.
     pub fn is_busy(&self, slot: &Slot) -> bool {
         self.in_flight.contains(slot)
+    }
+
+    /// Whether what a container had to say has yet to come.
+    pub fn awaits_last_words(&self) -> bool {
+        self.last_words.values().any(Option::is_none)
     }
 
     /// Whether a container is being created or started.
@@ -775,12 +780,13 @@ impl<'a> Planner<'a> {
         (!runs_again && !is_busy).then_some(exit.code)
     }
 
-    /// The pod is over: what still runs (sidecars) ends, the sandbox goes, the dead stay for their logs.
+    /// The pod is over: what still runs (sidecars) ends, the sandbox goes once the dead have spoken, the dead stay for their logs.
     fn finish(&mut self, over: Over) {
         let reason = if over.reason == "DeadlineExceeded" { StopReason::Deadline } else { StopReason::PodOver };
         let all_stopped = self.stop_all(reason);
         self.decision.over = Some(over);
-        if all_stopped {
+        // What containers had to say is read through the sandbox.
+        if all_stopped && !self.memory().awaits_last_words() {
             for sandbox in self.observed().attempts(SANDBOX).filter(|s| !s.is_gone) {
                 remove(self.view, &mut self.decision, &sandbox.id);
             }

@@ -12,7 +12,7 @@ use super::{
     identity::{Identity, PodId, exchange_name, pod_uid, spec_hash, volume_name},
     images::ImageError,
     observe::ObservedContainer,
-    status,
+    status, termination,
     translate::{ConfigError, Ingredients, container_spec, environment, sandbox_name, sandbox_spec},
     volumes::{
         self, FILES_READY, INLINE_MAX, MOUNT_POINT, MountError, Plan, Roots,
@@ -27,7 +27,7 @@ use crate::{
     engine::{Container as EngineContainer, ContainerSpec, EngineError, LogOptions, Phase},
     registry::{events::Severity, pipeline::DeleteOptions},
 };
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
@@ -38,9 +38,11 @@ use tokio::sync::watch;
 const FILES_BOUND: Duration = Duration::from_secs(10);
 /// How long skiff's own program may take to look at the paths of a pod or container.
 const HELPER_BOUND: Duration = Duration::from_secs(30);
-/// Source: `MaxContainerTerminationMessageLogLength` and `…LogLines`, `pkg/kubelet/container/runtime.go`, v1.37.
-const LAST_WORDS_BYTES: usize = 2048;
-const LAST_WORDS_LINES: u64 = 80;
+/// How long what an ended container had to say may take to read: its status waits for that.
+const LAST_WORDS_BOUND: Duration = Duration::from_secs(5);
+/// How often that is tried, and how long after the last time.
+const LAST_WORDS_TRIES: u32 = 3;
+const LAST_WORDS_REST: Duration = Duration::from_millis(200);
 
 /// Why something could not be made.
 #[derive(Clone, Debug)]
@@ -214,7 +216,7 @@ impl Site {
         self.check_host_paths(plan).await?;
         let identity = Identity::sandbox(self.id(), attempt, plan.hash());
         // Secrets are written once the sandbox runs, and everything else with them.
-        let is_written_now = plan.needs_volume() && !plan.has_secrets();
+        let is_written_now = plan.has_files() && !plan.has_secrets();
         let archive = is_written_now.then(|| self.archive(plan)).transpose()?;
         // The environment of a sandbox whose processes the containers see is theirs to read.
         let is_shared = self.pod.spec.as_ref().is_some_and(|s| s.share_process_namespace == Some(true));
@@ -356,7 +358,11 @@ impl Site {
             mounts: &mounts,
         };
         let wanted = container_spec(&self.pod, spec, &context.config, from)?;
-        let mut made = self.create(&wanted, identity).await?;
+        let sandbox = sandbox_name(&self.pod, sandbox);
+        let renewed = self.renew_termination_log(spec, attempt, &sandbox);
+        let (made, renewed) = futures::join!(self.create(&wanted, identity), renewed);
+        let mut made = made?;
+        renewed?;
         name.clone_into(&mut made.image);
         made.image_id.clone_from(&image.id);
         self.tell(&spec.name, Severity::Normal, "Created", "Container created");
@@ -410,16 +416,78 @@ impl Site {
         result
     }
 
-    /// What a container that failed had to say: the end of its log, where its spec asks for that.
-    pub(super) async fn last_words(&self, id: &str) -> String {
-        let options = LogOptions { tail: Some(LAST_WORDS_LINES), ..LogOptions::default() };
-        let Ok(mut log) = self.context.ask(self.context.engine.logs(id, &options)).await else { return String::new() };
-        let mut text = Vec::new();
-        while let Some(Ok(chunk)) = log.next().await {
-            text.extend_from_slice(&chunk);
+    /// What a container that ended had to say: its termination message, or the end of its log where its spec asks for that.
+    pub(super) async fn last_words(
+        &self,
+        spec: &Container,
+        ended: &ObservedContainer,
+        sandbox: Option<&str>,
+    ) -> String {
+        let read = async {
+            let message = match sandbox.filter(|_| termination::path_in(spec).is_some()) {
+                Some(sandbox) => self.termination_message(ended, sandbox).await,
+                None => String::new(),
+            };
+            let code = ended.exit().map_or(0, |exit| exit.code);
+            if message.is_empty() && termination::falls_back(spec, code) {
+                self.end_of_log(&ended.id).await
+            } else {
+                message
+            }
+        };
+        tokio::time::timeout(LAST_WORDS_BOUND, read).await.unwrap_or_default()
+    }
+
+    /// What is in the file of a container's attempt, written by its last run.
+    async fn termination_message(&self, ended: &ObservedContainer, sandbox: &str) -> String {
+        let (name, attempt) = (&ended.identity.container, ended.identity.attempt);
+        let path = termination::file_in_sandbox(name, attempt);
+        let mut tries = 1;
+        let read = loop {
+            let engine = &self.context.engine;
+            match self.context.ask(engine.file_end(sandbox, &path, termination::MESSAGE_BYTES_MAX)).await {
+                Err(EngineError::Invalid(why)) => break Err(why),
+                Err(error) if tries == LAST_WORDS_TRIES => break Err(error.to_string()),
+                Err(_) => tokio::time::sleep(LAST_WORDS_REST).await,
+                Ok(file) => break Ok(file),
+            }
+            tries += 1;
+        };
+        // The engine may have started the same container before: what that run left is no message of this one.
+        let before = ended.former.as_ref().filter(|former| former.id == ended.id);
+        let before = before.and_then(|former| former.exit()).map(|exit| exit.at);
+        match read {
+            Ok(file) => {
+                let file = file.filter(|file| before.is_none_or(|before| file.modified_at > before));
+                file.map(|file| termination::text_of(&file.content, termination::MESSAGE_BYTES_MAX)).unwrap_or_default()
+            }
+            Err(why) => format!("Error on reading termination log {path}: {why}"),
         }
-        let from = text.len().saturating_sub(LAST_WORDS_BYTES);
-        String::from_utf8_lossy(&text[from..]).into_owned()
+    }
+
+    /// Makes the file for an attempt's message a new one, where an older attempt had it.
+    async fn renew_termination_log(&self, spec: &Container, attempt: u32, sandbox: &str) -> Result<(), EngineError> {
+        if termination::path_in(spec).is_none() || !termination::is_used_again(attempt) {
+            return Ok(());
+        }
+        let failed = |e| EngineError::Invalid(format!("make the file for the termination message: {e}"));
+        let empty = termination::empty_file(&spec.name, attempt).map_err(failed)?;
+        self.context.ask(self.context.engine.upload(sandbox, MOUNT_POINT, empty.into())).await
+    }
+
+    async fn end_of_log(&self, id: &str) -> String {
+        let options = LogOptions { tail: Some(termination::LOG_LINES_MAX), ..LogOptions::default() };
+        let mut log = match self.context.ask(self.context.engine.logs(id, &options)).await {
+            Ok(log) => log,
+            Err(error) => return format!("Error on reading termination message from logs: {error}"),
+        };
+        let mut end = BytesMut::new();
+        while let Some(Ok(chunk)) = log.next().await {
+            end.extend_from_slice(&chunk);
+            let more = end.len().saturating_sub(termination::LOG_BYTES_MAX);
+            end.advance(more);
+        }
+        termination::text_of(&end, termination::LOG_BYTES_MAX)
     }
 
     // The pod's object.

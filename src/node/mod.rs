@@ -30,6 +30,7 @@ pub mod sandbox;
 pub mod status;
 pub mod streams;
 mod sweep;
+pub mod termination;
 #[cfg(test)]
 mod tests;
 mod text;

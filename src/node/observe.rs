@@ -143,7 +143,15 @@ pub struct ObservedContainer {
     is_out_of_memory: bool,
 }
 
+/// A run of a container: the engine's ID, and which of its runs it was, by restarts.
+pub type Run = (String, u32);
+
 impl ObservedContainer {
+    /// Which run of it is known.
+    pub fn run(&self) -> Run {
+        (self.id.clone(), self.restarts)
+    }
+
     /// What an inspection or a list shows; `None` when it is no pod's.
     pub fn from_engine(container: &Container) -> Option<Self> {
         let identity = Identity::parse(&container.labels)?;
@@ -382,6 +390,13 @@ impl ObservedPod {
     pub fn previous(&self, container: &str) -> Option<&ObservedContainer> {
         let shown = self.shown(container)?;
         shown.former.as_deref().or_else(|| self.ran_before(shown))
+    }
+
+    /// The runs of the pod's containers that ended by themselves or were ended, and that users see.
+    pub fn ended_runs(&self) -> impl Iterator<Item = &ObservedContainer> {
+        let names = self.containers.keys().filter(|name| *name != SANDBOX);
+        let told = names.flat_map(|name| [self.shown(name), self.previous(name)]).flatten();
+        told.filter(|c| c.exit().is_some_and(|exit| exit.error.is_empty()))
     }
 
     /// The newest attempt before this one that ever ran.

@@ -1,6 +1,7 @@
 //! The agent on the fake engine, under paused time.
 
 mod faults;
+mod last_words;
 mod lives;
 mod outside;
 mod poison;

@@ -21,6 +21,7 @@ use super::{
     decide::grace_period,
     identity::{Identity, PodId},
     sandbox::{self, SERVICE_RANGE, SERVICE_RIGHTS, SOCKET_STORE},
+    termination,
 };
 use crate::{
     api::{kinds::priority, quantity, service_range::ServiceRange},
@@ -103,11 +104,14 @@ pub fn sandbox_spec(
     let spec = pod.spec.clone().unwrap_or_default();
     let on_host = sandbox::sandbox_is_on_host(pod);
     let services = sandbox::service_range(pod);
+    // Files for termination messages are the sandbox's own.
+    let writes_files = spec.volumes.iter().flatten().next().is_some();
     let hostname = network::hostname(pod, &config.cluster_domain)?;
     let mut env: Vec<Variable> = Vec::new();
     let mut put = |name: &str, text: Option<String>| env.extend(text.map(|text| variable(name, text)));
     put(ETC_HOSTS, network::hosts_file(pod, &config.cluster_domain));
     put(RESOLV_CONF, network::resolv_conf(pod, config.dns_ip, &config.cluster_domain));
+    put(termination::LOGS, termination::wanted(pod));
     put(SOCKET_STORE, sandbox::socket_store(pod));
     put(SERVICE_RANGE, services.map(|range| range.to_string()));
     put(FILES, files.map(|tar| BASE64_STANDARD.encode(tar)));
@@ -124,7 +128,7 @@ pub fn sandbox_spec(
         ipc: if spec.host_ipc == Some(true) { NamespaceMode::Host } else { NamespaceMode::Shareable },
         pid: if spec.host_pid == Some(true) { NamespaceMode::Host } else { NamespaceMode::Private },
         cap_drop: vec!["ALL".into()],
-        cap_add: sandbox_rights(services.is_some(), !mounts.is_empty()),
+        cap_add: sandbox_rights(services.is_some(), writes_files),
         mounts,
         cpu_shares: Some(if is_system(&spec) { SHARES_SYSTEM } else { SHARES_MIN }),
         cgroup_parent: cgroup_parent(&spec, config),

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!  Docker volume skiff_<cluster>_pod_<uid>, mounted into the sandbox
+//!  ├── .termination-logs/           see `termination`
 //!  └── <volume>/                    emptyDir: a plain directory; containers bind <Mountpoint>/<volume>
 //!      ├── ..<hash>/<path>          files of ConfigMaps, Secrets, projections
 //!      ├── ..data -> ..<hash>       replaced in one step, so that readers see all old files or all new ones
@@ -25,6 +26,7 @@ mod tests;
 
 use super::{
     identity::{exchange_name, memory_volume_name, short_hash, volume_name},
+    termination,
     translate::{ConfigError, Lookup, NodeFacts, fields},
 };
 use crate::{
@@ -113,6 +115,8 @@ pub struct Plan {
     pub host_paths: HostPaths,
     /// Whether a container mounts a part of a volume that containers write (see `sub_paths`).
     pub has_sub_paths: bool,
+    /// Whether a container has a file for its termination message.
+    has_termination_logs: bool,
 }
 
 /// Where the pod's volumes are on the engine's host; empty for what it does not need.
@@ -127,6 +131,11 @@ pub struct Roots {
 impl Plan {
     /// Whether the pod needs a Docker volume of its own.
     pub fn needs_volume(&self) -> bool {
+        self.has_files() || self.has_termination_logs
+    }
+
+    /// Whether directories and files are written into it, beside those for termination messages.
+    pub fn has_files(&self) -> bool {
         !self.tree.is_empty()
     }
 
@@ -192,7 +201,12 @@ impl Plan {
             let read_only = mount.read_only == Some(true) || self.tree.is_read_only(&mount.name);
             Ok(Mount { source, target: mount.mount_path.clone(), read_only })
         };
-        let mounts = spec.volume_mounts.iter().flatten().map(&mut mount).collect::<Result<_, ConfigError>>()?;
+        let mounts = spec.volume_mounts.iter().flatten().map(&mut mount);
+        let mut mounts = mounts.collect::<Result<Vec<_>, ConfigError>>()?;
+        mounts.extend(termination::path_in(spec).map(|target| {
+            let source = MountSource::Path(format!("{}/{}", roots.own, termination::file(&spec.name, attempt)));
+            Mount { source, target, read_only: false }
+        }));
         Ok((mounts, sub_paths))
     }
 
@@ -277,6 +291,7 @@ pub fn plan(
     let budget = Budget(Cell::new(FILES_BYTES_MAX));
     let mut planner = Planner { pod, cluster, source, node, pod_ip, group, budget, plan: Plan::default() };
     let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    planner.plan.has_termination_logs = termination::wanted(pod).is_some();
     planner.plan.has_sub_paths = containers.any(|container| needs_binding(pod, container));
     for volume in spec.volumes.iter().flatten() {
         planner.add(volume).map_err(|why| MountError { volume: volume.name.clone(), why })?;

@@ -18,7 +18,7 @@ use super::{
     decide::{Action, Decision, Ending, Hook, Memory, Slot, Stop, View, Waiting, decide, pre_stop_of},
     execute::{self, Failure, Mounted, Site, Start, until},
     identity::{PodId, spec_hash},
-    observe::{Applied, ObservedContainer, ObservedPod, StopReason},
+    observe::{Applied, ObservedContainer, ObservedPod, Run, StopReason},
     probes::{self, Believed, Due, Probes},
     rotation,
     sandbox::sandbox_is_on_host,
@@ -41,13 +41,7 @@ use futures::{
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -112,7 +106,7 @@ enum Done {
     PodDeleted(Result<(), ApiError>),
     Probed(Due, Result<(), String>),
     StatusWritten(Result<(), ApiError>),
-    LastWords(String, String),
+    LastWords(Run, String),
     ImageHere(String, bool),
     FilesWritten(String, Result<(), EngineError>),
 }
@@ -143,8 +137,6 @@ pub(super) struct Worker {
     hashes: BTreeMap<String, String>,
     /// The labels and annotations that files may show.
     shown_metadata: Option<Metadata>,
-    /// Containers whose last words were asked for.
-    asked_last_words: BTreeSet<String>,
     is_writing_status: bool,
     /// Set once nothing new is to be made: whoever waits for an image gives up.
     abandon: watch::Sender<bool>,
@@ -178,7 +170,6 @@ impl Worker {
             waited: BTreeMap::new(),
             hashes: BTreeMap::new(),
             shown_metadata: None,
-            asked_last_words: BTreeSet::new(),
             is_writing_status: false,
             abandon: watch::Sender::new(false),
             wake_at: None,
@@ -202,6 +193,7 @@ impl Worker {
                 self.probes.watch(&id, spec, believed_of(pod, &id), now);
             }
         }
+        self.memory.last_words = self.observed.told_last_words(pod);
     }
 
     /// Works until nothing is left of the pod, or skiff ends.
@@ -252,6 +244,7 @@ impl Worker {
             self.begin_probes(pod);
             self.check_rotation(pod);
             self.note_ended_sandbox();
+            self.ask_last_words(pod);
             self.refresh_late_files();
             if self.context.next_token_at(&self.id.uid).is_some_and(|at| at <= self.context.now()) {
                 self.refresh_files();
@@ -572,7 +565,13 @@ impl Worker {
     /// Writes the status when it differs from what is stored; one write at a time, the last one wins.
     fn write_status(&mut self, pod: &Arc<Pod>, wanted: PodStatus) {
         let is_going = self.memory.is_busy(&Slot::Delete) || self.memory.object_deleted;
-        if self.is_writing_status || is_going || self.status_retry_at().is_some() || !is_news(pod, &wanted) {
+        // What a container had to say is told with its end.
+        if self.is_writing_status
+            || self.memory.awaits_last_words()
+            || is_going
+            || self.status_retry_at().is_some()
+            || !is_news(pod, &wanted)
+        {
             return;
         }
         self.is_writing_status = true;
@@ -599,9 +598,6 @@ impl Worker {
     }
 
     fn receive_event(&mut self, id: &str, kind: EventKind, at: Timestamp) {
-        if let EventKind::Died(code) = kind {
-            self.note_death(id, code);
-        }
         let is_making = self.memory.in_flight.iter().any(|s| matches!(s, Slot::Sandbox | Slot::Container(_)));
         let is_seen = self.memory.is_busy(&Slot::Inspect(id.to_owned()));
         let applied = self.observed.apply(id, kind, at);
@@ -619,8 +615,6 @@ impl Worker {
         }
         self.memory.post_start.remove(id);
         self.memory.stops.remove(id);
-        self.memory.last_words.remove(id);
-        self.asked_last_words.remove(id);
         self.probes.forget(id);
         self.tell_run_again(id);
     }
@@ -683,7 +677,7 @@ impl Worker {
             Done::PodDeleted(Err(error)) => self.hold(super::decide::DELETE, &error.to_string()),
             Done::Probed(due, result) => self.probed(&due, result),
             Done::StatusWritten(result) => self.status_written(result),
-            Done::LastWords(id, text) => drop(self.memory.last_words.insert(id, text)),
+            Done::LastWords(run, text) => drop(self.memory.last_words.insert(run, Some(text))),
             Done::ImageHere(name, is_here) => self.image_looked_for(&name, is_here),
             Done::FilesWritten(hash, result) => self.files_written(hash, result),
         }

@@ -1,9 +1,9 @@
 //! `skiff pause`: the program of a pod's sandbox. It holds the pod's network and IPC namespaces open and reaps orphans.
 //!
 //! The binary calls it before anything else is started: no runtime, a few pages of memory.
-//! At its start it writes what the node agent gives it: `/etc/hosts`, `/etc/resolv.conf` and the files of the pod's volumes; then
-//! it prints `ready`. For the data plane's pod it also answers for the ClusterIPs and keeps the sockets of Services
-//! (`net::sockets::store`), in a thread of its own.
+//! At its start it writes what the node agent gives it: `/etc/hosts`, `/etc/resolv.conf`, the files of the pod's volumes and those for
+//! termination messages; then it prints `ready`. For the data plane's pod it also answers for the ClusterIPs and keeps the sockets of
+//! Services (`net::sockets::store`), in a thread of its own.
 //! `skiff pause --publish DIR`, run beside it, makes files that were uploaded since the current ones.
 //!
 //! **Invariants**: it ends at once on `SIGTERM` and `SIGINT`; `/etc/hosts` and `/etc/resolv.conf` are written in place, because
@@ -16,6 +16,7 @@ use crate::{
     net::{netlink, sockets::store::Store},
     node::{
         sandbox::{SERVICE_RANGE, SOCKET_STORE},
+        termination,
         translate::{ETC_HOSTS, FILES, RESOLV_CONF, network::POD_IP},
         volumes::{FILES_READY, MOUNT_POINT, publish_all},
     },
@@ -30,8 +31,10 @@ use signal_hook::{
     iterator::Signals,
 };
 use std::{
+    fs::{File, Permissions},
     io::{self, Write as _},
     net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -81,6 +84,7 @@ fn hold() -> anyhow::Result<()> {
     let var = |name: &str| std::env::var(name).ok();
     write_texts(&TEXTS, var)?;
     write_volumes(Path::new(MOUNT_POINT), var(FILES))?;
+    make_termination_logs(Path::new(MOUNT_POINT), var(termination::LOGS))?;
     answer_for(var(SERVICE_RANGE))?;
     keep_sockets(var(SOCKET_STORE))?;
     // The agent waits for this line before it starts containers that mount the files; nobody else reads it.
@@ -141,6 +145,26 @@ fn answer_for(services: Option<String>) -> Result<(), PauseError> {
     netlink::answer_for(range).map_err(|err| failed(Box::new(err)))
 }
 
+/// Makes the files for termination messages that are not there yet: one of an earlier sandbox may hold a message.
+fn make_termination_logs(root: &Path, wanted: Option<String>) -> Result<(), PauseError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let (directory, files) = termination::files_for(&wanted);
+    let directory = root.join(directory);
+    let failed = |path: &Path, err| PauseError::Write(path.display().to_string(), err);
+    std::fs::create_dir_all(&directory).map_err(|err| failed(&directory, err))?;
+    for path in files.iter().map(|file| root.join(file)) {
+        match File::create_new(&path) {
+            // The mode is not less than that, whatever the mask is.
+            Ok(file) => file
+                .set_permissions(Permissions::from_mode(termination::FILE_MODE))
+                .map_err(|err| failed(&path, err))?,
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(err) => return Err(failed(&path, err)),
+        }
+    }
+    Ok(())
+}
+
 /// Keeps sockets for the pod's containers, if it is told where they look for that.
 fn keep_sockets(directory: Option<String>) -> Result<(), PauseError> {
     let Some(directory) = directory else { return Ok(()) };
@@ -196,6 +220,21 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&hosts).unwrap(), "127.0.0.1\tlocalhost\n");
         assert_eq!(std::fs::metadata(&hosts).unwrap().ino(), inode);
         assert_eq!(std::fs::read_to_string(&resolv).unwrap(), "what the engine wrote, and longer");
+    }
+
+    #[test]
+    fn files_for_termination_messages_are_for_whatever_user_and_keep_what_they_hold() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join(termination::file("app", 1));
+        make_termination_logs(root.path(), Some("app init".into())).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o666);
+        std::fs::write(&file, "why").unwrap();
+        make_termination_logs(root.path(), Some("app init".into())).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "why");
+        assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 8);
+        let none = tempfile::tempdir().unwrap();
+        make_termination_logs(none.path(), None).unwrap();
+        assert_eq!(std::fs::read_dir(none.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -5,8 +5,9 @@ use crate::engine::{
     MountSource, NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase, PullError, signal_number,
 };
 use bollard::{errors::Error, models, query_parameters as query};
+use bytes::Bytes;
 use jiff::Timestamp;
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, io::Read as _, net::Ipv4Addr};
 
 /// Docker's labels; only ever built and sent, never iterated.
 #[allow(clippy::disallowed_types, reason = "bollard's type")]
@@ -23,6 +24,33 @@ const CPU_PERIOD_MICROS: i64 = 100_000;
 const CPU_QUOTA_MIN_MICROS: i64 = 1_000;
 /// A log file's size and number. Source: kubelet `containerLogMaxSize` (10Mi) and `containerLogMaxFiles` (5), v1.37.
 const LOG_BOUNDS: [(&str, &str); 2] = [("max-size", "10m"), ("max-file", "5")];
+
+/// What the bits of Go's `fs.FileMode` mean that say what a file is: none of them is set for a regular one.
+/// Source: `ModeType`, `io/fs`, Go 1.24.
+const MODE_TYPE: u32 = 0x8f28_0000;
+
+/// The size of a regular file, and when it was last written.
+pub(super) fn regular_file(look: &bollard::container::PathStatResponse) -> Option<(u64, Timestamp)> {
+    let is_regular = look.file_mode & MODE_TYPE == 0 && look.link_target.is_empty();
+    let modified_at = look.modification_time.as_deref().and_then(|at| at.parse().ok()).unwrap_or_default();
+    is_regular.then(|| (u64::try_from(look.size).unwrap_or_default(), modified_at))
+}
+
+/// What the one file of an archive holds, of which the end may be missing.
+pub(super) fn file_in(archive: &[u8]) -> std::io::Result<Bytes> {
+    let mut content = Vec::new();
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        match entry.read_to_end(&mut content) {
+            Err(err) if err.kind() != std::io::ErrorKind::UnexpectedEof => return Err(err),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    Ok(content.into())
+}
 
 /// The caller's labels with the cluster's.
 pub(super) fn labels(labels: &BTreeMap<String, String>, cluster: &str) -> Labels {

@@ -72,6 +72,8 @@ pub struct Behaviour {
     pub ports: Option<Vec<u16>>,
     /// The lines that it prints at its start.
     pub output: Vec<String>,
+    /// The files in volumes that it writes at its start, by their paths in the container.
+    pub writes: Vec<(String, Bytes)>,
     /// What commands run beside it do.
     pub exec: ExecBehaviour,
 }
@@ -86,6 +88,7 @@ impl Behaviour {
             ready_after: Some(Duration::ZERO),
             ports: None,
             output: Vec::new(),
+            writes: Vec::new(),
             exec: ExecBehaviour::Shell,
         }
     }

@@ -142,6 +142,7 @@ impl World {
             )));
         }
         self.volumes.remove(name);
+        self.volume_files.retain(|(volume, _), _| volume != name);
         Ok(())
     }
 }

@@ -12,7 +12,8 @@ use crate::{
     base::{clock::Clock, rng::Rng},
     engine::{
         CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, ExecOutput,
-        LogOptions, Mount, MountSource, NamespaceMode, Neighbours, NetworkMode, Phase, signal_number,
+        FILE_BYTES_MAX, FileEnd, LogOptions, Mount, MountSource, NamespaceMode, Neighbours, NetworkMode, Phase,
+        signal_number,
     },
 };
 use bytes::Bytes;
@@ -29,6 +30,8 @@ use std::{
 
 /// How much later than its time the engine tells of a start.
 const START_TOLD_AFTER: Duration = Duration::from_millis(1);
+/// Where the engine keeps volumes.
+const VOLUMES: &str = "/var/lib/docker/volumes/";
 /// Above the IDs of the first processes of containers.
 const HANGING_PIDS: i64 = 1 << 32;
 
@@ -60,6 +63,8 @@ pub(super) struct World {
     pub(super) remote: BTreeMap<String, RemoteImage>,
     pub(super) networks: BTreeMap<String, LocalNetwork>,
     pub(super) volumes: BTreeMap<String, BTreeMap<String, String>>,
+    /// Files that programs wrote into volumes, by volume and path below it, and when.
+    pub(super) volume_files: BTreeMap<(String, String), (Timestamp, Bytes)>,
     /// The commands that nobody waits for any more: the run of the container in which they hang, by process ID.
     hanging: BTreeMap<i64, u64>,
     pub(super) out: Vec<Out>,
@@ -141,6 +146,7 @@ impl World {
             remote: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            volume_files: BTreeMap::new(),
             hanging: BTreeMap::new(),
             out: Vec::new(),
         };
@@ -416,6 +422,7 @@ impl World {
         let facts = facts.clone();
         let (life, output, spec) =
             (container.behaviour.life, container.behaviour.output.clone(), container.spec.clone());
+        let writes = container.behaviour.writes.clone();
         if facts.ip.is_some() {
             self.emit_network(&facts.id);
         }
@@ -423,6 +430,9 @@ impl World {
         self.end_processes(&spec);
         for line in output {
             self.print(name, &line);
+        }
+        for (path, content) in writes {
+            self.write_file(name, &path, &content);
         }
         if let Life::Exits { after, code } = life {
             self.out.push(Out::End { after: Some(after), id: facts.id, run, code });
@@ -669,7 +679,7 @@ impl World {
 
     /// Whether a path is there: in a volume when a running container mounts it, elsewhere on the host always.
     fn is_mounted_at(&self, path: &str) -> bool {
-        let volume = path.strip_prefix("/var/lib/docker/volumes/").and_then(|rest| Some(rest.split_once("/_data")?.0));
+        let volume = path.strip_prefix(VOLUMES).and_then(|rest| Some(rest.split_once("/_data")?.0));
         let mounts = |c: &LocalContainer, name: &str| {
             c.facts.phase == Phase::Running
                 && c.spec.mounts.iter().any(|m| m.source == MountSource::Volume(name.to_owned()))
@@ -761,6 +771,7 @@ impl World {
     pub(super) fn upload(&mut self, container: &str, directory: &str, tar: &[u8]) -> Result<(), EngineError> {
         let what = format!("upload into container {container}");
         let found = self.get_mut(container).ok_or_else(|| not_found("upload into container", container))?;
+        let mut uploaded = Vec::new();
         let bad = |err: std::io::Error| EngineError::Invalid(format!("{what}: {err}"));
         for entry in tar::Archive::new(tar).entries().map_err(bad)? {
             let mut entry = entry.map_err(bad)?;
@@ -770,9 +781,55 @@ impl World {
             }
             let mut content = Vec::new();
             entry.read_to_end(&mut content).map_err(bad)?;
-            found.files.insert(path.to_string_lossy().into_owned(), content.into());
+            let path = path.to_string_lossy().into_owned();
+            found.files.insert(path.clone(), content.clone().into());
+            uploaded.push((path, content));
         }
+        // What is uploaded to where a volume is mounted is in the volume.
+        uploaded.iter().for_each(|(path, content)| self.write_file(container, path, content));
         Ok(())
+    }
+
+    /// The volume that a path of a container is in, and where in it.
+    fn place_of(&self, container: &str, path: &str) -> Option<(String, String)> {
+        let mounts = &self.get(container)?.spec.mounts;
+        mounts.iter().find_map(|mount| {
+            let rest = path.strip_prefix(&mount.target).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+            match &mount.source {
+                MountSource::Volume(name) => Some((name.clone(), rest.trim_start_matches('/').to_owned())),
+                MountSource::Path(source) => {
+                    let (name, at) = source.strip_prefix(VOLUMES)?.split_once("/_data/")?;
+                    Some((name.to_owned(), format!("{at}{rest}")))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    pub(super) fn write_file(&mut self, container: &str, path: &str, content: &[u8]) {
+        let now = self.clock.now();
+        if let Some(place) = self.place_of(container, path) {
+            self.volume_files.insert(place, (now, Bytes::copy_from_slice(content)));
+        }
+    }
+
+    pub(super) fn file_end(
+        &self,
+        container: &str,
+        path: &str,
+        bytes_max: usize,
+    ) -> Result<Option<FileEnd>, EngineError> {
+        let Some((at, content)) = self.place_of(container, path).and_then(|place| self.volume_files.get(&place)) else {
+            return Ok(None);
+        };
+        let size_bytes = content.len() as u64;
+        if size_bytes > FILE_BYTES_MAX {
+            return Err(EngineError::Invalid(format!(
+                "read {path} in container {container}: it has {size_bytes} bytes and may have {FILE_BYTES_MAX}"
+            )));
+        }
+        let content = content.slice(content.len().saturating_sub(bytes_max)..);
+        Ok(Some(FileEnd { size_bytes, modified_at: *at, content }))
     }
 
     pub(super) fn file(&self, container: &str, path: &str) -> Option<Bytes> {

@@ -1,12 +1,13 @@
 //! What the status of a pod tells of runs that the engine does not know any more. Part of `observe`.
 
-use super::{Cause, Exit, KILLED, ObservedContainer, ObservedPod, State};
+use super::{Cause, Exit, KILLED, ObservedContainer, ObservedPod, Run, State};
 use crate::node::identity::{Identity, PodId};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
 };
+use std::collections::BTreeMap;
 
 impl ObservedPod {
     /// Notes what the status of a pod tells of containers that the engine does not have any more, and of former runs of those that it
@@ -20,6 +21,23 @@ impl ObservedPod {
             self.restore_gone(pod, status, sandbox);
             self.restore_run(status);
         }
+    }
+
+    /// What ended runs had to say, as the status tells it.
+    pub fn told_last_words(&self, pod: &Pod) -> BTreeMap<Run, Option<String>> {
+        let Some(status) = &pod.status else { return BTreeMap::new() };
+        let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        let ends = all.flat_map(|status| [&status.state, &status.last_state]).flatten();
+        let told: Vec<&ContainerStateTerminated> = ends.filter_map(|state| state.terminated.as_ref()).collect();
+        let is_of = |run: &ObservedContainer, told: &&&ContainerStateTerminated| {
+            let ended = time(told.finished_at.as_ref()).map(Timestamp::as_second);
+            told.container_id.as_deref().and_then(bare) == Some(&run.id)
+                && ended == run.exit().map(|exit| exit.at.as_second())
+        };
+        let words =
+            |run: &ObservedContainer| told.iter().find(|told| is_of(run, told)).map(|told| told.message.clone());
+        let words = self.ended_runs().filter_map(|run| Some((run.run(), Some(words(run)?.unwrap_or_default()))));
+        words.collect()
     }
 
     fn restore_gone(&mut self, pod: &Pod, status: &ContainerStatus, sandbox: u32) {

@@ -4,6 +4,7 @@ use super::{Facts, seconds};
 use crate::node::{
     decide::{Role, role_of},
     observe::{Exit, ObservedContainer, State},
+    termination::bounded,
 };
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
@@ -62,7 +63,7 @@ fn states(
     previous: Option<&ObservedContainer>,
     facts: Facts<'_>,
 ) -> (ContainerState, ContainerState) {
-    let ended = |c: &ObservedContainer| c.exit().map(|exit| terminated(c, exit, facts)).unwrap_or_default();
+    let ended = |c: &ObservedContainer| c.exit().map(|exit| terminated(pod, c, exit, facts)).unwrap_or_default();
     let last = previous.map(ended).unwrap_or_default();
     match shown {
         Some(c) if c.state == State::Running => (running(c), last),
@@ -94,9 +95,11 @@ fn first_waiting(pod: &Pod) -> ContainerState {
     ContainerState { waiting: Some(waiting), ..ContainerState::default() }
 }
 
-fn terminated(container: &ObservedContainer, exit: &Exit, facts: Facts<'_>) -> ContainerState {
-    let words = facts.memory.last_words.get(&container.id).filter(|words| !words.is_empty());
-    let message = if exit.error.is_empty() { words.cloned() } else { Some(exit.error.clone()) };
+fn terminated(pod: &Pod, container: &ObservedContainer, exit: &Exit, facts: Facts<'_>) -> ContainerState {
+    let words = facts.memory.last_words.get(&container.run()).cloned().flatten();
+    let words = if exit.error.is_empty() { words } else { Some(exit.error.clone()) };
+    let message =
+        words.filter(|words| !words.is_empty()).zip(pod.spec.as_ref()).map(|(words, spec)| bounded(words, spec));
     let terminated = ContainerStateTerminated {
         container_id: Some(engine_id(&container.id)),
         exit_code: exit.code,

@@ -33,8 +33,16 @@ async fn a_start_makes_no_needless_calls() {
     world.until_ready("web").await;
     world.sleep(30).await;
     let kinds: Vec<CallKind> = world.engine.calls().iter().map(|c| c.kind).collect();
-    let want =
-        [CallKind::Create, CallKind::Start, CallKind::Image, CallKind::Create, CallKind::Inspect, CallKind::Start];
+    let want = [
+        CallKind::CreateVolume,
+        CallKind::Create,
+        CallKind::Start,
+        CallKind::Image,
+        CallKind::Create,
+        CallKind::Inspect,
+        CallKind::Logs,
+        CallKind::Start,
+    ];
     assert_eq!(kinds, want);
 }
 

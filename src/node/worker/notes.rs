@@ -6,13 +6,13 @@ use crate::{
     node::{
         context::stored_pod,
         decide::{Decision, Waiting},
-        observe::StopReason,
+        observe::{ObservedContainer, Run, StopReason},
         probes::Due,
     },
     registry::events::Severity,
 };
 use k8s_openapi::api::core::v1::Pod;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 impl Worker {
     fn pod(&self) -> Option<Arc<Pod>> {
@@ -101,19 +101,23 @@ impl Worker {
         }
     }
 
-    /// A container died: its last words are asked for when its spec wants them.
-    pub(super) fn note_death(&mut self, id: &str, code: i32) {
-        let Some(container) = self.observed.by_id(id).filter(|c| code != 0 && !c.identity.is_sandbox()) else { return };
-        let name = container.identity.container.clone();
-        let Some(pod) = self.pod() else { return };
-        let policy = container_of(&pod, &name).and_then(|c| c.termination_message_policy.clone());
-        if policy.as_deref() != Some("FallbackToLogsOnError") || !self.asked_last_words.insert(id.to_owned()) {
-            return;
+    /// Asks for what containers that ended had to say, once for each run.
+    pub(super) fn ask_last_words(&mut self, pod: &Arc<Pod>) {
+        let sandbox = self.observed.sandbox().filter(|sandbox| !sandbox.is_gone).map(|sandbox| sandbox.id.clone());
+        let ended: BTreeMap<Run, ObservedContainer> =
+            self.observed.ended_runs().map(|ended| (ended.run(), ended.clone())).collect();
+        self.memory.last_words.retain(|run, words| words.is_none() || ended.contains_key(run));
+        for (run, ended) in ended {
+            let Some(spec) = container_of(pod, &ended.identity.container).cloned() else { continue };
+            if self.memory.last_words.contains_key(&run) {
+                continue;
+            }
+            self.memory.last_words.insert(run.clone(), None);
+            let (site, sandbox) = (self.site(pod), sandbox.clone());
+            self.start(None, async move {
+                let text = site.last_words(&spec, &ended, sandbox.as_deref()).await;
+                Done::LastWords(run, text)
+            });
         }
-        let (site, id) = (self.site(&pod), id.to_owned());
-        self.start(None, async move {
-            let text = site.last_words(&id).await;
-            Done::LastWords(id, text)
-        });
     }
 }
