@@ -317,3 +317,40 @@ fn a_service_refuses_until_its_program_listens_and_a_rollout_without_probes_lose
     let (answered, failed) = load.end().counted();
     assert!(answered > 0 && failed.is_empty(), "{answered} answered, failed: {failed:?}");
 }
+
+#[test]
+fn a_load_balancer_answers_at_its_address_and_says_so() {
+    let cluster = demo("balancer");
+    let port = free_port();
+    let balanced = |name: &str| service(name, port, "backend-app").replace("spec: {", "spec: {type: LoadBalancer, ");
+    let address = |name: &str| cluster.jsonpath(&["service", name], "{.status.loadBalancer.ingress[*].ip}");
+    let told = |reason: &str, wanted: &str| {
+        eventually("the user is told", SOON, || {
+            let events = cluster.kubectl(&["get", "events", "--field-selector", &format!("reason={reason}")]);
+            if events.contains(wanted) { Ok(()) } else { Err(events) }
+        });
+    };
+    cluster.apply(&balanced("first"));
+    until_equal("it has its address", SOON, "127.0.0.1".to_owned(), || address("first"));
+    http_get(port).unwrap();
+    cluster.apply(&balanced("second"));
+    told("NotServed", "default/first has it already");
+    let shown = cluster.kubectl(&["get", "service", "second", "--no-headers"]);
+    assert!(shown.contains("<pending>"), "{shown}");
+    cluster.kubectl(&["delete", "service", "first"]);
+    until_equal("the other takes it over", SOON, "127.0.0.1".to_owned(), || address("second"));
+    http_get(port).unwrap();
+    cluster.kubectl(&["patch", "service", "second", "-p", r#"{"spec": {"type": "ClusterIP"}}"#]);
+    until_equal("it is none any more", SOON, String::new(), || address("second"));
+    until_equal("the port is free", SOON, true, || TcpListener::bind(("127.0.0.1", port)).is_ok());
+
+    // An address that the Service names, and one of those that nobody gave.
+    let node = cluster.jsonpath(&["node", &cluster.name], "{.status.addresses[?(@.type==\"InternalIP\")].address}");
+    let named =
+        balanced("named").replace("spec: {", &format!("spec: {{loadBalancerIP: {node}, externalIPs: [203.0.113.7], "));
+    let out = cluster.kubectl_stdin(&["apply", "-f", "-"], &named);
+    assert_eq!(text(&out.stderr), "", "nothing is without effect");
+    until_equal("it has the address that it names", SOON, node.clone(), || address("named"));
+    until_equal("the Service answers there", SOON, true, || connects(&format!("{node}:{port}")));
+    told("FailedToListen", &format!("203.0.113.7:{port}/TCP: this machine does not have the address"));
+}

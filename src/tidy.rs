@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("server", &["api", "base", "node", "registry", "store"]),
     ("roles", &["api", "base", "client", "net", "node"]),
     ("app", &["api", "base", "controllers", "engine", "net", "node", "registry", "server", "store"]),
-    ("cli", &["api", "app", "base", "client", "engine", "node", "roles", "server"]),
+    ("cli", &["api", "app", "base", "client", "engine", "net", "node", "roles", "server"]),
 ];
 
 /// Libraries that stay behind a border: the crate, and where it may be named.

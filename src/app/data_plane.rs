@@ -57,6 +57,7 @@ impl DataPlane {
             ("SKIFF_DNS_IP", plan.dns_ip().to_string()),
             ("SKIFF_NODE_IP", plan.node_ip.to_string()),
             ("SKIFF_NODEPORT_ADDRESSES", addresses.join(",")),
+            ("SKIFF_LOAD_BALANCER_IP", config.load_balancer_ip.to_string()),
             ("SKIFF_CLUSTER_DOMAIN", super::CLUSTER_DOMAIN.to_owned()),
         ];
         Self { image, kubeconfig, services: plan.service_range(), env }

@@ -88,6 +88,8 @@ pub struct Config {
     pub cluster_cidr: Option<cidr::Cidr>,
     /// Addresses that node ports listen on, beside the node's own.
     pub node_port_addresses: Vec<IpAddr>,
+    /// The address that load balancers answer at whose Service names none.
+    pub load_balancer_ip: IpAddr,
     /// How many pods the node takes.
     pub max_pods: u32,
     /// Whether a cluster whose state is elsewhere is taken over.

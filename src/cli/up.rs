@@ -15,6 +15,7 @@ use crate::{
     },
     app::{self, App, access::Access, cidr::Cidr},
     base::task::{Drain, DrainTrigger, drain_signal},
+    net::balancer::{ADDRESS_DEFAULT, is_dialable},
 };
 use anyhow::Context as _;
 use k8s_openapi::{
@@ -64,6 +65,9 @@ pub(super) struct Args {
     /// Addresses that node ports listen on
     #[arg(long, env = "SKIFF_NODE_PORT_ADDRESSES", value_delimiter = ',', default_values = ["127.0.0.1", "::1"])]
     node_port_addresses: Vec<IpAddr>,
+    /// The address of this machine that Services of type LoadBalancer answer at; `spec.loadBalancerIP` of a Service goes before
+    #[arg(long, env = "SKIFF_LOAD_BALANCER_IP", default_value_t = ADDRESS_DEFAULT, value_parser = dialable)]
+    load_balancer_ip: IpAddr,
     /// How many pods the node takes
     #[arg(long, env = "SKIFF_MAX_PODS", default_value_t = crate::node::PODS_MAX)]
     max_pods: u32,
@@ -79,6 +83,12 @@ pub(super) struct Args {
     /// Install and start Docker when it is missing (Debian and Ubuntu, as root)
     #[arg(long)]
     fix: bool,
+}
+
+/// An address that clients can dial.
+fn dialable(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|err| format!("{err}"))?;
+    if is_dialable(&address) { Ok(address) } else { Err("name one address of this machine".to_owned()) }
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
@@ -129,6 +139,7 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         api_names: args.api_names.clone(),
         cluster_cidr: args.cluster_cidr,
         node_port_addresses: args.node_port_addresses.clone(),
+        load_balancer_ip: args.load_balancer_ip,
         max_pods: args.max_pods,
         adopt: args.adopt,
     };

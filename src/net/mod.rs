@@ -19,6 +19,7 @@
 #![allow(clippy::struct_excessive_bools, reason = "a connection's sides are independent claims")]
 #![allow(clippy::single_match_else, clippy::manual_let_else, reason = "both ways of a decision are shown side by side")]
 
+pub mod balancer;
 pub mod dns;
 pub mod netlink;
 pub mod plan;

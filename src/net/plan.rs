@@ -12,8 +12,11 @@
 //!
 //! **Source**: `pkg/proxy/serviceport.go`, `endpointslicecache.go`, `topology.go` (`CategorizeEndpoints`), v1.37.
 
-use super::table::{
-    ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Reach, Refusal, Role, Rotation, Target,
+use super::{
+    balancer,
+    table::{
+        ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Reach, Refusal, Role, Rotation, Target,
+    },
 };
 use crate::api::agreements::{SERVICE_NAME_LABEL, UNPROBED_PODS};
 use k8s_openapi::api::{
@@ -40,6 +43,8 @@ pub struct PlanSettings {
     pub node_port_addresses: Vec<IpAddr>,
     /// The node's own address, on which they listen for the cluster.
     pub node: Option<IpAddr>,
+    /// Where load balancers answer whose Service names no address; 127.0.0.1 when not told.
+    pub load_balancer: Option<IpAddr>,
     /// Where the cluster's DNS listens itself: its Service needs no listener.
     pub dns: Option<SocketAddr>,
     /// Where the API server answers, for the Service `default/kubernetes`. An EndpointSlice cannot name a loopback address.
@@ -107,7 +112,7 @@ fn is_serving_while_terminating(endpoint: &Endpoint) -> bool {
     conditions.serving.or(conditions.ready).unwrap_or(true) && conditions.terminating.unwrap_or(false)
 }
 
-fn is_ours(service: &Service) -> bool {
+pub(super) fn is_ours(service: &Service) -> bool {
     let is_others = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(OTHER_PROXY_LABEL));
     let has_address = service.spec.as_ref().is_some_and(|spec| !cluster_ips(spec).is_empty());
     !is_others && has_address
@@ -172,8 +177,9 @@ impl Planner<'_> {
         for ip in spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok()) {
             self.listen(asked, ip, port.port, Role::ExternalIp);
         }
-        for ip in balancer_ips(asked.service) {
-            self.listen(asked, ip, port.port, Role::LoadBalancer);
+        match balancer::addresses(asked.service, self.settings) {
+            Ok(all) => all.into_iter().for_each(|ip| self.listen(asked, ip, port.port, Role::LoadBalancer)),
+            Err(why) => self.refuse(asked.service, why),
         }
         let node_port = port.node_port.filter(|port| *port > 0);
         if let (Some(node_port), Some("NodePort" | "LoadBalancer")) = (node_port, spec.type_.as_deref()) {
@@ -245,14 +251,6 @@ fn sticky_for(spec: &ServiceSpec) -> Option<Duration> {
     let configured = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()?.timeout_seconds);
     let configured = configured.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     Some(configured.unwrap_or(STICKY_FOR_DEFAULT))
-}
-
-/// The addresses that a load balancer gave and that are ours to answer; `Proxy` mode means that the balancer talks to node ports.
-fn balancer_ips(service: &Service) -> Vec<IpAddr> {
-    let is_balanced = service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
-    let ingress = service.status.iter().filter_map(|s| s.load_balancer.as_ref()?.ingress.as_ref()).flatten();
-    let ours = ingress.filter(|i| is_balanced && i.ip_mode.as_deref() != Some("Proxy"));
-    ours.filter_map(|i| i.ip.as_ref()?.parse().ok()).collect()
 }
 
 impl PlanSettings {
@@ -353,6 +351,7 @@ mod tests {
         PlanSettings {
             node_port_addresses: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
             node: None,
+            load_balancer: None,
             dns: Some("10.245.0.10:53".parse().unwrap()),
             api_server: Some("127.0.0.1:6443".parse().unwrap()),
         }
@@ -501,6 +500,7 @@ mod tests {
         let mut web = service(
             "web",
             json!({"type": "LoadBalancer", "clusterIP": "10.245.0.5",
+            "loadBalancerClass": "example.com/theirs",
             "loadBalancerSourceRanges": ["127.0.0.0/8", "nonsense"], "sessionAffinity": "ClientIP",
             "ports": [{"port": 80, "nodePort": 30001}]}),
         );

@@ -6,9 +6,10 @@
 //! ```text
 //!  API ──list, watch──▶ feed ──changes──▶ follow ──tables──▶ net::proxy
 //!                                           │  └────zones──▶ net::dns
-//!   ▲                                       ├──revisions──▶ ack    ──Lease──┐
-//!   │                                       └──troubles───▶ notice ──Event──┤
-//!   └───────────────────────────────────────────────────────────────────────┘
+//!   ▲                                       ├──revisions──▶ ack      ──Lease──┐
+//!   │                                       ├──troubles───▶ notice   ──Event──┤
+//!   │                                       └──balancers──▶ balancer ─Status──┤
+//!   └─────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Two of them run: one leads and serves, the other follows the API and waits for the lead, which the sandbox's store of sockets gives
@@ -21,6 +22,7 @@
 mod access;
 mod ack;
 mod admin;
+mod balancer;
 mod feed;
 mod follow;
 mod notice;
@@ -93,7 +95,9 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     let ack = vital.spawn("ack", ack::run(access.clone(), Arc::clone(&proxy), clock.clone(), to_ack));
     let (notices, to_notice) = mpsc::channel(notice::NOTICES_MAX);
     vital.spawn("notice", notice::run(access.clone(), clock, to_notice));
-    let outlets = follow::Outlets { zone, acks, notices };
+    let (balancers, to_tell) = watch::channel(balancer::ToTell::new());
+    vital.spawn("balancer", balancer::run(access.clone(), to_tell));
+    let outlets = follow::Outlets { zone, acks, notices, balancers };
     let names = settings.plan.dns.map(|address| serve_names(address, zone_now, &how, &vital));
     let follower = Follower::new(known, access, settings.plan, settings.zone, Arc::clone(&proxy), outlets);
     let follower = vital.spawn("follow", follower.run(arriving));

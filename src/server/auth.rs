@@ -113,6 +113,8 @@ struct Rule {
 const READ: &[Verb] = &[Verb::Get, Verb::List, Verb::Watch];
 const PROXY_RULES: &[Rule] = &[
     Rule { verbs: READ, group: "", resource: "services", namespace: None },
+    // The addresses of load balancers.
+    Rule { verbs: &[Verb::Patch], group: "", resource: "services/status", namespace: None },
     Rule { verbs: READ, group: "", resource: "nodes", namespace: None },
     Rule { verbs: READ, group: "discovery.k8s.io", resource: "endpointslices", namespace: None },
     Rule { verbs: &[Verb::Create, Verb::Patch, Verb::Update], group: "", resource: "events", namespace: None },
@@ -149,11 +151,18 @@ const PUBLIC_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
 const DISCOVERY_PATHS: &[&str] = &["/api", "/apis", "/openapi"];
 
 impl Rule {
+    /// Whether it is about this resource, or this part of it.
+    fn names(&self, r: &ResourceInfo) -> bool {
+        match self.resource.split_once('/') {
+            Some((resource, part)) => resource == r.resource && part == r.subresource,
+            None => self.resource == r.resource && r.subresource.is_empty(),
+        }
+    }
+
     fn covers(&self, r: &ResourceInfo) -> bool {
         self.verbs.contains(&r.verb)
             && self.group == r.group
-            && self.resource == r.resource
-            && r.subresource.is_empty()
+            && self.names(r)
             && self.namespace.is_none_or(|ns| ns == r.namespace)
     }
 }
@@ -252,6 +261,14 @@ mod tests {
             (&proxy, "GET", "/api/v1/services?watch=true", "ok"),
             (&proxy, "GET", "/apis/discovery.k8s.io/v1/endpointslices", "ok"),
             (&proxy, "PATCH", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/skiff-proxy", "ok"),
+            (&proxy, "PATCH", "/api/v1/namespaces/x/services/s/status", "ok"),
+            (
+                &proxy,
+                "PATCH",
+                "/api/v1/namespaces/x/services/s",
+                "403 services \"s\" is forbidden: User \"system:kube-proxy\" cannot patch resource \"services\" \
+                 in API group \"\" in the namespace \"x\"",
+            ),
             (&proxy, "GET", "/apis/apps", "ok"),
             (
                 &proxy,

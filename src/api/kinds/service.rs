@@ -620,14 +620,8 @@ fn warnings(spec: &ServiceSpec) -> Vec<String> {
             say(&format!("ports[{i}].protocol"), "has no effect: only TCP and UDP ports are proxied");
         }
     }
-    if spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()) {
-        say("externalIPs", "has no effect: the service does not answer at these addresses");
-    }
-    if spec.load_balancer_ip.as_ref().is_some_and(|ip| !ip.is_empty()) {
-        say("loadBalancerIP", "has no effect: the address is chosen by the cluster");
-    }
     if spec.load_balancer_class.is_some() {
-        say("loadBalancerClass", "has no effect: there is one load balancer");
+        say("loadBalancerClass", "the cluster's own load balancer leaves this service to another one");
     }
     if spec.health_check_node_port.is_some_and(|p| p != 0) {
         say("healthCheckNodePort", "has no effect: nothing answers at this port");
@@ -872,11 +866,11 @@ spec:
 
     #[test]
     fn what_has_no_effect_is_warned_of() {
-        let service = "spec: {sessionAffinity: ClientIP, externalIPs: [1.2.3.4], \
+        let service = "spec: {type: LoadBalancer, loadBalancerClass: example.com/other, externalIPs: [1.2.3.4], \
              ports: [{port: 80}, {port: 53, protocol: UDP}, {port: 9, protocol: SCTP}]}";
         expect![[r#"
             spec.ports[2].protocol: has no effect: only TCP and UDP ports are proxied
-            spec.externalIPs: has no effect: the service does not answer at these addresses"#]]
+            spec.loadBalancerClass: the cluster's own load balancer leaves this service to another one"#]]
         .assert_eq(&Services::warnings(&created::<Services>(service)).join("\n"));
         assert_eq!(Services::warnings(&created::<Services>(WEB)), Vec::<String>::new());
     }

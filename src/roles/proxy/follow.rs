@@ -9,11 +9,13 @@
 use super::{
     access::AccessNow,
     ack::Ack,
+    balancer::ToTell,
     feed::{Change, Delta, Kind, number},
     notice::Notice,
     probe::{Prober, accepting_now},
 };
 use crate::net::{
+    balancer::to_tell,
     plan::{PlanSettings, plan},
     proxy::{Leavers, Problem, Proxy},
     table::{ForwardTable, Target},
@@ -50,6 +52,8 @@ pub(super) struct Outlets {
     pub(super) acks: mpsc::UnboundedSender<Ack>,
     /// Troubles.
     pub(super) notices: mpsc::Sender<Notice>,
+    /// What the status of Services does not say yet of their load balancers.
+    pub(super) balancers: watch::Sender<ToTell>,
 }
 
 /// What the API has said.
@@ -178,7 +182,7 @@ impl Follower {
         self.proxy.forget_leftovers(|key| Some(key.address) == self.plan.dns);
         self.outlets.zone.send_replace(Arc::new(zone));
         debug!(component = "proxy", listeners = self.table.listeners.len(), revision = self.known.revision, "applied");
-        self.tell(&applied.problems);
+        self.conclude(&applied.problems);
         self.acknowledge(applied.left);
     }
 
@@ -187,7 +191,24 @@ impl Follower {
         if problems.is_empty() {
             info!(component = "proxy", "every port is taken");
         }
-        self.tell(&problems);
+        self.conclude(&problems);
+    }
+
+    /// Tells what is in the way, and where load balancers answer.
+    fn conclude(&mut self, problems: &[Problem]) {
+        self.tell(problems);
+        self.tell_balancers(problems);
+    }
+
+    fn tell_balancers(&self, problems: &[Problem]) {
+        let Some(services) = &self.known.services else { return };
+        let closed = problems.iter().map(|problem| problem.key).collect();
+        let wanted = to_tell(services.values(), &self.table, &closed, &self.plan);
+        self.outlets.balancers.send_if_modified(|last| {
+            let is_new = *last != wanted;
+            *last = wanted;
+            is_new
+        });
     }
 
     fn acknowledge(&mut self, left: Leavers) {

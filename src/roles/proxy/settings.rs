@@ -25,7 +25,7 @@ pub(super) struct Settings {
     /// On which port of 127.0.0.1 counters are told (`SKIFF_PROXY_ADMIN_PORT`).
     pub(super) admin_port: Option<u16>,
     /// What to forward. NodePorts listen on `SKIFF_NODEPORT_ADDRESSES` (loopback by default) for everybody, and on `SKIFF_NODE_IP`
-    /// for the cluster. `SKIFF_DNS_IP` needs no listener.
+    /// for the cluster, load balancers on `SKIFF_LOAD_BALANCER_IP` (127.0.0.1 by default). `SKIFF_DNS_IP` needs no listener.
     pub(super) plan: PlanSettings,
     /// How to forward it.
     pub(super) proxy: ProxySettings,
@@ -51,6 +51,7 @@ impl Settings {
                 parse_list("SKIFF_NODEPORT_ADDRESSES", &list)?
             },
             node,
+            load_balancer: parse("SKIFF_LOAD_BALANCER_IP", given("SKIFF_LOAD_BALANCER_IP"))?,
             dns: name_server.map(|ip| SocketAddr::new(ip, 53)),
             // As the kubeconfig says.
             api_server: None,

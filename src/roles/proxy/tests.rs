@@ -49,6 +49,26 @@ struct World {
     events: Vec<Value>,
 }
 
+impl World {
+    fn put(&mut self, kind: &'static str, mut object: Value) -> u64 {
+        self.revision += 1;
+        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let known = self.objects.insert((kind, name), object.clone()).is_some();
+        let what = if known { "MODIFIED" } else { "ADDED" };
+        self.history.push((self.revision, kind, json!({"type": what, "object": object})));
+        self.revision
+    }
+
+    fn remove(&mut self, kind: &'static str, name: &str) -> u64 {
+        self.revision += 1;
+        let mut object = self.objects.remove(&(kind, name.to_owned())).unwrap();
+        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        self.history.push((self.revision, kind, json!({"type": "DELETED", "object": object})));
+        self.revision
+    }
+}
+
 /// An API server that can be stopped and started again at the same address.
 struct FakeApi {
     address: SocketAddr,
@@ -101,18 +121,30 @@ impl FakeApi {
         self.serve(listener);
     }
 
-    fn put(&self, kind: &'static str, mut object: Value) -> u64 {
-        let mut world = self.world.lock().unwrap();
-        world.revision += 1;
-        let revision = world.revision;
-        object["metadata"]["resourceVersion"] = json!(revision.to_string());
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        let known = world.objects.insert((kind, name), object.clone()).is_some();
-        let what = if known { "MODIFIED" } else { "ADDED" };
-        world.history.push((revision, kind, json!({"type": what, "object": object})));
-        drop(world);
+    fn put(&self, kind: &'static str, object: Value) -> u64 {
+        let revision = self.world.lock().unwrap().put(kind, object);
         self.changed.send_replace(revision);
         revision
+    }
+
+    fn remove(&self, kind: &'static str, name: &str) {
+        let revision = self.world.lock().unwrap().remove(kind, name);
+        self.changed.send_replace(revision);
+    }
+
+    /// A Service whose load balancer answers at a port.
+    fn balanced(&self, name: &str, created: &str, port: u16) {
+        let own = format!("127.0.1.{}", name.len());
+        let spec = json!({"type": "LoadBalancer", "clusterIP": own, "ports": [{"port": port}]});
+        let metadata = json!({"namespace": "shop", "name": name, "uid": name, "creationTimestamp": created});
+        self.put(SERVICES, json!({"metadata": metadata, "spec": spec}));
+    }
+
+    /// The addresses that the status of a Service tells.
+    fn ingress(&self, name: &str) -> Vec<String> {
+        let world = self.world.lock().unwrap();
+        let told = world.objects[&(SERVICES, name.to_owned())]["status"]["loadBalancer"]["ingress"].as_array().cloned();
+        told.into_iter().flatten().map(|point| point["ip"].as_str().unwrap().to_owned()).collect()
     }
 
     fn service(&self, node_port: u16) {
@@ -187,6 +219,18 @@ async fn handle(
             }
             world.lease = Some(body.clone());
             reply(StatusCode::OK, &body)
+        }
+        (Method::PATCH, _) if path.ends_with("/status") => {
+            let name = path.split('/').nth_back(1).unwrap().to_owned();
+            let Some(mut service) = world.lock().unwrap().objects.get(&(SERVICES, name)).cloned() else {
+                return Ok(failure(404, "NotFound"));
+            };
+            if service["metadata"]["uid"] != body["metadata"]["uid"] {
+                return Ok(failure(409, "Conflict"));
+            }
+            service["status"] = body["status"].clone();
+            changed.send_replace(world.lock().unwrap().put(SERVICES, service.clone()));
+            reply(StatusCode::OK, &service)
         }
         _ => failure(405, "MethodNotAllowed"),
     })
@@ -368,7 +412,7 @@ async fn refuses(port: u16) -> bool {
 
 #[tokio::test]
 async fn a_panic_in_any_part_ends_the_process() {
-    for part in ["access", "feed-services", "feed-slices", "ack", "notice", "follow"] {
+    for part in ["access", "feed-services", "feed-slices", "ack", "notice", "balancer", "follow"] {
         let api = FakeApi::start().await;
         let (_directory, settings) = settings_for(&api, None);
         let (_trigger, stop) = drain_signal();
@@ -619,4 +663,93 @@ async fn an_api_that_moves_is_found_through_the_kubeconfig() {
     other.world.lock().unwrap().oldest = u64::MAX;
     write_kubeconfig(&role.directory.path().join("kubeconfig"), other.address);
     until_served(port, "b").await;
+}
+
+const EARLY: &str = "2026-01-01T00:00:00Z";
+const LATE: &str = "2026-01-01T00:00:01Z";
+
+#[tokio::test]
+async fn a_load_balancer_has_its_address_while_its_port_is_open() {
+    let (api, taken) = (FakeApi::start().await, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    let (port, free) = (taken.local_addr().unwrap().port(), free_port().await);
+    let _role = start(&api);
+    api.slice(&[]);
+    api.balanced("free", EARLY, free);
+    api.balanced("late", LATE, port);
+    until(|| api.ingress("free") == ["127.0.0.1"]).await;
+    let said = || api.events().into_iter().filter(|(reason, _)| reason == "FailedToListen").collect::<Vec<_>>();
+    until(|| !said().is_empty()).await;
+    assert_eq!((api.ingress("late"), said().len()), (vec![], 1), "{:?}", said());
+    assert!(said()[0].1.contains(&format!("load balancer: 127.0.0.1:{port}/TCP is already in use")), "{:?}", said());
+    drop(taken);
+    until(|| api.ingress("late") == ["127.0.0.1"]).await;
+    // Somebody else's word does not stay.
+    let mut service = api.world.lock().unwrap().objects[&(SERVICES, "late".to_owned())].clone();
+    service["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    api.put(SERVICES, service.clone());
+    until(|| api.ingress("late") == ["127.0.0.1"]).await;
+    service["spec"]["type"] = json!("ClusterIP");
+    service["status"] = json!({"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}});
+    api.put(SERVICES, service);
+    until(|| api.ingress("late").is_empty()).await;
+    assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.is_ok(), "its port is free again");
+}
+
+#[tokio::test]
+async fn of_two_load_balancers_at_one_port_the_older_has_it_until_it_goes() {
+    let (mut api, port) = (FakeApi::start().await, free_port().await);
+    let _role = start(&api);
+    api.slice(&[]);
+    api.balanced("late", LATE, port);
+    until(|| api.ingress("late") == ["127.0.0.1"]).await;
+    api.balanced("early", EARLY, port);
+    until(|| api.ingress("early") == ["127.0.0.1"] && api.ingress("late").is_empty()).await;
+    until(|| !api.events().is_empty()).await;
+    let (reason, message) = api.events().remove(0);
+    assert!(reason == "NotServed" && message.ends_with("shop/early has it already"), "{reason}: {message}");
+    // What is to be told waits for an API that is away.
+    api.stop().await;
+    api.world.lock().unwrap().remove(SERVICES, "early");
+    api.restart().await;
+    until(|| api.ingress("late") == ["127.0.0.1"]).await;
+}
+
+#[tokio::test]
+async fn a_trouble_is_told_once_until_it_is_gone_and_comes_back() {
+    let (api, taken) = (FakeApi::start().await, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    let address = taken.local_addr().unwrap();
+    let _role = start(&api);
+    api.service(address.port());
+    api.balanced("other", LATE, address.port());
+    let count = |what: &str| api.events().iter().filter(|(_, message)| message.contains(what)).count();
+    let (busy, refused) = ("is already in use by another program", "shop/web has it already");
+    // Changes of whatever else, and of the same Service, are no news of it.
+    for n in 0..20 {
+        let revision = api.slice(&[SocketAddr::new(address.ip(), 1000 + n)]);
+        api.balanced(&format!("more-{n}"), LATE, free_port().await);
+        api.service(address.port());
+        until(|| api.observed() >= revision).await;
+    }
+    until(|| count(busy) > 0 && count(refused) > 0).await;
+    assert_eq!((count(busy), count(refused)), (1, 1), "{:?}", api.events());
+    api.remove(SERVICES, "web");
+    until(|| count(busy) == 2).await;
+    drop(taken);
+    until(|| api.ingress("other") == ["127.0.0.1"]).await;
+    let taken = {
+        api.remove(SERVICES, "other");
+        timeout(PATIENCE, async {
+            loop {
+                if let Ok(taken) = TcpListener::bind(address).await {
+                    return taken;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap()
+    };
+    api.balanced("other", LATE, address.port());
+    until(|| count(busy) == 3).await;
+    drop(taken);
 }
