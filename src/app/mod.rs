@@ -11,6 +11,7 @@ pub mod cidr;
 pub mod claim;
 pub mod data_dir;
 pub mod data_plane;
+mod endpoints;
 pub mod host;
 mod keep;
 mod made;
@@ -19,11 +20,9 @@ mod owner;
 
 use crate::{
     api::{
-        agreements::{DATA_PLANE, OBSERVED_REVISION, SERVICE_NAME_LABEL, SYSTEM_NAMESPACE},
+        agreements::{DATA_PLANE, OBSERVED_REVISION, SYSTEM_NAMESPACE},
         kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes, pod::Pods, service::Services},
         meta::{ObjectKey, Revision},
-        pod_state,
-        selector::LabelSelector,
     },
     base::{
         clock::Clock,
@@ -46,10 +45,7 @@ use cidr::Plan;
 use claim::Claim;
 use data_dir::{DataDir, Held};
 use futures::{FutureExt as _, future::BoxFuture};
-use k8s_openapi::api::{
-    core::v1::{Pod, Service},
-    discovery::v1::{Endpoint, EndpointSlice},
-};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use made::Made;
 use owner::Verdict;
 use rustls::ServerConfig;
@@ -70,6 +66,8 @@ pub const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Containers that are created, started or removed at the same time. Docker itself does about as many things at once on two cores.
 const ENGINE_CALLS: usize = 16;
 
+/// How long a wait for a state of the cluster lets pass between two looks at it.
+const LOOK_PACE: Duration = Duration::from_millis(10);
 /// How often a store whose disk refuses writes is tried.
 const STORE_PROBE: Duration = Duration::from_secs(1);
 
@@ -418,14 +416,10 @@ impl App {
         let pods = self.registry.api::<Pods>().list("").items;
         let slices = self.registry.api::<EndpointSlices>().list("").items;
         let services = self.registry.api::<Services>().list("").items;
-        services.iter().filter(|s| s.spec.as_ref().is_some_and(|s| s.selector.is_some())).all(|service| {
-            let wanted = pods.iter().filter(|p| serves(p, service) && pod_state::is_pod_ready(p)).count();
-            let there: usize = slices.iter().filter(|s| belongs(s, service)).map(|s| ready_endpoints(s)).sum();
-            wanted == there
-        })
+        endpoints::are_current(&services, &pods, &slices, &mut 0)
     }
 
-    /// Returns once `holds` does, looking again at every change of the store.
+    /// Returns once `holds` does, looking again when the store has changed, at a pace.
     async fn until(&self, holds: impl Fn() -> bool) {
         loop {
             let revision = self.registry.store().revision();
@@ -434,6 +428,8 @@ impl App {
             }
             let Ok(mut watch) = self.registry.store().watch("", revision) else { continue };
             drop(watch.next().await);
+            // Each look goes over everything, and while a cluster starts there are many changes.
+            tokio::time::sleep(LOOK_PACE).await;
         }
     }
 
@@ -452,25 +448,4 @@ impl App {
             drop(task.await);
         }
     }
-}
-
-/// Whether a Service selects a pod.
-fn serves(pod: &Pod, service: &Service) -> bool {
-    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
-    let labels = pod.metadata.labels.clone().unwrap_or_default();
-    pod.metadata.namespace == service.metadata.namespace
-        && pod.metadata.deletion_timestamp.is_none()
-        && selector.is_some_and(|s| LabelSelector::from_map(s).matches(&labels))
-}
-
-/// Whether a slice is a Service's.
-fn belongs(slice: &EndpointSlice, service: &Service) -> bool {
-    let name = slice.metadata.labels.as_ref().and_then(|l| l.get(SERVICE_NAME_LABEL));
-    slice.metadata.namespace == service.metadata.namespace && name == service.metadata.name.as_ref()
-}
-
-/// How many endpoints of a slice are ready.
-fn ready_endpoints(slice: &EndpointSlice) -> usize {
-    let is_ready = |e: &&Endpoint| e.conditions.as_ref().and_then(|c| c.ready) != Some(false);
-    slice.endpoints.iter().flatten().filter(is_ready).count()
 }

@@ -5,6 +5,8 @@
 //! - foreground: an owner with the finalizer `foregroundDeletion` goes after everything that blocks it;
 //! - orphan: an owner with the finalizer `orphan` first lets go of everything.
 //!
+//! What an owner waits for has the index term `blocks=<uid>`: as long as something has it, nobody goes over what is owned.
+//!
 //! **Invariants**: an owner counts as gone only when an exact read finds no object of its kind, name and UID; an owner of a kind
 //! that is not served counts as there. A deletion names the UID and the revision that was looked at.
 //!
@@ -101,6 +103,8 @@ pub struct Observed {
     entry: Arc<Entry>,
     held: Held,
     owners: Vec<(OwnerReference, OwnerState)>,
+    /// Whether it waits, and something blocks it: its dependents are not gathered then.
+    is_blocked: bool,
     dependents: Vec<Dependent>,
 }
 
@@ -147,7 +151,13 @@ impl Controller for GarbageCollector {
         let entry = node.entry(registry)?;
         let held = held(&entry);
         let owners = held.owners.iter().map(|o| (o.clone(), state_of(registry, o, &held.key.namespace))).collect();
-        Some(Observed { dependents: dependents_of(registry, &held.uid), node: node.clone(), entry, owners, held })
+        let is_blocked = waits_for_dependents(&held) && !orphans(&held) && is_blocked(registry, &held.uid);
+        let dependents = if is_blocked { Vec::new() } else { dependents_of(registry, &held.uid) };
+        Some(Observed { is_blocked, dependents, node: node.clone(), entry, owners, held })
+    }
+
+    fn weight(&self, observed: &Observed) -> usize {
+        observed.dependents.len()
     }
 
     fn decide(&self, observed: &Observed) -> Decision {
@@ -164,24 +174,44 @@ fn is_marked(entry: &Entry) -> bool {
 /// An object whose owners changed is looked at, and one that goes; one that waits for what it owns wakes that as well.
 fn wake_for_write(registry: &Registry, kind: &KindRef, before: Option<&Entry>, after: &Entry, nodes: &mut Vec<Node>) {
     let is_new = before.is_none_or(|b| b.attrs.terms != after.attrs.terms);
+    if let Some(before) = before.filter(|_| is_new) {
+        nodes.extend(no_longer_blocked(registry, &held(before), &after.attrs.terms));
+    }
     let goes = is_marked(after);
     if !goes && (!is_new || after.attrs.terms.is_empty()) {
         return;
     }
     let Some(key) = keys::object_key(kind.info(), &after.key) else { return };
     nodes.push(Node { kind: kind.clone(), key });
-    if goes && waits_for_dependents(&held(after)) {
+    let waits = |entry: &Entry| is_marked(entry) && waits_for_dependents(&held(entry));
+    if waits(after) && !before.is_some_and(waits) {
         nodes.extend(dependents_of(registry, &held(after).uid).into_iter().map(|d| d.node));
     }
 }
 
-/// What is gone wakes what it owned, and the owners that wait for it.
+/// The owners that waited for an object and need not any more, now that it has these terms.
+fn no_longer_blocked(registry: &Registry, before: &Held, terms: &[String]) -> Vec<Node> {
+    let let_go = before.owners.iter().filter(|owner| !terms.contains(&keys::blocks_term(&owner.uid)));
+    let waiting = let_go.filter(|owner| state_of(registry, owner, &before.key.namespace) == OwnerState::Waits);
+    let unblocked = waiting.filter(|owner| !is_blocked(registry, &owner.uid));
+    let kinds = registry.kinds();
+    unblocked.filter_map(|owner| Node::of_owner(&kinds, owner, &before.key.namespace)).collect()
+}
+
+/// What is gone wakes what it owned, and the owners that waited for it as the last.
 fn wake_for_deletion(registry: &Registry, gone: &Entry) -> Vec<Node> {
     let gone = held(gone);
-    let waiting = gone.owners.iter().filter(|o| state_of(registry, o, &gone.key.namespace) == OwnerState::Waits);
-    let kinds = registry.kinds();
-    let owners = waiting.filter_map(|o| Node::of_owner(&kinds, o, &gone.key.namespace));
+    let owners = no_longer_blocked(registry, &gone, &[]);
     dependents_of(registry, &gone.uid).into_iter().map(|d| d.node).chain(owners).collect()
+}
+
+/// Whether something blocks the deletion of an owner. Objects that an earlier version wrote lack the term: `decide` looks at each.
+fn is_blocked(registry: &Registry, uid: &str) -> bool {
+    registry.store().has_term(&keys::blocks_term(uid))
+}
+
+fn orphans(held: &Held) -> bool {
+    held.finalizers.iter().any(|f| f == ORPHAN_FINALIZER)
 }
 
 fn waits_for_dependents(held: &Held) -> bool {
@@ -218,7 +248,7 @@ fn decide(observed: &Observed) -> Decision {
     if observed.held.is_marked {
         if has(ORPHAN_FINALIZER) {
             orphan_dependents(observed, &mut decision);
-        } else if has(FOREGROUND_FINALIZER) && !observed.dependents.iter().any(|d| d.blocks) {
+        } else if has(FOREGROUND_FINALIZER) && !observed.is_blocked && !observed.dependents.iter().any(|d| d.blocks) {
             decision.then(without_finalizer(observed, FOREGROUND_FINALIZER, "nothing blocks its deletion any more"));
         }
         return decision;

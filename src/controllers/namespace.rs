@@ -3,7 +3,8 @@
 //! Which kinds there are is asked of the table, so that none is forgotten. Content of a namespace that is gone (it was being created
 //! while the namespace went) is removed as well.
 //!
-//! **Invariants**: the finalizer is taken off only when an exact read shows that nothing is left.
+//! **Invariants**: the finalizer is taken off only when an exact read shows that nothing is left. How often everything is gone over does
+//! not depend on how much there is: a namespace is woken by what appears in it, and when it holds nothing of a kind any more.
 //!
 //! **Source**: `pkg/controller/namespace/deletion`, v1.37.
 
@@ -27,10 +28,12 @@ use crate::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-/// The most objects that are deleted in a pass.
+/// The most objects that are deleted at once.
 const BATCH_MAX: usize = 500;
+/// When a status that changed is looked at again: what is left may have changed without a kind being gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// An object in the namespace.
 #[derive(Clone)]
@@ -87,8 +90,10 @@ impl Controller for NamespaceController {
             let of = kind.clone();
             Trigger::on_erased(kind.clone(), move |registry: &Registry, before, after, keys: &mut Vec<String>| {
                 let Some(entry) = after.or(before) else { return };
-                let namespace = keys::object_key(of.info(), &entry.key).map(|key| key.namespace);
-                keys.extend(namespace.filter(|n| namespace_goes(registry, n)));
+                let is_change = before.is_some() && after.is_some();
+                let Some(key) = keys::object_key(of.info(), &entry.key).filter(|_| !is_change) else { return };
+                let is_news = after.is_some() || !registry.has_any(&*of, &key.namespace);
+                keys.extend(Some(key.namespace).filter(|n| is_news && namespace_goes(registry, n)));
             })
         };
         namespaced_kinds(kinds).map(content).collect()
@@ -117,6 +122,10 @@ impl Controller for NamespaceController {
         })
     }
 
+    fn weight(&self, observed: &Observed) -> usize {
+        observed.content.len()
+    }
+
     fn decide(&self, observed: &Observed) -> Decision {
         decide(observed)
     }
@@ -141,9 +150,12 @@ fn decide(observed: &Observed) -> Decision {
     let is_pod = |c: &&Content| c.kind.info().resource() == Pods::INFO.resource();
     let has_pods = observed.content.iter().any(|c| is_pod(&c));
     let to_go = observed.content.iter().filter(|c| (!has_pods || is_pod(c)) && !c.held.is_marked);
-    let batch: Vec<Planned> = to_go.take(BATCH_MAX).map(delete).collect();
-    let steps = if batch.is_empty() { Vec::new() } else { vec![Step::Parallel(batch)] };
-    Decision { steps, ..Decision::default() }
+    let mut rest = to_go.map(delete).peekable();
+    let mut decision = Decision::default();
+    while rest.peek().is_some() {
+        decision.then(Step::Parallel(rest.by_ref().take(BATCH_MAX).collect()));
+    }
+    decision
 }
 
 const NAMESPACE_GOES: &str = "its namespace goes";
@@ -174,6 +186,7 @@ fn conclude(observed: &Observed, done: &Done) -> Decision {
     }
     if changed.status != namespace.status {
         decision.then(Action::update_status::<Namespaces>(changed).because("the status changed"));
+        decision.requeue_after = Some(LOOK_AGAIN);
     }
     decision
 }

@@ -370,6 +370,111 @@ async fn an_object_goes_only_when_all_its_owners_are_gone() {
     eventually("it is gone", || cluster.get::<ConfigMaps>("default", "stale").is_none()).await;
 }
 
+/// How many objects the passes of a controller looked at, and how many passes there were.
+fn work(cluster: &Cluster, controller: &str) -> (u64, u64) {
+    let all = cluster.config.metrics.snapshot();
+    let count =
+        |counter: &str| all.iter().find(|(c, n, _)| *c == controller && *n == counter).map_or(0, |(_, _, n)| *n);
+    (count("looks"), count("reconciles"))
+}
+
+/// What it costs to remove an owner and this many objects that block it, one after the other.
+async fn foreground_work(n: usize) -> (u64, u64) {
+    let cluster = Cluster::without_agent().await;
+    let owner = cluster.create::<ConfigMaps>("{metadata: {name: owner, namespace: default}}").await;
+    let uid = owner.metadata.uid.as_ref().unwrap();
+    for i in 0..n {
+        let reference =
+            format!("{{apiVersion: v1, kind: ConfigMap, name: owner, uid: {uid}, blockOwnerDeletion: true}}");
+        let hold = "finalizers: [example.com/hold]";
+        cluster
+            .create::<ConfigMaps>(&format!(
+                "{{metadata: {{name: c{i}, namespace: default, {hold}, ownerReferences: [{reference}]}}}}"
+            ))
+            .await;
+    }
+    settle().await;
+    let before = work(&cluster, "garbagecollector");
+    let options = DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
+    let maps = cluster.registry.api::<ConfigMaps>();
+    maps.delete(&ObjectKey::new("default", "owner"), &options).await.unwrap();
+    settle().await;
+    let marked = || cluster.list::<ConfigMaps>().iter().filter(|m| m.metadata.deletion_timestamp.is_some()).count();
+    eventually("everything is marked", || marked() == n + 1).await;
+    for i in 0..n {
+        let key = ObjectKey::new("default", format!("c{i}"));
+        // Somebody writes the owner meanwhile, as its controller does with its status.
+        let touch = |map: &mut ConfigMap| map.data = Some([("i".to_owned(), i.to_string())].into());
+        maps.modify(&ObjectKey::new("default", "owner"), touch).await.unwrap();
+        assert!(cluster.get::<ConfigMaps>("default", "owner").is_some(), "it waits for all");
+        maps.modify(&key, |map| map.metadata.finalizers = None).await.unwrap();
+        sleep(Duration::from_millis(5)).await;
+    }
+    eventually("the owner is gone", || cluster.get::<ConfigMaps>("default", "owner").is_none()).await;
+    let after = work(&cluster, "garbagecollector");
+    (after.0 - before.0, after.1 - before.1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn foreground_deletion_of_four_times_as_much_costs_four_times_the_work() {
+    let (few, many) = (foreground_work(25).await, foreground_work(100).await);
+    assert!(many.0 <= 5 * few.0.max(25) && many.1 <= 5 * few.1, "{few:?} then {many:?}");
+}
+
+/// What it costs to remove a namespace whose objects go one after the other.
+async fn namespace_work(n: usize) -> (u64, u64) {
+    let cluster = Cluster::without_agent().await;
+    cluster.create::<Namespaces>("metadata: {name: team}").await;
+    let maps = cluster.registry.api::<ConfigMaps>();
+    for i in 0..n {
+        let held = format!("{{metadata: {{name: c{i}, namespace: team, finalizers: [example.com/hold]}}}}");
+        cluster.create::<ConfigMaps>(&held).await;
+    }
+    settle().await;
+    let before = work(&cluster, "namespace");
+    cluster.delete::<Namespaces>("", "team").await;
+    settle().await;
+    for i in 0..n {
+        let key = ObjectKey::new("team", format!("c{i}"));
+        maps.modify(&key, |map| map.metadata.finalizers = None).await.unwrap();
+        sleep(Duration::from_millis(5)).await;
+    }
+    eventually("the namespace is gone", || cluster.get::<Namespaces>("", "team").is_none()).await;
+    let after = work(&cluster, "namespace");
+    (after.0 - before.0, after.1 - before.1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_with_four_times_as_much_costs_four_times_the_work() {
+    let (few, many) = (namespace_work(50).await, namespace_work(200).await);
+    assert!(many.0 <= 5 * few.0 && many.1 <= 2 * few.1, "{few:?} then {many:?}");
+    // Everything is gone over a few times, however much there is.
+    assert!(many.0 <= 12 * 200, "{many:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_waits_no_more_for_what_another_owner_keeps() {
+    let cluster = Cluster::without_agent().await;
+    let create = |name: &str| format!("{{metadata: {{name: {name}, namespace: default}}}}");
+    let first = cluster.create::<ConfigMaps>(&create("first")).await;
+    let second = cluster.create::<ConfigMaps>(&create("second")).await;
+    let reference = |owner: &ConfigMap| {
+        let (name, uid) = (owner.metadata.name.as_ref().unwrap(), owner.metadata.uid.as_ref().unwrap());
+        format!("{{apiVersion: v1, kind: ConfigMap, name: {name}, uid: {uid}, blockOwnerDeletion: true}}")
+    };
+    let both = format!("[{}, {}]", reference(&first), reference(&second));
+    cluster
+        .create::<ConfigMaps>(&format!("{{metadata: {{name: owned, namespace: default, ownerReferences: {both}}}}}"))
+        .await;
+    settle().await;
+    let options = DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
+    cluster.registry.api::<ConfigMaps>().delete(&ObjectKey::new("default", "first"), &options).await.unwrap();
+    eventually("it goes without what the other keeps", || cluster.get::<ConfigMaps>("default", "first").is_none())
+        .await;
+    let owned = cluster.get::<ConfigMaps>("default", "owned").unwrap();
+    assert_eq!(owned.metadata.owner_references.as_ref().map(Vec::len), Some(1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_namespace_has_an_account_and_a_certificate() {
     let cluster = Cluster::start().await;

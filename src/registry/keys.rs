@@ -46,9 +46,16 @@ pub fn owner_term(uid: &str) -> String {
     format!("owner={uid}")
 }
 
+/// The term of the objects that an owner waits for when it is asked to.
+pub fn blocks_term(uid: &str) -> String {
+    format!("blocks={uid}")
+}
+
 /// The index terms of an object.
 pub fn terms(meta: &ObjectMeta) -> Vec<String> {
-    meta.owner_references.iter().flatten().map(|o| owner_term(&o.uid)).collect()
+    let owners = || meta.owner_references.iter().flatten();
+    let blocked = owners().filter(|owner| owner.block_owner_deletion == Some(true));
+    owners().map(|owner| owner_term(&owner.uid)).chain(blocked.map(|owner| blocks_term(&owner.uid))).collect()
 }
 
 #[cfg(test)]

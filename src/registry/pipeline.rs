@@ -275,6 +275,11 @@ impl Registry {
         snapshot
     }
 
+    /// Whether there is an object of a kind in a namespace.
+    pub fn has_any(&self, kind: &dyn ErasedKind, namespace: &str) -> bool {
+        self.0.store.has_any(&keys::prefix(kind.info(), namespace))
+    }
+
     /// The entries of a kind that the object of this UID owns.
     pub fn owned_entries(&self, kind: &dyn ErasedKind, owner_uid: &str) -> Vec<Arc<Entry>> {
         let prefix = keys::kind_prefix(kind.info());

@@ -163,6 +163,7 @@ async fn a_range_is_a_prefix_in_key_order_at_one_revision(open: Opener) {
     assert_eq!(keys("pods/"), ["pods/a", "pods/b"]);
     assert_eq!(keys(""), ["pod", "pods/a", "pods/b", "podt/a", "zebra"]);
     assert_eq!(keys("zz"), [""; 0]);
+    assert_eq!(["pods/", "podt", "zz", "pods/c"].map(|prefix| store.has_any(prefix)), [true, true, false, false]);
     assert_eq!(store.range("zz").revision, Revision(5));
 }
 
@@ -171,6 +172,7 @@ async fn a_term_finds_the_keys_that_have_it_now(open: Opener) {
     let keys = |term: &str| store.by_term(term).iter().map(|e| e.key.to_string()).collect::<Vec<_>>();
     write(store, &[put_with("b", "1", terms(&["owner=1", "x"])), put_with("a", "1", terms(&["owner=1"]))]).await;
     write(store, &[put_with("c", "1", terms(&["owner=12"]))]).await;
+    assert_eq!(["owner=1", "owner=12", "owner=", "y"].map(|term| store.has_term(term)), [true, true, false, false]);
     assert_eq!((keys("owner=1"), keys("x"), keys("owner=")), (vec!["a".into(), "b".into()], vec!["b".into()], vec![]));
     write(store, &[put_with("b", "2", terms(&["owner=2", "x"])), put_with("a", "2", terms(&["owner=1"]))]).await;
     assert_eq!((keys("owner=1"), keys("owner=2"), keys("x")), (vec!["a".into()], vec!["b".into()], vec!["b".into()]));

@@ -358,6 +358,16 @@ impl Store {
         read(&self.0.state).range(prefix)
     }
 
+    /// Whether a key begins with `prefix`; as cheap as reading one.
+    pub fn has_any(&self, prefix: &str) -> bool {
+        read(&self.0.state).has_any(prefix)
+    }
+
+    /// Whether an entry has an index term; as cheap as reading one.
+    pub fn has_term(&self, term: &str) -> bool {
+        read(&self.0.state).has_term(term)
+    }
+
     /// The entries that have an index term, in key order.
     pub fn by_term(&self, term: &str) -> Vec<Arc<Entry>> {
         read(&self.0.state).by_term(term)

@@ -186,6 +186,7 @@ impl Trial {
         for term in ["x", "y", "z"] {
             let found: Vec<_> = self.store.by_term(term).iter().map(|e| e.key.to_string()).collect();
             let having = self.model.cells.iter().filter(|(_, c)| c.3.iter().any(|t| t == term));
+            assert_eq!(self.store.has_term(term), !found.is_empty());
             assert_eq!(found, having.map(|(key, _)| key.clone()).collect::<Vec<_>>());
         }
         for (prefix, from, watch) in &mut self.watches {

@@ -60,6 +60,15 @@ impl State {
         Snapshot { revision: self.revision, entries }
     }
 
+    pub(super) fn has_any(&self, prefix: &str) -> bool {
+        let first = self.entries.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).next();
+        first.is_some_and(|(key, _)| key.starts_with(prefix))
+    }
+
+    pub(super) fn has_term(&self, term: &str) -> bool {
+        self.terms.range((Arc::from(term), Arc::from(""))..).next().is_some_and(|(t, _)| &**t == term)
+    }
+
     pub(super) fn by_term(&self, term: &str) -> Vec<Arc<Entry>> {
         self.terms
             .range((Arc::from(term), Arc::from(""))..)

@@ -13,6 +13,8 @@ use std::{
 pub struct Counters {
     /// Passes over a key.
     pub reconciles: AtomicU64,
+    /// Objects that passes looked at, where there may be many of them.
+    pub looks: AtomicU64,
     /// Writes that were tried.
     pub actions: AtomicU64,
     /// Passes that ended because the world had moved.
@@ -53,6 +55,7 @@ impl Metrics {
             .flat_map(|(name, c)| {
                 [
                     ("reconciles", &c.reconciles),
+                    ("looks", &c.looks),
                     ("actions", &c.actions),
                     ("moved", &c.moved),
                     ("failures", &c.failures),

@@ -343,7 +343,7 @@ impl<C: Controller> Pass<C> {
     async fn reconcile(&self, key: &C::Key) -> Progress {
         let mut result = Progress::default();
         let Some(mut observed) = self.controller.observe(&self.registry, key) else { return result };
-        result.weight = self.controller.weight(&observed);
+        result.weight = self.count(&observed);
         let decision = self.controller.decide(&observed);
         let done = self.carry_out(&decision, &mut result).await;
         if !C::CONCLUDES {
@@ -351,7 +351,10 @@ impl<C: Controller> Pass<C> {
         }
         if !decision.is_rest() {
             match self.controller.observe(&self.registry, key) {
-                Some(after) => observed = after,
+                Some(after) => {
+                    self.count(&after);
+                    observed = after;
+                }
                 None => return result,
             }
         }
@@ -359,6 +362,13 @@ impl<C: Controller> Pass<C> {
         drop(observed);
         self.carry_out(&closing, &mut result).await;
         result
+    }
+
+    /// Counts what a pass looks at.
+    fn count(&self, observed: &C::Observed) -> usize {
+        let weight = self.controller.weight(observed);
+        self.counters.looks.fetch_add(u64::try_from(weight).unwrap_or(u64::MAX), Relaxed);
+        weight
     }
 
     async fn carry_out(&self, decision: &Decision, result: &mut Progress) -> Done {
