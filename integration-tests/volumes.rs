@@ -186,3 +186,26 @@ fn a_host_path_is_what_its_type_says_or_the_pod_waits() {
     }
     assert!(!at("missing").exists() && !at("absent").exists(), "nothing was made");
 }
+
+#[test]
+fn a_container_that_sees_other_processes_sees_nothing_of_what_they_mount() {
+    let cluster = Cluster::start("shield");
+    let script = "for p in /proc/[0-9]*; do [ -e $p/root/volumes ] || [ -e $p/root/host/etc ] && echo $p leads out; \
+                  tr \"\\0\" \" \" < $p/cmdline | grep \"skiff pause\" > /dev/null && echo saw a sandbox; done; echo looked; exec sleep 3600";
+    let pod = |name: &str, sees: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  {sees}: true\n  terminationGracePeriodSeconds: 1\n  \
+             volumes: [{{name: d, emptyDir: {{}}}}]\n  containers:\n  - name: {name}\n    image: {image}\n    \
+             command: [sh, -c, '{script}']\n    volumeMounts: [{{name: d, mountPath: /d}}]\n",
+            image = *BUSYBOX
+        )
+    };
+    cluster.apply(&(pod("shares", "shareProcessNamespace") + &pod("sees-all", "hostPID")));
+    for name in ["shares", "sees-all"] {
+        let said = eventually("it has looked", SOON, || {
+            let said = printed(&cluster, name);
+            if said.contains("looked") { Ok(said) } else { Err(said) }
+        });
+        assert!(said.contains("saw a sandbox") && !said.contains("leads out"), "{name}:\n{said}");
+    }
+}

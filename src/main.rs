@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 fn main() -> ExitCode {
+    skiff::roles::shield();
     skiff::roles::listen_early();
     // `SKIFF_LOG=debug` shows decisions; by default only what a person should look at is logged.
     let asked = std::env::var("SKIFF_LOG").ok();

@@ -5,6 +5,8 @@ pub mod end_processes;
 pub mod host_paths;
 pub mod pause;
 pub mod proxy;
+mod shield;
 mod stop;
 
+pub use shield::shield;
 pub use stop::listen_early;
