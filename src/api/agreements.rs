@@ -12,6 +12,8 @@ pub const SYSTEM_NAMESPACE: &str = "kube-system";
 pub const DATA_PLANE: &str = "skiff-proxy";
 /// The annotation of the data plane's Lease that says up to which revision it has applied all EndpointSlices.
 pub const OBSERVED_REVISION: &str = "skiff.dev/observed-revision";
+/// The annotation of the data plane's Lease with what it counts as a whole, as JSON, as they were when the Lease was renewed.
+pub const DATA_PLANE_TOTALS: &str = "skiff.dev/totals";
 /// The annotation of a slice with the names of its pods that nothing probes before they count as ready, separated by commas. Whoever
 /// forwards to them sees for itself whether a program listens.
 pub const UNPROBED_PODS: &str = "skiff.dev/unprobed-pods";

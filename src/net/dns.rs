@@ -17,7 +17,7 @@ use super::{
     table::{ListenKey, Protocol, Reach, Role},
     zone::{Answer, Ask, Data, TTL_SECONDS, Zone},
 };
-use crate::base::{chain::chain, task};
+use crate::base::{chain::chain, reached::Reached, task};
 use hickory_proto::{
     op::{Edns, Message, OpCode, Query, ResponseCode},
     rr::{
@@ -100,6 +100,26 @@ pub struct DnsServer {
     zone: ZoneNow,
     turn: AtomicUsize,
     forwards: Semaphore,
+    bounds: Arc<DnsBounds>,
+}
+
+/// What the bounds of a name server did.
+#[derive(Debug)]
+pub struct DnsBounds {
+    clients: Arc<Seats>,
+    refused: Reached,
+}
+
+impl DnsBounds {
+    /// Clients over TCP that were turned away.
+    pub fn clients_turned_away(&self) -> u64 {
+        self.clients.turned_away()
+    }
+
+    /// Questions that were not passed on, because too many were under way.
+    pub fn questions_refused(&self) -> u64 {
+        self.refused.count()
+    }
 }
 
 /// Listening sockets of a name server.
@@ -131,7 +151,14 @@ impl DnsServer {
     /// A name server for a zone.
     pub fn new(settings: DnsSettings, zone: ZoneNow) -> Arc<Self> {
         let (turn, forwards) = (AtomicUsize::new(0), Semaphore::new(FORWARDS_MAX));
-        Arc::new(Self { settings, zone, turn, forwards })
+        let clients = Seats::new("clients of the name server over TCP", TCP_CLIENTS_MAX);
+        let bounds = Arc::new(DnsBounds { clients, refused: Reached::default() });
+        Arc::new(Self { settings, zone, turn, forwards, bounds })
+    }
+
+    /// What its bounds did, now and later.
+    pub fn bounds(&self) -> Arc<DnsBounds> {
+        Arc::clone(&self.bounds)
     }
 
     /// Opens the sockets.
@@ -208,7 +235,7 @@ impl DnsServer {
     }
 
     async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
-        let seats = Seats::new("clients of the name server over TCP", TCP_CLIENTS_MAX);
+        let seats = &self.bounds.clients;
         loop {
             match listener.accept().await {
                 Ok((stream, client)) => {
@@ -290,7 +317,16 @@ impl DnsServer {
 
     /// Asks the machine's name servers, one after the other, in bounded time.
     async fn ask_others(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let _permit = self.forwards.try_acquire().ok()?;
+        let Ok(_permit) = self.forwards.try_acquire() else {
+            if self.bounds.refused.is_first() {
+                let max = FORWARDS_MAX;
+                warn!(
+                    component = "dns",
+                    max, "too many questions wait for other name servers: some fail, from now on without a word"
+                );
+            }
+            return None;
+        };
         timeout(QUESTION_PATIENCE, self.ask_each(question, transport)).await.ok().flatten()
     }
 

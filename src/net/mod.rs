@@ -29,4 +29,5 @@ pub mod reach;
 mod seats;
 pub mod sockets;
 pub mod table;
+pub mod totals;
 pub mod zone;

@@ -162,6 +162,7 @@ impl Proxy {
             unserved: AtomicU64::new(0),
             shed: AtomicU64::new(0),
             strangers: AtomicU64::new(0),
+            flows_ended: Arc::default(),
             seats: Seats::new("connections", connections_max()),
             stopped: Notify::new(),
         });

@@ -5,13 +5,11 @@
 //! **Bounds**: an address of the machine itself may have half of all seats, any other an eighth. What is turned away is counted, and
 //! said once.
 
+use crate::base::reached::Reached;
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 use tracing::warn;
 
@@ -27,8 +25,7 @@ pub(super) struct Seats {
     what: &'static str,
     max: usize,
     taken: Mutex<Taken>,
-    turned_away: AtomicU64,
-    told: AtomicBool,
+    turned_away: Reached,
 }
 
 #[derive(Debug, Default)]
@@ -47,8 +44,7 @@ pub(super) struct Seat {
 impl Seats {
     /// So many at most.
     pub(super) fn new(what: &'static str, max: usize) -> Arc<Self> {
-        let (taken, turned_away, told) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { what, max, taken, turned_away, told })
+        Arc::new(Self { what, max, taken: Mutex::default(), turned_away: Reached::default() })
     }
 
     /// A seat for a client; nothing when there is none for it.
@@ -72,12 +68,11 @@ impl Seats {
 
     /// How many clients found no seat.
     pub(super) fn turned_away(&self) -> u64 {
-        self.turned_away.load(Relaxed)
+        self.turned_away.count()
     }
 
     fn turn_away(&self, client: IpAddr) {
-        self.turned_away.fetch_add(1, Relaxed);
-        if !self.told.swap(true, Relaxed) {
+        if self.turned_away.is_first() {
             let (what, max, share) = (self.what, self.max, share(self.max, client));
             warn!(component = "proxy", %client, max, share, "too many {what}: some are turned away, from now on without a word");
         }

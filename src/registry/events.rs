@@ -14,7 +14,7 @@ use crate::{
         object::Object as _,
         status::{ApiError, ErrorClass},
     },
-    base::{chain::chain, clock::whole_seconds, task::Drain},
+    base::{chain::chain, clock::whole_seconds, reached::Reached, task::Drain},
 };
 use correlate::{Correlator, Sameness};
 use futures::future::join_all;
@@ -92,6 +92,8 @@ pub fn reference<K: Kind>(obj: &K::Object) -> ObjectReference {
 pub(super) struct EventQueue {
     waiting: Mutex<VecDeque<Recorded>>,
     arrived: Notify,
+    /// Events that were dropped because too many waited.
+    dropped: Reached,
 }
 
 #[derive(Clone, Debug)]
@@ -110,11 +112,22 @@ impl EventQueue {
         let mut waiting = self.waiting.lock().expect("no one panics while queueing");
         if waiting.len() == QUEUE_MAX {
             waiting.pop_front();
-            warn!(component = "events", "too many events wait to be written; the oldest is dropped");
+            if self.dropped.is_first() {
+                let max = QUEUE_MAX;
+                warn!(
+                    component = "events",
+                    max, "too many events wait to be written: the oldest are dropped, from now on without a word"
+                );
+            }
         }
         waiting.push_back(event);
         drop(waiting);
         self.arrived.notify_one();
+    }
+
+    /// How many events were dropped because too many waited.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.count()
     }
 
     /// The next events to write, repeats among them joined; `None` when nothing waits.

@@ -252,6 +252,11 @@ impl Registry {
     }
 
     /// The queue of events to record.
+    /// How many Events were dropped because too many waited to be written.
+    pub fn events_dropped(&self) -> u64 {
+        self.0.events.dropped()
+    }
+
     pub(super) fn events(&self) -> &EventQueue {
         &self.0.events
     }

@@ -23,6 +23,7 @@ mod access;
 mod ack;
 mod admin;
 mod balancer;
+mod counted;
 mod feed;
 mod follow;
 mod notice;
@@ -33,7 +34,7 @@ use super::stop::stop_signal;
 use crate::{
     base::{backoff::Backoff, clock::Clock, descriptors, supervise::Vital, task::Drain},
     net::{
-        dns::{DnsServer, DnsSettings},
+        dns::{DnsBounds, DnsServer, DnsSettings},
         netlink::{RouteKeeper, ServiceRoutes},
         proxy::{Proxy, ProxySettings},
         sockets::Sockets,
@@ -41,6 +42,7 @@ use crate::{
     },
 };
 use anyhow::{Context as _, bail};
+use counted::Counted;
 use follow::{Follower, Known};
 use settings::Settings;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -92,17 +94,19 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     keep_routes(&settings, &vital)?;
     let (zone, zone_now) = watch::channel(Arc::new(Zone::new([], [], settings.zone.clone())));
     let (acks, to_ack) = mpsc::unbounded_channel();
-    let ack = vital.spawn("ack", ack::run(access.clone(), Arc::clone(&proxy), clock.clone(), to_ack));
     let (notices, to_notice) = mpsc::channel(notice::NOTICES_MAX);
-    vital.spawn("notice", notice::run(access.clone(), clock, to_notice));
+    vital.spawn("notice", notice::run(access.clone(), clock.clone(), to_notice));
     let (balancers, to_tell) = watch::channel(balancer::ToTell::new());
     vital.spawn("balancer", balancer::run(access.clone(), to_tell));
     let outlets = follow::Outlets { zone, acks, notices, balancers };
     let names = settings.plan.dns.map(|address| serve_names(address, zone_now, &how, &vital));
+    let (names, bounds) = names.unzip();
+    let counted = Counted { proxy: Arc::clone(&proxy), names: bounds };
+    let ack = vital.spawn("ack", ack::run(access.clone(), counted.clone(), clock.clone(), to_ack));
     let follower = Follower::new(known, access, settings.plan, settings.zone, Arc::clone(&proxy), outlets);
     let follower = vital.spawn("follow", follower.run(arriving));
     if let Some(port) = settings.admin_port {
-        vital.spawn("admin", admin::run(port, Arc::clone(&proxy)));
+        vital.spawn("admin", admin::run(port, counted));
     }
     info!(component = "proxy", "the data plane is up");
     tokio::select! { biased;
@@ -146,7 +150,7 @@ fn serve_names(
     zone: watch::Receiver<Arc<Zone>>,
     how: &ProxySettings,
     vital: &Vital,
-) -> JoinHandle<()> {
+) -> (JoinHandle<()>, Arc<DnsBounds>) {
     let settings = DnsSettings {
         address,
         resolv_conf: "/etc/resolv.conf".into(),
@@ -154,7 +158,9 @@ fn serve_names(
         sockets: Arc::clone(&how.sockets),
         insiders: Arc::clone(&how.insiders),
     };
-    vital.spawn("dns", DnsServer::new(settings, zone).run())
+    let server = DnsServer::new(settings, zone);
+    let bounds = server.bounds();
+    (vital.spawn("dns", server.run()), bounds)
 }
 
 #[cfg(test)]

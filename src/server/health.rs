@@ -8,6 +8,7 @@ use super::{
     respond::{Response, text},
     route::Query,
 };
+use crate::base::exposition::{Exposition, Kind};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -136,34 +137,34 @@ impl Metrics {
 
     /// The counts as Prometheus reads them.
     pub fn text(&self) -> String {
-        let mut counts = vec![
-            "# HELP apiserver_request_total Requests by verb, resource and code.".to_owned(),
-            "# TYPE apiserver_request_total counter".to_owned(),
-        ];
-        let mut durations = vec!["# TYPE apiserver_request_duration_seconds_sum counter".to_owned()];
-        let requests = self.requests.lock().expect("no one panics while counting");
-        for ((verb, resource, code), served) in &*requests {
-            let labels = format!("{{verb=\"{}\",resource=\"{resource}\",code=\"{code}\"}}", verb.to_uppercase());
-            counts.push(format!("apiserver_request_total{labels} {}", served.count));
-            durations.push(format!("apiserver_request_duration_seconds_sum{labels} {:.6}", served.seconds));
-        }
-        counts.append(&mut durations);
+        let mut all = Exposition::default();
+        self.write_requests(&mut all);
+        let (name, help) = ("skiff_api_bound_reached_total", "Connections and requests that a bound refused or ended.");
+        all.metric(name, Kind::Counter, help);
         let bounds = self.bounds.lock().expect("no one panics while counting");
-        counts.push(
-            "# HELP skiff_api_bound_reached_total Connections and requests that a bound refused or ended.".into(),
-        );
-        counts.push("# TYPE skiff_api_bound_reached_total counter".to_owned());
         for bound in Bound::ALL {
             for done in ["ended", "refused"] {
                 let count = bounds.get(&(bound, done)).copied().unwrap_or(0);
-                let bound = bound.as_str();
-                counts.push(format!("skiff_api_bound_reached_total{{bound=\"{bound}\",done=\"{done}\"}} {count}"));
+                all.sample(name, &[("bound", bound.as_str()), ("done", done)], count);
             }
         }
-        let watches = self.watches.load(Ordering::Relaxed);
-        counts.push("# TYPE apiserver_longrunning_requests gauge".to_owned());
-        counts.push(format!("apiserver_longrunning_requests{{verb=\"WATCH\"}} {watches}\n"));
-        counts.join("\n")
+        all.metric("apiserver_longrunning_requests", Kind::Gauge, "Requests that run until somebody ends them.");
+        all.sample("apiserver_longrunning_requests", &[("verb", "WATCH")], self.watches.load(Ordering::Relaxed));
+        all.text()
+    }
+
+    fn write_requests(&self, all: &mut Exposition) {
+        let requests = self.requests.lock().expect("no one panics while counting");
+        let mut each = |name: &str, help: &str, value: &dyn Fn(&Served) -> String| {
+            all.metric(name, Kind::Counter, help);
+            for ((verb, resource, code), served) in &*requests {
+                let (verb, code) = (verb.to_uppercase(), code.to_string());
+                all.sample(name, &[("verb", &verb), ("resource", resource), ("code", &code)], value(served));
+            }
+        };
+        each("apiserver_request_total", "Requests by verb, resource and code.", &|served| served.count.to_string());
+        let help = "Seconds that requests took, together.";
+        each("apiserver_request_duration_seconds_sum", help, &|served| format!("{:.6}", served.seconds));
     }
 }
 

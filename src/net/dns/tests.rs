@@ -79,8 +79,12 @@ async fn other_server(silent: bool) -> SocketAddr {
     address
 }
 
+/// How often a port is looked for that is free for both transports.
+const PORT_TRIES: usize = 32;
+
 struct Running {
     address: SocketAddr,
+    bounds: Arc<DnsBounds>,
     _zone: watch::Sender<Arc<Zone>>,
     _dir: tempfile::TempDir,
 }
@@ -100,10 +104,11 @@ async fn start(upstream: Option<SocketAddr>) -> Running {
         insiders: Arc::default(),
     };
     let server = DnsServer::new(settings, zone);
-    let sockets = server.bind().unwrap();
-    let address = sockets.udp.local_addr().unwrap();
+    // A port that is free for datagrams may be somebody's for streams.
+    let sockets = (0..PORT_TRIES).find_map(|_| server.bind().ok()).expect("a port is free");
+    let (address, bounds) = (sockets.udp.local_addr().unwrap(), server.bounds());
     task::spawn("dns", server.serve(sockets));
-    Running { address, _zone: sender, _dir: dir }
+    Running { address, bounds, _zone: sender, _dir: dir }
 }
 
 async fn ask_over_udp(server: SocketAddr, question: &Message) -> Message {
@@ -234,4 +239,29 @@ async fn silent_clients_over_tcp_do_not_shut_the_others_out() {
     // Those beyond the share were told at once.
     let last = silent.last_mut().unwrap();
     assert!(!matches!(timeout(QUESTION_PATIENCE, last.read(&mut [0; 1])).await.unwrap(), Ok(1..)));
+}
+
+#[tokio::test]
+async fn clients_over_tcp_that_are_turned_away_are_counted() {
+    let server = start(None).await;
+    // The machine itself may have half of all seats.
+    let max = TCP_CLIENTS_MAX / 2;
+    let mut clients = Vec::new();
+    for _ in 0..max + 3 {
+        clients.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let turned_away = async {
+        while server.bounds.clients_turned_away() < 3 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), turned_away).await.unwrap();
+    assert_eq!((server.bounds.clients_turned_away(), server.bounds.questions_refused()), (3, 0));
+    // Those that came first are served.
+    let answer = async {
+        let first = &mut clients[0];
+        write_framed(first, &question("web.shop.svc.cluster.local.", RecordType::A).to_vec().unwrap()).await.unwrap();
+        Message::from_vec(&read_framed(first).await.unwrap()).unwrap()
+    };
+    assert_eq!(answers(&answer.await).len(), 1);
 }

@@ -3,9 +3,14 @@
 //! Called by the role's admin listener, and by tests.
 
 use super::{Proxy, rotation::Endpoint};
-use crate::net::table::{PodRef, PortRef, Protocol};
+use crate::{
+    base::exposition::{Exposition, Kind},
+    net::{
+        table::{PodRef, PortRef, Protocol},
+        totals::Totals,
+    },
+};
 use std::{
-    fmt::Write as _,
     net::SocketAddr,
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
 };
@@ -56,6 +61,12 @@ pub struct Report {
     pub connections_max: usize,
     /// Clients that were reset because there were too many, in all or from their address.
     pub turned_away: u64,
+    /// Datagram flows that were ended because there were too many.
+    pub flows_ended: u64,
+    /// Clients of the name server over TCP that were turned away; whoever runs it says so.
+    pub dns_clients_turned_away: u64,
+    /// Questions that the name server did not pass on, because too many were under way.
+    pub dns_questions_refused: u64,
 }
 
 impl Proxy {
@@ -75,6 +86,9 @@ impl Proxy {
             connections: self.connections(),
             connections_max: self.shared.seats.max(),
             turned_away: self.shared.seats.turned_away(),
+            flows_ended: self.shared.flows_ended.count(),
+            dns_clients_turned_away: 0,
+            dns_questions_refused: 0,
         }
     }
 }
@@ -95,72 +109,61 @@ fn report(endpoint: &Endpoint) -> EndpointReport {
 }
 
 /// A metric with one sample per endpoint: its name, type, help, and how to read it.
-type EndpointMetric = (&'static str, &'static str, &'static str, fn(&EndpointReport) -> u64);
+type EndpointMetric = (&'static str, Kind, &'static str, fn(&EndpointReport) -> u64);
 
 const ENDPOINT_METRICS: [EndpointMetric; 5] = [
-    ("skiff_proxy_endpoint_connections_total", "counter", "Connections begun to an endpoint.", |e| e.connections),
-    ("skiff_proxy_endpoint_active_connections", "gauge", "Connections open to an endpoint.", |e| e.active),
-    ("skiff_proxy_endpoint_received_bytes_total", "counter", "Bytes sent to an endpoint.", |e| e.bytes_to_endpoint),
-    ("skiff_proxy_endpoint_sent_bytes_total", "counter", "Bytes sent by an endpoint.", |e| e.bytes_to_client),
-    ("skiff_proxy_endpoint_errors_total", "counter", "Failed connects and broken connections.", |e| e.errors),
+    ("skiff_proxy_endpoint_connections_total", Kind::Counter, "Connections begun to an endpoint.", |e| e.connections),
+    ("skiff_proxy_endpoint_active_connections", Kind::Gauge, "Connections open to an endpoint.", |e| e.active),
+    ("skiff_proxy_endpoint_received_bytes_total", Kind::Counter, "Bytes sent to an endpoint.", |e| e.bytes_to_endpoint),
+    ("skiff_proxy_endpoint_sent_bytes_total", Kind::Counter, "Bytes sent by an endpoint.", |e| e.bytes_to_client),
+    ("skiff_proxy_endpoint_errors_total", Kind::Counter, "Failed connects and broken connections.", |e| e.errors),
 ];
 
 impl Report {
     /// The report in the Prometheus text format.
     pub fn prometheus(&self) -> String {
-        let mut text = String::new();
+        let mut all = Exposition::default();
         for (name, kind, help, read) in ENDPOINT_METRICS {
-            head(&mut text, name, kind, help);
+            all.metric(name, kind, help);
             for endpoint in &self.endpoints {
-                line(&mut text, format_args!("{name}{{{}}} {}", labels(endpoint), read(endpoint)));
+                sample_of(&mut all, name, endpoint, read(endpoint));
             }
         }
-        let totals = [
-            ("skiff_proxy_listeners", "gauge", "Open listeners.", self.listeners as u64),
-            ("skiff_proxy_reserved_ports", "gauge", "Ports of Services that are taken.", self.reserved as u64),
-            ("skiff_proxy_listener_problems", "gauge", "Ports that could not be taken.", self.problems as u64),
-            ("skiff_proxy_unserved_total", "counter", "Clients reset because no endpoint answered.", self.unserved),
-            ("skiff_proxy_shed_total", "counter", "Clients reset for want of file descriptors.", self.shed),
-            (
-                "skiff_proxy_strangers_total",
-                "counter",
-                "Clients reset because they are not of the cluster.",
-                self.strangers,
-            ),
-            ("skiff_proxy_connections", "gauge", "Connections open now.", self.connections as u64),
-            ("skiff_proxy_connections_max", "gauge", "Connections that may be open.", self.connections_max as u64),
-            (
-                "skiff_proxy_turned_away_total",
-                "counter",
-                "Clients reset because there were too many.",
-                self.turned_away,
-            ),
-        ];
-        for (name, kind, help, value) in totals {
-            head(&mut text, name, kind, help);
-            line(&mut text, format_args!("{name} {value}"));
+        self.totals().write(&mut all);
+        all.text()
+    }
+
+    /// What it tells of the data plane as a whole.
+    pub fn totals(&self) -> Totals {
+        let of = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Totals {
+            listeners: of(self.listeners),
+            reserved_ports: of(self.reserved),
+            listener_problems: of(self.problems),
+            unserved: self.unserved,
+            shed: self.shed,
+            strangers: self.strangers,
+            connections: of(self.connections),
+            connections_max: of(self.connections_max),
+            turned_away: self.turned_away,
+            flows_ended: self.flows_ended,
+            dns_clients_turned_away: self.dns_clients_turned_away,
+            dns_questions_refused: self.dns_questions_refused,
         }
-        text
     }
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
-    line(text, format_args!("# HELP {name} {help}"));
-    line(text, format_args!("# TYPE {name} {kind}"));
-}
-
-fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
-    writeln!(text, "{content}").expect("a String takes any text");
-}
-
-/// Names of Kubernetes objects hold no character that a label value must escape.
-fn labels(endpoint: &EndpointReport) -> String {
-    let port = &endpoint.port;
-    let pod = endpoint.pod.as_ref().map_or("", |pod| &pod.name);
-    format!(
-        r#"namespace="{}",service="{}",port="{}",protocol="{}",endpoint="{}",pod="{pod}""#,
-        port.namespace, port.service, port.port, port.protocol, endpoint.address
-    )
+fn sample_of(all: &mut Exposition, name: &str, endpoint: &EndpointReport, value: u64) {
+    let (port, address) = (&endpoint.port, endpoint.address.to_string());
+    let labels = [
+        ("namespace", port.namespace.as_str()),
+        ("service", &port.service),
+        ("port", &port.port),
+        ("protocol", &port.protocol.to_string()),
+        ("endpoint", &address),
+        ("pod", endpoint.pod.as_ref().map_or("", |pod| &pod.name)),
+    ];
+    all.sample(name, &labels, value);
 }
 
 #[cfg(test)]
@@ -201,7 +204,10 @@ mod tests {
             skiff_proxy_strangers_total 0
             skiff_proxy_connections 0
             skiff_proxy_connections_max 0
-            skiff_proxy_turned_away_total 0"#]]
+            skiff_proxy_turned_away_total 0
+            skiff_proxy_flows_ended_total 0
+            skiff_proxy_dns_clients_turned_away_total 0
+            skiff_proxy_dns_questions_refused_total 0"#]]
         .assert_eq(&samples.join("\n"));
     }
 }

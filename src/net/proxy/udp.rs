@@ -12,7 +12,7 @@ use super::{
     rotation::{Claim, Millis},
     token::Subject,
 };
-use crate::net::ports::family;
+use crate::{base::reached::Reached, net::ports::family};
 use rustix::{
     event::epoll::{self, EventFlags},
     fd::OwnedFd,
@@ -51,6 +51,8 @@ pub(super) struct UdpSide {
     flows: BTreeMap<u64, Flow>,
     by_client: BTreeMap<(u64, SocketAddr), u64>,
     flows_made: u64,
+    /// How often a flow was ended to make room for another.
+    ended_early: Arc<Reached>,
     next_expiry: Option<Millis>,
 }
 
@@ -71,6 +73,11 @@ impl Flow {
 }
 
 impl UdpSide {
+    /// Nothing yet; counts the flows that end for want of room.
+    pub(super) fn new(ended_early: Arc<Reached>) -> Self {
+        Self { ended_early, ..Self::default() }
+    }
+
     /// Begins to serve a listener.
     pub(super) fn open(&mut self, epoll: &OwnedFd, listening: Arc<Listening>) {
         let data = Subject::Datagrams(listening.id).token();
@@ -154,6 +161,9 @@ impl UdpSide {
         if self.flows.len() >= FLOWS_MAX {
             let idlest = self.flows.iter().min_by_key(|(_, flow)| flow.last_seen).map(|(id, _)| *id);
             idlest.into_iter().for_each(|id| self.drop_flow(id));
+            if self.ended_early.is_first() {
+                warn!(component = "proxy", max = FLOWS_MAX, client = %who, "too many datagram flows: the idlest end, from now on without a word");
+            }
         }
         let id = FLOW_BIT | self.flows_made;
         let socket = match dial(claim.address, epoll, id) {

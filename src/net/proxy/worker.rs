@@ -16,7 +16,10 @@ use super::{
     token::{CONNS_MAX, ConnId, Subject},
     udp::UdpSide,
 };
-use crate::{base::clock::Clock, net::seats::Seats};
+use crate::{
+    base::{clock::Clock, reached::Reached},
+    net::seats::Seats,
+};
 use rustix::{
     event::{
         EventfdFlags, Timespec,
@@ -63,6 +66,8 @@ pub(super) struct Shared {
     pub(super) shed: AtomicU64,
     /// Clients that were reset because what they dialed is not for them.
     pub(super) strangers: AtomicU64,
+    /// Datagram flows that were ended because there were too many.
+    pub(super) flows_ended: Arc<Reached>,
     /// How many connections there may be.
     pub(super) seats: Arc<Seats>,
     /// Told when a worker stops.
@@ -164,6 +169,7 @@ struct Slot {
 
 impl Worker {
     pub(super) fn new(id: usize, shared: Arc<Shared>) -> Self {
+        let udp = UdpSide::new(Arc::clone(&shared.flows_ended));
         Self {
             id,
             shared,
@@ -172,7 +178,7 @@ impl Worker {
             free: Vec::new(),
             checks: VecDeque::new(),
             eager: VecDeque::new(),
-            udp: UdpSide::default(),
+            udp,
             reserve: spare_descriptor(),
             now: 0,
         }

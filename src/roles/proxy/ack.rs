@@ -4,15 +4,17 @@
 //! that no reply is lost, a revision counts as observed when what was under way to the endpoints that left with it is done or
 //! at rest, for a bounded time.
 //!
+//! Each write brings along what the data plane counts as a whole, for `/metrics` of the API server.
+//!
 //! **Invariants**: the revision never falls while the process runs; a revision is written only after all before it. Writes
 //! are at most one at a time, and those that come together become one.
 
-use super::access::AccessNow;
+use super::{access::AccessNow, counted::Counted};
 use crate::{
-    api::agreements::{DATA_PLANE, OBSERVED_REVISION, SYSTEM_NAMESPACE},
+    api::agreements::{DATA_PLANE, DATA_PLANE_TOTALS, OBSERVED_REVISION, SYSTEM_NAMESPACE},
     base::{backoff::Backoff, chain::chain, clock::Clock},
     client::{ClientError, PatchKind},
-    net::proxy::{Leavers, Proxy},
+    net::{proxy::Leavers, totals::Totals},
 };
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
 use http::StatusCode;
@@ -44,9 +46,10 @@ pub(super) struct Ack {
 }
 
 /// Acknowledges until nothing comes any more.
-pub(super) async fn run(access: AccessNow, proxy: Arc<Proxy>, clock: Clock, mut acks: mpsc::UnboundedReceiver<Ack>) {
+pub(super) async fn run(access: AccessNow, counted: Counted, clock: Clock, mut acks: mpsc::UnboundedReceiver<Ack>) {
+    let proxy = Arc::clone(&counted.proxy);
     let mut draining = FuturesOrdered::new();
-    let mut writer = Writer { access, clock, observed: None, due: Instant::now() + HEARTBEAT, failures: 0 };
+    let mut writer = Writer { access, counted, clock, observed: None, due: Instant::now() + HEARTBEAT, failures: 0 };
     loop {
         tokio::select! { biased;
             ack = acks.recv() => {
@@ -71,6 +74,7 @@ pub(super) async fn run(access: AccessNow, proxy: Arc<Proxy>, clock: Clock, mut 
 
 struct Writer {
     access: AccessNow,
+    counted: Counted,
     clock: Clock,
     observed: Option<u64>,
     /// When to write although nothing changed.
@@ -106,7 +110,7 @@ impl Writer {
     }
 
     async fn try_write(&self, revision: u64) -> Result<(), ClientError> {
-        let body = lease(revision, &MicroTime(self.clock.now()));
+        let body = lease(revision, &self.counted.report().totals(), &MicroTime(self.clock.now()));
         let client = self.access.borrow().client.clone();
         let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases");
         match client.patch(&format!("{leases}/{DATA_PLANE}"), PatchKind::Merge, &body).await {
@@ -116,14 +120,14 @@ impl Writer {
     }
 }
 
-fn lease(revision: u64, now: &MicroTime) -> Value {
+fn lease(revision: u64, totals: &Totals, now: &MicroTime) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {
             "name": DATA_PLANE,
             "namespace": SYSTEM_NAMESPACE,
-            "annotations": { OBSERVED_REVISION: revision.to_string() },
+            "annotations": { OBSERVED_REVISION: revision.to_string(), DATA_PLANE_TOTALS: totals.annotation() },
         },
         "spec": { "holderIdentity": DATA_PLANE, "renewTime": now },
     })

@@ -1,9 +1,7 @@
 //! Tells about the data plane on the machine's loopback: `/healthz`, and `/metrics` in the Prometheus text format.
 
-use crate::{
-    base::{chain::chain, task},
-    net::proxy::Proxy,
-};
+use super::counted::Counted;
+use crate::base::{chain::chain, task};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -27,11 +25,11 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Serves for ever.
-pub(super) async fn run(port: u16, proxy: Arc<Proxy>) {
+pub(super) async fn run(port: u16, counted: Counted) {
     let mut told = false;
     loop {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-            Ok(listener) => return serve(listener, proxy).await,
+            Ok(listener) => return serve(listener, counted).await,
             Err(err) if !std::mem::replace(&mut told, true) => {
                 warn!(component = "proxy", port, err = chain(&err), "cannot serve metrics; trying again");
             }
@@ -41,7 +39,7 @@ pub(super) async fn run(port: u16, proxy: Arc<Proxy>) {
     }
 }
 
-async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
+async fn serve(listener: TcpListener, counted: Counted) {
     let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
         let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
@@ -49,29 +47,29 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
             sleep(RETRY).await;
             continue;
         };
-        let proxy = Arc::clone(&proxy);
+        let counted = counted.clone();
         task::spawn("admin-client", async move {
             // A client that stays longer is cut off.
-            timeout(CLIENT_PATIENCE, serve_client(stream, proxy)).await.ok();
+            timeout(CLIENT_PATIENCE, serve_client(stream, counted)).await.ok();
             drop(permit);
         });
     }
 }
 
-async fn serve_client(stream: TcpStream, proxy: Arc<Proxy>) {
+async fn serve_client(stream: TcpStream, counted: Counted) {
     let answer = service_fn(|request: Request<hyper::body::Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), &proxy);
+        let answer = answer(request.method(), request.uri().path(), &counted);
         async move { Ok::<_, Infallible>(answer) }
     });
     // However it ends, the client knows.
     http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer).await.ok();
 }
 
-fn answer(method: &Method, path: &str, proxy: &Proxy) -> Response<Full<Bytes>> {
+fn answer(method: &Method, path: &str, counted: &Counted) -> Response<Full<Bytes>> {
     let (code, text) = match (method, path) {
-        (&Method::GET, "/healthz") if proxy.is_healthy() => (StatusCode::OK, "ok".to_owned()),
+        (&Method::GET, "/healthz") if counted.proxy.is_healthy() => (StatusCode::OK, "ok".to_owned()),
         (&Method::GET, "/healthz") => (StatusCode::INTERNAL_SERVER_ERROR, "a worker has ended".to_owned()),
-        (&Method::GET, "/metrics") => (StatusCode::OK, proxy.report().prometheus()),
+        (&Method::GET, "/metrics") => (StatusCode::OK, counted.report().prometheus()),
         (&Method::GET, _) => (StatusCode::NOT_FOUND, "there are /healthz and /metrics".to_owned()),
         _ => (StatusCode::METHOD_NOT_ALLOWED, "only GET is answered".to_owned()),
     };

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::{
-    api::agreements::{OBSERVED_REVISION, SERVICE_NAME_LABEL, UNPROBED_PODS},
+    api::agreements::{DATA_PLANE_TOTALS, OBSERVED_REVISION, SERVICE_NAME_LABEL, UNPROBED_PODS},
     base::task::{self, Group, PLANNED, drain_signal},
+    net::totals::Totals,
 };
 use bytes::Bytes;
 use futures::{Stream, stream};
@@ -422,6 +423,17 @@ async fn a_panic_in_any_part_ends_the_process() {
         let why = ended.unwrap_err().to_string();
         assert!(why.contains(&format!("{part}: {PLANNED}")), "{why}");
     }
+}
+
+#[tokio::test]
+async fn what_the_data_plane_counts_comes_with_its_lease() {
+    let (api, _port, _role) = serving(None).await;
+    // With the next revision, at the latest.
+    let revision = api.slice(&[endpoint("b").await]);
+    until(|| api.observed() >= revision).await;
+    let annotations = api.world.lock().unwrap().lease.as_ref().unwrap()["metadata"]["annotations"].clone();
+    let totals = Totals::parse(annotations[DATA_PLANE_TOTALS].as_str().unwrap()).unwrap();
+    assert!(totals.listeners >= 1 && totals.connections_max > 0 && totals.turned_away == 0, "{totals:?}");
 }
 
 #[tokio::test]
