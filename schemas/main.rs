@@ -19,9 +19,24 @@ use facts::{EMBEDDED, FACTS, Fact};
 use k8s_openapi::{
     ListableResource, Resource,
     api::{
-        apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
-        autoscaling::v1 as autoscaling, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
-        events::v1 as events, policy::v1 as policy, rbac::v1 as rbac, storage::v1 as storage,
+        admissionregistration::v1 as admissionregistration,
+        apps::v1 as apps,
+        authentication::v1 as authentication,
+        authorization::v1 as authorization,
+        autoscaling::{v1 as autoscaling, v2 as autoscaling_v2},
+        batch::v1 as batch,
+        certificates::v1 as certificates,
+        coordination::v1 as coordination,
+        core::v1 as core,
+        discovery::v1 as discovery,
+        events::v1 as events,
+        flowcontrol::v1 as flowcontrol,
+        networking::v1 as networking,
+        node::v1 as node,
+        policy::v1 as policy,
+        rbac::v1 as rbac,
+        scheduling::v1 as scheduling,
+        storage::v1 as storage,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions,
     apimachinery::pkg::{apis::meta::v1 as meta, version},
@@ -51,12 +66,16 @@ fn pack_kinds(pack: &mut Pack) {
     pack.listed::<core::Secret>();
     pack.listed::<core::Service>();
     pack.listed::<core::ServiceAccount>();
+    pack.listed::<admissionregistration::MutatingWebhookConfiguration>();
+    pack.listed::<admissionregistration::ValidatingAdmissionPolicy>();
+    pack.listed::<admissionregistration::ValidatingAdmissionPolicyBinding>();
+    pack.listed::<admissionregistration::ValidatingWebhookConfiguration>();
+    pack.listed::<apiextensions::CustomResourceDefinition>();
     pack.listed::<apps::ControllerRevision>();
     pack.listed::<apps::DaemonSet>();
     pack.listed::<apps::Deployment>();
     pack.listed::<apps::ReplicaSet>();
     pack.listed::<apps::StatefulSet>();
-    pack.listed::<apiextensions::CustomResourceDefinition>();
     pack.kind::<authentication::SelfSubjectReview>();
     pack.kind::<authentication::TokenRequest>();
     pack.kind::<authentication::TokenReview>();
@@ -64,16 +83,36 @@ fn pack_kinds(pack: &mut Pack) {
     pack.kind::<authorization::SelfSubjectAccessReview>();
     pack.kind::<authorization::SelfSubjectRulesReview>();
     pack.kind::<authorization::SubjectAccessReview>();
+    pack.listed::<autoscaling::HorizontalPodAutoscaler>();
     pack.kind::<autoscaling::Scale>();
+    pack.listed::<autoscaling_v2::HorizontalPodAutoscaler>();
+    pack.listed::<batch::CronJob>();
+    pack.listed::<batch::Job>();
+    pack.listed::<certificates::CertificateSigningRequest>();
     pack.listed::<coordination::Lease>();
     pack.listed::<discovery::EndpointSlice>();
     pack.listed::<events::Event>();
+    pack.listed::<flowcontrol::FlowSchema>();
+    pack.listed::<flowcontrol::PriorityLevelConfiguration>();
+    pack.listed::<networking::IPAddress>();
+    pack.listed::<networking::Ingress>();
+    pack.listed::<networking::IngressClass>();
+    pack.listed::<networking::NetworkPolicy>();
+    pack.listed::<networking::ServiceCIDR>();
+    pack.listed::<node::RuntimeClass>();
     pack.kind::<policy::Eviction>();
+    pack.listed::<policy::PodDisruptionBudget>();
     pack.listed::<rbac::ClusterRole>();
     pack.listed::<rbac::ClusterRoleBinding>();
     pack.listed::<rbac::Role>();
     pack.listed::<rbac::RoleBinding>();
+    pack.listed::<scheduling::PriorityClass>();
+    pack.listed::<storage::CSIDriver>();
+    pack.listed::<storage::CSINode>();
+    pack.listed::<storage::CSIStorageCapacity>();
     pack.listed::<storage::StorageClass>();
+    pack.listed::<storage::VolumeAttachment>();
+    pack.listed::<storage::VolumeAttributesClass>();
     pack.kind::<meta::APIGroup>();
     pack.kind::<meta::APIGroupList>();
     pack.kind::<meta::APIResourceList>();

@@ -13,7 +13,7 @@ use super::{
     object::{DynObject, Untyped, typed},
     schema::{self, structure::Definition},
     selector::{Fields, LabelSelector},
-    table::{self, Column},
+    table,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
@@ -91,9 +91,6 @@ impl Rules {
         selectable: &[],
     };
 }
-
-/// The columns of [`Rules::PLAIN`].
-pub const PLAIN_COLUMNS: &[Column<'static>] = &[Column::name(), Column::age()];
 
 /// What a kind that is added is called, and what its objects are.
 #[derive(Clone, Debug)]
@@ -191,7 +188,7 @@ impl OwnedFacts {
                 scope: naming.scope,
                 verbs: super::kind::ALL_VERBS,
                 subresources: &lists.subresources,
-                columns: PLAIN_COLUMNS,
+                columns: super::kind::PLAIN_COLUMNS,
                 stored_as: None,
                 schema: definition,
             }

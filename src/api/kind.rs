@@ -92,8 +92,36 @@ pub const STATUS: Subresource<'static> = Subresource::own("status", &["get", "pa
 /// The `scale` sub-resource.
 pub const SCALE: Subresource<'static> =
     Subresource::of("scale", ("autoscaling", "v1", "Scale"), &["get", "patch", "update"]);
+/// The columns of a kind that has none of its own.
+pub const PLAIN_COLUMNS: &[Column<'static>] = &[Column::name(), Column::age()];
 /// Every main-resource verb.
 pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+impl KindInfo<'static> {
+    /// The facts of a kind with nothing special: group, version and kind; plural and singular. Every verb, and [`PLAIN_COLUMNS`].
+    pub const fn of(
+        (group, version, kind): (&'static str, &'static str, &'static str),
+        (plural, singular): (&'static str, &'static str),
+        scope: Scope,
+        schema: &'static str,
+    ) -> Self {
+        Self {
+            group,
+            version,
+            kind,
+            plural,
+            singular,
+            short_names: &[],
+            categories: &[],
+            scope,
+            verbs: ALL_VERBS,
+            subresources: &[],
+            columns: PLAIN_COLUMNS,
+            stored_as: None,
+            schema,
+        }
+    }
+}
 
 impl KindInfo<'_> {
     /// `group/version`, or just the version for core.

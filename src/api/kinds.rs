@@ -9,27 +9,53 @@
 
 mod check;
 pub mod config_map;
+pub mod controller_revision;
+pub mod cron_job;
+pub mod csi_driver;
+pub mod csi_node;
+pub mod csi_storage_capacity;
 pub mod custom_resource_definition;
+pub mod daemon_set;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
 pub mod event_v1;
+pub mod horizontal_pod_autoscaler;
+pub mod ingress;
+pub mod ingress_class;
+pub mod job;
+mod json;
 pub mod lease;
+pub mod limit_range;
 pub mod namespace;
+pub mod network_policy;
 pub mod node;
+pub mod persistent_volume;
+pub mod persistent_volume_claim;
 pub mod pod;
+pub mod pod_disruption_budget;
 mod pod_spec;
 mod pod_template;
+pub mod pod_template_object;
 pub(crate) mod priority;
+pub mod priority_class;
+pub mod rbac;
 pub mod replica_set;
 pub mod replication_controller;
+pub mod resource_quota;
 pub mod reviews;
+pub mod runtime_class;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+pub mod stateful_set;
+pub mod storage_class;
 #[cfg(test)]
 mod testing;
+pub mod volume_attachment;
+pub mod volume_attributes_class;
+mod workload;
 
 use super::kind::{Erased, ErasedKind, KindInfo, KindRef};
 use std::{borrow::Cow, sync::Arc};
@@ -39,18 +65,45 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<config_map::ConfigMaps>::NEW,
     &Erased::<endpoints::EndpointsKind>::NEW,
     &Erased::<event::Events>::NEW,
+    &limit_range::LIMIT_RANGES,
     &Erased::<namespace::Namespaces>::NEW,
     &Erased::<node::Nodes>::NEW,
+    &persistent_volume_claim::PERSISTENT_VOLUME_CLAIMS,
+    &persistent_volume::PERSISTENT_VOLUMES,
     &Erased::<pod::Pods>::NEW,
+    &pod_template_object::POD_TEMPLATES,
     &Erased::<replication_controller::ReplicationControllers>::NEW,
+    &resource_quota::RESOURCE_QUOTAS,
     &Erased::<secret::Secrets>::NEW,
     &Erased::<service_account::ServiceAccounts>::NEW,
     &Erased::<service::Services>::NEW,
+    &controller_revision::CONTROLLER_REVISIONS,
+    &daemon_set::DAEMON_SETS,
     &Erased::<deployment::Deployments>::NEW,
     &Erased::<replica_set::ReplicaSets>::NEW,
+    &stateful_set::STATEFUL_SETS,
+    &horizontal_pod_autoscaler::HORIZONTAL_POD_AUTOSCALERS,
+    &cron_job::CRON_JOBS,
+    &job::JOBS,
     &Erased::<lease::Leases>::NEW,
     &Erased::<endpoint_slice::EndpointSlices>::NEW,
     &Erased::<event_v1::EventsV1>::NEW,
+    &ingress_class::INGRESS_CLASSES,
+    &ingress::INGRESSES,
+    &network_policy::NETWORK_POLICIES,
+    &runtime_class::RUNTIME_CLASSES,
+    &pod_disruption_budget::POD_DISRUPTION_BUDGETS,
+    &rbac::CLUSTER_ROLE_BINDINGS,
+    &rbac::CLUSTER_ROLES,
+    &rbac::ROLE_BINDINGS,
+    &rbac::ROLES,
+    &priority_class::PRIORITY_CLASSES,
+    &csi_driver::CSI_DRIVERS,
+    &csi_node::CSI_NODES,
+    &csi_storage_capacity::CSI_STORAGE_CAPACITIES,
+    &storage_class::STORAGE_CLASSES,
+    &volume_attachment::VOLUME_ATTACHMENTS,
+    &volume_attributes_class::VOLUME_ATTRIBUTES_CLASSES,
     &Erased::<reviews::SelfSubjectReviews>::NEW,
     &Erased::<reviews::SelfSubjectAccessReviews>::NEW,
     &Erased::<reviews::SelfSubjectRulesReviews>::NEW,

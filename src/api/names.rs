@@ -113,6 +113,14 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     errs
 }
 
+/// Checks a name that only has to stand in a path: those of roles. Source: `IsValidPathSegmentName`.
+pub fn path_segment(value: &str) -> Vec<String> {
+    if value == "." || value == ".." {
+        return vec![format!("may not be '{value}'")];
+    }
+    ["/", "%"].into_iter().filter(|part| value.contains(part)).map(|part| format!("may not contain '{part}'")).collect()
+}
+
 /// Checks a DNS-1035 label: the names of Services.
 pub fn dns1035_label(value: &str) -> Vec<String> {
     let mut errs = Vec::new();

@@ -6,14 +6,17 @@ use super::{cidr::Plan, keep};
 use crate::{
     api::{
         agreements::{SERVICE_NAME_LABEL, SYSTEM_NAMESPACE},
-        kind::Kind,
-        kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind, namespace::Namespaces, service::Services},
+        kind::{ErasedKind as _, Kind},
+        kinds::{
+            endpoint_slice::EndpointSlices, endpoints::EndpointsKind, namespace::Namespaces, priority, priority_class,
+            service::Services,
+        },
         meta::ObjectKey,
         object::Object,
         status::{ApiError, ErrorClass},
     },
     base::task::Drain,
-    registry::{Registry, alloc, client::Api, keys},
+    registry::{Registry, alloc, client::Api, keys, pipeline::WriteOptions},
 };
 use k8s_openapi::{
     api::{
@@ -29,6 +32,11 @@ use std::collections::BTreeMap;
 
 /// The namespaces of every cluster.
 const NAMESPACES: [&str; 4] = ["default", SYSTEM_NAMESPACE, "kube-public", "kube-node-lease"];
+/// The priority classes of every cluster, and what they are for.
+const PRIORITY_CLASSES: [(&str, &str); 2] = [
+    ("system-cluster-critical", "For system pods that the cluster needs, on whatever node."),
+    ("system-node-critical", "For system pods that their node needs, and that must not move."),
+];
 /// The Service of the API itself.
 const API_SERVICE: &str = "kubernetes";
 const HTTPS: &str = "https";
@@ -48,7 +56,27 @@ pub(crate) async fn cluster_objects(registry: &Registry, plan: &Plan, api_port: 
     })
     .await?;
     let endpoints = api_endpoints(&address, api_port);
-    ensure(&registry.api::<EndpointsKind>(), endpoints.clone(), |old| old.subsets.clone_from(&endpoints.subsets)).await
+    ensure(&registry.api::<EndpointsKind>(), endpoints.clone(), |old| old.subsets.clone_from(&endpoints.subsets))
+        .await?;
+    for (name, description) in PRIORITY_CLASSES {
+        priority_class(registry, name, description).await?;
+    }
+    Ok(())
+}
+
+/// The class of a system's pods; what a user made of it otherwise is refused by its rules.
+async fn priority_class(registry: &Registry, name: &str, description: &str) -> Result<(), ApiError> {
+    let kind = &priority_class::PRIORITY_CLASSES;
+    if registry.entry(kind, &ObjectKey::new("", name)).is_some() {
+        return Ok(());
+    }
+    let value = priority::of_class(name).expect("it is a class that every cluster has");
+    let class = serde_json::json!({ "metadata": { "name": name }, "value": value, "description": description });
+    let class = kind.decode(class).expect("it fits the schema");
+    match registry.create(kind, "", class, &WriteOptions::default()).await {
+        Err(err) if err.class() == ErrorClass::Conflict => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Gives the Services whose addresses are of a range that the cluster has lost others, and says so.
@@ -72,6 +100,8 @@ pub(super) async fn keep(registry: Registry, plan: Plan, api_port: u16, drain: D
         keys::key(&<EndpointSlices as Kind>::INFO, &api),
         keys::key(&<EndpointsKind as Kind>::INFO, &api),
     ];
+    let class = |(name, _)| keys::key(priority_class::PRIORITY_CLASSES.info(), &ObjectKey::new("", name));
+    all.extend(PRIORITY_CLASSES.map(class));
     all.extend(NAMESPACES.map(|name| keys::key(&<Namespaces as Kind>::INFO, &ObjectKey::new("", name))));
     keep::keep(&registry, &all, &drain, || cluster_objects(&registry, &plan, api_port)).await;
 }

@@ -1,5 +1,7 @@
 //! Builders that tests share.
 
+pub mod samples;
+
 use crate::{
     api::{kinds::namespace::Namespaces, service_range::ServiceRange},
     base::{clock::Clock, rng::Rng},

@@ -1,4 +1,4 @@
-//! The priority classes that every cluster has; there are no others yet.
+//! The priority classes that every cluster has, whatever its users make of others.
 //!
 //! **Source**: `SystemPriorityClasses` in `pkg/apis/scheduling/v1/helpers.go`, v1.37.
 

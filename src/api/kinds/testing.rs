@@ -58,3 +58,62 @@ pub(super) fn row<K: Kind>(yaml: &str) -> String {
     let text = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
     cells.iter().map(text).collect::<Vec<_>>().join(" | ")
 }
+
+/// The same for kinds that are served from their schema.
+pub(super) mod json {
+    use crate::api::{
+        json_kind::JsonKind,
+        kind::ErasedKind as _,
+        object::DynObject,
+        schema::{self, read},
+    };
+
+    fn read(kind: &JsonKind, yaml: &str) -> Box<dyn DynObject> {
+        let mut value = read::parse_yaml(yaml.as_bytes()).unwrap().value;
+        let found = schema::check(kind.definition(), &value);
+        assert_eq!((found.unknown, found.error), (Vec::new(), None), "{yaml}");
+        if value.get("metadata").is_none() {
+            value["metadata"] = serde_json::json!({});
+        }
+        schema::normalize(kind.definition(), &mut value);
+        kind.decode(value).unwrap()
+    }
+
+    /// The object as it is before validation at its creation.
+    pub(in crate::api::kinds) fn created(kind: &JsonKind, yaml: &str) -> Box<dyn DynObject> {
+        let mut obj = read(kind, yaml);
+        kind.set_defaults(&mut *obj);
+        kind.prepare_create(&mut *obj);
+        obj
+    }
+
+    /// The created object as YAML.
+    pub(in crate::api::kinds) fn created_yaml(kind: &JsonKind, yaml: &str) -> String {
+        let mut value: serde_json::Value = serde_json::from_slice(&created(kind, yaml).to_json()).unwrap();
+        for field in ["apiVersion", "kind"] {
+            value.as_object_mut().unwrap().remove(field);
+        }
+        serde_yaml::to_string(&value).unwrap()
+    }
+
+    /// What is wrong with the created object, one line each.
+    pub(in crate::api::kinds) fn causes(kind: &JsonKind, yaml: &str) -> String {
+        super::lines(&kind.validate(&*created(kind, yaml)))
+    }
+
+    /// What is wrong with changing one object to another, one line each.
+    pub(in crate::api::kinds) fn update_causes(kind: &JsonKind, old: &str, new: &str) -> String {
+        let (old, mut new) = (created(kind, old), created(kind, new));
+        kind.prepare_update(&mut *new, &*old);
+        let mut errs = kind.validate(&*new);
+        errs.extend(kind.validate_update(&*new, &*old));
+        super::lines(&errs)
+    }
+
+    /// The printed row, cell by cell.
+    pub(in crate::api::kinds) fn row(kind: &JsonKind, yaml: &str) -> String {
+        let cells = kind.row(&*read(kind, yaml), super::now());
+        let text = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+        cells.iter().map(text).collect::<Vec<_>>().join(" | ")
+    }
+}

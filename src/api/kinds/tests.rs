@@ -1,33 +1,13 @@
 //! What holds for every kind of the table.
 
 use super::*;
-use crate::api::object::DynObject;
+use crate::{api::object::DynObject, testing::samples::sample};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// A small object of every kind, as a user might write it.
-fn sample(kind: &str) -> Value {
-    let template = json!({
-        "metadata": { "labels": { "app": "web" } },
-        "spec": { "containers": [{ "name": "web", "image": "nginx" }] },
-    });
-    let selector = json!({ "matchLabels": { "app": "web" } });
-    match kind {
-        "Deployment" | "ReplicaSet" => json!({ "spec": { "selector": selector, "template": template } }),
-        "ReplicationController" => json!({ "spec": { "template": template } }),
-        "Pod" => json!({ "spec": template["spec"] }),
-        "Service" => json!({ "spec": { "ports": [{ "port": 80 }] } }),
-        "EndpointSlice" => json!({ "addressType": "IPv4", "endpoints": [], "ports": [{ "port": 80 }] }),
-        "Endpoints" => json!({ "subsets": [{ "addresses": [{ "ip": "10.244.0.7" }], "ports": [{ "port": 80 }] }] }),
-        "Secret" => json!({ "stringData": { "a": "b" } }),
-        "ConfigMap" => json!({ "data": { "a": "b" } }),
-        _ => json!({}),
-    }
-}
-
 fn decoded(kind: &dyn ErasedKind) -> Box<dyn DynObject> {
-    let mut obj = sample(kind.info().kind);
+    let mut obj = sample(kind.info().group, kind.info().kind);
     obj["apiVersion"] = json!(kind.info().api_version());
     obj["kind"] = json!(kind.info().kind);
     obj["metadata"] = json!({ "name": "web", "namespace": "default", "resourceVersion": "7" });

@@ -8,7 +8,7 @@
 //! Go writes fields that are no pointers even when they are empty, and leaves them out of JSON. So what is empty counts as absent,
 //! unless the schema requires the field or it is one of [`POINTERS`].
 //!
-//! **Source**: `runtime/serializer/protobuf/protobuf.go` of apimachinery, v1.37; the numbers of `generated.proto` in each group, v1.35.
+//! **Source**: `runtime/serializer/protobuf/protobuf.go` of apimachinery, v1.37; the numbers of `generated.proto` in each group, v1.35 and v1.36.
 
 use super::{
     read,
@@ -614,7 +614,13 @@ mod tests {
             without.extend(missing.map(|p| format!("{message}.{}", p.name)));
         }
         expect![[r#"
+            api.admissionregistration.v1.NamedRuleWithOperations.apiGroups
+            api.admissionregistration.v1.NamedRuleWithOperations.apiVersions
+            api.admissionregistration.v1.NamedRuleWithOperations.resources
+            api.admissionregistration.v1.NamedRuleWithOperations.scope
             api.authentication.v1.TokenRequestSpec.attestations
+            api.autoscaling.v2.HorizontalPodAutoscalerCondition.observedGeneration
+            api.batch.v1.JobSpec.scheduling
             api.core.v1.ClusterTrustBundleProjection.user
             api.core.v1.ConfigMapVolumeSource.defaultUser
             api.core.v1.DownwardAPIVolumeFile.user
@@ -637,6 +643,8 @@ mod tests {
             api.core.v1.ServiceAccountTokenProjection.user
             api.core.v1.VolumeMount.bindMountOptions
             api.core.v1.VolumeMountStatus.volumeStatus
+            api.storage.v1.CSIDriverSpec.preventPodSchedulingIfMissing
+            api.storage.v1.CSINode.status
             apimachinery.pkg.apis.meta.v1.ListMeta.shardInfo"#]]
         .assert_eq(&without.join("\n"));
     }

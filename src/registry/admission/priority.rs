@@ -1,25 +1,83 @@
-//! A pod's priority class must exist, and the pod may not claim another priority than the class gives. There are only the classes that
-//! every cluster has; the kinds know what they give.
+//! A pod gets the priority of its class. The class must exist, and the pod may not claim another priority than it gives; a pod without a
+//! class gets the one that is the default, if there is one.
 //!
 //! **Source**: `plugin/pkg/admission/priority/admission.go`, v1.37.
 
 use crate::{
-    api::{kind::KindInfo, kinds::priority::of_class, object::DynObject, status::ApiError},
-    registry::Registry,
+    api::{
+        kind::KindInfo,
+        kinds::{
+            priority::of_class,
+            priority_class::{self, PRIORITY_CLASSES},
+        },
+        meta::ObjectKey,
+        object::{DynObject, Untyped},
+        status::ApiError,
+    },
+    registry::{
+        Registry,
+        pipeline::{Selection, with_decoded},
+    },
+    store::Entry,
 };
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 const PREEMPT_LOWER_PRIORITY: &str = "PreemptLowerPriority";
 
-pub(super) fn review(_registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
+/// What a class gives.
+struct Class {
+    name: String,
+    priority: i32,
+    policy: String,
+}
+
+impl Class {
+    /// What pods without a class get where none is the default.
+    fn none() -> Self {
+        Self { name: String::new(), priority: 0, policy: PREEMPT_LOWER_PRIORITY.to_owned() }
+    }
+
+    fn of(obj: &Untyped) -> Self {
+        Self {
+            name: obj.metadata.name.clone().unwrap_or_default(),
+            priority: i32::try_from(priority_class::value(obj)).unwrap_or(i32::MAX),
+            policy: priority_class::preemption_policy(obj),
+        }
+    }
+
+    fn named(registry: &Registry, name: &str) -> Option<Self> {
+        if let Some(priority) = of_class(name) {
+            return Some(Self { name: name.to_owned(), priority, ..Self::none() });
+        }
+        read(&*registry.entry(&PRIORITY_CLASSES, &ObjectKey::new("", name))?, Self::of)
+    }
+
+    /// The default class; of several, that of the least priority.
+    fn by_default(registry: &Registry) -> Option<Self> {
+        let all = registry.snapshot(&PRIORITY_CLASSES, "", &Selection::default()).entries;
+        let defaults = all.iter().filter_map(|entry| {
+            read(entry, |obj| priority_class::is_global_default(obj).then(|| Self::of(obj))).flatten()
+        });
+        defaults.min_by_key(|class| class.priority)
+    }
+}
+
+fn read<R>(entry: &Entry, of: impl FnOnce(&Untyped) -> R) -> Option<R> {
+    let read = |obj: &dyn DynObject| obj.as_any().downcast_ref().map(of);
+    with_decoded(&PRIORITY_CLASSES, entry, true, read).ok().flatten()
+}
+
+pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     let Some(pod) = obj.as_any_mut().downcast_mut::<Pod>() else { return Ok(()) };
-    let class = pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref()).unwrap_or_default();
-    let refusal = match of_class(class) {
-        None if !class.is_empty() => format!("no PriorityClass with name {class} was found"),
-        given => match pod.spec.as_ref().and_then(|spec| contradiction(spec, given.unwrap_or(0))) {
-            Some(contradiction) => contradiction,
-            None => return Ok(()),
-        },
+    let Some(spec) = &mut pod.spec else { return Ok(()) };
+    let name = spec.priority_class_name.clone().unwrap_or_default();
+    let class = match name.as_str() {
+        "" => Ok(Class::by_default(registry).unwrap_or_else(Class::none)),
+        name => Class::named(registry, name).ok_or_else(|| format!("no PriorityClass with name {name} was found")),
+    };
+    let refusal = match class.and_then(|class| give(spec, class)) {
+        Ok(()) => return Ok(()),
+        Err(refusal) => refusal,
     };
     let meta = &pod.metadata;
     let named = meta.name.clone().filter(|name| !name.is_empty());
@@ -31,28 +89,38 @@ pub(super) fn review(_registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn Dy
     })
 }
 
-/// What the pod says that its class does not.
-fn contradiction(spec: &PodSpec, priority: i32) -> Option<String> {
+/// Gives the pod what its class says, or says what the pod claims that its class does not.
+fn give(spec: &mut PodSpec, class: Class) -> Result<(), String> {
     const TAIL: &str = "from the given PriorityClass name";
-    // Both have their values by now; the classes that there are preempt lower ones.
-    let policy = spec.preemption_policy.as_deref().unwrap_or(PREEMPT_LOWER_PRIORITY);
-    match spec.priority {
-        Some(claimed) if claimed != priority => Some(format!(
+    let Class { name, priority, policy } = class;
+    if let Some(claimed) = spec.priority.filter(|claimed| *claimed != priority) {
+        return Err(format!(
             "the integer value of priority ({claimed}) must not be provided in pod spec; priority admission controller computed \
              {priority} {TAIL}"
-        )),
-        _ if policy != PREEMPT_LOWER_PRIORITY => Some(format!(
-            "the string value of PreemptionPolicy ({policy}) must not be provided in pod spec; priority admission controller \
-             computed {PREEMPT_LOWER_PRIORITY} {TAIL}"
-        )),
-        _ => None,
+        ));
     }
+    // What defaults put there is no claim.
+    if let Some(claimed) = spec.preemption_policy.as_ref().filter(|c| **c != policy && *c != PREEMPT_LOWER_PRIORITY) {
+        return Err(format!(
+            "the string value of PreemptionPolicy ({claimed}) must not be provided in pod spec; priority admission controller \
+             computed {policy} {TAIL}"
+        ));
+    }
+    if !name.is_empty() {
+        spec.priority_class_name = Some(name);
+    }
+    (spec.priority, spec.preemption_policy) = (Some(priority), Some(policy));
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::kinds::pod::Pods, testing};
+    use crate::{
+        api::{kind::ErasedKind as _, kinds::pod::Pods},
+        registry::pipeline::WriteOptions,
+        testing,
+    };
     use serde_json::{Value, json};
 
     async fn refusal(claims: Value) -> String {
@@ -91,5 +159,37 @@ mod tests {
                  computed PreemptLowerPriority from the given PriorityClass name"
             )
         );
+    }
+    async fn class(registry: &Registry, name: &str, value: i32, more: Value) {
+        let mut class = json!({ "metadata": { "name": name }, "value": value });
+        class.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let class = PRIORITY_CLASSES.decode(class).unwrap();
+        registry.create(&PRIORITY_CLASSES, "", class, &WriteOptions::default()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_pod_gets_what_its_class_or_the_default_class_says() {
+        let registry = testing::registry().await;
+        class(&registry, "high", 1000, json!({ "preemptionPolicy": "Never" })).await;
+        let made = async |name: &str, spec: Value| {
+            let mut pod = json!({ "metadata": { "name": name, "namespace": "default" },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+            pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            let spec = registry
+                .api::<Pods>()
+                .create(serde_json::from_value(pod).unwrap())
+                .await
+                .unwrap()
+                .spec
+                .clone()
+                .unwrap();
+            (spec.priority_class_name.unwrap_or_default(), spec.priority.unwrap(), spec.preemption_policy.unwrap())
+        };
+        let of = |class: &str, priority, policy: &str| (class.to_owned(), priority, policy.to_owned());
+        assert_eq!(made("a", json!({ "priorityClassName": "high" })).await, of("high", 1000, "Never"));
+        assert_eq!(made("b", json!({})).await, of("", 0, PREEMPT_LOWER_PRIORITY));
+        class(&registry, "usual", 7, json!({ "globalDefault": true })).await;
+        class(&registry, "more", 9, json!({ "globalDefault": true })).await;
+        assert_eq!(made("c", json!({})).await, of("usual", 7, PREEMPT_LOWER_PRIORITY));
     }
 }

@@ -7,7 +7,6 @@ use crate::{api::status::ApiError, server::route::ResourceInfo};
 
 /// Resources: group and plural.
 const RESOURCES: &[(&str, &[&str])] = &[
-    ("", &["limitranges", "persistentvolumeclaims", "persistentvolumes", "podtemplates", "resourcequotas"]),
     (
         "admissionregistration.k8s.io",
         &[
@@ -20,34 +19,16 @@ const RESOURCES: &[(&str, &[&str])] = &[
         ],
     ),
     ("apiregistration.k8s.io", &["apiservices"]),
-    ("apps", &["controllerrevisions", "daemonsets", "statefulsets"]),
     ("apps.openshift.io", &["deploymentconfigs"]),
     ("authentication.k8s.io", &["tokenreviews"]),
     ("authorization.k8s.io", &["localsubjectaccessreviews", "subjectaccessreviews"]),
-    ("autoscaling", &["horizontalpodautoscalers"]),
-    ("batch", &["cronjobs", "jobs"]),
     ("certificates.k8s.io", &["certificatesigningrequests"]),
     ("flowcontrol.apiserver.k8s.io", &["flowschemas", "prioritylevelconfigurations"]),
     ("image.openshift.io", &["imagestreams", "imagestreamtags"]),
-    ("networking.k8s.io", &["ingressclasses", "ingresses", "ipaddresses", "networkpolicies", "servicecidrs"]),
-    ("node.k8s.io", &["runtimeclasses"]),
-    ("policy", &["poddisruptionbudgets"]),
+    ("networking.k8s.io", &["ipaddresses", "servicecidrs"]),
     ("project.openshift.io", &["projectrequests", "projects"]),
-    ("rbac.authorization.k8s.io", &["clusterrolebindings", "clusterroles", "rolebindings", "roles"]),
     ("resource.k8s.io", &["deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices"]),
     ("route.openshift.io", &["routes"]),
-    ("scheduling.k8s.io", &["priorityclasses"]),
-    (
-        "storage.k8s.io",
-        &[
-            "csidrivers",
-            "csinodes",
-            "csistoragecapacities",
-            "storageclasses",
-            "volumeattachments",
-            "volumeattributesclasses",
-        ],
-    ),
 ];
 
 /// Sub-resources of resources that are served: group, plural, sub-resource.

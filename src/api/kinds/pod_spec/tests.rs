@@ -475,7 +475,6 @@ spec:
     expect![[r#"
         spec.affinity: has no effect: there is one node
         spec.topologySpreadConstraints: has no effect: there is one node
-        spec.priorityClassName: there is no such PriorityClass, so its pods are refused
         spec.imagePullSecrets: has no effect yet: the engine pulls images without credentials
         spec.automountServiceAccountToken: has no effect yet: service account tokens are not mounted
         spec.securityContext.seLinuxOptions: has no effect

@@ -1,7 +1,7 @@
 //! What is accepted in a pod spec though it has no effect here.
 
 use super::support;
-use crate::api::kinds::{part, priority};
+use crate::api::kinds::part;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use std::collections::BTreeSet;
 
@@ -25,10 +25,6 @@ fn pod(spec: &PodSpec, say: &mut impl FnMut(&str, &str)) {
     }
     if spec.topology_spread_constraints.as_ref().is_some_and(|c| !c.is_empty()) {
         say("topologySpreadConstraints", "has no effect: there is one node");
-    }
-    let class = spec.priority_class_name.as_deref().unwrap_or_default();
-    if !class.is_empty() && priority::of_class(class).is_none() {
-        say("priorityClassName", "there is no such PriorityClass, so its pods are refused");
     }
     if spec.image_pull_secrets.as_ref().is_some_and(|s| !s.is_empty()) {
         say("imagePullSecrets", "has no effect yet: the engine pulls images without credentials");
