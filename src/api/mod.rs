@@ -5,6 +5,7 @@ pub mod field;
 pub mod json_kind;
 pub mod kind;
 pub mod kinds;
+pub mod managed;
 pub mod meta;
 pub mod names;
 pub mod object;

@@ -4,6 +4,7 @@
 
 use super::{field::FieldError, kind::KindInfo};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// What a caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,9 @@ pub enum ApiError {
         /// Why.
         why: String,
     },
+    /// 409: an apply changes fields that others own.
+    #[error("{}", apply_conflict_text(.0))]
+    ApplyConflict(Vec<Conflicting>),
     /// 422: fields are wrong; all of them are named.
     #[error("{kind} {name:?} is invalid: {}", causes_text(.causes))]
     Invalid {
@@ -157,6 +161,28 @@ pub enum ApiError {
     Internal(String),
 }
 
+/// A field that somebody else owns with another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflicting {
+    /// Who: `"kubectl" using apps/v1`.
+    pub manager: String,
+    /// Which, e.g. `.spec.replicas`.
+    pub path: String,
+}
+
+/// Source: `getConflictMessage` in apimachinery/pkg/util/managedfields/internal/conflict.go.
+fn apply_conflict_text(conflicts: &[Conflicting]) -> String {
+    if let [Conflicting { manager, path }] = conflicts {
+        return format!("Apply failed with 1 conflict: conflict with {manager}: {path}");
+    }
+    let mut of_manager: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    conflicts.iter().for_each(|c| of_manager.entry(&c.manager).or_default().push(&c.path));
+    let lines = of_manager.into_iter().flat_map(|(manager, paths)| {
+        std::iter::once(format!("conflicts with {manager}:")).chain(paths.into_iter().map(|path| format!("- {path}")))
+    });
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.collect::<Vec<_>>().join("\n"))
+}
+
 /// What is forbidden, as far as it has a name. Source: `NewForbidden`.
 fn forbidden_text(resource: &str, name: &str) -> String {
     match (resource, name) {
@@ -209,9 +235,11 @@ impl ApiError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::NotFound { .. } | Self::NoSuchResource | Self::NotServed(_) => ErrorClass::NotFound,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::Expired(_) | Self::PageExpired { .. } => {
-                ErrorClass::Conflict
-            }
+            Self::AlreadyExists { .. }
+            | Self::Conflict { .. }
+            | Self::ApplyConflict(_)
+            | Self::Expired(_)
+            | Self::PageExpired { .. } => ErrorClass::Conflict,
             Self::Unavailable(_)
             | Self::Timeout(_)
             | Self::TooManyRequests
@@ -242,7 +270,7 @@ impl ApiError {
         match self {
             Self::NotFound { .. } | Self::NoSuchResource | Self::NotServed(_) => (404, "NotFound"),
             Self::AlreadyExists { .. } => (409, "AlreadyExists"),
-            Self::Conflict { .. } => (409, "Conflict"),
+            Self::Conflict { .. } | Self::ApplyConflict(_) => (409, "Conflict"),
             Self::Invalid { .. } | Self::Unprocessable { .. } => (422, "Invalid"),
             Self::BadRequest(_) | Self::Unsupported(_) => (400, "BadRequest"),
             Self::Unauthorized => (401, "Unauthorized"),
@@ -311,6 +339,13 @@ impl ApiError {
                     .map(|c| json!({ "reason": c.reason(), "message": c.body(), "field": c.path }))
                     .collect();
                 Some(d)
+            }
+            Self::ApplyConflict(conflicts) => {
+                let cause = |c: &Conflicting| {
+                    let message = format!("conflict with {}", c.manager);
+                    json!({ "reason": "FieldManagerConflict", "message": message, "field": c.path })
+                };
+                Some(json!({ "causes": conflicts.iter().map(cause).collect::<Vec<_>>() }))
             }
             Self::Unprocessable { at, why } => {
                 Some(json!({ "causes": [{ "reason": "FieldValueInvalid", "message": why, "field": at }] }))

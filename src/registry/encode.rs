@@ -27,10 +27,9 @@ impl Encoder {
     /// The bytes and the index of an object. It is marked for that, and is as it was when this returns.
     pub(super) fn encode(&self, kind: &dyn ErasedKind, obj: &mut dyn DynObject) -> (NewValue, Attrs) {
         let meta = obj.meta_mut();
-        let (revision, managed) = (meta.resource_version.replace(self.mark.clone()), meta.managed_fields.take());
+        let revision = meta.resource_version.replace(self.mark.clone());
         let mut head = kind.stored_bytes(obj);
-        let meta = obj.meta_mut();
-        (meta.resource_version, meta.managed_fields) = (revision, managed);
+        obj.meta_mut().resource_version = revision;
         let field_at = memchr::memmem::find(&head, self.field.as_bytes()).expect("metadata has a resourceVersion");
         let mark_at = field_at + self.field.len() - 1 - self.mark.len();
         let tail = head.split_off(mark_at + self.mark.len());

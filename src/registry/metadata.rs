@@ -9,13 +9,13 @@ use crate::{
         agreements::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
         field::FieldError,
         kind::{ErasedKind, KindInfo},
-        names,
+        managed, names,
         status::ApiError,
     },
     base::{clock::after, rng::Rng},
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use std::collections::BTreeSet;
 
 /// Finalizers that need no domain. **Source**: `IsStandardFinalizerName`, pkg/apis/core/helper/helpers.go.
@@ -47,7 +47,17 @@ pub(super) fn before_create(
     meta.deletion_grace_period_seconds = None;
     meta.generation = None;
     meta.self_link = None;
+    meta.managed_fields = managers(meta.managed_fields.as_deref(), None)?;
     Ok(())
+}
+
+/// The managers that an object shall have when these were sent with it.
+fn managers(
+    sent: Option<&[ManagedFieldsEntry]>,
+    live: Option<&[ManagedFieldsEntry]>,
+) -> Result<Option<Vec<ManagedFieldsEntry>>, ApiError> {
+    let managers = managed::given(sent, live.unwrap_or_default()).map_err(ApiError::BadRequest)?;
+    Ok((!managers.is_empty()).then_some(managers))
 }
 
 /// Makes the name of an object that only has a `generateName`.
@@ -78,6 +88,7 @@ pub(super) fn before_update(info: &KindInfo<'_>, new: &mut ObjectMeta, old: &Obj
     new.generation = old.generation;
     new.generate_name.clone_from(&old.generate_name);
     new.self_link = None;
+    new.managed_fields = managers(new.managed_fields.as_deref(), old.managed_fields.as_deref())?;
     Ok(())
 }
 

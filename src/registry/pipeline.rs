@@ -15,6 +15,7 @@ use crate::{
         bounds::STORED_BYTES_MAX,
         kind::{ErasedKind, Kind, KindInfo, read_stored},
         kinds::{Kinds, NameTaken},
+        managed::{self, Reach, Writer},
         meta::{ObjectKey, Revision},
         object::DynObject,
         selector::{FieldSelector, LabelSelector},
@@ -29,6 +30,7 @@ use crate::{
     store::{Committed, Entry, Expect, NewValue, Snapshot, Store, Txn, TxnError, WatchError, Write, hub::Watch},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
 use std::{any::Any, net::Ipv4Addr, sync::Arc};
 use tokio::sync::watch;
 
@@ -85,6 +87,9 @@ pub enum Part {
 pub struct WriteOptions {
     /// Does all but write.
     pub dry_run: bool,
+    /// Who becomes the owner of what the write changes; `None`: the owners stay as the object says. An apply says them itself, and the
+    /// program's own loops own nothing.
+    pub writer: Option<Writer>,
 }
 
 /// What becomes of the objects that a deleted one owns.
@@ -326,6 +331,7 @@ impl Registry {
         }
         let _allocating = self.0.allocator.begin(&*obj).await;
         alloc::on_create(self, &mut *obj)?;
+        self.manage(kind, None, &mut *obj, Part::Main, options)?;
         for tries in 1.. {
             if generates_name {
                 metadata::generate_name(obj.meta_mut(), &self.0.rng);
@@ -396,6 +402,7 @@ impl Registry {
             metadata::before_update(info, new.meta_mut(), old.meta())?;
             let _allocating = self.0.allocator.begin(&*new).await;
             self.prepare_change(kind, part, &mut *new, old)?;
+            self.manage(kind, Some(&entry), &mut *new, part, options)?;
             if let Some(done) = self.put_changed(kind, &entry, &mut *new, options).await? {
                 return Ok(done);
             }
@@ -426,15 +433,45 @@ impl Registry {
                 causes.extend(kind.validate_update(new, old));
             }
             Part::Status => {
-                let revision = new.meta().resource_version.clone();
-                *new.meta_mut() = old.meta().clone();
-                new.meta_mut().resource_version = revision;
+                let meta = new.meta_mut();
+                let (revision, managers) = (meta.resource_version.take(), meta.managed_fields.take());
+                *meta = old.meta().clone();
+                (meta.resource_version, meta.managed_fields) = (revision, managers);
                 kind.prepare_status(new, old);
                 causes = kind.validate_status(new, old);
             }
             Part::Allocated => causes = kind.validate(new),
         }
         reject(kind.info(), new, causes)
+    }
+
+    /// Makes the writer the owner of what a write changes.
+    fn manage(
+        &self,
+        kind: &dyn ErasedKind,
+        before: Option<&Entry>,
+        new: &mut dyn DynObject,
+        part: Part,
+        options: &WriteOptions,
+    ) -> Result<(), ApiError> {
+        let Some(writer) = &options.writer else { return Ok(()) };
+        let unreadable = |err: serde_json::Error| ApiError::Internal(format!("an object cannot be read: {err}"));
+        let read = |json: &[u8]| serde_json::from_slice::<Value>(json).map_err(unreadable);
+        let before = match before {
+            Some(entry) => read(&kind.served_bytes(&entry.value).map_err(unreadable)?)?,
+            None => Value::Null,
+        };
+        let after = read(&new.to_json())?;
+        let managers = new.meta().managed_fields.clone().unwrap_or_default();
+        let reach = match part {
+            Part::Status => Reach::Status,
+            _ if kind.info().has_status() => Reach::ButStatus,
+            _ => Reach::Whole,
+        };
+        let now = Time(whole_seconds(self.0.clock.now()));
+        let managers = managed::updated(kind.definition(), (&before, &after), &managers, writer, reach, &now);
+        new.meta_mut().managed_fields = (!managers.is_empty()).then_some(managers);
+        Ok(())
     }
 
     /// Writes a changed object. When the change took away what held it back, it is removed instead: watchers see it go, and the caller
@@ -724,7 +761,7 @@ mod tests {
         let registry = registry().await;
         let made = registry.api::<ConfigMaps>().create(config_map("a")).await.unwrap();
         let entry = registry.store().get("core/configmaps/default/a").unwrap();
-        let value: serde_json::Value = serde_json::from_slice(&entry.value).unwrap();
+        let value: Value = serde_json::from_slice(&entry.value).unwrap();
         assert_eq!(value["metadata"]["resourceVersion"].as_str(), made.metadata.resource_version.as_deref());
         assert_eq!(value["kind"], "ConfigMap");
     }

@@ -261,10 +261,12 @@ pub struct Writing {
     pub write: WriteOptions,
     /// What becomes of unknown fields.
     pub validation: FieldValidation,
+    /// The manager that the client names; empty when it names none.
+    pub manager: String,
 }
 
 /// Reads the options of a write; `what` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
-pub fn writing(what: &'static str, query: &Query) -> Result<Writing, ApiError> {
+pub fn writing(what: &'static str, query: &Query, is_apply: bool) -> Result<Writing, ApiError> {
     let mut causes = Vec::new();
     let dry_run = dry_run(query.all("dryRun"), &mut causes);
     let validation = match query.text("fieldValidation") {
@@ -285,11 +287,14 @@ pub fn writing(what: &'static str, query: &Query) -> Result<Writing, ApiError> {
         let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
         causes.push(FieldError::invalid("fieldManager", manager, why));
     }
-    if what == "PatchOptions" && query.get("force").is_some() {
+    if is_apply && manager.is_empty() {
+        causes.push(FieldError::required("fieldManager", "is required for apply patch"));
+    }
+    if what == "PatchOptions" && !is_apply && query.get("force").is_some() {
         causes.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
     }
     reject(what, causes)?;
-    Ok(Writing { write: WriteOptions { dry_run }, validation })
+    Ok(Writing { write: WriteOptions { dry_run, writer: None }, validation, manager: manager.to_owned() })
 }
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, causes: &mut Vec<FieldError>) -> bool {
@@ -374,7 +379,7 @@ mod tests {
             drop(list_options(kind, &query));
             drop(watch_options(kind, &query, None));
             drop(selection(kind, &query, Some("x")));
-            drop(writing("CreateOptions", &query));
+            drop(writing("CreateOptions", &query, false));
             drop(delete_options_of_query(&query).and_then(delete_options));
             drop(number(&query, "limit"));
         }
@@ -511,7 +516,7 @@ mod tests {
 
     #[test]
     fn a_write_is_lenient_unless_told_otherwise() {
-        let read = |query: &str| writing("PatchOptions", &Query::parse(query)).map_err(|e| e.to_string());
+        let read = |query: &str| writing("PatchOptions", &Query::parse(query), false).map_err(|e| e.to_string());
         assert_eq!(read("").unwrap().validation, FieldValidation::Warn);
         assert_eq!(read("fieldValidation=Strict").unwrap().validation, FieldValidation::Strict);
         assert_eq!(

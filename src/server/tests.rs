@@ -32,6 +32,8 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 mod added_kinds;
+mod apply;
+mod every_kind;
 
 /// A log that repeats what was asked for.
 struct EchoStreams;

@@ -34,8 +34,12 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /// The version of Kubernetes that the API is.
 pub(super) const KUBERNETES_VERSION: &str = "v1.37.0";
 /// The media types of patches that the server takes.
-const PATCH_TYPES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCH_TYPES: [&str; 4] = [
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
 
 /// What a document describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ use super::Call;
 use crate::{
     api::{field::FieldError, object::DynObject, status::ApiError},
     registry::pipeline::{Part, WriteOptions},
-    server::{codec, media::Offer, options, paths, respond::Response},
+    server::{codec, media::Offer, paths, respond::Response},
     store::Entry,
 };
 use k8s_openapi::api::core::v1::{Binding, Pod};
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// Gives a pod to a node. Source: `BindingREST.assignPod` in `pkg/registry/core/pod/storage/storage.go`.
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, ApiError> {
-    let dry_run = options::writing("CreateOptions", call.query())?.write.dry_run;
+    let dry_run = call.writing("CreateOptions")?.write.dry_run;
     let format = codec::body_format(&call.request.headers)?;
     let binding: Binding = codec::decode_plain(format, &call.request.body, "Binding", "v1")?;
     let node = binding.target.name.clone().unwrap_or_default();
@@ -31,7 +31,9 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, ApiError> {
         bind(&mut pod, &binding, &node)?;
         Ok(Box::new(pod) as Box<dyn DynObject>)
     };
-    call.registry().update(&*call.kind, &call.key(), Part::Main, &mut change, &WriteOptions { dry_run }).await?;
+    call.registry()
+        .update(&*call.kind, &call.key(), Part::Main, &mut change, &WriteOptions { dry_run, ..Default::default() })
+        .await?;
     paths::success(201, call.output(Offer::Plain)?.format, &Value::Null)
 }
 

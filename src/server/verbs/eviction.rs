@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// Evicts a pod. There are no disruption budgets yet, so that it is a delete.
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, ApiError> {
-    let dry_run = options::writing("CreateOptions", call.query())?.write.dry_run;
+    let dry_run = call.writing("CreateOptions")?.write.dry_run;
     let format = codec::body_format(&call.request.headers)?;
     let body = codec::parse(format, &call.request.body, "Eviction")?.value;
     codec::check_kind(&body, "Eviction", &["policy/v1", "policy/v1beta1"])?;

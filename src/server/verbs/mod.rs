@@ -5,6 +5,7 @@
 //!
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/installer.go` and `handlers/`, v1.37.
 
+mod apply;
 mod binding;
 mod delete;
 mod eviction;
@@ -24,18 +25,21 @@ pub(super) use subresources::is_stream;
 use super::{
     ServerState,
     auth::User,
+    codec,
     media::{self, Offer, Output},
+    options::{self, Writing},
     print::Printer,
     request::Request,
     respond::{self, Response},
     route::{Query, ResourceInfo, Verb},
 };
 use crate::{
-    api::{kind::KindRef, kinds::Kinds, meta::ObjectKey, status::ApiError},
+    api::{kind::KindRef, kinds::Kinds, managed::Writer, meta::ObjectKey, status::ApiError},
     base::task::Drain,
     registry::{Registry, pipeline::Part},
     store::Entry,
 };
+use http::header::USER_AGENT;
 use std::sync::Arc;
 use tokio::sync::watch as channel;
 
@@ -128,6 +132,7 @@ impl Call<'_> {
             Verb::Watch => watch::start(self),
             Verb::Create => write::create(self).await,
             Verb::Update => write::update(self).await,
+            Verb::Patch if self.is_apply() => apply::apply(self).await,
             Verb::Patch => patch::patch(self).await,
             Verb::Delete => delete::one(self).await,
             Verb::DeleteCollection => delete::collection(self).await,
@@ -152,6 +157,30 @@ impl Call<'_> {
     fn entry(&self) -> Result<Arc<Entry>, ApiError> {
         let key = self.key();
         self.registry().entry(&*self.kind, &key).ok_or_else(|| ApiError::not_found(self.kind.info(), &key.name))
+    }
+
+    fn is_apply(&self) -> bool {
+        self.info.verb == Verb::Patch && codec::content_type(&self.request.headers) == apply::MEDIA_TYPE
+    }
+
+    /// The options of a write, and in whose name it is made: the client says, or its program's name stands for it.
+    pub(super) fn writing(&self, what: &'static str) -> Result<Writing, ApiError> {
+        let mut writing = options::writing(what, self.query(), self.is_apply())?;
+        let name = if writing.manager.is_empty() { self.program() } else { writing.manager.clone() };
+        writing.write.writer = Some(Writer {
+            name,
+            subresource: self.info.subresource.clone(),
+            api_version: self.kind.info().api_version(),
+        });
+        Ok(writing)
+    }
+
+    /// The name of the client's program. Source: `prefixFromUserAgent` in handlers/create.go.
+    fn program(&self) -> String {
+        const BYTES_MAX: usize = 128;
+        let agent = self.request.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let name = agent.split('/').next().unwrap_or_default();
+        name.chars().filter(|c| !c.is_control()).take(BYTES_MAX).collect()
     }
 
     fn part(&self) -> Part {

@@ -16,7 +16,7 @@ use crate::{
     },
     server::{
         codec::{self, content_type},
-        options::{self, FieldValidation},
+        options::FieldValidation,
         respond::Response,
     },
     store::Entry,
@@ -24,8 +24,7 @@ use crate::{
 use http::HeaderMap;
 use serde_json::Value;
 
-const ACCEPTED: &str =
-    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 /// A patch that was read.
 pub(super) struct Patch {
@@ -49,12 +48,6 @@ impl Patch {
             "application/json-patch+json" => Form::Json,
             "application/merge-patch+json" => Form::Merge,
             "application/strategic-merge-patch+json" => Form::Strategic,
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-                return Err(ApiError::UnsupportedMediaType(
-                    "skiff does not support server-side apply yet: use `kubectl apply` without --server-side"
-                        .to_owned(),
-                ));
-            }
             _ => {
                 return Err(ApiError::UnsupportedMediaType(format!(
                     "the body of the request was in an unknown format - accepted media types include: {ACCEPTED}"
@@ -84,7 +77,7 @@ impl Patch {
 /// Patches the object that the path names, or its status.
 pub(super) async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let patch = Patch::read(&call.request.headers, &call.request.body)?;
-    let writing = options::writing("PatchOptions", call.query())?;
+    let writing = call.writing("PatchOptions")?;
     let (kind, key) = (call.kind.clone(), call.key());
     let mut warnings = Vec::new();
     let mut change = |entry: &Entry| {

@@ -16,7 +16,7 @@ use crate::{
     server::{
         codec,
         media::{Offer, Shape},
-        options, print, respond,
+        print, respond,
         respond::Response,
         route::Verb,
     },
@@ -78,7 +78,7 @@ async fn write(
     options: &'static str,
     wanted: &(dyn Fn(Scale) -> Result<Scale, ApiError> + Sync),
 ) -> Result<Response, ApiError> {
-    let writing = options::writing(options, call.query())?;
+    let writing = call.writing(options)?;
     let kind = call.kind.clone();
     let mut change = |entry: &Entry| {
         let mut obj = decode(&*kind, entry)?;

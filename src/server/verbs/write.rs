@@ -5,13 +5,13 @@
 use super::Call;
 use crate::{
     api::{meta::ObjectKey, status::ApiError},
-    server::{codec, options, respond::Response},
+    server::{codec, respond::Response},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Creates the object of the body.
 pub(super) async fn create(call: &mut Call<'_>) -> Result<Response, ApiError> {
-    let writing = options::writing("CreateOptions", call.query())?;
+    let writing = call.writing("CreateOptions")?;
     let format = codec::body_format(&call.request.headers)?;
     let obj = codec::decode(&*call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
     let namespace = call.info.namespace.clone();
@@ -28,7 +28,7 @@ pub(super) async fn create(call: &mut Call<'_>) -> Result<Response, ApiError> {
 
 /// Replaces the object that the path names, or its status.
 pub(super) async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
-    let writing = options::writing("UpdateOptions", call.query())?;
+    let writing = call.writing("UpdateOptions")?;
     let format = codec::body_format(&call.request.headers)?;
     let obj = codec::decode(&*call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
     let key = call.key();
