@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tests run in real time, against real programs")]
 
 mod addresses;
+mod apply;
 mod bad_input;
 mod commands;
 mod crash;

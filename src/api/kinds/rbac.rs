@@ -26,7 +26,8 @@ const BINDING_COLUMNS: &[Column<'static>] = &[
     Column::text("ServiceAccounts", "The service accounts that are granted it.").wide(),
 ];
 /// What is said of every write until rules are evaluated.
-const NOT_EVALUATED: &str = "skiff does not evaluate RBAC rules yet: who can reach the API as a user may do everything";
+const NOT_EVALUATED: &str =
+    "skiff does not evaluate RBAC rules yet: whoever is no administrator is refused, whatever roles grant";
 
 const ROLE_RULES: Rules = Rules {
     validate: |obj| rules(&obj.rest, true),

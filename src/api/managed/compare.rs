@@ -63,8 +63,8 @@ pub(super) struct Difference {
 
 /// How two objects differ; null stands for none.
 pub(super) fn difference(definition: &Definition, before: &Value, after: &Value) -> Difference {
-    let present = |value: &'_ Value| -> Option<Value> { (!value.is_null()).then(|| value.clone()) };
-    compare(Shape::of_definition(definition), present(before).as_ref(), present(after).as_ref()).0
+    let there = |value| Some(value).filter(|value: &&Value| !value.is_null());
+    compare(Shape::of_definition(definition), there(before), there(after)).0
 }
 
 /// What two values of a shape differ in below them, and whether they are one field that differs itself.

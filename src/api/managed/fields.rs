@@ -61,11 +61,36 @@ impl PartialOrd for Element {
 }
 
 impl Ord for Element {
+    /// Any order will do, as long as it is one: lists of tens of thousands of items are looked up by it.
     fn cmp(&self, other: &Self) -> Ordering {
+        let rank = |element: &Self| match element {
+            Self::Field(_) => 0,
+            Self::Index(_) => 1,
+            Self::Key(_) => 2,
+            Self::Item(_) => 3,
+        };
         match (self, other) {
             (Self::Field(a), Self::Field(b)) => a.cmp(b),
-            _ => self.text().cmp(&other.text()),
+            (Self::Index(a), Self::Index(b)) => a.cmp(b),
+            (Self::Key(a), Self::Key(b)) => order_of_keys(a, b),
+            (Self::Item(a), Self::Item(b)) => order(a, b),
+            _ => rank(self).cmp(&rank(other)),
         }
+    }
+}
+
+fn order_of_keys(a: &Map<String, Value>, b: &Map<String, Value>) -> Ordering {
+    let pairs = a.iter().zip(b).map(|((name_a, a), (name_b, b))| name_a.cmp(name_b).then_with(|| order(a, b)));
+    pairs.fold(Ordering::Equal, Ordering::then).then(a.len().cmp(&b.len()))
+}
+
+fn order(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        (Value::Number(x), Value::Number(y)) if x.is_i64() && y.is_i64() => x.as_i64().cmp(&y.as_i64()),
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        // Rare enough to be compared as they are written.
+        _ => a.to_string().cmp(&b.to_string()),
     }
 }
 

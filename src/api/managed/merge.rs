@@ -36,26 +36,22 @@ fn fields_over(shape: Shape<'_>, live: &Map<String, Value>, config: &Map<String,
 fn items_over(shape: Shape<'_>, live: &[Value], config: &[Value]) -> Value {
     let wanted: Vec<(Element, &Value)> = shape.items(config);
     let current: BTreeMap<Element, &Value> = shape.items(live).into_iter().collect();
-    let is_wanted: std::collections::BTreeSet<&Element> = wanted.iter().map(|(element, _)| element).collect();
+    let place: BTreeMap<&Element, usize> = wanted.iter().enumerate().map(|(i, (element, _))| (element, i)).collect();
+    let merged = |(element, value): &(Element, &Value)| over(shape.item(), current.get(element).copied(), value);
     let mut out = Vec::with_capacity(live.len() + config.len());
-    let mut next = wanted.iter().peekable();
+    let mut written = 0;
     for item in live {
-        let Some(element) = shape.element(item) else {
-            out.push(item.clone());
-            continue;
-        };
-        if !is_wanted.contains(&element) {
-            out.push(item.clone());
-            continue;
-        }
-        // All that stands before it in the configuration comes with it, unless that has been written already.
-        if let Some(at) = next.clone().position(|(wanted, _)| *wanted == element) {
-            for (element, value) in next.by_ref().take(at + 1) {
-                out.push(over(shape.item(), current.get(element).copied(), value));
+        match shape.element(item).and_then(|element| place.get(&element).copied()) {
+            None => out.push(item.clone()),
+            // All that stands before it in the configuration comes with it; what has been written already is not written again.
+            Some(at) if at >= written => {
+                out.extend(wanted[written..=at].iter().map(merged));
+                written = at + 1;
             }
+            Some(_) => {}
         }
     }
-    out.extend(next.map(|(element, value)| over(shape.item(), current.get(element).copied(), value)));
+    out.extend(wanted[written..].iter().map(merged));
     Value::Array(out)
 }
 
