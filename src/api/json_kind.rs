@@ -6,9 +6,11 @@
 //!
 //! Called by the pipeline through [`ErasedKind`]. **Not here**: the rows themselves (`kinds`).
 
+mod owned_info;
+
 use super::{
     field::FieldError,
-    kind::{ErasedKind, KindInfo, ScaleView, Scope, Subresource},
+    kind::{ErasedKind, KindInfo, ScaleView, Scope},
     names,
     object::{DynObject, Untyped, typed},
     schema::{self, structure::Definition},
@@ -17,6 +19,7 @@ use super::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
+use owned_info::OwnedInfo;
 use serde_json::{Map, Value, json};
 use std::{any::Any, borrow::Cow, sync::Arc};
 
@@ -123,44 +126,16 @@ impl Naming {
     }
 }
 
-struct Named {
-    naming: Naming,
-    definition: String,
-}
-
-/// Lists that point into [`Named`].
-struct Lists<'a> {
-    short_names: Vec<&'a str>,
-    categories: Vec<&'a str>,
-    subresources: Vec<Subresource<'a>>,
-}
-
-self_cell::self_cell!(
-    struct Listed {
-        owner: Named,
-        #[covariant]
-        dependent: Lists,
-    }
-);
-
-self_cell::self_cell!(
-    struct InfoCell {
-        owner: Listed,
-        #[covariant]
-        dependent: KindInfo,
-    }
-);
-
 /// The facts of a kind that is added; it owns them.
 struct OwnedFacts {
-    info: InfoCell,
+    info: OwnedInfo,
     definition: Definition,
     published: Vec<(String, String)>,
 }
 
 impl std::fmt::Debug for OwnedFacts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.info.borrow_dependent().fmt(f)
+        self.info.get().fmt(f)
     }
 }
 
@@ -170,30 +145,7 @@ impl OwnedFacts {
         let gvk = json!({ "group": naming.group, "version": naming.version, "kind": naming.kind });
         let definition = schema::added::definition(&name, schema);
         let published = schema::added::published(&name, schema, &gvk);
-        let listed = Listed::new(Named { naming, definition: name }, |named| Lists {
-            short_names: named.naming.short_names.iter().map(String::as_str).collect(),
-            categories: named.naming.categories.iter().map(String::as_str).collect(),
-            subresources: if named.naming.has_status { vec![super::kind::STATUS] } else { Vec::new() },
-        });
-        let info = InfoCell::new(listed, |listed| {
-            let (Named { naming, definition }, lists) = (listed.borrow_owner(), listed.borrow_dependent());
-            KindInfo {
-                group: &naming.group,
-                version: &naming.version,
-                kind: &naming.kind,
-                plural: &naming.plural,
-                singular: &naming.singular,
-                short_names: &lists.short_names,
-                categories: &lists.categories,
-                scope: naming.scope,
-                verbs: super::kind::ALL_VERBS,
-                subresources: &lists.subresources,
-                columns: super::kind::PLAIN_COLUMNS,
-                stored_as: None,
-                schema: definition,
-            }
-        });
-        Self { info, definition, published }
+        Self { info: OwnedInfo::new(naming, name), definition, published }
     }
 }
 
@@ -231,7 +183,7 @@ impl ErasedKind for JsonKind {
     fn info(&self) -> &KindInfo<'_> {
         match &self.facts {
             Facts::Constant(info) => info,
-            Facts::Owned(facts) => facts.info.borrow_dependent(),
+            Facts::Owned(facts) => facts.info.get(),
         }
     }
     fn definition(&self) -> &Definition {

@@ -74,7 +74,7 @@ impl<'d> Shape<'d> {
     }
 
     /// The fields of a value of this shape; `None`: it is one field itself.
-    pub(super) fn parts<'v>(self, value: &'v Value) -> Option<Parts<'v>> {
+    pub(super) fn parts(self, value: &Value) -> Option<Parts<'_>> {
         match (self, value) {
             (Self::Object(_) | Self::Map(_) | Self::Unknown, Value::Object(fields)) => Some(Parts::Fields(fields)),
             (Self::Set | Self::List(..), Value::Array(items)) => Some(Parts::Items(items)),
@@ -102,7 +102,7 @@ impl<'d> Shape<'d> {
     }
 
     /// The items of a list with what tells them apart; those that cannot be are left out.
-    pub(super) fn items<'v>(self, items: &'v [Value]) -> Vec<(Element, &'v Value)> {
+    pub(super) fn items(self, items: &[Value]) -> Vec<(Element, &Value)> {
         items.iter().filter_map(|item| Some((self.element(item)?, item))).collect()
     }
 

@@ -125,10 +125,10 @@ async fn owners_and_namespaces_take_objects_of_an_added_kind_with_them() {
     assert_eq!(in_team(named("free")).await.code, 201);
     desk.config_map("owner", json!({})).await;
     let owner = desk.get("/api/v1/namespaces/default/configmaps/owner").await.json();
-    let mut owned = named("owned");
-    owned["metadata"]["ownerReferences"] =
+    let mut dependent = named("owned");
+    dependent["metadata"]["ownerReferences"] =
         json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"] }]);
-    desk.make(owned).await;
+    desk.make(dependent).await;
     desk.delete("owner").await;
     desk.ask("DELETE", "/api/v1/namespaces/team", &[], "").await;
     let kind = desk.registry.kinds().stored("example.com", "widgets").unwrap().clone();
