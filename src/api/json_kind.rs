@@ -64,6 +64,17 @@ pub struct Rules {
     pub scale: Option<ScalePaths>,
     /// Fields that selectors may use, by their paths: `spec.nodeName`.
     pub selectable: &'static [&'static str],
+    /// For a view of another kind's objects: how they are written as its own, and back.
+    pub view: Option<View>,
+}
+
+/// How a view's objects and those that are stored become each other.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Makes the JSON that is stored from JSON of this kind.
+    pub to_stored: fn(Value) -> Value,
+    /// Makes JSON of this kind from the JSON that is stored.
+    pub from_stored: fn(Value) -> Value,
 }
 
 /// Where an object keeps what `scale` shows, as dotted paths.
@@ -92,6 +103,7 @@ impl Rules {
         creates_on_update: false,
         scale: None,
         selectable: &[],
+        view: None,
     };
 }
 
@@ -208,10 +220,10 @@ impl ErasedKind for JsonKind {
         Ok(Box::new(typed::<Untyped>(&json)?))
     }
     fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error> {
-        Ok(Box::new(serde_json::from_slice::<Untyped>(json)?))
+        Ok(Box::new(serde_json::from_slice::<Untyped>(&self.served_bytes(json)?)?))
     }
     fn decode_shared(&self, json: &[u8]) -> Result<Arc<dyn Any + Send + Sync>, serde_json::Error> {
-        Ok(Arc::new(serde_json::from_slice::<Untyped>(json)?))
+        Ok(Arc::new(serde_json::from_slice::<Untyped>(&self.served_bytes(json)?)?))
     }
     fn shared_dyn<'a>(&self, shared: &'a (dyn Any + Send + Sync)) -> &'a dyn DynObject {
         shared.downcast_ref::<Untyped>().expect("an entry's key names its kind")
@@ -309,10 +321,15 @@ impl ErasedKind for JsonKind {
         self.rules.selectable.iter().map(|path| (*path, *path)).collect()
     }
     fn stored_bytes(&self, obj: &dyn DynObject) -> Vec<u8> {
-        obj.to_json()
+        let json = obj.to_json();
+        let Some(view) = self.rules.view else { return json };
+        let value = serde_json::from_slice(&json).expect("an object's own JSON parses");
+        (view.to_stored)(value).to_string().into_bytes()
     }
     fn served_bytes<'a>(&self, stored: &'a [u8]) -> Result<Cow<'a, [u8]>, serde_json::Error> {
-        Ok(Cow::Borrowed(stored))
+        let Some(view) = self.rules.view else { return Ok(Cow::Borrowed(stored)) };
+        let value = serde_json::from_slice(stored)?;
+        Ok(Cow::Owned((view.from_stored)(value).to_string().into_bytes()))
     }
 }
 

@@ -22,6 +22,7 @@ pub mod endpoints;
 pub mod event;
 pub mod event_v1;
 pub mod horizontal_pod_autoscaler;
+pub mod horizontal_pod_autoscaler_v1;
 pub mod ingress;
 pub mod ingress_class;
 pub mod job;
@@ -83,6 +84,7 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<replica_set::ReplicaSets>::NEW,
     &stateful_set::STATEFUL_SETS,
     &horizontal_pod_autoscaler::HORIZONTAL_POD_AUTOSCALERS,
+    &horizontal_pod_autoscaler_v1::HORIZONTAL_POD_AUTOSCALERS_V1,
     &cron_job::CRON_JOBS,
     &job::JOBS,
     &Erased::<lease::Leases>::NEW,

@@ -10,6 +10,7 @@ use super::{
     ServerState, Ticket,
     auth::{self, User},
     codec::BODY_BYTES_MAX,
+    compress,
     gate::Bound,
     impersonate,
     media::{self, Format, Offer},
@@ -119,6 +120,7 @@ where
         None => None,
     };
     let body = read_body(body).await?;
+    let takes_gzip = sort == Some(Bound::Reads) && compress::is_taken(&head.headers);
     let request = Request { method: head.method, query, headers: head.headers, body };
     let response = match info {
         RequestInfo::Path { path, .. } => paths::answer(state, &request, &path),
@@ -127,6 +129,7 @@ where
     Ok(match seat {
         // A stream has its place for as long as it lasts.
         Some(seat) if sort == Some(Bound::Streams) => respond::holding(response, seat),
+        _ if takes_gzip => compress::compressed(response).await,
         _ => response,
     })
 }

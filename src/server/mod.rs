@@ -13,6 +13,7 @@
 
 pub mod auth;
 pub mod codec;
+mod compress;
 pub mod discovery;
 mod documents;
 pub mod gate;

@@ -17,6 +17,18 @@ use serde_json::{Map, Value, json};
 const CPU_PERCENT: i32 = 80;
 /// How many targets a row names.
 const TARGETS_MAX: usize = 2;
+/// The columns of both versions.
+pub(super) const COLUMNS: &[Column<'static>] = &[
+    Column::name(),
+    Column::text("Reference", "What it scales."),
+    Column::text("Targets", "What it aims at, and what is."),
+    Column::text("MinPods", "The least number of pods."),
+    Column::text("MaxPods", "The greatest number of pods."),
+    Column::text("Replicas", "How many pods there are."),
+    Column::age(),
+];
+/// What is said of every write.
+pub(super) const NO_LOAD: &str = "skiff measures no load yet: this autoscaler is stored and scales nothing";
 
 /// The kind `HorizontalPodAutoscaler`.
 pub static HORIZONTAL_POD_AUTOSCALERS: JsonKind = JsonKind::new(
@@ -24,15 +36,7 @@ pub static HORIZONTAL_POD_AUTOSCALERS: JsonKind = JsonKind::new(
         short_names: &["hpa"],
         categories: &["all"],
         subresources: &[STATUS],
-        columns: &[
-            Column::name(),
-            Column::text("Reference", "What it scales."),
-            Column::text("Targets", "What it aims at, and what is."),
-            Column::text("MinPods", "The least number of pods."),
-            Column::text("MaxPods", "The greatest number of pods."),
-            Column::text("Replicas", "How many pods there are."),
-            Column::age(),
-        ],
+        columns: COLUMNS,
         ..KindInfo::of(
             ("autoscaling", "v2", "HorizontalPodAutoscaler"),
             ("horizontalpodautoscalers", "horizontalpodautoscaler"),
@@ -40,13 +44,7 @@ pub static HORIZONTAL_POD_AUTOSCALERS: JsonKind = JsonKind::new(
             "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
         )
     },
-    Rules {
-        set_defaults,
-        validate,
-        row,
-        warnings: |_| vec!["skiff measures no load yet: this autoscaler is stored and scales nothing".to_owned()],
-        ..Rules::PLAIN
-    },
+    Rules { set_defaults, validate, row, warnings: |_| vec![NO_LOAD.to_owned()], ..Rules::PLAIN },
 );
 
 fn set_defaults(obj: &mut Untyped) {
@@ -60,7 +58,7 @@ fn set_defaults(obj: &mut Untyped) {
     }
 }
 
-fn validate(obj: &Untyped) -> Errors {
+pub(super) fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
     let fields = &obj.rest;
     let number = |path| at(fields, path).and_then(Value::as_i64);
@@ -101,7 +99,7 @@ fn check_metric(errs: &mut Errors, metric: &Map<String, Value>, path: &str) {
     }
 }
 
-fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
+pub(super) fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
     let fields = &obj.rest;
     let text = |path| text_at(fields, path);
     let min = text("spec.minReplicas");

@@ -23,8 +23,8 @@ fn every_row_of_the_table_is_complete_and_unique() {
     let mut seen = BTreeSet::new();
     for kind in KINDS {
         let info = kind.info();
-        assert!(seen.insert((info.group, info.plural)), "{} twice", info.resource());
-        assert!(seen.insert((info.group, info.kind)), "{} twice", info.qualified_kind());
+        assert!(seen.insert((info.group, info.version, info.plural)), "{} twice", info.resource());
+        assert!(seen.insert((info.group, info.version, info.kind)), "{} twice", info.qualified_kind());
         assert!(info.schema.ends_with(&format!(".{}.{}", info.version, info.kind)), "{}", info.schema);
         assert!(by_plural(info.group, info.plural).is_some());
         assert!(by_kind(info.group, info.version, info.kind).is_some());

@@ -1,0 +1,128 @@
+//! How fast the API answers, with the budget beside each figure. Run it with `cargo bench --bench api`; Docker must run.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
+#[path = "../harness/bench.rs"]
+mod bench;
+#[path = "../harness/stats.rs"]
+mod stats;
+
+use anyhow::Context as _;
+use bench::{Skiff, deployment};
+use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+};
+use serde_json::{Value, json};
+use stats::{median, millis, row};
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 9;
+const PATCHES: usize = 300;
+const MAPS: usize = 10_000;
+const WATCHERS: usize = 1_000;
+
+fn main() -> anyhow::Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|w| w == part);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let skiff = Skiff::up(tempfile::tempdir()?).await?;
+        if wants("apply") {
+            bench_apply(&skiff.client).await?;
+        }
+        if wants("list") {
+            bench_list(&skiff.client).await?;
+        }
+        if wants("watch") {
+            bench_watch(&skiff.client).await?;
+        }
+        anyhow::Ok(())
+    })
+}
+
+/// Server-side apply beside a merge patch of the same Deployment, turn by turn; nothing is written, so that no disk has a say.
+async fn bench_apply(client: &Client) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(client.clone());
+    let mut config: Value = serde_json::to_value(deployment("apply", 0))?;
+    config["apiVersion"] = json!("apps/v1");
+    config["kind"] = json!("Deployment");
+    let params = PatchParams::apply("bench").force();
+    deployments.patch("apply", &params, &Patch::Apply(&config)).await?;
+    let (mut applies, mut merges) = (Vec::new(), Vec::new());
+    for n in 0..PATCHES {
+        config["metadata"]["labels"] = json!({ "n": n.to_string() });
+        let begun = Instant::now();
+        deployments.patch("apply", &params.clone().dry_run(), &Patch::Apply(&config)).await?;
+        applies.push(millis(begun.elapsed()));
+        let merge = Patch::Merge(json!({ "metadata": { "labels": { "n": n.to_string() } } }));
+        let begun = Instant::now();
+        deployments.patch("apply", &PatchParams::default().dry_run(), &merge).await?;
+        merges.push(millis(begun.elapsed()));
+    }
+    let (apply, merge) = (median(&mut applies), median(&mut merges));
+    row("server-side apply of a Deployment", apply, "ms", merge * 2.0, apply <= merge * 2.0);
+    row("  … as a ratio to a merge patch", apply / merge, "x", 2.0, apply / merge <= 2.0);
+    Ok(())
+}
+
+async fn bench_list(client: &Client) -> anyhow::Result<()> {
+    let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let make = |n: usize| {
+        let maps = maps.clone();
+        async move {
+            let map: ConfigMap = serde_json::from_value(
+                json!({ "metadata": { "name": format!("m{n}") }, "data": { "key": "value", "n": n.to_string() } }),
+            )?;
+            anyhow::Ok(drop(maps.create(&PostParams::default(), &map).await?))
+        }
+    };
+    let begun = Instant::now();
+    stream::iter((0..MAPS).map(make)).buffer_unordered(64).try_collect::<Vec<()>>().await?;
+    let rate = f64::from(u32::try_from(MAPS)?) / begun.elapsed().as_secs_f64();
+    row("durable writes through HTTP, 64 at a time", rate, "/s", 0.0, true);
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let request = http::Request::get("/api/v1/namespaces/default/configmaps").body(Vec::new())?;
+        let begun = Instant::now();
+        let text = client.request_text(request).await?;
+        times.push(millis(begun.elapsed()));
+        anyhow::ensure!(text.len() > MAPS * 100, "the list is short");
+    }
+    let figure = median(&mut times);
+    row("10,000 ConfigMaps listed", figure, "ms", 100.0, figure <= 100.0);
+    Ok(())
+}
+
+/// One write, and how long until the last of many watchers has seen it.
+async fn bench_watch(client: &Client) -> anyhow::Result<()> {
+    let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let map: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": "seen" } }))?;
+    let made = maps.create(&PostParams::default(), &map).await?;
+    let revision = made.metadata.resource_version.context("it has a revision")?;
+    let params = WatchParams::default().fields("metadata.name=seen").timeout(120);
+    let mut watches = Vec::new();
+    for _ in 0..WATCHERS {
+        watches.push(maps.watch(&params, &revision).await?.boxed());
+    }
+    let mut times = Vec::new();
+    for round in 0..ROUNDS {
+        let begun = Instant::now();
+        let merge = Patch::Merge(json!({ "data": { "round": round.to_string() } }));
+        maps.patch("seen", &PatchParams::default(), &merge).await?;
+        let seen = watches.iter_mut().map(async |watch| {
+            loop {
+                match watch.try_next().await?.context("a watch ended")? {
+                    WatchEvent::Modified(_) => return anyhow::Ok(()),
+                    _ => {}
+                }
+            }
+        });
+        tokio::time::timeout(Duration::from_secs(10), try_join_all(seen)).await??;
+        times.push(millis(begun.elapsed()));
+    }
+    let figure = median(&mut times);
+    row("one write, 1,000 watchers: until the last has it", figure, "ms", 20.0, figure <= 20.0);
+    Ok(())
+}
