@@ -1,4 +1,7 @@
-//! Words in objects by which rooms that never name each other understand each other. Each has its one home here.
+//! Words in objects by which rooms that never name each other understand each other, and times by which one waits for another. Each has its one
+//! home here.
+
+use std::time::Duration;
 
 /// The label of an EndpointSlice that names its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -17,3 +20,20 @@ pub const DATA_PLANE_TOTALS: &str = "skiff.dev/totals";
 /// The annotation of a slice with the names of its pods that nothing probes before they count as ready, separated by commas. Whoever
 /// forwards to them sees for itself whether a program listens.
 pub const UNPROBED_PODS: &str = "skiff.dev/unprobed-pods";
+
+/// How long a pod that ends may wait until the data plane has taken it out of the rotation. It gets its signal then at the latest.
+pub const ROTATION_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the data plane may let endpoints that leave stand in for others that do not listen yet. Shorter than
+/// [`ROTATION_PATIENCE`], or the pods behind them would end while clients are sent there.
+pub const STAND_IN_MAX: Duration = Duration::from_millis(1500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_stands_in_is_out_of_the_rotation_before_it_ends() {
+        // What the data plane tells is written, seen and acted on in the time that is left.
+        assert!(STAND_IN_MAX + Duration::from_millis(400) < ROTATION_PATIENCE);
+    }
+}

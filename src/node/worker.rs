@@ -11,6 +11,7 @@ mod blocks;
 mod files;
 mod notes;
 
+use blocks::signed;
 use files::Refresh;
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     api::{
-        agreements::{DATA_PLANE, SYSTEM_NAMESPACE},
+        agreements::{DATA_PLANE, ROTATION_PATIENCE, SYSTEM_NAMESPACE},
         kinds::{endpoint_slice::EndpointSlices, lease::Leases},
         meta::ObjectKey,
         status::ApiError,
@@ -48,8 +49,6 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-/// A pod that is to leave the rotation waits for the data plane at most this long.
-const ROTATION_PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 /// A hook after the start has no bound in Kubernetes; here it has one, so that nothing is under way for ever.
 const POST_START_BOUND: Duration = Duration::from_hours(1);
 /// The shortest sleep: timers are no finer.
@@ -314,7 +313,7 @@ impl Worker {
                 since: now,
                 grace,
                 pre_stop_due: has_hook,
-                rotation_until: waits.then_some(now + ROTATION_PATIENCE),
+                rotation_until: waits.then_some(now + signed(ROTATION_PATIENCE)),
                 asked_at: None,
                 killed_at: None,
             },

@@ -43,7 +43,7 @@ const ID_LEN: usize = 64;
 /// A key of the worker's own in [`Memory::blocked`](crate::node::decide::Memory): the status.
 const STATUS: &str = "/status";
 
-fn signed(time: Duration) -> SignedDuration {
+pub(super) fn signed(time: Duration) -> SignedDuration {
     SignedDuration::try_from(time).expect("delays are minutes at most")
 }
 

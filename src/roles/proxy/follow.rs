@@ -14,12 +14,15 @@ use super::{
     notice::Notice,
     probe::{Prober, accepting_now},
 };
-use crate::net::{
-    balancer::to_tell,
-    plan::{PlanSettings, plan},
-    proxy::{Leavers, Problem, Proxy},
-    table::{ForwardTable, Target},
-    zone::{Zone, ZoneSettings},
+use crate::{
+    api::agreements::STAND_IN_MAX,
+    net::{
+        balancer::to_tell,
+        plan::{PlanSettings, plan},
+        proxy::{Leavers, Problem, Proxy},
+        table::{ForwardTable, Target},
+        zone::{Zone, ZoneSettings},
+    },
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use std::{
@@ -35,9 +38,6 @@ use tracing::{debug, info, warn};
 
 /// How often listeners that could not be opened are tried again.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
-
-/// How long endpoints that leave may stand in for others: less than the node agent waits for them to leave.
-const STAND_IN_MAX: Duration = Duration::from_millis(1500);
 
 /// How long a new leader looks who accepts connections. Clients wait meanwhile.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
