@@ -13,83 +13,64 @@ use serde_json::Value;
 
 const COLUMNS: &[Column<'_>] = &[Column::name(), Column::age()];
 
-/// What a question's row has in common.
-const fn review(
-    group: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    singular: &'static str,
-) -> KindInfo<'static> {
-    KindInfo {
-        group,
-        version: "v1",
-        kind,
-        plural,
-        singular,
-        short_names: &[],
-        categories: &[],
-        scope: Scope::Cluster,
-        verbs: &["create"],
-        subresources: &[],
-        columns: COLUMNS,
-        stored_as: None,
-        schema: "",
-    }
-}
+/// Every question: its group, kind, plural, singular and schema.
+const REVIEWS: [[&str; 5]; 3] = [
+    [
+        "authentication.k8s.io",
+        "SelfSubjectReview",
+        "selfsubjectreviews",
+        "selfsubjectreview",
+        "io.k8s.api.authentication.v1.SelfSubjectReview",
+    ],
+    [
+        "authorization.k8s.io",
+        "SelfSubjectAccessReview",
+        "selfsubjectaccessreviews",
+        "selfsubjectaccessreview",
+        "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    ],
+    [
+        "authorization.k8s.io",
+        "SelfSubjectRulesReview",
+        "selfsubjectrulesreviews",
+        "selfsubjectrulesreview",
+        "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
+    ],
+];
 
-fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
-    vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
-}
+/// The kind of a question, by its place in the table.
+#[derive(Debug)]
+pub struct Review<const PLACE: usize>;
 
 /// The kind `SelfSubjectReview`: who am I.
-#[derive(Debug)]
-pub struct SelfSubjectReviews;
-
-impl Kind for SelfSubjectReviews {
-    type Object = Untyped;
-    const INFO: KindInfo<'static> = KindInfo {
-        schema: "io.k8s.api.authentication.v1.SelfSubjectReview",
-        ..review("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview")
-    };
-
-    fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
-        row(obj, now)
-    }
-}
-
+pub type SelfSubjectReviews = Review<0>;
 /// The kind `SelfSubjectAccessReview`: may I do this.
-#[derive(Debug)]
-pub struct SelfSubjectAccessReviews;
-
-impl Kind for SelfSubjectAccessReviews {
-    type Object = Untyped;
-    const INFO: KindInfo<'static> = KindInfo {
-        schema: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
-        ..review(
-            "authorization.k8s.io",
-            "SelfSubjectAccessReview",
-            "selfsubjectaccessreviews",
-            "selfsubjectaccessreview",
-        )
-    };
-
-    fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
-        row(obj, now)
-    }
-}
-
+pub type SelfSubjectAccessReviews = Review<1>;
 /// The kind `SelfSubjectRulesReview`: what may I do.
-#[derive(Debug)]
-pub struct SelfSubjectRulesReviews;
+pub type SelfSubjectRulesReviews = Review<2>;
 
-impl Kind for SelfSubjectRulesReviews {
+impl<const PLACE: usize> Kind for Review<PLACE> {
     type Object = Untyped;
-    const INFO: KindInfo<'static> = KindInfo {
-        schema: "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
-        ..review("authorization.k8s.io", "SelfSubjectRulesReview", "selfsubjectrulesreviews", "selfsubjectrulesreview")
+    const INFO: KindInfo<'static> = {
+        let [group, kind, plural, singular, schema] = REVIEWS[PLACE];
+        KindInfo {
+            group,
+            version: "v1",
+            kind,
+            plural,
+            singular,
+            short_names: &[],
+            categories: &[],
+            scope: Scope::Cluster,
+            verbs: &["create"],
+            subresources: &[],
+            columns: COLUMNS,
+            stored_as: None,
+            schema,
+        }
     };
 
     fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
-        row(obj, now)
+        vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
     }
 }
