@@ -32,7 +32,7 @@ use crate::{
         task::{Drain, DrainTrigger},
     },
     controllers,
-    engine::{Engine, Network, docker::DockerEngine, self_image},
+    engine::{Engine, EngineInfo, Network, docker::DockerEngine, self_image},
     net::{reach::Insiders, table::Reach},
     node,
     registry::Registry,
@@ -139,7 +139,7 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
     let started = tokio::select! {
         biased;
         () = drain.drained() => Err(anyhow::anyhow!("stopped before the start was complete")),
-        started = run(&config, &engine, &drain, &mut made) => started,
+        started = run(&config, (&engine, &engine_info), &drain, &mut made) => started,
     };
     match started {
         Ok((registry, access, notes)) => {
@@ -169,7 +169,7 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
 /// Makes everything and starts every loop; tells `made` of each before it is there.
 async fn run(
     config: &Config,
-    engine: &Arc<dyn Engine>,
+    (engine, engine_info): (&Arc<dyn Engine>, &EngineInfo),
     drain: &Drain,
     made: &mut Made,
 ) -> anyhow::Result<(Registry, Access, Vec<String>)> {
@@ -178,7 +178,7 @@ async fn run(
     let dir = held.dir().clone();
     let store = Store::open(DiskBackend::open(dir.store())?, true).map_err(anyhow::Error::msg)?;
     let listener = bind(config.api_address).await?;
-    let (network, mut notes) = network(config, engine, &store, made).await?;
+    let (network, mut notes) = network(config, (engine, engine_info), &store, made).await?;
     let plan = Plan::of(&network)?;
     let pki = tls::load_or_create(&dir.pki(), &certificate_names(config, &plan), &clock)?;
     let api_address = listener.local_addr().context("cannot read the API's port")?;
@@ -191,7 +191,7 @@ async fn run(
     notes.extend(bootstrap::move_services(&registry, &plan).await?);
     bootstrap::cluster_objects(&registry, &plan, api_address.port()).await?;
     let (image_known, image) = watch::channel(None);
-    let pods_cgroup = node::pods_cgroup(&engine.info().await?.cgroup_driver).to_owned();
+    let pods_cgroup = node::pods_cgroup(&engine_info.cgroup_driver).to_owned();
     let supervisor = Supervisor::default();
     let node_config =
         node::NodeConfig { pods_cgroup, supervisor: supervisor.clone(), ..node_config(config, &plan, image) };
@@ -242,7 +242,7 @@ async fn run(
 /// The cluster's network, once it is known that the cluster is this state's; and what a user should know about that.
 async fn network(
     config: &Config,
-    engine: &Arc<dyn Engine>,
+    (engine, engine_info): (&Arc<dyn Engine>, &EngineInfo),
     store: &Store,
     made: &mut Made,
 ) -> anyhow::Result<(Network, Vec<String>)> {
@@ -267,7 +267,7 @@ async fn network(
     if seen.network.is_none() {
         made.network(cidr::network_name(&config.name), is_empty && seen.n_containers == 0);
     }
-    let used = host::used(&engine.info().await?.address_pools).await;
+    let used = host::used(&engine_info.address_pools).await;
     let wish = cidr::Wish { wanted: config.cluster_cidr, former };
     let network = cidr::ensure_network(&**engine, &config.name, seen.network, wish, labels, &used).await?;
     made.held().remember_range(&network.subnet)?;
