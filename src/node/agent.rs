@@ -39,8 +39,9 @@ use crate::{
     store::{Change, Entry},
 };
 use futures::{
-    StreamExt as _,
-    stream::{self, BoxStream},
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream, FuturesUnordered},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -228,15 +229,25 @@ struct Route {
     key: ObjectKey,
     mailbox: mpsc::Sender<Message>,
     since: Instant,
+    /// Whether a message was lost, and its mailbox has had no room since.
+    is_behind: bool,
 }
 
 impl Route {
-    /// Sends a message. `true`: so many wait that this one is lost, and a list must make up for it.
-    fn is_behind(&self, message: Message) -> bool {
+    /// Sends a message. So many may wait that it is lost: then a list makes up for it as soon as there is room, which this waits for.
+    fn send(&mut self, uid: &str, message: Message) -> Option<Room> {
         // A worker that ends meanwhile says so itself.
-        matches!(self.mailbox.try_send(message), Err(TrySendError::Full(_)))
+        let is_lost = matches!(self.mailbox.try_send(message), Err(TrySendError::Full(_)));
+        if !is_lost || std::mem::replace(&mut self.is_behind, true) {
+            return None;
+        }
+        let (mailbox, uid) = (self.mailbox.clone(), uid.to_owned());
+        Some(async move { mailbox.reserve().await.is_ok().then_some(uid) }.boxed())
     }
 }
+
+/// Becomes the UID of a pod whose worker has room for messages again; nothing when it has ended.
+type Room = BoxFuture<'static, Option<String>>;
 
 /// A pod whose worker panicked.
 struct Revival {
@@ -262,6 +273,8 @@ struct Routes {
     revivals: BTreeMap<String, Revival>,
     strays: Strays,
     relist_at: Option<Instant>,
+    /// Workers that have missed messages.
+    behind: FuturesUnordered<Room>,
 }
 
 impl Routes {
@@ -287,6 +300,7 @@ impl Routes {
             revivals: BTreeMap::new(),
             strays: Strays::default(),
             relist_at: None,
+            behind: FuturesUnordered::new(),
         };
         routes.run(inbox, fed).await;
     }
@@ -306,6 +320,7 @@ impl Routes {
                 },
                 Some(note) = inbox.recv() => self.note(note),
                 Some(note) = fed.recv() => self.note(note),
+                Some(uid) = self.behind.next(), if !self.behind.is_empty() => self.has_room(uid.as_deref()),
                 () = tokio::time::sleep_until(timer) => {
                     let now = self.context.clock().mono();
                     let is_safety = self.relist_at.is_none_or(|at| at > now);
@@ -397,7 +412,8 @@ impl Routes {
             drop(end);
         });
         let since = self.context.clock().mono();
-        self.workers.insert(id.uid, Route { key: ObjectKey::new(id.namespace, id.name), mailbox, since });
+        self.workers
+            .insert(id.uid, Route { key: ObjectKey::new(id.namespace, id.name), mailbox, since, is_behind: false });
     }
 
     /// A worker ended: as it should, its pod being gone, or early.
@@ -425,17 +441,19 @@ impl Routes {
     }
 
     fn send(&mut self, uid: &str, message: Message) {
-        if let Some(route) = self.workers.get(uid)
-            && route.is_behind(message)
-        {
-            self.relist_in(LIST_AGAIN);
-        }
+        self.behind.extend(self.workers.get_mut(uid).and_then(|route| route.send(uid, message)));
     }
 
     fn send_to(&mut self, wanted: impl Fn(&Route) -> bool, message: &Message) {
-        let routes = self.workers.values().filter(|route| wanted(route));
-        if routes.filter(|route| route.is_behind(message.clone())).count() > 0 {
-            self.relist_in(LIST_AGAIN);
+        let routes = self.workers.iter_mut().filter(|(_, route)| wanted(route));
+        self.behind.extend(routes.filter_map(|(uid, route)| route.send(uid, message.clone())));
+    }
+
+    /// A worker that has missed messages can be told what there is.
+    fn has_room(&mut self, uid: Option<&str>) {
+        if let Some(route) = uid.and_then(|uid| self.workers.get_mut(uid)) {
+            route.is_behind = false;
+            self.list(Why::Look);
         }
     }
 
@@ -520,14 +538,11 @@ impl Routes {
             early.into_iter().for_each(|(uid, message)| self.send(&uid, message));
         } else {
             let (is_safety, is_back) = (why == Why::Safety, why == Why::Back);
-            let mut listed = |(uid, route): (&String, &Route)| {
+            let listed = |(uid, route): (&String, &mut Route)| {
                 let containers = containers.remove(uid).unwrap_or_default();
-                route.is_behind(Message::Listed { containers, is_safety, is_back })
+                route.send(uid, Message::Listed { containers, is_safety, is_back })
             };
-            // Every worker is told.
-            if self.workers.iter().filter(|route| listed(*route)).count() > 0 {
-                self.relist_in(LIST_AGAIN);
-            }
+            self.behind.extend(self.workers.iter_mut().filter_map(listed));
             self.look_at_all(Some(&mut containers));
         }
         if let Some(why) = self.lists_again.take() {
