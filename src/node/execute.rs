@@ -285,20 +285,9 @@ impl Site {
         if !has_files {
             return Ok(());
         }
-        let late = || EngineError::TimedOut("write the pod's files".into(), FILES_BOUND);
-        let options = LogOptions { follow: true, ..LogOptions::default() };
-        let read = async {
-            let mut log = self.context.ask(self.context.engine.logs(id, &options)).await?;
-            let mut text = String::new();
-            while let Some(chunk) = log.next().await {
-                text.push_str(&String::from_utf8_lossy(&chunk?));
-                if text.lines().any(|line| line.trim() == FILES_READY) {
-                    return Ok(());
-                }
-            }
-            Err(EngineError::Failed(format!("write the pod's files: {}", text.trim())))
-        };
-        tokio::time::timeout(FILES_BOUND, read).await.unwrap_or_else(|_| Err(late()))
+        let is_ready = |text: &str| text.lines().any(|line| line.trim() == FILES_READY).then_some(());
+        let said = read_until(&self.context, id, ("write the pod's files", FILES_BOUND), is_ready).await?;
+        said.map_err(|text| EngineError::Failed(format!("write the pod's files: {}", text.trim())))
     }
 
     // Containers.
@@ -550,22 +539,33 @@ pub(super) async fn ask_helper(context: &Context, helper: &ContainerSpec) -> Res
     said
 }
 
-/// The first line that a container prints.
+/// The first line that a container prints, or all that it printed when it ends without one.
 async fn first_line(context: &Context, id: &str, bound: Duration) -> Result<String, EngineError> {
+    let line = |text: &str| text.split_once('\n').map(|(line, _)| line.trim_end().to_owned());
+    let said = read_until(context, id, (&format!("wait for what {id} prints"), bound), line).await?;
+    Ok(said.unwrap_or_else(|all| all))
+}
+
+/// Reads what a container prints until something is found in it. The inner error is all that it printed until it ended.
+async fn read_until<T>(
+    context: &Context,
+    id: &str,
+    (what, bound): (&str, Duration),
+    find: impl Fn(&str) -> Option<T>,
+) -> Result<Result<T, String>, EngineError> {
     let options = LogOptions { follow: true, ..LogOptions::default() };
     let read = async {
         let mut log = context.ask(context.engine.logs(id, &options)).await?;
         let mut text = String::new();
         while let Some(chunk) = log.next().await {
             text.push_str(&String::from_utf8_lossy(&chunk?));
-            if let Some((line, _)) = text.split_once('\n') {
-                return Ok(line.trim_end().to_owned());
+            if let Some(found) = find(&text) {
+                return Ok(Ok(found));
             }
         }
-        Ok(text)
+        Ok(Err(text))
     };
-    let late = |_| EngineError::TimedOut(format!("wait for what {id} prints"), bound);
-    tokio::time::timeout(bound, read).await.map_err(late)?
+    tokio::time::timeout(bound, read).await.map_err(|_| EngineError::TimedOut(what.to_owned(), bound))?
 }
 
 /// Removes a container; fine when it is gone.
