@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
     io,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
 };
 use tar::{Builder, EntryType, Header};
 
@@ -76,11 +77,17 @@ impl Tree {
     pub(super) fn to_tar(&self, at: Timestamp) -> io::Result<Vec<u8>> {
         let mtime = u64::try_from(at.as_second()).unwrap_or_default();
         let mut tar = Writer { tar: Builder::new(Vec::new()), mtime };
-        for (volume, directory) in &self.0 {
-            tar.append(&format!("{volume}/"), EntryType::Directory, directory.mode, directory.group, &[])?;
-            if let Some(files) = &directory.files {
-                tar.append_files(volume, directory.group, files)?;
+        let mut plain = String::new();
+        for (volume, Directory { mode, group, files }) in &self.0 {
+            if let Some(files) = files {
+                tar.append(&format!("{volume}/"), EntryType::Directory, *mode, *group, &[])?;
+                tar.append_files(volume, *group, files)?;
+            } else {
+                writeln!(plain, "{volume} {mode:o} {}", id(*group)).expect("writing to a String cannot fail");
             }
+        }
+        if !plain.is_empty() {
+            tar.append(DIRECTORIES, EntryType::Regular, 0o600, None, plain.as_bytes())?;
         }
         tar.tar.into_inner()
     }
@@ -138,6 +145,15 @@ fn hex(bytes: &[u8]) -> String {
 /// The name under which a new state is announced until it is published.
 const NEXT: &str = "..data_next";
 
+/// The file that names the directories which containers write: a line each, with mode and group. They are made once. What containers
+/// did to them since stands, as in Kubernetes, and unpacking a directory again would undo it.
+const DIRECTORIES: &str = "..directories";
+
+/// A group as the kernel has it.
+fn id(group: Option<i64>) -> u32 {
+    group.and_then(|g| u32::try_from(g).ok()).unwrap_or_default()
+}
+
 struct Writer {
     tar: Builder<Vec<u8>>,
     mtime: u64,
@@ -168,7 +184,7 @@ impl Writer {
 
     fn append(&mut self, path: &str, kind: EntryType, mode: u32, group: Option<i64>, bytes: &[u8]) -> io::Result<()> {
         let mut header = self.header(kind, mode);
-        header.set_gid(group.and_then(|g| u64::try_from(g).ok()).unwrap_or_default());
+        header.set_gid(id(group).into());
         header.set_size(bytes.len() as u64);
         self.tar.append_data(&mut header, path, bytes)
     }
@@ -190,12 +206,14 @@ impl Writer {
     }
 }
 
-/// Makes the announced state of every volume below `root` the current one: what the sandbox does after files have arrived.
+/// Makes the directories of volumes that are missing, and the announced state of every volume below `root` the current one: what the
+/// sandbox does after files have arrived.
 /// Old states and links to files that are no more are removed after. Returns how many volumes changed.
 ///
 /// # Errors
 /// When the directory cannot be read or written.
 pub fn publish_all(root: &std::path::Path) -> io::Result<usize> {
+    make_directories(root)?;
     let mut changed = 0;
     for entry in std::fs::read_dir(root)? {
         let volume = entry?.path();
@@ -205,6 +223,34 @@ pub fn publish_all(root: &std::path::Path) -> io::Result<usize> {
         }
     }
     Ok(changed)
+}
+
+fn make_directories(root: &std::path::Path) -> io::Result<()> {
+    let list = root.join(DIRECTORIES);
+    let text = match std::fs::read_to_string(&list) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        text => text?,
+    };
+    for line in text.lines() {
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, format!("not a directory's line: {line:?}"));
+        let [volume, mode, group] = line.split(' ').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
+        let (mode, group) = (u32::from_str_radix(mode, 8).map_err(|_| wrong())?, group.parse().map_err(|_| wrong())?);
+        if !root.join(volume).exists() {
+            make_directory(root, volume, mode, group)?;
+        }
+    }
+    std::fs::remove_file(list)
+}
+
+/// Whole or not at all, whenever the sandbox ends.
+fn make_directory(root: &std::path::Path, volume: &str, mode: u32, group: u32) -> io::Result<()> {
+    let unfinished = root.join(format!("..{volume}"));
+    std::fs::create_dir_all(&unfinished)?;
+    if std::fs::metadata(&unfinished)?.gid() != group {
+        std::os::unix::fs::chown(&unfinished, None, Some(group))?;
+    }
+    std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(mode))?;
+    std::fs::rename(unfinished, root.join(volume))
 }
 
 fn publish(volume: &std::path::Path) -> io::Result<()> {

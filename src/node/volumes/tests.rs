@@ -69,13 +69,15 @@ fn an_empty_dir_is_a_directory_that_anybody_may_write() {
     check(
         "{containers: [], volumes: [{name: d, emptyDir: {}}]}",
         expect![[r#"
-        0777 0 d/
+        0600 0 ..directories: d 777 0
+
     "#]],
     );
     check(
         "{containers: [], securityContext: {fsGroup: 7}, volumes: [{name: d, emptyDir: {}}]}",
         expect![[r#"
-            2777 7 d/
+            0600 0 ..directories: d 2777 7
+
         "#]],
     );
 }
@@ -418,4 +420,28 @@ fn publishing_shows_the_new_files_and_removes_the_old() {
     assert_eq!(publish_all(root.path()).unwrap(), 0);
     let names = std::fs::read_dir(root.path().join("c")).unwrap().count();
     assert_eq!(names, 3, "one state, ..data and x");
+}
+
+#[test]
+fn a_directory_that_containers_write_is_made_once_and_what_they_did_to_it_stands() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let root = tempfile::tempdir().unwrap();
+    let own = root.path().metadata().unwrap().gid();
+    let mut tree = Tree::default();
+    tree.add_directory("scratch", 0o2777, Some(own.into()));
+    let write = || {
+        tar::Archive::new(&tree.to_tar(Timestamp::UNIX_EPOCH).unwrap()[..]).unpack(root.path()).unwrap();
+        assert_eq!(publish_all(root.path()).unwrap(), 0);
+    };
+    let scratch = root.path().join("scratch");
+    // A sandbox that ended in between.
+    std::fs::create_dir(root.path().join("..scratch")).unwrap();
+    write();
+    let mode = || scratch.metadata().unwrap().mode() & 0o7777;
+    assert_eq!((mode(), scratch.metadata().unwrap().gid()), (0o2777, own));
+    std::fs::set_permissions(&scratch, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(scratch.join("kept"), "").unwrap();
+    write();
+    assert_eq!((mode(), scratch.join("kept").exists()), (0o700, true));
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "nothing else is left");
 }
