@@ -78,6 +78,11 @@ fn a_taint_evicts_pods_and_neither_it_nor_a_cordon_the_data_plane() {
     cluster.kubectl(&["taint", "node", &node, "away-"]);
     cluster.kubectl(&["uncordon", &node]);
     answers(NODE_PORT);
+    let before = uid();
+    cluster.kubectl(&["drain", &node, "--timeout=60s"]);
+    assert_eq!((uid(), proxies(&cluster).len()), (before, 2), "a drain needs no flags, and leaves it");
+    cluster.kubectl(&["uncordon", &node]);
+    answers(NODE_PORT);
 }
 
 #[test]

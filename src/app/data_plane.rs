@@ -29,6 +29,9 @@ use k8s_openapi::{
 };
 use std::collections::BTreeMap;
 
+/// Marks a pod that comes from its node, and that `kubectl drain` leaves where it is. Source: `MirrorPodAnnotationKey`,
+/// `pkg/apis/core/annotation_key_constants.go`, v1.37.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 const KUBECONFIG: &str = "kubeconfig";
 /// The volume with the key, and the one through which the sandbox keeps sockets.
 const ACCESS: &str = "access";
@@ -93,6 +96,7 @@ impl DataPlane {
         let annotations = BTreeMap::from([
             (SOCKET_STORE_VOLUME.to_owned(), SOCKETS.to_owned()),
             (SERVICE_RANGE_ANNOTATION.to_owned(), self.services.to_string()),
+            (MIRROR.to_owned(), DATA_PLANE.to_owned()),
         ]);
         let metadata = ObjectMeta { annotations: Some(annotations), ..meta() };
         Pod { metadata, spec: Some(spec), ..Default::default() }
