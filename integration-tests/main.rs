@@ -21,4 +21,5 @@ mod outside;
 mod poison;
 mod replica_sets;
 mod story;
+mod upgrade;
 mod volumes;

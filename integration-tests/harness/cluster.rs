@@ -32,6 +32,8 @@ pub struct Cluster {
     started: Vec<String>,
     /// How much it logs; empty: as much as for a user who does not ask.
     log: &'static str,
+    /// The binary that it runs.
+    build: PathBuf,
     /// None for a cluster beside another.
     _turn: Option<MutexGuard<'static, ()>>,
 }
@@ -65,7 +67,17 @@ impl Cluster {
         let home = tempfile::tempdir().unwrap();
         let api_port = free_port();
         let (_, printed) = mpsc::channel();
-        let mut cluster = Self { name, home, api_port, child: None, printed, started: Vec::new(), log, _turn: turn };
+        let mut cluster = Self {
+            name,
+            home,
+            api_port,
+            child: None,
+            printed,
+            started: Vec::new(),
+            log,
+            build: SKIFF.into(),
+            _turn: turn,
+        };
         cluster.up(args);
         cluster
     }
@@ -118,7 +130,7 @@ impl Cluster {
 
     /// The skiff command line, for this cluster.
     pub fn skiff(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(SKIFF);
+        let mut command = Command::new(&self.build);
         command
             .args(args)
             .env("SKIFF_NAME", &self.name)
@@ -126,6 +138,11 @@ impl Cluster {
             .env("KUBECONFIG", self.kubeconfig())
             .env("HOME", self.home.path());
         command
+    }
+
+    /// Another binary runs it from the next start on.
+    pub fn use_build(&mut self, build: PathBuf) {
+        self.build = build;
     }
 
     /// Where its state is.
