@@ -70,6 +70,12 @@ impl Raw {
         Self(StreamOwned::new(session, socket))
     }
 
+    /// Sends bytes and reads nothing.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+        self.0.flush().unwrap();
+    }
+
     /// Sends bytes and gives all that comes until the server ends the connection, or the patience ends.
     pub fn exchange(mut self, bytes: &[u8]) -> String {
         // A server may answer and close before it has read everything: that is an answer too.

@@ -138,3 +138,42 @@ fn a_thousand_unfinished_handshakes_stop_nobody() {
     assert_eq!(innocent_fault("1,003 unfinished handshakes", &seen), None);
     drop(held);
 }
+
+/// What a watcher that reads nothing may cost, its connection included, and what may be left of it when it is gone. Most of what is left
+/// are the objects that were written for it to miss.
+const DEAF_KIB_MAX: u64 = 160;
+const DEAF_KEPT_KIB_MAX: u64 = 32;
+
+#[test]
+fn a_thousand_watchers_that_do_not_read_cost_little_and_leave_nothing() {
+    let cluster = Cluster::start("deaf");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let writer = runtime.block_on(client::client(&cluster));
+    let innocent = Innocent::start(&cluster);
+    let count: u64 = 1_000;
+    let before = resident_kib(cluster.pid());
+    let watchers = wire::deaf_watchers(&cluster, usize::try_from(count).unwrap());
+    let joined = resident_kib(cluster.pid());
+    for n in 0..40 {
+        let body = format!(
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"c{n}"}},"data":{{"k":"{}"}}}}"#,
+            "x".repeat(100 * 1024)
+        );
+        let request = http::Request::post("/api/v1/namespaces/default/configmaps")
+            .header("content-type", "application/json")
+            .body(body.into_bytes())
+            .unwrap();
+        let answer = runtime.block_on(client::send(&writer, request));
+        assert!(matches!(answer, Ok((201, _))), "{answer:?}");
+    }
+    let seen = innocent.look();
+    drop(watchers);
+    let allowed = before + count * DEAF_KEPT_KIB_MAX;
+    let kept = eventually("memory goes back", Duration::from_secs(60), || match resident_kib(cluster.pid()) {
+        kib if kib <= allowed => Ok(kib),
+        kib => Err(kib),
+    });
+    eprintln!("deaf watchers: {before} KiB before, {joined} joined, {} at most, {kept} after", seen.memory_kib);
+    assert!(seen.failed.is_empty(), "{:?}", seen.failed);
+    assert!(seen.memory_kib <= before + count * DEAF_KIB_MAX, "{} KiB, {before} before", seen.memory_kib);
+}

@@ -146,6 +146,24 @@ fn is_ended(port: u16, bytes: &[u8]) {
     }
 }
 
+/// What a watcher that takes nothing asks for.
+const WATCHED: &str = "/api/v1/namespaces/default/configmaps?watch=true";
+
+/// Watchers that read nothing, held while they live: most of HTTP/1.1, the others of HTTP/2.
+pub fn deaf_watchers(cluster: &Cluster, count: usize) -> Vec<Raw> {
+    let http1 = format!("GET {WATCHED} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+    // `:method: GET`, `:scheme: https`, and the path as a literal for `:path`, the fourth name of the static table.
+    let head = [&[0x82, 0x87, 0x04, u8::try_from(WATCHED.len()).unwrap()], WATCHED.as_bytes()].concat();
+    let http2 = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &[]), &frame(1, 5, 1, &head)].concat();
+    let open = |n: usize| {
+        let (protocol, bytes) = if n.is_multiple_of(4) { ("h2", &http2) } else { ("http/1.1", &http1) };
+        let mut raw = Raw::connect(&cluster.kubeconfig(), cluster.api_port(), protocol);
+        raw.say(bytes);
+        raw
+    };
+    (0..count).map(open).collect()
+}
+
 /// Connections that begin TLS and say no more, held while they live.
 pub fn unfinished(cluster: &Cluster, count: usize) -> Vec<TcpStream> {
     let open = |_| {

@@ -15,6 +15,7 @@ mod endpoints;
 pub mod host;
 mod keep;
 mod made;
+mod memory;
 mod metrics;
 mod owner;
 
@@ -210,6 +211,8 @@ async fn run(
     made.task("node", agent.run(drain.clone()));
     let (store, ended) = (registry.store().clone(), drain.clone());
     made.supervised(&supervisor, "store-health", drain, move || probe_store(store.clone(), ended.clone()));
+    let ended = drain.clone();
+    made.supervised(&supervisor, "memory", drain, move || memory::give_back(ended.clone()));
     let (objects, planned, ended) = (registry.clone(), plan.clone(), drain.clone());
     made.supervised(&supervisor, "cluster-objects", drain, move || {
         bootstrap::keep(objects.clone(), planned.clone(), api_address.port(), ended.clone())

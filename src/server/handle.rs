@@ -14,6 +14,7 @@ use super::{
     gate::Bound,
     impersonate,
     media::{self, Format, Offer},
+    pace::Room,
     paths,
     request::Request,
     respond,
@@ -48,6 +49,8 @@ pub struct Peer {
     pub address: String,
     /// The connection's place; `None` where there is no connection.
     pub(super) ticket: Option<Arc<Ticket>>,
+    /// Whether its peer takes what is sent; `None` where there is no connection.
+    pub(super) room: Option<Room>,
 }
 
 /// Answers one request.
@@ -85,7 +88,7 @@ where
         } else {
             debug!(component = "server", code, elapsed_ms, "request answered");
         }
-        if is_head { respond::without_body(response) } else { response }
+        if is_head { respond::without_body(response) } else { respond::paced(response, peer.room) }
     }
     .instrument(span)
     .await

@@ -3,7 +3,7 @@
 //! A request goes `serve` → `handle` → (`auth`, `route`) → `paths` or `verbs` → registry → `print` → `respond`.
 //!
 //! - [`serve`](mod@serve): listeners, TLS, HTTP/1.1 and HTTP/2, drain. [`tls`]: the CA and its certificates.
-//! - [`gate`]: how many connections may be open, how many requests under way. `stall`: peers that do not read.
+//! - [`gate`]: how many connections may be open, how many requests under way. `stall` and `pace`: peers that do not read.
 //! - [`handle`](mod@handle): one request. [`auth`]: who, and may they. [`route`](mod@route): which verb on what.
 //! - [`impersonate`]: as whom a request acts.
 //! - [`paths`]: discovery, OpenAPI, version, health. [`verbs`]: reads, writes and watches of objects.
@@ -22,6 +22,7 @@ pub mod health;
 pub mod impersonate;
 pub mod media;
 pub mod options;
+mod pace;
 mod paths;
 pub mod print;
 mod request;

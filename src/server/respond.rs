@@ -2,7 +2,10 @@
 //!
 //! Called by everything in `server` that answers. Pure but for the stream it is given.
 
-use super::media::{Format, Output, Shape, pretty};
+use super::{
+    media::{Format, Output, Shape, pretty},
+    pace::{self, PIECE_BYTES, Room},
+};
 use crate::api::status::ApiError;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
@@ -44,6 +47,12 @@ pub fn holding(response: Response, held: impl Send + 'static) -> Response {
         });
         frames.boxed_unsync()
     })
+}
+
+/// The same answer, which goes out at the pace at which its peer takes it, where it is large or goes on for long.
+pub(super) fn paced(response: Response, room: Option<Room>) -> Response {
+    let is_small = response.body().size_hint().exact().is_some_and(|bytes| bytes <= PIECE_BYTES as u64);
+    if is_small { response } else { response.map(|body| pace::paced(body, room).boxed_unsync()) }
 }
 
 /// A response of this code and type.

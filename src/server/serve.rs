@@ -11,6 +11,7 @@ use super::{
     ServerState, Ticket,
     auth::User,
     handle::{self, Peer},
+    pace::{self, Room},
     stall::Impatient,
 };
 use crate::base::{
@@ -55,6 +56,8 @@ const HTTP1_BUFFER_MAX: usize = 256 * 1024;
 const HTTP2_HEAD_MAX: u32 = 2 * 1024 * 1024;
 /// What is kept of the answer of one HTTP/2 stream that its peer does not take.
 const HTTP2_BUFFER_MAX: usize = 64 * 1024;
+/// What TLS keeps that the peer has not taken.
+const TLS_BUFFER_MAX: usize = 16 * 1024;
 /// How long requests may go on after the drain.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Streams of one HTTP/2 connection at a time. Source: `MaxConcurrentStreams` of kube-apiserver.
@@ -74,7 +77,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, work: F) {
-        drop(task::spawn("http stream", work));
+        // What an executor is for here are the streams of HTTP/2.
+        drop(task::spawn("http stream", pace::bounded(work, WRITE_MAX)));
     }
 }
 
@@ -141,13 +145,17 @@ async fn connection(
     if let Err(err) = stream.set_nodelay(true) {
         debug!(component = "server", peer = %address, err = chain(&err), "cannot set TCP_NODELAY");
     }
+    let room = Room::default();
     let shaken = tokio::select! {
         biased;
         () = drain.drained() => return,
-        shaken = timeout(HANDSHAKE_MAX, handshake(stream, acceptor)) => shaken,
+        shaken = timeout(HANDSHAKE_MAX, handshake(stream, acceptor, room.clone())) => shaken,
     };
     match shaken {
-        Ok(Ok(Some(stream))) => talk(stream, address, state, drain, ticket).await,
+        Ok(Ok(Some(stream))) => {
+            let peer = Peer { user: None, address: address.to_string(), ticket: Some(ticket), room: Some(room) };
+            talk(stream, peer, state, drain).await;
+        }
         Ok(Ok(None)) => {}
         Ok(Err(err)) => debug!(component = "server", peer = %address, err = chain(&err), "TLS handshake failed"),
         Err(_elapsed) => debug!(component = "server", peer = %address, "TLS handshake took too long"),
@@ -155,7 +163,7 @@ async fn connection(
 }
 
 /// The TLS stream; `None` when the peer speaks plain HTTP, which is told so.
-async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Result<Option<Stream>> {
+async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor, room: Room) -> std::io::Result<Option<Stream>> {
     const TLS_HANDSHAKE: u8 = 0x16;
     let mut first = [0u8; 1];
     if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE && first[0].is_ascii_uppercase() {
@@ -166,16 +174,17 @@ async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Res
         stream.shutdown().await?;
         return Ok(None);
     }
-    acceptor.accept(Impatient::new(stream, WRITE_MAX)).await.map(Some)
+    let stream = Impatient::new(stream, WRITE_MAX, room);
+    acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_BUFFER_MAX))).await.map(Some)
 }
 
-async fn talk(stream: Stream, address: SocketAddr, state: ServerState, drain: Drain, ticket: Arc<Ticket>) {
+async fn talk(stream: Stream, mut peer: Peer, state: ServerState, drain: Drain) {
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let user = certificate.and_then(|der| User::of_certificate(der));
-    if user.is_some() {
+    peer.user = certificate.and_then(|der| User::of_certificate(der));
+    if let (Some(ticket), Some(_)) = (&peer.ticket, &peer.user) {
         ticket.prove();
     }
-    let peer = Peer { user, address: address.to_string(), ticket: Some(ticket) };
+    let address = peer.address.clone();
     let service = {
         let drain = drain.clone();
         hyper::service::service_fn(move |request| {

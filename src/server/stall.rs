@@ -5,6 +5,7 @@
 //!
 //! **Invariants**: a peer that reads, however slowly, is left alone, and so is one to whom nothing is sent.
 
+use super::pace::Room;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -21,22 +22,29 @@ use tokio::{
 pub(super) struct Impatient<S> {
     inner: S,
     patience: Duration,
+    room: Room,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Impatient<S> {
-    pub(super) fn new(inner: S, patience: Duration) -> Self {
-        Self { inner, patience, waiting: None }
+    /// Tells in `room` whether the peer takes what is written.
+    pub(super) fn new(inner: S, patience: Duration, room: Room) -> Self {
+        Self { inner, patience, room, waiting: None }
     }
 
     /// The outcome of a write, or an error when it has waited for too long.
     fn bounded<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            self.waiting = None;
+            if self.waiting.take().is_some() {
+                self.room.clear();
+            }
             return outcome;
         }
         let patience = self.patience;
+        if self.waiting.is_none() {
+            self.room.fill();
+        }
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
         waiting.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing")))
     }
@@ -86,7 +94,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_loses_the_connection() {
         let (here, _there) = duplex(16);
-        let mut stream = Impatient::new(here, Duration::from_secs(30));
+        let mut stream = Impatient::new(here, Duration::from_secs(30), Room::default());
         let err = stream.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(err.kind(), io::ErrorKind::TimedOut);
     }
@@ -94,7 +102,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_slowly_does_not() {
         let (here, mut there) = duplex(16);
-        let mut stream = Impatient::new(here, Duration::from_secs(30));
+        let mut stream = Impatient::new(here, Duration::from_secs(30), Room::default());
         let reader = async {
             let mut taken = [0; 4];
             for _ in 0..32 {

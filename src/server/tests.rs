@@ -100,7 +100,7 @@ impl Desk {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
-        let peer = Peer { user, address: "test".to_owned(), ticket: None };
+        let peer = Peer { user, address: "test".to_owned(), ticket: None, room: None };
         handle(self.state.clone(), peer, self.drain.clone(), request).await
     }
 

@@ -21,6 +21,7 @@ use crate::{
         health::WatchCount,
         media::{Format, Offer},
         options::{self, Initial, WatchOptions},
+        pace::PIECE_BYTES,
         print::Printer,
         respond::{self, Response, respond},
     },
@@ -40,10 +41,7 @@ const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// A watch ends after between one and two of this, so that clients spread. Source: `--min-request-timeout` of kube-apiserver.
 const LIFE_SECS_MIN: u64 = 1800;
 /// Events that wait are sent together up to about this size.
-const CHUNK_BYTES: usize = 32 * 1024;
-/// An object of this size or more goes out in pieces of it that all its watchers share, so that watchers who read slowly do not each
-/// keep a copy.
-const PIECE_BYTES: usize = 16 * 1024;
+const CHUNK_BYTES: usize = PIECE_BYTES;
 
 /// Starts a watch and answers with its stream.
 pub(super) fn start(call: &Call<'_>) -> Result<Response, ApiError> {
