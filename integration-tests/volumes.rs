@@ -17,12 +17,13 @@ fn newest(cluster: &Cluster, container: &str) -> String {
     ids.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Everything that the containers of this name have printed.
+/// Everything that the containers of this name have printed, but for those that go while it is read: helpers come and go.
 fn printed(cluster: &Cluster, container: &str) -> String {
     let mine = format!("label=dev.skiff.cluster={}", cluster.name);
     let name = format!("label=io.kubernetes.container.name={container}");
     let ids = docker(&["ps", "-a", "-q", "--filter", &mine, "--filter", &name]);
-    ids.lines().map(|id| docker(&["logs", id])).collect()
+    let log = |id| output(Command::new("docker").args(["logs", id]));
+    ids.lines().map(log).filter(|log| log.status.success()).map(|log| text(&log.stdout)).collect()
 }
 
 fn runs(cluster: &Cluster, container: &str) {
