@@ -49,11 +49,21 @@ fn answers(reply: &Message) -> Vec<String> {
     reply.answers.iter().map(|r| format!("{} {} {}", r.name, r.record_type(), r.data)).collect()
 }
 
+/// A port that is free for both transports: what is free for datagrams may be somebody's for streams.
+async fn same_port() -> (UdpSocket, TcpListener) {
+    for _ in 0..PORT_TRIES {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+    panic!("no port is free for both transports");
+}
+
 /// A name server of somebody else's: knows one name, and may be told to keep silent.
 async fn other_server(silent: bool) -> SocketAddr {
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (udp, tcp) = same_port().await;
     let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).await.unwrap();
     let reply = |bytes: &[u8]| {
         let question = Message::from_vec(bytes).unwrap();
         let mut reply = reply_to(&question);
