@@ -450,8 +450,9 @@ impl<'a> Planner<'a> {
     // Running.
 
     fn sync(&mut self) {
-        self.remove_old_sandboxes();
-        let Some(sandbox) = self.sandbox() else {
+        let sandbox = self.sandbox();
+        self.remove_old_sandboxes(sandbox.is_some_and(|sandbox| sandbox.is_up));
+        let Some(sandbox) = sandbox else {
             return self.stop_strays();
         };
         if self.initialize(sandbox) {
@@ -504,10 +505,13 @@ impl<'a> Planner<'a> {
         self.spec().restart_policy.as_deref() != Some("Never") || !self.spec().containers.iter().any(has_run)
     }
 
-    fn remove_old_sandboxes(&mut self) {
-        let newest = self.observed().sandbox().map(|s| s.id.clone());
-        for old in self.observed().attempts(SANDBOX) {
-            if !old.is_gone && Some(&old.id) != newest.as_ref() {
+    /// The last one that only lies there dead can wait: while the pod is built anew, its removal would take from that what the engine
+    /// can do at once.
+    fn remove_old_sandboxes(&mut self, is_up: bool) {
+        let is_building = !is_up || self.memory().is_starting();
+        for (n, old) in self.observed().attempts(SANDBOX).rev().enumerate().skip(1) {
+            let may_wait = n == 1 && is_building && !old.is_cut_off();
+            if !old.is_gone && !may_wait {
                 remove(self.view, &mut self.decision, &old.id);
             }
         }

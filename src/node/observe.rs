@@ -194,6 +194,11 @@ impl ObservedContainer {
         }
     }
 
+    /// Whether it is a sandbox that may run, but whose network is not the pod's any more.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
     /// Until when its successor waits, because the engine may start it again itself: somebody outside asked it to end, which is how
     /// `docker restart` begins. Two that start at the same time would fight for one port.
     pub fn may_return_until(&self) -> Option<Timestamp> {

@@ -19,8 +19,8 @@ use tracing::{debug, warn};
 
 /// How many events wait for a slow reader; then it gets a `Resync` instead.
 const QUEUE: usize = 4096;
-/// Every pod waits for an engine that comes back, and asking one that is away costs a connection that is refused.
-const RECONNECT: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_millis(200) };
+/// Every pod waits for an engine that comes back, and asking one that is away costs a connection that is refused: microseconds.
+const RECONNECT: Backoff = Backoff { base: Duration::from_millis(25), cap: Duration::from_millis(50) };
 
 /// Events of this cluster's containers and of images, from `since` on.
 pub(super) fn follow(docker: Docker, cluster: String, since: String) -> BoxStream<'static, EngineEvent> {

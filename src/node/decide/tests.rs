@@ -342,9 +342,25 @@ fn a_dead_sandbox_rebuilds_the_pod_in_place() {
         WEB,
         "POD/0 exited\n POD/1 created\n app/0 exited code=143 cause=sandbox",
         expect![[r#"
-        remove POD0
         start sandbox POD1
         create app/1 on sandbox 1, failures 0
+    "#]],
+    );
+    // The dead one goes once the pod stands again, and those before it at once.
+    check(
+        WEB,
+        "POD/0 exited\n POD/1 running ip=10.0.0.1\n app/1 running sandbox=1",
+        expect![[r#"
+        remove POD0
+    "#]],
+    );
+    check(
+        WEB,
+        "POD/0 exited\n POD/1 exited\n POD/2 created\n app/0 exited code=143 cause=sandbox",
+        expect![[r#"
+        start sandbox POD2
+        remove POD0
+        create app/1 on sandbox 2, failures 0
     "#]],
     );
     check(
