@@ -13,6 +13,12 @@ pub const ORPHAN_FINALIZER: &str = "orphan";
 pub const SYSTEM_NAMESPACE: &str = "kube-system";
 /// The name of the data plane's Pod, Secret and Lease in [`SYSTEM_NAMESPACE`].
 pub const DATA_PLANE: &str = "skiff-proxy";
+/// The name of the API's own Service, in the namespace `default`.
+pub const API_SERVICE: &str = "kubernetes";
+/// The annotation of a pod of skiff's own with the name of the emptyDir volume in which its sandbox keeps sockets.
+pub const SOCKET_STORE_VOLUME: &str = "skiff.dev/socket-store";
+/// The annotation of the data plane's Pod with the range of ClusterIPs for which its sandbox answers.
+pub const SERVICE_RANGE_ANNOTATION: &str = "skiff.dev/service-cidr";
 /// The annotation of the data plane's Lease that says up to which revision it has applied all EndpointSlices.
 pub const OBSERVED_REVISION: &str = "skiff.dev/observed-revision";
 /// The annotation of the data plane's Lease with what it counts as a whole, as JSON, as they were when the Lease was renewed.

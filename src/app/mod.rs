@@ -10,10 +10,8 @@ pub mod bootstrap;
 pub mod cidr;
 pub mod claim;
 pub mod data_dir;
-pub mod data_plane;
 mod endpoints;
 pub mod host;
-mod keep;
 mod made;
 mod memory;
 mod metrics;
@@ -29,10 +27,15 @@ use crate::{
         clock::Clock,
         descriptors,
         rng::Rng,
+        secret::Secret,
         supervise::Supervisor,
         task::{Drain, DrainTrigger},
     },
-    controllers,
+    controllers::{
+        self,
+        cluster_objects::{self, ApiPlace},
+        data_plane::DataPlane,
+    },
     engine::{Engine, EngineInfo, Network, docker::DockerEngine, self_image},
     net::{reach::Insiders, table::Reach},
     node,
@@ -190,14 +193,21 @@ async fn run(
         owner::remove_unknown(&**engine, &pod_uids(&registry)).await?;
     }
     notes.extend(bootstrap::move_services(&registry, &plan).await?);
-    bootstrap::cluster_objects(&registry, &plan, api_address.port()).await?;
+    let place = api_place(&plan, api_address.port());
+    cluster_objects::bring_about(&registry, place).await?;
     let (image_known, image) = watch::channel(None);
     let pods_cgroup = node::pods_cgroup(&engine_info.cgroup_driver).to_owned();
     let supervisor = Supervisor::default();
     let node_config =
         node::NodeConfig { pods_cgroup, supervisor: supervisor.clone(), ..node_config(config, &plan, image) };
     let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config);
-    let controllers_config = controllers_config(&pki);
+    let (data_plane_known, data_plane_wanted) = watch::channel(None);
+    let controllers_config = controllers::ControllersConfig {
+        root_ca: pki.ca_pem().to_owned(),
+        api: Some(place),
+        data_plane: Some(data_plane_wanted),
+        ..Default::default()
+    };
     let metrics = metrics::metrics(&registry, &supervisor, &controllers_config.metrics, agent.report());
     let ready = ready_report(&registry, &supervisor);
     let state = server::ServerState::new(registry.clone(), agent.streams(), ready, metrics);
@@ -213,10 +223,6 @@ async fn run(
     made.supervised(&supervisor, "store-health", drain, move || probe_store(store.clone(), ended.clone()));
     let ended = drain.clone();
     made.supervised(&supervisor, "memory", drain, move || memory::give_back(ended.clone()));
-    let (objects, planned, ended) = (registry.clone(), plan.clone(), drain.clone());
-    made.supervised(&supervisor, "cluster-objects", drain, move || {
-        bootstrap::keep(objects.clone(), planned.clone(), api_address.port(), ended.clone())
-    });
     if let Some(inside) = bind_for_pods(&plan, api_address).await {
         let api = serving(Arc::new(inside), &tls_config, &state, Reach::Cluster, &plan, drain);
         made.supervised(&supervisor, "api-for-pods", drain, api);
@@ -231,11 +237,7 @@ async fn run(
         cert_pem: proxy.cert_pem.clone(),
         key_pem: proxy.key_pem.clone(),
     };
-    let wanted = data_plane::DataPlane::new(config, &plan, image, access.kubeconfig());
-    let (objects, ended) = (registry.clone(), drain.clone());
-    made.supervised(&supervisor, "data-plane", drain, move || {
-        data_plane::keep(objects.clone(), wanted.clone(), ended.clone())
-    });
+    data_plane_known.send_replace(Some(data_plane(config, &plan, image, access.kubeconfig())));
     let admin = pki.admin();
     let access = Access { cert_pem: admin.cert_pem.clone(), key_pem: admin.key_pem.clone(), ..access };
     access.save(&dir.access())?;
@@ -347,8 +349,24 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
     }
 }
 
-fn controllers_config(pki: &tls::Pki) -> controllers::ControllersConfig {
-    controllers::ControllersConfig { root_ca: pki.ca_pem().to_owned(), ..Default::default() }
+fn api_place(plan: &Plan, port: u16) -> ApiPlace {
+    ApiPlace { service_ip: plan.api_service_ip(), node_ip: plan.node_ip, port }
+}
+
+/// The data plane of a cluster. Its key is in the kubeconfig.
+fn data_plane(config: &Config, plan: &Plan, image: String, kubeconfig: String) -> DataPlane {
+    let addresses: Vec<String> = config.node_port_addresses.iter().map(ToString::to_string).collect();
+    let env = vec![
+        ("SKIFF_SERVICE_CIDR", plan.services.to_string()),
+        ("SKIFF_POD_CIDR", plan.pods.to_string()),
+        ("SKIFF_BRIDGE", plan.bridge.clone()),
+        ("SKIFF_DNS_IP", plan.dns_ip().to_string()),
+        ("SKIFF_NODE_IP", plan.node_ip.to_string()),
+        ("SKIFF_NODEPORT_ADDRESSES", addresses.join(",")),
+        ("SKIFF_LOAD_BALANCER_IP", config.load_balancer_ip.to_string()),
+        ("SKIFF_CLUSTER_DOMAIN", CLUSTER_DOMAIN.to_owned()),
+    ];
+    DataPlane { image, kubeconfig: Secret::new(kubeconfig), services: plan.service_range(), env }
 }
 
 /// Takes the API's port.

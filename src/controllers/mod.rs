@@ -3,6 +3,8 @@
 //! To add a controller: 1. its file or folder here, implementing [`runtime::Controller`]; 2. its `mod` line; 3. its line in
 //! [`CONTROLLERS`]; 4. tables for its `decide`; 5. a case in `tests.rs` that runs it on a registry.
 
+pub mod cluster_objects;
+pub mod data_plane;
 pub mod deployment;
 pub mod endpoints;
 mod entries;
@@ -24,14 +26,21 @@ use crate::{
     base::task::{self, Drain},
     registry::Registry,
 };
+use cluster_objects::ApiPlace;
+use data_plane::DataPlane;
 use futures::future::{BoxFuture, join_all};
 use runtime::{Controller, Metrics};
+use tokio::sync::watch;
 
 /// What the controllers must know of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ControllersConfig {
     /// The certificate (PEM) by which pods check the API server.
     pub root_ca: String,
+    /// Where the API is for pods; `None`: nothing says so to them.
+    pub api: Option<ApiPlace>,
+    /// The data plane, once it is known; `None`: there is none.
+    pub data_plane: Option<watch::Receiver<Option<DataPlane>>>,
     /// Where the controllers count.
     pub metrics: Metrics,
 }
@@ -50,6 +59,27 @@ impl Start {
         let (registry, metrics) = (self.registry.clone(), self.config.metrics.clone());
         Box::pin(runtime::run(controller, registry, metrics, self.drain.clone()))
     }
+
+    /// No loop: there is nothing for it here.
+    fn rest(&self) -> BoxFuture<'static, ()> {
+        let drain = self.drain.clone();
+        Box::pin(async move { drain.drained().await })
+    }
+}
+
+/// The data plane's controller, as soon as its image is known.
+async fn data_plane(start: Start) {
+    let Some(mut wanted) = start.config.data_plane.clone() else { return start.drain.drained().await };
+    let known = tokio::select! {
+        biased;
+        () = start.drain.drained() => return,
+        known = wanted.wait_for(Option::is_some) => known.ok().and_then(|wanted| wanted.clone()),
+    };
+    match known {
+        Some(wanted) => start.run(wanted).await,
+        // The start failed: it is about to drain.
+        None => start.drain.drained().await,
+    }
 }
 
 /// A controller's name and how it is started.
@@ -57,6 +87,11 @@ pub type Row = (&'static str, fn(&Start) -> BoxFuture<'static, ()>);
 
 /// Every controller.
 pub static CONTROLLERS: &[Row] = &[
+    ("cluster-objects", |s| match s.config.api {
+        Some(place) => s.run(cluster_objects::ClusterObjects { place }),
+        None => s.rest(),
+    }),
+    ("data-plane", |s| Box::pin(data_plane(s.clone()))),
     ("deployment", |s| s.run(deployment::DeploymentController)),
     ("replicaset", |s| s.run(replica_set::PodSetController::<ReplicaSets>::NEW)),
     ("replicationcontroller", |s| s.run(replica_set::PodSetController::<ReplicationControllers>::NEW)),

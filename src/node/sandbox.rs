@@ -6,19 +6,15 @@
 
 use super::volumes::MOUNT_POINT;
 use crate::api::{
-    agreements::{DATA_PLANE, SYSTEM_NAMESPACE},
+    agreements::{DATA_PLANE, SERVICE_RANGE_ANNOTATION, SOCKET_STORE_VOLUME, SYSTEM_NAMESPACE},
     service_range::ServiceRange,
 };
 use k8s_openapi::api::core::v1::Pod;
 
 /// The variable that has the sandbox keep sockets for its containers: the directory in which they find it.
 pub const SOCKET_STORE: &str = "SKIFF_SOCKET_STORE";
-/// The annotation of a pod of skiff's own that names the emptyDir volume for [`SOCKET_STORE`].
-pub const SOCKET_STORE_VOLUME: &str = "skiff.dev/socket-store";
 /// The variable that has the sandbox answer for the ClusterIPs of this range.
 pub const SERVICE_RANGE: &str = "SKIFF_SERVICE_CIDR";
-/// The annotation of the data plane's pod with the range for [`SERVICE_RANGE`].
-pub const SERVICE_RANGE_ANNOTATION: &str = "skiff.dev/service-cidr";
 
 /// What the sandbox that answers for ClusterIPs needs: routes and ports of its own network.
 pub(super) const SERVICE_RIGHTS: [&str; 2] = ["NET_ADMIN", "NET_BIND_SERVICE"];

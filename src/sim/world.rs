@@ -18,14 +18,14 @@ use crate::{
         meta::controller_of,
         pod_state,
     },
-    app::{bootstrap, cidr::Plan},
+    app::cidr::Plan,
     base::{
         clock::Clock,
         rng::Rng,
         supervise::Supervisor,
         task::{self, Drain, DrainTrigger, Group, drain_signal},
     },
-    controllers,
+    controllers::{self, cluster_objects},
     engine::{
         CLUSTER_LABEL, Engine, NetworkSpec, Phase,
         fake::{Behaviour, FakeConfig, FakeEngine, Latencies},
@@ -139,7 +139,12 @@ impl World {
     async fn open(&self, disk: SimDisk) -> Registry {
         let store = Store::open(disk, false).unwrap();
         let registry = Registry::new(store, self.clock.clone(), self.rng.clone(), self.plan.registry_config());
-        bootstrap::cluster_objects(&registry, &self.plan, 6443).await.unwrap();
+        let place = cluster_objects::ApiPlace {
+            service_ip: self.plan.api_service_ip(),
+            node_ip: self.plan.node_ip,
+            port: 6443,
+        };
+        cluster_objects::bring_about(&registry, place).await.unwrap();
         registry
     }
 

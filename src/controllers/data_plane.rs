@@ -1,23 +1,23 @@
 //! Keeps the data plane there: the Pod `kube-system/skiff-proxy` and the Secret that it authenticates with.
 //!
-//! The Pod is an ordinary one, so the node agent heals it. This task makes it again when somebody deletes it, gives its containers
+//! The Pod is an ordinary one, so the node agent heals it. This controller makes it again when somebody deletes it, gives its containers
 //! another image one after the other when skiff is of another build, and replaces it when anything else that it is told differs.
 //! Its containers are on the host's network; its sandbox is on the pods', where it answers for ClusterIPs (`net::sockets`).
 //! Its key is in the Secret, which it reads as a file: a new key, or another address of the API, needs no new Pod.
 
-use super::{Config, bootstrap::ensure, cidr::Plan, keep};
+use super::{
+    cluster_objects::changes_of,
+    runtime::{Action, Controller, Decision, Planned, Trigger},
+};
 use crate::{
     api::{
-        agreements::{DATA_PLANE, SYSTEM_NAMESPACE},
-        kind::Kind,
+        agreements::{DATA_PLANE, SERVICE_RANGE_ANNOTATION, SOCKET_STORE_VOLUME, SYSTEM_NAMESPACE},
         kinds::{pod::Pods, secret::Secrets},
         meta::ObjectKey,
         service_range::ServiceRange,
-        status::ApiError,
     },
-    base::task::Drain,
-    node::sandbox::{SERVICE_RANGE_ANNOTATION, SOCKET_STORE_VOLUME},
-    registry::{Registry, keys, pipeline::DeleteOptions},
+    base::secret::Secret as Hidden,
+    registry::Registry,
 };
 use k8s_openapi::{
     ByteString,
@@ -27,7 +27,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Marks a pod that comes from its node, and that `kubectl drain` leaves where it is. Source: `MirrorPodAnnotationKey`,
 /// `pkg/apis/core/annotation_key_constants.go`, v1.37.
@@ -41,33 +41,20 @@ const CONTAINERS: [&str; 2] = ["proxy", "proxy-standby"];
 
 /// The data plane that is wanted.
 #[derive(Clone, Debug)]
-pub(super) struct DataPlane {
-    pub(super) image: String,
-    pub(super) kubeconfig: String,
+pub struct DataPlane {
+    /// The image of its containers.
+    pub image: String,
+    /// How it reaches the API.
+    pub kubeconfig: Hidden<String>,
     /// For which ClusterIPs its sandbox answers.
-    pub(super) services: ServiceRange,
-    pub(super) env: Vec<(&'static str, String)>,
+    pub services: ServiceRange,
+    /// What its containers are told.
+    pub env: Vec<(&'static str, String)>,
 }
 
 impl DataPlane {
-    /// The data plane of a cluster.
-    pub(super) fn new(config: &Config, plan: &Plan, image: String, kubeconfig: String) -> Self {
-        let addresses: Vec<String> = config.node_port_addresses.iter().map(ToString::to_string).collect();
-        let env = vec![
-            ("SKIFF_SERVICE_CIDR", plan.services.to_string()),
-            ("SKIFF_POD_CIDR", plan.pods.to_string()),
-            ("SKIFF_BRIDGE", plan.bridge.clone()),
-            ("SKIFF_DNS_IP", plan.dns_ip().to_string()),
-            ("SKIFF_NODE_IP", plan.node_ip.to_string()),
-            ("SKIFF_NODEPORT_ADDRESSES", addresses.join(",")),
-            ("SKIFF_LOAD_BALANCER_IP", config.load_balancer_ip.to_string()),
-            ("SKIFF_CLUSTER_DOMAIN", super::CLUSTER_DOMAIN.to_owned()),
-        ];
-        Self { image, kubeconfig, services: plan.service_range(), env }
-    }
-
     fn secret(&self) -> Secret {
-        let data = BTreeMap::from([(KUBECONFIG.to_owned(), ByteString(self.kubeconfig.clone().into_bytes()))]);
+        let data = BTreeMap::from([(KUBECONFIG.to_owned(), ByteString(self.kubeconfig.reveal().clone().into_bytes()))]);
         Secret { metadata: meta(), data: Some(data), ..Default::default() }
     }
 
@@ -149,33 +136,73 @@ fn meta() -> ObjectMeta {
     }
 }
 
-/// Keeps the data plane there until drained.
-pub(super) async fn keep(registry: Registry, wanted: DataPlane, drain: Drain) {
-    let pod = keys::key(&<Pods as Kind>::INFO, &ObjectKey::new(SYSTEM_NAMESPACE, DATA_PLANE));
-    keep::keep(&registry, &[pod], &drain, || bring_about(&registry, &wanted)).await;
+/// What of it there is.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    secret: Option<Arc<Secret>>,
+    pod: Option<Arc<Pod>>,
 }
 
-async fn bring_about(registry: &Registry, wanted: &DataPlane) -> Result<(), ApiError> {
-    let secret = wanted.secret();
-    ensure(&registry.api::<Secrets>(), secret.clone(), |old| old.data.clone_from(&secret.data)).await?;
-    let api = registry.api::<Pods>();
-    let key = ObjectKey::new(SYSTEM_NAMESPACE, DATA_PLANE);
-    let pod = wanted.pod();
-    let old = api.get(&key);
-    match decide(old.as_deref(), &pod) {
-        Step::Rest => Ok(()),
-        Step::Create => api.create(pod).await.map(drop),
-        Step::Upgrade(at) => {
-            let image = |pod: &mut Pod| {
-                pod.spec.as_mut().and_then(|s| s.containers.get_mut(at)?.image.replace(wanted.image.clone()))
-            };
-            api.modify(&key, |pod| drop(image(pod))).await.map(drop)
-        }
-        Step::Replace => {
-            let uid = old.and_then(|old| old.metadata.uid.clone());
-            api.delete(&key, &DeleteOptions { uid, ..Default::default() }).await
+impl Controller for DataPlane {
+    /// Its Secret and its Pod together.
+    type Key = ();
+    type Observed = Observed;
+
+    fn name(&self) -> &'static str {
+        "data-plane"
+    }
+
+    fn triggers(&self) -> Vec<Trigger<()>> {
+        vec![changes_of::<Secrets>(key()), changes_of::<Pods>(key())]
+    }
+
+    fn first_keys(&self) -> Vec<()> {
+        vec![()]
+    }
+
+    fn observe(&self, registry: &Registry, _key: &()) -> Option<Observed> {
+        Some(Observed { secret: registry.api::<Secrets>().get(&key()), pod: registry.api::<Pods>().get(&key()) })
+    }
+
+    fn decide(&self, observed: &Observed) -> Decision {
+        let mut decision = Decision::rest();
+        self.decide_secret(observed.secret.as_deref()).into_iter().for_each(|planned| decision.then(planned));
+        self.decide_pod(observed.pod.as_deref()).into_iter().for_each(|planned| decision.then(planned));
+        decision
+    }
+}
+
+impl DataPlane {
+    fn decide_secret(&self, old: Option<&Secret>) -> Option<Planned> {
+        let wanted = self.secret();
+        match old {
+            None => Some(Action::create::<Secrets>(wanted).because("the data plane has no key")),
+            Some(old) if old.data == wanted.data => None,
+            Some(old) => {
+                let renewed = Secret { data: wanted.data, ..old.clone() };
+                Some(Action::update::<Secrets>(renewed).because("the data plane has another key"))
+            }
         }
     }
+
+    fn decide_pod(&self, old: Option<&Pod>) -> Option<Planned> {
+        let wanted = self.pod();
+        match (next(old, &wanted), old) {
+            (Step::Create, _) => Some(Action::create::<Pods>(wanted).because("there is no data plane")),
+            (Step::Upgrade(at), Some(old)) => {
+                let mut pod = old.clone();
+                let container = pod.spec.as_mut().and_then(|spec| spec.containers.get_mut(at));
+                container?.image = Some(self.image.clone());
+                Some(Action::update::<Pods>(pod).because("a container of the data plane is of another build"))
+            }
+            (Step::Replace, Some(old)) => Some(Action::delete::<Pods>(old).because("the data plane is told otherwise")),
+            (Step::Rest | Step::Upgrade(_) | Step::Replace, _) => None,
+        }
+    }
+}
+
+fn key() -> ObjectKey {
+    ObjectKey::new(SYSTEM_NAMESPACE, DATA_PLANE)
 }
 
 /// What to do next about the Pod.
@@ -190,7 +217,7 @@ enum Step {
 }
 
 /// Pure.
-fn decide(old: Option<&Pod>, wanted: &Pod) -> Step {
+fn next(old: Option<&Pod>, wanted: &Pod) -> Step {
     let Some(old) = old else { return Step::Create };
     if old.metadata.deletion_timestamp.is_some() {
         return Step::Rest;
@@ -238,7 +265,7 @@ mod tests {
         let env = vec![("SKIFF_BRIDGE", "br0".to_owned())];
         DataPlane {
             image: image.into(),
-            kubeconfig: "key: SECRET".into(),
+            kubeconfig: Hidden::new("key: SECRET".to_owned()),
             services: "10.245.0.0/16".parse().unwrap(),
             env,
         }
@@ -262,35 +289,54 @@ mod tests {
     fn an_upgrade_changes_one_container_after_the_other_and_keeps_the_pod() {
         let (old, new) = (wanted("skiff:1"), wanted("skiff:2"));
         let mut pod = running(&old, ["skiff:1", "skiff:1"]);
-        assert_eq!(decide(Some(&pod), &new.pod()), Step::Upgrade(1));
+        assert_eq!(next(Some(&pod), &new.pod()), Step::Upgrade(1));
         let image = |pod: &mut Pod, at: usize| pod.spec.as_mut().unwrap().containers[at].image = Some("skiff:2".into());
         image(&mut pod, 1);
-        assert_eq!(decide(Some(&pod), &new.pod()), Step::Rest, "the changed one does not run yet");
+        assert_eq!(next(Some(&pod), &new.pod()), Step::Rest, "the changed one does not run yet");
         pod.status = running(&old, ["skiff:1", "skiff:2"]).status;
-        assert_eq!(decide(Some(&pod), &new.pod()), Step::Upgrade(0));
+        assert_eq!(next(Some(&pod), &new.pod()), Step::Upgrade(0));
         image(&mut pod, 0);
-        assert_eq!(decide(Some(&pod), &new.pod()), Step::Rest);
+        assert_eq!(next(Some(&pod), &new.pod()), Step::Rest);
     }
 
     #[test]
     fn another_setting_is_another_pod_and_another_key_is_not() {
         let plane = wanted("skiff:1");
-        assert_eq!(decide(None, &plane.pod()), Step::Create);
+        assert_eq!(next(None, &plane.pod()), Step::Create);
         let pod = running(&plane, ["skiff:1", "skiff:1"]);
-        assert_eq!(decide(Some(&pod), &plane.pod()), Step::Rest);
-        let renewed = DataPlane { kubeconfig: "key: RENEWED".into(), ..plane.clone() };
-        assert_eq!(decide(Some(&pod), &renewed.pod()), Step::Rest);
+        assert_eq!(next(Some(&pod), &plane.pod()), Step::Rest);
+        let renewed = DataPlane { kubeconfig: Hidden::new("key: RENEWED".to_owned()), ..plane.clone() };
+        assert_eq!(next(Some(&pod), &renewed.pod()), Step::Rest);
         let moved = DataPlane { env: vec![("SKIFF_BRIDGE", "br1".to_owned())], ..plane.clone() };
-        assert_eq!(decide(Some(&pod), &moved.pod()), Step::Replace);
+        assert_eq!(next(Some(&pod), &moved.pod()), Step::Replace);
         let mut elsewhere = pod.clone();
         elsewhere.metadata.annotations.as_mut().unwrap().remove(SERVICE_RANGE_ANNOTATION);
-        assert_eq!(decide(Some(&elsewhere), &plane.pod()), Step::Replace, "its sandbox is on the host's network");
+        assert_eq!(next(Some(&elsewhere), &plane.pod()), Step::Replace, "its sandbox is on the host's network");
         let mut single = pod.clone();
         single.spec.as_mut().unwrap().containers.truncate(1);
-        assert_eq!(decide(Some(&single), &plane.pod()), Step::Replace, "as earlier versions made it");
+        assert_eq!(next(Some(&single), &plane.pod()), Step::Replace, "as earlier versions made it");
         single.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
-        assert_eq!(decide(Some(&single), &plane.pod()), Step::Rest);
+        assert_eq!(next(Some(&single), &plane.pod()), Step::Rest);
+    }
+
+    #[test]
+    fn its_secret_comes_before_its_pod_and_follows_the_key() {
+        let plane = wanted("skiff:1");
+        let planned = |observed: &Observed| {
+            let decision = plane.decide(observed);
+            decision.planned().map(|planned| format!("{:?}", planned.action)).collect::<Vec<_>>()
+        };
+        let name = "kube-system/skiff-proxy";
+        assert_eq!(planned(&Observed::default()), [format!("create Secret {name}"), format!("create Pod {name}")]);
+        let pod = Some(Arc::new(running(&plane, ["skiff:1", "skiff:1"])));
+        let there = Observed { secret: Some(Arc::new(plane.secret())), pod };
+        assert_eq!(planned(&there), Vec::<String>::new());
+        let old = DataPlane { kubeconfig: Hidden::new("key: OLD".to_owned()), ..plane.clone() };
+        let renewed = Observed { secret: Some(Arc::new(old.secret())), ..there.clone() };
+        assert_eq!(planned(&renewed), [format!("update Secret {name}")]);
+        let outdated = Observed { pod: Some(Arc::new(running(&wanted("skiff:0"), ["skiff:0", "skiff:0"]))), ..there };
+        assert_eq!(planned(&outdated), [format!("update Pod {name}")]);
     }
 
     #[test]
