@@ -13,6 +13,7 @@ use crate::api::{
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// The kind `LimitRange`.
 pub static LIMIT_RANGES: JsonKind = JsonKind::new(
@@ -94,7 +95,7 @@ fn check_order(errs: &mut Errors, limit: &Map<String, Value>, path: &str) {
         Some((text.to_owned(), Quantity::parse(text).ok()?))
     };
     let names = ["default", "defaultRequest", "max", "min"].into_iter().filter_map(|f| at(limit, f)?.as_object());
-    let names: std::collections::BTreeSet<&String> = names.flat_map(Map::keys).collect();
+    let names: BTreeSet<&String> = names.flat_map(Map::keys).collect();
     let pairs = [
         ("min", "max", "min"),
         ("min", "defaultRequest", "min"),

@@ -5,7 +5,7 @@
 use super::json::{self, Errors};
 use crate::api::{
     field::FieldError,
-    json_kind::{JsonKind, Rules, at, default_at, text_at},
+    json_kind::{JsonKind, Rules, at, default_at, set_at, text_at},
     kind::{KindInfo, Scope},
     object::Untyped,
     table::{self, Column},
@@ -54,7 +54,7 @@ fn set_defaults(obj: &mut Untyped) {
         } else {
             json!(["Ingress", "Egress"])
         };
-        crate::api::json_kind::set_at(&mut obj.rest, "spec.policyTypes", types);
+        set_at(&mut obj.rest, "spec.policyTypes", types);
     }
 }
 

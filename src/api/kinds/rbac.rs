@@ -5,7 +5,7 @@
 use super::json::{self, Errors};
 use crate::api::{
     field::FieldError,
-    json_kind::{JsonKind, Rules, default_at, text_at},
+    json_kind::{JsonKind, Rules, set_at, text_at},
     kind::{KindInfo, Scope},
     names,
     object::Untyped,
@@ -63,7 +63,7 @@ pub static CLUSTER_ROLES: JsonKind = JsonKind::new(
 
 const BINDING_RULES: Rules = Rules {
     set_defaults: binding_defaults,
-    validate: |obj| binding(&obj.rest, &["Role", "ClusterRole"], true),
+    validate: |obj| binding(&obj.rest, &["Role", "ClusterRole"]),
     validate_update: |new, old| json::immutable(&new.rest, &old.rest, "roleRef", "cannot change roleRef"),
     row: binding_row,
     ..ROLE_RULES
@@ -94,7 +94,7 @@ pub static CLUSTER_ROLE_BINDINGS: JsonKind = JsonKind::new(
             "io.k8s.api.rbac.v1.ClusterRoleBinding",
         )
     },
-    Rules { validate: |obj| binding(&obj.rest, &["ClusterRole"], false), ..BINDING_RULES },
+    Rules { validate: |obj| binding(&obj.rest, &["ClusterRole"]), ..BINDING_RULES },
 );
 
 fn created_at(obj: &Untyped, _now: Timestamp) -> Vec<Value> {
@@ -147,22 +147,22 @@ fn rules(fields: &Map<String, Value>, is_namespaced: bool) -> Errors {
 }
 
 fn binding_defaults(obj: &mut Untyped) {
-    default_or_empty(&mut obj.rest, "roleRef.apiGroup", GROUP);
+    fill(&mut obj.rest, "roleRef.apiGroup");
     for subject in json::objects_mut(&mut obj.rest, "subjects") {
-        let group =
-            if subject.get("kind").is_some_and(|kind| kind == "User" || kind == "Group") { GROUP } else { continue };
-        default_or_empty(subject, "apiGroup", group);
+        if subject.get("kind").is_some_and(|kind| kind == "User" || kind == "Group") {
+            fill(subject, "apiGroup");
+        }
     }
 }
 
-fn default_or_empty(fields: &mut Map<String, Value>, path: &str, value: &str) {
+/// Roles, users and groups are of this API group where none is said.
+fn fill(fields: &mut Map<String, Value>, path: &str) {
     if text_at(fields, path).is_empty() {
-        crate::api::json_kind::set_at(fields, path, json!(value));
+        set_at(fields, path, json!(GROUP));
     }
-    default_at(fields, path, value);
 }
 
-fn binding(fields: &Map<String, Value>, kinds: &[&str], is_namespaced: bool) -> Errors {
+fn binding(fields: &Map<String, Value>, kinds: &[&str]) -> Errors {
     let mut errs = Errors::new();
     let text = |path: &str| text_at(fields, path);
     if text("roleRef.apiGroup") != GROUP {
@@ -178,12 +178,12 @@ fn binding(fields: &Map<String, Value>, kinds: &[&str], is_namespaced: bool) -> 
         errs.extend(wrong.into_iter().map(|why| FieldError::invalid("roleRef.name", text("roleRef.name"), why)));
     }
     for (i, of) in json::objects(fields, "subjects").enumerate() {
-        subject(&mut errs, of, &format!("subjects[{i}]"), is_namespaced);
+        subject(&mut errs, of, &format!("subjects[{i}]"));
     }
     errs
 }
 
-fn subject(errs: &mut Errors, subject: &Map<String, Value>, path: &str, _is_namespaced: bool) {
+fn subject(errs: &mut Errors, subject: &Map<String, Value>, path: &str) {
     let (kind, group) = (text_at(subject, "kind"), text_at(subject, "apiGroup"));
     let name = text_at(subject, "name");
     if name.is_empty() {

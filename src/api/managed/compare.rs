@@ -4,11 +4,11 @@
 
 use super::{
     fields::{Element, FieldSet},
-    shape::{Parts, Shape, field, is_void, joined},
+    shape::{Parts, Shape, field, is_void},
 };
 use crate::api::schema::structure::Definition;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The fields that a configuration sets. The error names a field that its schema has not, or an item that cannot be told from others.
 pub(super) fn fields_of(definition: &Definition, value: &Value) -> Result<FieldSet, String> {
@@ -22,7 +22,7 @@ fn gather(shape: Shape<'_>, value: &Value, path: &str, set: &mut FieldSet) -> Re
     match shape.parts(value) {
         None => Ok(()),
         Some(Parts::Fields(fields)) => fields.iter().try_for_each(|(name, value)| {
-            let path = joined(path, name);
+            let path = format!("{path}.{name}");
             let Some(inner) = shape.field(name) else { return Err(format!("{path}: field not declared in schema")) };
             let is_leaf = inner.parts(value).is_none();
             if is_leaf || is_void(Some(value)) || shape.keys_are_fields() {
@@ -34,7 +34,7 @@ fn gather(shape: Shape<'_>, value: &Value, path: &str, set: &mut FieldSet) -> Re
             Ok(())
         }),
         Some(Parts::Items(items)) => {
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = BTreeSet::new();
             items.iter().enumerate().try_for_each(|(i, item)| {
                 let path = format!("{path}[{i}]");
                 let element = shape

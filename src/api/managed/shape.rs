@@ -3,7 +3,6 @@
 use super::fields::Element;
 use crate::api::schema::structure::{Definition, ListType, Property, Type};
 use serde_json::{Map, Value, json};
-use std::borrow::Cow;
 
 /// What a key field is when an item leaves it out. Source: `+default` of `protocol` in `k8s.io/api/core/v1/types.go`.
 const KEY_DEFAULTS: [(&str, &str); 1] = [("protocol", "TCP")];
@@ -133,9 +132,4 @@ pub(super) fn is_void(value: Option<&Value>) -> bool {
 /// A name as a step.
 pub(super) fn field(name: &str) -> Element {
     Element::Field(name.to_owned())
-}
-
-/// A text for messages.
-pub(super) fn joined<'a>(above: &'a str, name: &str) -> Cow<'a, str> {
-    Cow::Owned(format!("{above}.{name}"))
 }
