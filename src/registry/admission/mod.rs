@@ -3,6 +3,7 @@
 //! Steps are pure reviews of an object and the registry's current state; each may fill in or refuse.
 //! **Not here**: what a kind says of itself (`api/kinds`), numbers to hand out (`alloc`).
 
+mod limit_ranger;
 mod namespace_lifecycle;
 mod priority;
 mod service_account;
@@ -14,7 +15,7 @@ use crate::api::{kind::KindInfo, meta::ObjectKey, object::DynObject, status::Api
 type Step = fn(&Registry, &KindInfo<'_>, &mut dyn DynObject) -> Result<(), ApiError>;
 
 /// The steps of a create, in Kubernetes' order.
-const STEPS: &[Step] = &[namespace_lifecycle::review, service_account::review, priority::review];
+const STEPS: &[Step] = &[namespace_lifecycle::review, limit_ranger::review, service_account::review, priority::review];
 
 /// Reviews a create.
 pub(super) fn on_create(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {

@@ -1,0 +1,292 @@
+//! Pods get the amounts that their namespace's LimitRanges give to containers without, and must keep to the bounds in them.
+//!
+//! **Source**: `plugin/pkg/admission/limitranger/admission.go`, v1.37.
+
+use crate::{
+    api::{
+        json_kind::{at, text_at},
+        kind::KindInfo,
+        kinds::limit_range::LIMIT_RANGES,
+        object::{DynObject, Untyped},
+        quantity::Quantity,
+        status::ApiError,
+    },
+    registry::{
+        Registry,
+        pipeline::{Selection, with_decoded},
+    },
+};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, PodSpec, ResourceRequirements},
+    apimachinery::pkg::api::resource::Quantity as Text,
+};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// The annotation that says what was given.
+const ANNOTATION: &str = "kubernetes.io/limit-ranger";
+
+type Amounts = BTreeMap<String, Quantity>;
+
+pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
+    let Some(pod) = obj.as_any_mut().downcast_mut::<Pod>() else { return Ok(()) };
+    let limits = limits(registry, pod.metadata.namespace.as_deref().unwrap_or_default());
+    let of = |kind: &str| limits.iter().filter(move |limit| text_at(limit, "type") == kind).collect::<Vec<_>>();
+    let (of_containers, of_pods) = (of("Container"), of("Pod"));
+    if of_containers.is_empty() && of_pods.is_empty() {
+        return Ok(());
+    }
+    let Some(spec) = &mut pod.spec else { return Ok(()) };
+    let given = give(spec, &of_containers);
+    if !given.is_empty() {
+        let text = format!("LimitRanger plugin set: {}", given.join("; "));
+        pod.metadata.annotations.get_or_insert_default().insert(ANNOTATION.to_owned(), text);
+    }
+    let each = containers(spec).map(|c| (amounts(c, Side::Requests), amounts(c, Side::Limits)));
+    let mut wrong: Vec<String> =
+        each.flat_map(|(requests, limits)| complaints(&of_containers, "Container", &requests, &limits)).collect();
+    wrong.extend(complaints(&of_pods, "Pod", &total(spec, Side::Requests), &total(spec, Side::Limits)));
+    let why = match wrong.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    let meta = &pod.metadata;
+    let named = meta.name.clone().filter(|name| !name.is_empty());
+    Err(ApiError::Forbidden {
+        resource: info.resource(),
+        name: named.or_else(|| meta.generate_name.clone()).unwrap_or_default(),
+        why,
+    })
+}
+
+/// The limits of a namespace, of all its LimitRanges.
+fn limits(registry: &Registry, namespace: &str) -> Vec<Map<String, Value>> {
+    let entries = registry.snapshot(&LIMIT_RANGES, namespace, &Selection::default()).entries;
+    let of = |obj: &dyn DynObject| {
+        let range = obj.as_any().downcast_ref::<Untyped>()?;
+        at(&range.rest, "spec.limits").and_then(Value::as_array).cloned()
+    };
+    let read = |entry: &_| with_decoded(&LIMIT_RANGES, entry, true, of).ok().flatten().unwrap_or_default();
+    let all = entries.iter().flat_map(|entry| read(entry));
+    all.filter_map(|limit| limit.as_object().cloned()).collect()
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Requests,
+    Limits,
+}
+
+impl Side {
+    fn of(self, resources: &mut ResourceRequirements) -> &mut Option<BTreeMap<String, Text>> {
+        match self {
+            Self::Requests => &mut resources.requests,
+            Self::Limits => &mut resources.limits,
+        }
+    }
+}
+
+fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+/// Gives containers what they lack, and says what.
+fn give(spec: &mut PodSpec, limits: &[&Map<String, Value>]) -> Vec<String> {
+    let mut given = Vec::new();
+    let all = [("container", &mut spec.containers), ("init container", spec.init_containers.get_or_insert_default())];
+    for (word, containers) in all {
+        for container in containers {
+            let resources = container.resources.get_or_insert_default();
+            for (side, field, name) in
+                [(Side::Requests, "defaultRequest", "request"), (Side::Limits, "default", "limit")]
+            {
+                let set = give_side(side.of(resources), limits, field);
+                if !set.is_empty() {
+                    given.push(format!("{} {name} for {word} {}", set.join(", "), container.name));
+                }
+            }
+        }
+    }
+    if spec.init_containers.as_ref().is_some_and(Vec::is_empty) {
+        spec.init_containers = None;
+    }
+    given
+}
+
+/// Gives one side of a container's resources what it lacks; the names of what was given.
+fn give_side(amounts: &mut Option<BTreeMap<String, Text>>, limits: &[&Map<String, Value>], field: &str) -> Vec<String> {
+    let mut set = Vec::new();
+    let defaults = limits.iter().filter_map(|limit| at(limit, field)?.as_object());
+    for (name, amount) in defaults.flatten().filter_map(|(name, amount)| Some((name, amount.as_str()?))) {
+        if amounts.as_ref().is_none_or(|all| !all.contains_key(name)) {
+            amounts.get_or_insert_default().insert(name.clone(), Text(amount.to_owned()));
+            set.push(name.clone());
+        }
+    }
+    set
+}
+
+fn amounts(container: &Container, side: Side) -> Amounts {
+    let mut resources = container.resources.clone().unwrap_or_default();
+    let all = side.of(&mut resources).take().unwrap_or_default();
+    all.iter().filter_map(|(name, amount)| Some((name.clone(), Quantity::of(amount).ok()?))).collect()
+}
+
+/// What a pod takes: all its containers together, or its greediest init container if that takes more.
+fn total(spec: &PodSpec, side: Side) -> Amounts {
+    let mut total = Amounts::new();
+    for (name, amount) in spec.containers.iter().flat_map(|c| amounts(c, side)) {
+        let sum = total.get(&name).map_or(amount, |sum| sum.plus(amount));
+        total.insert(name, sum);
+    }
+    for (name, amount) in spec.init_containers.iter().flatten().flat_map(|c| amounts(c, side)) {
+        let most = total.get(&name).copied().filter(|sum| *sum > amount).unwrap_or(amount);
+        total.insert(name, most);
+    }
+    total
+}
+
+/// What of a pod or container does not keep to the limits.
+fn complaints(limits: &[&Map<String, Value>], kind: &str, requests: &Amounts, set: &Amounts) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for limit in limits {
+        let bounds = |field: &str| {
+            let all = at(limit, field).and_then(Value::as_object).into_iter().flatten();
+            let read = |(name, text): (&String, &Value)| {
+                let text = text.as_str()?.to_owned();
+                Some((name.clone(), Quantity::parse(&text).ok()?, text))
+            };
+            all.filter_map(read).collect::<Vec<_>>()
+        };
+        for (name, bound, text) in bounds("min") {
+            wrong.extend(below(&name, kind, (bound, &text), requests.get(&name), set.get(&name)));
+        }
+        for (name, bound, text) in bounds("max") {
+            wrong.extend(above(&name, kind, (bound, &text), requests.get(&name), set.get(&name)));
+        }
+        for (name, bound, text) in bounds("maxLimitRequestRatio") {
+            wrong.extend(too_far(&name, kind, (bound, &text), requests.get(&name), set.get(&name)));
+        }
+    }
+    wrong
+}
+
+type Bound<'a> = (Quantity, &'a str);
+
+fn below(
+    name: &str,
+    kind: &str,
+    (bound, text): Bound<'_>,
+    request: Option<&Quantity>,
+    limit: Option<&Quantity>,
+) -> Option<String> {
+    let head = format!("minimum {name} usage per {kind} is {text}");
+    match (request, limit) {
+        (None, _) => Some(format!("{head}.  No request is specified")),
+        (Some(request), _) if *request < bound => Some(format!("{head}, but request is {request}")),
+        (_, Some(limit)) if *limit < bound => Some(format!("{head}, but limit is {limit}")),
+        _ => None,
+    }
+}
+
+fn above(
+    name: &str,
+    kind: &str,
+    (bound, text): Bound<'_>,
+    request: Option<&Quantity>,
+    limit: Option<&Quantity>,
+) -> Option<String> {
+    let head = format!("maximum {name} usage per {kind} is {text}");
+    match (request, limit) {
+        (_, None) => Some(format!("{head}.  No limit is specified")),
+        (_, Some(limit)) if *limit > bound => Some(format!("{head}, but limit is {limit}")),
+        (Some(request), _) if *request > bound => Some(format!("{head}, but request is {request}")),
+        _ => None,
+    }
+}
+
+fn too_far(
+    name: &str,
+    kind: &str,
+    (bound, text): Bound<'_>,
+    request: Option<&Quantity>,
+    limit: Option<&Quantity>,
+) -> Option<String> {
+    let head = format!("{name} max limit to request ratio per {kind} is {text}");
+    let Some(request) = request.filter(|r| !r.is_zero()) else {
+        return Some(format!("{head}, but no request is specified or request is 0"));
+    };
+    let Some(limit) = limit.filter(|l| !l.is_zero()) else {
+        return Some(format!("{head}, but no limit is specified or limit is 0"));
+    };
+    let millis = |amount: &Quantity| amount.millis() as f64;
+    let ratio = millis(limit) / millis(request);
+    (ratio > millis(&bound) / 1000.0).then(|| format!("{head}, but provided ratio is {ratio:.6}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{kind::ErasedKind as _, kinds::pod::Pods},
+        registry::pipeline::WriteOptions,
+        testing,
+    };
+    use expect_test::expect;
+    use serde_json::json;
+
+    async fn limited(limits: Value) -> Registry {
+        let registry = testing::registry().await;
+        let range = json!({ "metadata": { "name": "l", "namespace": "default" }, "spec": { "limits": limits } });
+        let range = LIMIT_RANGES.decode(range).unwrap();
+        registry.create(&LIMIT_RANGES, "default", range, &WriteOptions::default()).await.unwrap();
+        registry
+    }
+
+    async fn made(registry: &Registry, resources: Value) -> Result<Value, String> {
+        let pod = json!({ "metadata": { "generateName": "p-", "namespace": "default" },
+            "spec": { "containers": [{ "name": "c", "image": "i", "resources": resources }] } });
+        let made = registry.api::<Pods>().create(serde_json::from_value(pod).unwrap()).await;
+        made.map(|pod| serde_json::to_value(&*pod).unwrap()).map_err(|err| err.to_string())
+    }
+
+    #[tokio::test]
+    async fn containers_get_what_they_lack() {
+        let registry =
+            limited(json!([{ "type": "Container", "max": { "cpu": "2" }, "default": { "memory": "64Mi" } }])).await;
+        let pod = made(&registry, json!({ "requests": { "cpu": "100m" } })).await.unwrap();
+        let resources = &pod["spec"]["containers"][0]["resources"];
+        assert_eq!(
+            *resources,
+            json!({ "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "cpu": "2", "memory": "64Mi" } })
+        );
+        assert_eq!(
+            pod["metadata"]["annotations"][ANNOTATION],
+            "LimitRanger plugin set: memory request for container c; cpu, memory limit for container c"
+        );
+        let other = testing::registry().await;
+        let free = made(&other, json!({})).await.unwrap();
+        assert_eq!(free["metadata"].get("annotations"), None);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_keep_to_the_bounds_is_refused() {
+        let registry = limited(json!([
+            { "type": "Container", "min": { "cpu": "100m" }, "max": { "cpu": "1" }, "maxLimitRequestRatio": { "memory": "2" } },
+            { "type": "Pod", "max": { "memory": "1Gi" } },
+        ]))
+        .await;
+        let mut said = Vec::new();
+        for resources in [
+            json!({ "requests": { "cpu": "50m", "memory": "1Gi" }, "limits": { "cpu": "2", "memory": "3Gi" } }),
+            json!({ "requests": { "cpu": "200m" }, "limits": { "cpu": "1" } }),
+        ] {
+            said.push(made(&registry, resources).await.unwrap_err());
+        }
+        expect![[r#"
+            pods "p-" is forbidden: [minimum cpu usage per Container is 100m, but request is 50m, maximum cpu usage per Container is 1, but limit is 2, memory max limit to request ratio per Container is 2, but provided ratio is 3.000000, maximum memory usage per Pod is 1Gi, but limit is 3Gi]
+            pods "p-" is forbidden: [memory max limit to request ratio per Container is 2, but no request is specified or request is 0, maximum memory usage per Pod is 1Gi.  No limit is specified]"#]].assert_eq(&said.join("\n"));
+        made(&registry, json!({ "requests": { "memory": "512Mi" }, "limits": { "memory": "1Gi" } })).await.unwrap();
+    }
+}
