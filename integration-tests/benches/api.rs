@@ -75,7 +75,8 @@ async fn bench_list(client: &Client) -> anyhow::Result<()> {
             let map: ConfigMap = serde_json::from_value(
                 json!({ "metadata": { "name": format!("m{n}") }, "data": { "key": "value", "n": n.to_string() } }),
             )?;
-            anyhow::Ok(drop(maps.create(&PostParams::default(), &map).await?))
+            maps.create(&PostParams::default(), &map).await?;
+            anyhow::Ok(())
         }
     };
     let begun = Instant::now();
@@ -113,9 +114,8 @@ async fn bench_watch(client: &Client) -> anyhow::Result<()> {
         maps.patch("seen", &PatchParams::default(), &merge).await?;
         let seen = watches.iter_mut().map(async |watch| {
             loop {
-                match watch.try_next().await?.context("a watch ended")? {
-                    WatchEvent::Modified(_) => return anyhow::Ok(()),
-                    _ => {}
+                if let WatchEvent::Modified(_) = watch.try_next().await?.context("a watch ended")? {
+                    return anyhow::Ok(());
                 }
             }
         });

@@ -220,9 +220,12 @@ fn too_far(
     let Some(limit) = limit.filter(|l| !l.is_zero()) else {
         return Some(format!("{head}, but no limit is specified or limit is 0"));
     };
-    let millis = |amount: &Quantity| amount.millis() as f64;
-    let ratio = millis(limit) / millis(request);
-    (ratio > millis(&bound) / 1000.0).then(|| format!("{head}, but provided ratio is {ratio:.6}"))
+    let millis = |amount: &Quantity| i128::from(amount.millis());
+    let is_too_far = millis(limit) * 1000 > millis(&bound) * millis(request);
+    // Six digits, as Go prints a ratio.
+    let micros = millis(limit) * 1_000_000 / millis(request).max(1);
+    let ratio = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    is_too_far.then(|| format!("{head}, but provided ratio is {ratio}"))
 }
 
 #[cfg(test)]
