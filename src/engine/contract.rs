@@ -607,6 +607,7 @@ async fn an_image_is_derived_with_a_program_and_labels_of_its_own(f: Arc<Fixture
     assert_eq!((&image.id, &image.tags, &image.command), (&id, &vec![derived.clone()], &program));
     let label = |name: &str| image.labels.get(name).map(String::as_str);
     assert_eq!((label("dev.skiff.test"), label("dev.skiff.more")), (Some("a \"quoted\" word"), Some("yes")));
+    assert_eq!(label(CLUSTER_LABEL).unwrap_or_default(), "", "whoever runs it is not of the cluster for that");
     assert_ne!(f.engine.image(&f.image).await.unwrap().unwrap().id, id);
     assert!(f.engine.list().await.unwrap().is_empty(), "nothing else is left of it");
     let err = f.engine.derive_image(&f.name("none:1"), &derived, &program, &labels).await.unwrap_err();

@@ -490,7 +490,9 @@ impl Engine for DockerEngine {
         check_reference(base)?;
         check_reference(reference)?;
         let what = format!("make image {reference} from {base}");
-        let body = models::ContainerCreateBody { image: Some(base.into()), ..Default::default() };
+        // Of the cluster, so that one that is left by a process that ended in between goes with the cluster's strays.
+        let own = Some(self.labels(&BTreeMap::new()));
+        let body = models::ContainerCreateBody { image: Some(base.into()), labels: own, ..Default::default() };
         let created = self.docker().create_container(None::<query::CreateContainerOptions>, body);
         let container = self.call(|| what.clone(), CHANGE_BOUND, created).await?.id;
         let (repo, tag) = translate::split_reference(reference);
@@ -498,7 +500,7 @@ impl Engine for DockerEngine {
             container: Some(container.clone()),
             repo: Some(repo),
             tag: Some(tag),
-            changes: Some(translate::changes(entrypoint, labels).join("\n")),
+            changes: Some(translate::changes(entrypoint, &of_no_cluster(labels)).join("\n")),
             ..Default::default()
         };
         let commit = self.docker().commit_container(options, models::ContainerConfig::default());
@@ -586,6 +588,11 @@ impl Engine for DockerEngine {
         let removal = self.docker().remove_volume(name, None::<query::RemoveVolumeOptions>);
         found(self.call(|| format!("remove volume {name}"), CHANGE_BOUND, removal).await).map(|_| ())
     }
+}
+
+/// The labels of an image that is made of a container of the cluster: whoever runs it later is not of the cluster for that.
+fn of_no_cluster(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain([(CLUSTER_LABEL.to_owned(), String::new())]).collect()
 }
 
 #[cfg(test)]
