@@ -258,6 +258,8 @@ pub struct Container {
     pub ip: Option<Ipv4Addr>,
     /// The process ID of its first process, on the engine's host; 0 when not running.
     pub pid: i64,
+    /// Whether a user told the engine to start it again when it ends (`docker update --restart`).
+    pub restarts_itself: bool,
 }
 
 /// What happened to a container.
@@ -275,6 +277,8 @@ pub enum EventKind {
     Died(i32),
     /// It was removed.
     Removed,
+    /// Somebody changed how the engine treats it, its restart policy perhaps (`docker update`).
+    Updated,
 }
 
 /// An engine event.

@@ -140,6 +140,8 @@ pub struct ObservedContainer {
     last_signal: Option<(i32, Timestamp)>,
     /// Whether it got a signal that asks it to end, as `docker stop` and `docker restart` send first.
     is_asked: bool,
+    /// Whether the engine starts it again when it ends, or may do so: somebody changed how it is treated.
+    restarts_itself: bool,
     is_out_of_memory: bool,
 }
 
@@ -162,6 +164,7 @@ impl ObservedContainer {
         observed.is_start_exact = true;
         observed.ip = container.ip;
         observed.is_out_of_memory = container.oom_killed;
+        observed.restarts_itself = container.restarts_itself;
         observed.state = match container.phase {
             Phase::Running => State::Running,
             Phase::Created if container.error.is_empty() || is_sandboxs_fault(&container.error) => State::Created,
@@ -190,6 +193,7 @@ impl ObservedContainer {
             is_start_exact: false,
             last_signal: None,
             is_asked: false,
+            restarts_itself: false,
             is_out_of_memory: false,
         }
     }
@@ -200,10 +204,11 @@ impl ObservedContainer {
     }
 
     /// Until when its successor waits, because the engine may start it again itself: somebody outside asked it to end, which is how
-    /// `docker restart` begins. Two that start at the same time would fight for one port.
+    /// `docker restart` begins, or gave it a restart policy. Two that start at the same time would fight for one port.
     pub fn may_return_until(&self) -> Option<Timestamp> {
-        let exit = self.exit().filter(|exit| exit.cause == Cause::Outside && self.is_asked && !self.is_gone)?;
-        Some(exit.at + RETURNS_WITHIN)
+        let exit = self.exit().filter(|_| !self.is_gone && self.stopping.is_none())?;
+        let returns = exit.cause == Cause::Outside && self.is_asked || self.restarts_itself;
+        returns.then(|| exit.at + RETURNS_WITHIN)
     }
 
     fn exit_seen_in(&self, container: &Container) -> Exit {
@@ -599,6 +604,8 @@ impl ObservedPod {
         let before = container.state.clone();
         match kind {
             EventKind::Created | EventKind::Removed => {}
+            // Which of its settings the event does not tell; the next look does.
+            EventKind::Updated => container.restarts_itself = true,
             EventKind::Started => container.start_seen(at),
             EventKind::Killed(signal) => {
                 container.last_signal = Some((signal, at));
@@ -725,6 +732,7 @@ mod tests {
             finished_at: (phase == Phase::Exited).then(|| at(9)),
             ip: None,
             pid: 0,
+            restarts_itself: false,
         }
     }
 
@@ -893,6 +901,22 @@ status:
             pod.note_inspected(&engine("c0", Phase::Exited, code));
             assert_eq!(exit(&pod).cause, cause, "code {code}");
         }
+    }
+
+    #[test]
+    fn a_successor_waits_for_what_the_engine_was_told_to_start_again() {
+        let mut pod = running();
+        pod.apply("c0", EventKind::Died(1), at(5));
+        assert_eq!(pod.latest("app").unwrap().may_return_until(), None, "its own end, which nobody heals but skiff");
+        let mut pod = running();
+        pod.apply("c0", EventKind::Updated, at(4));
+        pod.apply("c0", EventKind::Died(1), at(5));
+        assert_eq!(pod.latest("app").unwrap().may_return_until(), Some(at(5) + RETURNS_WITHIN));
+        assert_eq!(pod.apply("c0", EventKind::Started, at(6)), Applied::RunsAgain);
+        // A look tells what the update was about.
+        pod.note_inspected(&Container { started_at: Some(at(6)), ..engine("c0", Phase::Running, 0) });
+        pod.apply("c0", EventKind::Died(1), at(7));
+        assert_eq!(pod.latest("app").unwrap().may_return_until(), None);
     }
 
     #[test]

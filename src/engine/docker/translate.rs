@@ -316,7 +316,9 @@ pub(super) fn container(found: models::ContainerInspectResponse) -> Result<Conta
     let incomplete = |what: &str| EngineError::Failed(format!("inspect container: the engine's answer has no {what}"));
     let state = found.state.ok_or_else(|| incomplete("State"))?;
     let config = found.config.unwrap_or_default();
-    let mode = found.host_config.and_then(|host| host.network_mode).unwrap_or_default();
+    let host = found.host_config.unwrap_or_default();
+    let mode = host.network_mode.unwrap_or_default();
+    let policy = host.restart_policy.and_then(|policy| policy.name);
     Ok(Container {
         id: found.id.ok_or_else(|| incomplete("Id"))?,
         name: found.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -332,6 +334,11 @@ pub(super) fn container(found: models::ContainerInspectResponse) -> Result<Conta
         finished_at: time(state.finished_at.as_deref()),
         ip: found.network_settings.and_then(|settings| address(settings, &mode)),
         pid: state.pid.unwrap_or_default(),
+        // What skiff makes has none, or `unless-stopped`.
+        restarts_itself: matches!(
+            policy,
+            Some(models::RestartPolicyNameEnum::ALWAYS | models::RestartPolicyNameEnum::ON_FAILURE)
+        ),
     })
 }
 
@@ -452,7 +459,7 @@ pub(super) fn neighbours(
 /// Which events the engine sends: what skiff reads, and not the three of every exec.
 pub(super) fn event_filters() -> Filters {
     let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let of_containers = ["create", "start", "kill", "oom", "die", "destroy"];
+    let of_containers = ["create", "start", "kill", "oom", "die", "destroy", "update"];
     let of_others = ["tag", "untag", "pull", "load", "import", "delete", "connect", "disconnect"];
     let events = [&of_containers[..], &of_others[..]].concat();
     [("type".to_owned(), list(&["container", "image", "network"])), ("event".to_owned(), list(&events))].into()
@@ -489,6 +496,7 @@ pub(super) fn event(message: models::EventMessage, cluster: &str) -> Option<Engi
         "oom" => EventKind::OutOfMemory,
         "die" => EventKind::Died(exit_code.and_then(|code| code.parse().ok()).unwrap_or_default()),
         "destroy" => EventKind::Removed,
+        "update" => EventKind::Updated,
         _ => return None,
     };
     Some(EngineEvent::Container { id: actor.id?, name, labels, kind, at })
@@ -695,6 +703,7 @@ mod tests {
         assert_eq!(kind(message("die", &[("exitCode", "137"), ("execDuration", "3")])), Some(EventKind::Died(137)));
         assert_eq!(kind(message("oom", &[])), Some(EventKind::OutOfMemory));
         assert_eq!(kind(message("destroy", &[])), Some(EventKind::Removed));
+        assert_eq!(kind(message("update", &[])), Some(EventKind::Updated));
         assert_eq!(kind(message("exec_create: sh", &[])), None);
         assert_eq!(event(message("die", &[]), "another"), None);
     }

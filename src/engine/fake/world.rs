@@ -280,6 +280,7 @@ impl World {
             finished_at: None,
             ip: None,
             pid: 0,
+            restarts_itself: false,
         }
     }
 
