@@ -58,7 +58,7 @@ struct Inner {
     metrics: Metrics,
     other_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     doors: Mutex<Doors>,
-    library: documents::Library,
+    kept_documents: documents::Library,
     seats: BTreeMap<Bound, Arc<Seats>>,
 }
 
@@ -94,7 +94,7 @@ impl ServerState {
             metrics: Metrics::default(),
             other_metrics,
             doors: Mutex::new(Doors { gate, endings: BTreeMap::new() }),
-            library: documents::Library::default(),
+            kept_documents: documents::Library::default(),
             seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
         }))
     }
@@ -105,7 +105,7 @@ impl ServerState {
 
     /// The documents of the kinds that are served now.
     fn documents(&self) -> Arc<documents::Documents> {
-        self.0.library.of(self.0.registry.kinds())
+        self.0.kept_documents.of(self.0.registry.kinds())
     }
 
     fn streams(&self) -> &dyn PodStreams {
