@@ -27,7 +27,9 @@ pub(super) fn is_taken(headers: &HeaderMap) -> bool {
 /// The answer, compressed if it is a large one of objects. Its beginning is read for that.
 pub(super) async fn compressed(response: Response) -> Response {
     let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let is_objects = content_type.starts_with(b"application/json") || content_type.starts_with(b"application/yaml");
+    let is_objects = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"]
+        .iter()
+        .any(|t| content_type.starts_with(t.as_bytes()));
     if response.status() != 200 || !is_objects || response.headers().contains_key(header::CONTENT_ENCODING) {
         return response;
     }

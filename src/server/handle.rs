@@ -13,7 +13,7 @@ use super::{
     compress,
     gate::Bound,
     impersonate,
-    media::{self, Format, Offer},
+    media::{self, Format, Offer, Protobuf},
     pace::Room,
     paths,
     request::Request,
@@ -21,6 +21,7 @@ use super::{
     respond::Response,
     route::{self, Query, RequestInfo, Verb},
     verbs,
+    websocket::{self, Upgrade},
 };
 use crate::{
     api::{kinds::Kinds, status::ApiError},
@@ -28,10 +29,11 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{Method, request::Parts};
+use http::{HeaderMap, Method, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as HttpBody;
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::sync::mpsc;
 use tracing::{Instrument as _, debug, error, info_span, warn};
 
 /// How long a call may take until it is answered; streams go on after that. Source: `--request-timeout` of kube-apiserver.
@@ -51,24 +53,32 @@ pub struct Peer {
     pub(super) ticket: Option<Arc<Ticket>>,
     /// Whether its peer takes what is sent; `None` where there is no connection.
     pub(super) room: Option<Room>,
+    /// Held for as long as the connection is there; `None` where there is none.
+    pub(super) alive: Option<mpsc::Sender<Infallible>>,
 }
 
 /// Answers one request.
-pub async fn handle<B>(state: ServerState, peer: Peer, drain: Drain, request: http::Request<B>) -> Response
+pub async fn handle<B>(state: ServerState, peer: Peer, drain: Drain, mut request: http::Request<B>) -> Response
 where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let started = state.registry().clock().mono();
     let is_head = request.method() == Method::HEAD;
+    let upgrade = websocket::is_wanted(request.headers()).then(|| Upgrade {
+        on: hyper::upgrade::on(&mut request),
+        ticket: peer.ticket.clone(),
+        seat: None,
+        alive: peer.alive.clone(),
+    });
     let (head, body) = request.into_parts();
-    let format = error_format(&head);
+    let format = error_format(&head.headers);
     let info = route::route(&head.method, head.uri.path(), &Query::parse(head.uri.query().unwrap_or_default()));
     let (verb, resource) = labels(&state.registry().kinds(), &head.method, info.as_ref().ok());
     let agent = head.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let span = info_span!("request", verb, path = head.uri.path(), user_agent = agent, peer = peer.address);
     async {
-        let call = AssertUnwindSafe(answer(&state, &peer, drain, info, head, body)).catch_unwind();
+        let call = AssertUnwindSafe(answer(&state, &peer, drain, info, head, body, upgrade)).catch_unwind();
         let outcome = match tokio::time::timeout(CALL_MAX, call).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => {
@@ -101,6 +111,7 @@ async fn answer<B>(
     info: Result<RequestInfo, String>,
     head: Parts,
     body: B,
+    mut upgrade: Option<Upgrade>,
 ) -> Result<Response, ApiError>
 where
     B: HttpBody<Data = Bytes> + Send,
@@ -118,13 +129,16 @@ where
     auth::authorize(state.authorizer(), &user, &info)?;
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let sort = sort_of(&head.method, &info, &query);
-    let seat = match sort {
+    let mut seat = match sort {
         Some(sort) => Some(state.seat(sort).ok_or(ApiError::TooManyRequests)?),
         None => None,
     };
+    if let Some(upgrade) = &mut upgrade {
+        upgrade.seat = seat.take();
+    }
     let body = read_body(body).await?;
     let takes_gzip = sort == Some(Bound::Reads) && compress::is_taken(&head.headers);
-    let request = Request { method: head.method, query, headers: head.headers, body };
+    let request = Request { method: head.method, query, headers: head.headers, body, upgrade };
     let response = match info {
         RequestInfo::Path { path, .. } => paths::answer(state, &request, &path),
         RequestInfo::Resource(info) => verbs::answer(state, drain, user, info, request).await,
@@ -172,9 +186,9 @@ where
     }
 }
 
-/// Errors are JSON, unless the client takes YAML only.
-fn error_format(head: &Parts) -> Format {
-    media::negotiate(&head.headers, "", Offer::Objects).map_or(Format::Json, |output| output.format)
+/// Errors are JSON, unless the client takes something else only.
+pub(super) fn error_format(headers: &HeaderMap) -> Format {
+    media::negotiate(headers, "", Offer::Objects, Protobuf::All).map_or(Format::Json, |output| output.format)
 }
 
 /// What a request is counted as. Resources that do not exist are counted as none.

@@ -15,6 +15,8 @@ pub enum Format {
     PrettyJson,
     /// YAML.
     Yaml,
+    /// Kubernetes' protobuf.
+    Protobuf,
 }
 
 impl Format {
@@ -23,8 +25,18 @@ impl Format {
         match self {
             Self::Json | Self::PrettyJson => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
         }
     }
+}
+
+/// What an endpoint can write as protobuf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protobuf {
+    /// All that it answers but tables.
+    All,
+    /// Metadata alone: objects of kinds that are added while the server runs have no numbers for their fields.
+    Metadata,
 }
 
 /// What an answer holds.
@@ -83,7 +95,14 @@ pub enum Offer {
     Discovery,
 }
 
-const ACCEPTED: &str = "only the following media types are accepted: application/json, application/yaml";
+/// What a 406 names. Source: `MediaTypesForSerializer` in negotiate.go.
+fn accepted(offer: Offer, protobuf: Protobuf) -> &'static str {
+    match (offer, protobuf) {
+        (Offer::Events, _) => "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+        (_, Protobuf::All) => "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        (_, Protobuf::Metadata) => "application/json, application/yaml",
+    }
+}
 
 struct Clause<'a> {
     kind: &'a str,
@@ -109,6 +128,7 @@ impl<'a> Clause<'a> {
         match self.kind {
             "*/*" | "application/*" | "application/json" => Some(Format::Json),
             "application/yaml" => Some(Format::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(Format::Protobuf),
             _ => None,
         }
     }
@@ -147,15 +167,25 @@ impl<'a> Clause<'a> {
     }
 }
 
+/// Whether what a client wishes has the form it wishes: tables are for printing, and aggregated discovery is JSON.
+fn is_written(output: Output, offer: Offer, protobuf: Protobuf) -> bool {
+    match (output.format, output.shape) {
+        (Format::Yaml, _) => offer != Offer::Events,
+        (Format::Protobuf, Shape::Object) => protobuf == Protobuf::All,
+        (Format::Protobuf, Shape::Table(_) | Shape::Aggregated) => false,
+        _ => true,
+    }
+}
+
 /// What to answer with: the first of the client's wishes, best first, that the endpoint can give.
-pub fn negotiate(headers: &HeaderMap, pretty: &str, offer: Offer) -> Result<Output, ApiError> {
+pub fn negotiate(headers: &HeaderMap, pretty: &str, offer: Offer, protobuf: Protobuf) -> Result<Output, ApiError> {
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
     let accept = accept.join(",");
     let mut clauses: Vec<Clause<'_>> = accept.split(',').filter(|c| !c.trim().is_empty()).map(Clause::parse).collect();
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     let wish = clauses.iter().find_map(|c| {
-        let format = c.format().filter(|f| !(offer == Offer::Events && *f == Format::Yaml))?;
-        Some((c, Output { format, shape: c.shape(offer)? }))
+        let output = Output { format: c.format()?, shape: c.shape(offer)? };
+        is_written(output, offer, protobuf).then_some((c, output))
     });
     let output = match wish {
         Some((clause, Output { shape: Shape::Metadata(_), .. })) if clause.is_of_other_number(offer) => {
@@ -163,7 +193,10 @@ pub fn negotiate(headers: &HeaderMap, pretty: &str, offer: Offer) -> Result<Outp
         }
         Some((_, output)) => output,
         None if clauses.is_empty() => Output { format: Format::Json, shape: Shape::Object },
-        None => return Err(ApiError::NotAcceptable(ACCEPTED.to_owned())),
+        None => {
+            let types = accepted(offer, protobuf);
+            return Err(ApiError::NotAcceptable(format!("only the following media types are accepted: {types}")));
+        }
     };
     let is_pretty = output.format == Format::Json && offer != Offer::Events && wants_pretty(headers, pretty);
     Ok(if is_pretty { Output { format: Format::PrettyJson, ..output } } else { output })
@@ -234,11 +267,15 @@ mod tests {
     use http::header::USER_AGENT;
 
     fn got(accept: &str, offer: Offer) -> String {
+        of(accept, offer, Protobuf::All)
+    }
+
+    fn of(accept: &str, offer: Offer, protobuf: Protobuf) -> String {
         let mut headers = HeaderMap::new();
         if !accept.is_empty() {
             headers.insert(ACCEPT, accept.parse().unwrap());
         }
-        match negotiate(&headers, "", offer) {
+        match negotiate(&headers, "", offer, protobuf) {
             Ok(o) => format!("{:?} {:?}", o.format, o.shape),
             Err(e) => format!("{} {e}", e.code()),
         }
@@ -249,15 +286,25 @@ mod tests {
 
     #[test]
     fn the_first_wish_that_can_be_met_is_met() {
-        let refusal = "406 only the following media types are accepted: application/json, application/yaml";
+        let refusal = "406 only the following media types are accepted: application/json, application/yaml, \
+                       application/vnd.kubernetes.protobuf";
+        let no_stream = "406 only the following media types are accepted: application/json;stream=watch, \
+                         application/vnd.kubernetes.protobuf;stream=watch";
         for (accept, offer, want) in [
             ("", Offer::Objects, "Json Object"),
             ("*/*", Offer::Plain, "Json Object"),
             ("application/*", Offer::Plain, "Json Object"),
             ("application/yaml", Offer::Objects, "Yaml Object"),
-            ("application/yaml", Offer::Events, refusal),
-            ("application/vnd.kubernetes.protobuf,application/json", Offer::Objects, "Json Object"),
-            ("application/vnd.kubernetes.protobuf", Offer::Objects, refusal),
+            ("application/yaml", Offer::Events, no_stream),
+            ("application/vnd.kubernetes.protobuf,application/json", Offer::Objects, "Protobuf Object"),
+            ("application/vnd.kubernetes.protobuf", Offer::Lists, "Protobuf Object"),
+            ("application/vnd.kubernetes.protobuf;stream=watch", Offer::Events, "Protobuf Object"),
+            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", Offer::Lists, refusal),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+                Offer::Lists,
+                "Protobuf Metadata(V1)",
+            ),
             ("application/json;q=0.1, application/yaml;q=0.9", Offer::Objects, "Yaml Object"),
             ("text/html,application/xml;q=0.9,*/*;q=0.8", Offer::Plain, "Json Object"),
             (KUBECTL_GET, Offer::Objects, "Json Table(V1)"),
@@ -286,9 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn kinds_without_numbers_are_protobuf_in_their_metadata_alone() {
+        let of = |accept| of(accept, Offer::Objects, Protobuf::Metadata);
+        let only = "application/vnd.kubernetes.protobuf";
+        assert_eq!(of(only), "406 only the following media types are accepted: application/json, application/yaml");
+        assert_eq!(of("application/vnd.kubernetes.protobuf,application/json"), "Json Object");
+        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+        assert_eq!(of(metadata), "Protobuf Metadata(V1)");
+    }
+
+    #[test]
     fn people_get_pretty_text_and_programs_do_not() {
         let mut headers = HeaderMap::new();
-        let format = |h: &HeaderMap, p: &str| negotiate(h, p, Offer::Plain).unwrap().format;
+        let format = |h: &HeaderMap, p: &str| negotiate(h, p, Offer::Plain, Protobuf::All).unwrap().format;
         assert_eq!(format(&headers, ""), Format::Json);
         assert_eq!(format(&headers, "true"), Format::PrettyJson);
         headers.insert(USER_AGENT, "curl/8.0".parse().unwrap());

@@ -7,6 +7,7 @@
 //! - [`handle`](mod@handle): one request. [`auth`]: who, and may they. [`route`](mod@route): which verb on what.
 //! - [`impersonate`]: as whom a request acts.
 //! - [`paths`]: discovery, OpenAPI, version, health. [`verbs`]: reads, writes and watches of objects.
+//! - `websocket`: streams for clients that can open nothing else.
 //! - [`media`] and [`codec`]: what comes in and goes out. [`print`]: objects, metadata and tables. [`options`]: queries.
 //!
 //! **Not here**: rules about objects (`registry`, `api/kinds`), the texts of errors (`api/status`).
@@ -34,6 +35,7 @@ mod stall;
 mod tests;
 pub mod tls;
 mod verbs;
+mod websocket;
 
 use crate::{base::descriptors, node::streams::PodStreams, registry::Registry};
 use auth::{Authorizer, FixedRules};

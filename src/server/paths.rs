@@ -6,7 +6,7 @@ use super::{
     ServerState, discovery,
     documents::Documents,
     health,
-    media::{self, Format, Offer, Output, Shape},
+    media::{self, Format, Offer, Output, Protobuf, Shape},
     request::Request,
     respond::{self, Response, full, respond},
 };
@@ -36,15 +36,15 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
     }
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match parts.as_slice() {
-        [""] => plain(request, &discovery::paths(kinds)),
-        ["version"] => plain(request, &discovery::version()),
+        [""] => in_any_case(request, &discovery::paths(kinds)),
+        ["version"] => in_any_case(request, &discovery::version()),
         ["api"] => groups(request, &documents, true, || discovery::core_versions(kinds, host(&request.headers))),
         ["apis"] => groups(request, &documents, false, || discovery::group_list(kinds)),
         ["apis", group] => found(request, discovery::group(kinds, group)),
         ["api", version] => found(request, discovery::resources(kinds, "", version)),
         ["apis", group, version] => found(request, discovery::resources(kinds, group, version)),
         ["openapi", "v2"] => Ok(openapi_v2(request, &documents)),
-        ["openapi", "v3"] => plain(request, &openapi::index(documents.hashes())),
+        ["openapi", "v3"] => in_any_case(request, &openapi::index(documents.hashes())),
         ["openapi", "v3", name @ ..] => openapi(request, &documents, &name.join("/")),
         ["metrics"] => Ok(respond::text(200, state.metrics_text())),
         [endpoint @ ("healthz" | "livez" | "readyz")] => health(state, request, endpoint, None),
@@ -62,7 +62,14 @@ fn host(headers: &HeaderMap) -> &str {
 }
 
 fn plain(request: &Request, document: &Value) -> Result<Response, ApiError> {
-    let output = media::negotiate(&request.headers, request.query.text("pretty"), Offer::Plain)?;
+    let output = media::negotiate(&request.headers, request.query.text("pretty"), Offer::Plain, Protobuf::All)?;
+    respond::value(200, output, document)
+}
+
+/// What is no object of the API is JSON, whatever else the client would rather have. Source: `WriteRawJSON` of responsewriters.
+fn in_any_case(request: &Request, document: &Value) -> Result<Response, ApiError> {
+    let wished = media::negotiate(&request.headers, request.query.text("pretty"), Offer::Plain, Protobuf::Metadata);
+    let output = wished.unwrap_or(Output { format: Format::Json, shape: Shape::Object });
     respond::value(200, output, document)
 }
 
@@ -77,7 +84,7 @@ fn groups(
     is_core: bool,
     list: impl Fn() -> Value,
 ) -> Result<Response, ApiError> {
-    let output = media::negotiate(&request.headers, request.query.text("pretty"), Offer::Discovery)?;
+    let output = media::negotiate(&request.headers, request.query.text("pretty"), Offer::Discovery, Protobuf::All)?;
     let mut response = if output.shape == Shape::Aggregated {
         let document = documents.aggregated(is_core);
         unless_same(request, &document.etag, AGGREGATED, || document.json.clone())

@@ -5,11 +5,19 @@
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/handlers/response.go`, v1.37.
 
 use super::{
-    media::{MetaVersion, Shape},
+    media::{MetaVersion, Protobuf, Shape},
+    respond::cannot_write_protobuf,
     route::Query,
 };
 use crate::{
-    api::{kind::KindRef, meta::Revision, object::DynObject, status::ApiError, table::Column},
+    api::{
+        kind::KindRef,
+        meta::Revision,
+        object::DynObject,
+        schema::protobuf::{self, Form},
+        status::ApiError,
+        table::Column,
+    },
     registry::pipeline::with_decoded,
     store::Entry,
 };
@@ -41,6 +49,39 @@ pub struct Printer {
     shape: Shape,
     include: Include,
     now: Timestamp,
+}
+
+/// What of a kind can be written as protobuf.
+pub fn protobuf_of(kind: &KindRef) -> Protobuf {
+    let has_numbers = matches!(kind, KindRef::BuiltIn(_)) && Form::of(kind.info().schema).is_some();
+    if has_numbers { Protobuf::All } else { Protobuf::Metadata }
+}
+
+/// Writes the objects of a printer as protobuf, from their JSON.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    form: Form,
+    api_version: String,
+    kind: String,
+}
+
+impl Binary {
+    /// One object, as a document of its own.
+    pub fn document(&self, json: &[u8]) -> Result<Vec<u8>, ApiError> {
+        self.form.document(&self.api_version, &self.kind, json).map_err(|why| cannot_write_protobuf(&why))
+    }
+
+    /// Adds one item of a list.
+    pub fn item(&self, out: &mut Vec<u8>, json: &[u8]) -> Result<(), ApiError> {
+        self.form.item(out, json).map_err(|why| cannot_write_protobuf(&why))
+    }
+
+    /// What a list begins and ends with, whose items take so many bytes.
+    pub fn list_ends(&self, meta: &ListMeta, items_bytes: usize) -> Result<(Vec<u8>, &'static [u8]), ApiError> {
+        let kind = format!("{}List", self.kind);
+        protobuf::list_ends(&self.api_version, &kind, &meta.json().to_string(), items_bytes)
+            .map_err(|why| cannot_write_protobuf(&why))
+    }
 }
 
 /// What stands in a list's metadata.
@@ -81,6 +122,22 @@ impl Printer {
     /// The kind whose objects it writes.
     pub fn kind(&self) -> &KindRef {
         &self.kind
+    }
+
+    /// Writes the same as protobuf, if there is such a form.
+    pub fn binary(&self) -> Option<Binary> {
+        let info = self.kind.info();
+        let (form, api_version, kind) = match self.shape {
+            Shape::Table(_) => return None,
+            Shape::Metadata(v) => (Form::metadata(), v.api_version().to_owned(), "PartialObjectMetadata".to_owned()),
+            Shape::Object | Shape::Aggregated => (Form::of(info.schema)?, info.api_version(), info.kind.to_owned()),
+        };
+        Some(Binary { form, api_version, kind })
+    }
+
+    /// The JSON of an object as it is served, whole.
+    pub fn whole<'a>(&self, entry: &'a Entry) -> Result<Cow<'a, [u8]>, ApiError> {
+        self.served(&entry.value)
     }
 
     /// The same printer for rows that are printed later.

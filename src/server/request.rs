@@ -1,6 +1,6 @@
 //! A request that was read, as those who answer it get it.
 
-use super::route::Query;
+use super::{route::Query, websocket::Upgrade};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
@@ -15,4 +15,6 @@ pub(super) struct Request {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// The connection, where it is to become a WebSocket.
+    pub upgrade: Option<Upgrade>,
 }

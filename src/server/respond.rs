@@ -6,7 +6,7 @@ use super::{
     media::{Format, Output, Shape, pretty},
     pace::{self, PIECE_BYTES, Room},
 };
-use crate::api::status::ApiError;
+use crate::api::{schema::protobuf::any_document, status::ApiError};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use http::{HeaderValue, StatusCode, header};
@@ -73,15 +73,31 @@ pub fn text(code: u16, text: impl Into<String>) -> Response {
     response
 }
 
-/// JSON text in the format that the client takes. As from Kubernetes, it ends with a line end.
+/// JSON text in the format that the client takes. As from Kubernetes, text ends with a line end.
 pub fn object(code: u16, output: Output, json: impl Into<Bytes>) -> Result<Response, ApiError> {
     let json: Bytes = json.into();
     let body: Bytes = match output.format {
         Format::Json => [&json[..], b"\n"].concat().into(),
         Format::PrettyJson => pretty(&json).into(),
         Format::Yaml => yaml(&json)?.into(),
+        Format::Protobuf => protobuf(&json)?.into(),
     };
     Ok(respond(code, output.format.content_type(), full(body)))
+}
+
+/// Source of the text: `errNotMarshalable` in protobuf.go.
+fn protobuf(json: &[u8]) -> Result<Vec<u8>, ApiError> {
+    let written = any_document(json).map_err(|why| cannot_write_protobuf(&why))?;
+    written.ok_or_else(|| {
+        let why =
+            "object does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message";
+        ApiError::NotAcceptable(why.to_owned())
+    })
+}
+
+/// The error of an object whose stored form is not what its schema says.
+pub(super) fn cannot_write_protobuf(why: &str) -> ApiError {
+    ApiError::Internal(format!("cannot write protobuf: {why}"))
 }
 
 fn yaml(json: &[u8]) -> Result<String, ApiError> {

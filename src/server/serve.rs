@@ -119,9 +119,8 @@ pub async fn serve(
                         () = ticket.put_out() => {
                             debug!(component = "server", peer = %address, "ended: its place is needed");
                         }
-                        () = connection(stream, address, acceptor, state, drain, Arc::clone(&ticket)) => {}
+                        () = connection(stream, address, acceptor, state, drain, Arc::clone(&ticket), alive) => {}
                     }
-                    drop(alive);
                 }));
             }
             Err(err) => {
@@ -141,6 +140,7 @@ async fn connection(
     state: ServerState,
     drain: Drain,
     ticket: Arc<Ticket>,
+    alive: mpsc::Sender<Infallible>,
 ) {
     if let Err(err) = stream.set_nodelay(true) {
         debug!(component = "server", peer = %address, err = chain(&err), "cannot set TCP_NODELAY");
@@ -153,7 +153,8 @@ async fn connection(
     };
     match shaken {
         Ok(Ok(Some(stream))) => {
-            let peer = Peer { user: None, address: address.to_string(), ticket: Some(ticket), room: Some(room) };
+            let address = address.to_string();
+            let peer = Peer { user: None, address, ticket: Some(ticket), room: Some(room), alive: Some(alive) };
             talk(stream, peer, state, drain).await;
         }
         Ok(Ok(None)) => {}
@@ -202,7 +203,7 @@ async fn talk(stream: Stream, mut peer: Peer, state: ServerState, drain: Drain) 
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HTTP2_HEAD_MAX)
         .max_send_buf_size(HTTP2_BUFFER_MAX);
-    let mut conversation = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut conversation = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let ended = tokio::select! {
         biased;
         () = drain.drained() => {

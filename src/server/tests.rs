@@ -34,6 +34,8 @@ use std::{sync::Arc, time::Duration};
 mod added_kinds;
 mod apply;
 mod every_kind;
+mod protobuf;
+mod websocket;
 
 /// A log that repeats what was asked for.
 struct EchoStreams;
@@ -95,12 +97,23 @@ impl Desk {
         headers: &[(&str, &str)],
         body: &str,
     ) -> super::respond::Response {
+        self.send_bytes(user, method, url, headers, body.to_owned().into()).await
+    }
+
+    async fn send_bytes(
+        &self,
+        user: Option<User>,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> super::respond::Response {
         let mut request = http::Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
-        let peer = Peer { user, address: "test".to_owned(), ticket: None, room: None };
+        let request = request.body(Full::new(body)).unwrap();
+        let peer = Peer { user, address: "test".to_owned(), ticket: None, room: None, alive: None };
         handle(self.state.clone(), peer, self.drain.clone(), request).await
     }
 
@@ -219,7 +232,7 @@ async fn paths_that_no_kind_has_are_refused() {
             "/apis/route.openshift.io/v1/namespaces/default/routes",
             "404 skiff does not serve routes.route.openshift.io yet",
         ),
-        ("GET", "/apis/networking.k8s.io/v1/ipaddresses", "404 skiff does not serve ipaddresses.networking.k8s.io yet"),
+        ("GET", "/apis/resource.k8s.io/v1/deviceclasses", "404 skiff does not serve deviceclasses.resource.k8s.io yet"),
         ("GET", "/apis/example.com/v1/jobs", missing),
         ("GET", "/nothing", missing),
         ("GET", "/api/v1/namespaces/default/configmaps/a/status", missing),
@@ -311,8 +324,11 @@ async fn a_list_takes_the_form_that_the_client_wants() {
     let pretty = desk.get(&format!("{MAPS}?pretty=true")).await;
     assert!(pretty.text.starts_with("{\n  \"kind\": \"ConfigMapList\",\n"), "{}", pretty.text);
     assert_eq!(pretty.json()["items"][0]["metadata"]["name"], "a");
-    let none = desk.ask("GET", MAPS, &accept("application/vnd.kubernetes.protobuf"), "").await;
-    assert_eq!(none.refusal(), "406 only the following media types are accepted: application/json, application/yaml");
+    let none = desk.ask("GET", MAPS, &accept("application/xml"), "").await;
+    assert_eq!(
+        none.refusal(),
+        "406 only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    );
     let partial = accept("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io");
     assert_eq!(
         desk.ask("GET", MAPS, &partial, "").await.refusal(),

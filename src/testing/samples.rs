@@ -20,7 +20,9 @@ pub fn sample(group: &str, kind: &str) -> Value {
         (_, "Job") => json!({ "spec": job }),
         (_, "CronJob") => json!({ "spec": { "schedule": "@daily", "jobTemplate": { "spec": job } } }),
         (_, "Service") => json!({ "spec": { "ports": [{ "port": 80 }] } }),
-        (_, "EndpointSlice") => json!({ "addressType": "IPv4", "endpoints": [], "ports": [{ "port": 80 }] }),
+        (_, "EndpointSlice") => {
+            json!({ "addressType": "IPv4", "endpoints": [{ "addresses": ["10.244.0.7"] }], "ports": [{ "port": 80 }] })
+        }
         (_, "Endpoints") => {
             json!({ "subsets": [{ "addresses": [{ "ip": "10.244.0.7" }], "ports": [{ "port": 80 }] }] })
         }
@@ -41,6 +43,25 @@ pub fn sample(group: &str, kind: &str) -> Value {
         }
         (_, "Ingress") => {
             json!({ "spec": { "defaultBackend": { "service": { "name": "web", "port": { "number": 80 } } } } })
+        }
+        (_, "FlowSchema") => json!({ "spec": { "priorityLevelConfiguration": { "name": "catch-all" } } }),
+        (_, "PriorityLevelConfiguration") => {
+            json!({ "spec": { "type": "Limited", "limited": { "limitResponse": { "type": "Reject" } } } })
+        }
+        (_, "IPAddress") => json!({ "spec": { "parentRef": { "resource": "services", "name": "web" } } }),
+        (_, "ServiceCIDR") => json!({ "spec": { "cidrs": ["10.9.0.0/16"] } }),
+        (_, "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => json!({ "webhooks": [{
+            "name": "web.example.com", "clientConfig": { "url": "https://example.com" }, "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }] }),
+        (_, "ValidatingAdmissionPolicy") => json!({ "spec": {
+            "matchConstraints": { "resourceRules": [
+                { "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"] },
+            ] },
+            "validations": [{ "expression": "true" }],
+        } }),
+        (_, "ValidatingAdmissionPolicyBinding") => {
+            json!({ "spec": { "policyName": "web", "validationActions": ["Deny"] } })
         }
         (_, "IngressClass") => json!({ "spec": { "controller": "example.com/router" } }),
         (_, "NetworkPolicy") => json!({ "spec": { "podSelector": selector } }),

@@ -1,4 +1,5 @@
 //! Bodies in Kubernetes' protobuf form, read as the JSON that says the same: kubectl sends them for each `create` of a built-in kind.
+//! The other way round: `write`.
 //!
 //! A body is `k8s\0` and a `runtime.Unknown` that names the type. Fields go by number; `protobuf_numbers.txt` says which field of which
 //! type has which, and the definitions say how it is written. A number with a `*` is a message of a type that Go embeds: its fields are
@@ -10,9 +11,14 @@
 //!
 //! **Source**: `runtime/serializer/protobuf/protobuf.go` of apimachinery, v1.37; the numbers of `generated.proto` in each group, v1.35 and v1.36.
 
+mod scan;
+mod write;
+
+pub use write::{EVENT_LENGTH_BYTES, Form, any_document, event, list_ends};
+
 use super::{
     read,
-    structure::{Definition, Property, Type},
+    structure::{Definition, DefinitionId, Property, Type},
 };
 use crate::api::bounds::{Census, DEPTH_MAX, Size, TOO_DEEP};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -25,16 +31,21 @@ const MAGIC: &[u8] = b"k8s\0";
 /// Where the names of all definitions begin; the table leaves it out.
 const PREFIX: &str = "io.k8s.";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+const APIEXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
 
 /// Fields that are pointers in Go and mean something when they point to nothing much: `replicas: 0`, `automountServiceAccountToken: false`.
 const POINTERS: &[&str] = &[
     "activeDeadlineSeconds",
     "allocateLoadBalancerNodePorts",
     "allowPrivilegeEscalation",
+    "allowVolumeExpansion",
+    "attachRequired",
     "automountServiceAccountToken",
     "averageUtilization",
     "backoffLimit",
+    "backoffLimitPerIndex",
     "blockOwnerDeletion",
+    "borrowingLimitPercent",
     "completions",
     "controller",
     "defaultMode",
@@ -49,28 +60,43 @@ const POINTERS: &[&str] = &[
     "immutable",
     "leaseDurationSeconds",
     "leaseTransitions",
+    "lendablePercent",
     "manualSelector",
+    "maxFailedIndexes",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "minItems",
+    "minLength",
+    "minProperties",
     "minReplicas",
     "mode",
+    "nodeAllocatableUpdatePeriodSeconds",
+    "nominalConcurrencyShares",
     "optional",
+    "optionalOldSelf",
     "orphanDependents",
     "parallelism",
     "partition",
+    "podInfoOnMount",
     "priority",
     "privileged",
     "progressDeadlineSeconds",
     "readOnlyRootFilesystem",
     "ready",
     "replicas",
+    "requiresRepublish",
     "revisionHistoryLimit",
     "runAsGroup",
     "runAsNonRoot",
     "runAsUser",
+    "seLinuxMount",
     "serving",
     "setHostnameAsFQDN",
     "shareProcessNamespace",
     "stabilizationWindowSeconds",
     "startingDeadlineSeconds",
+    "storageCapacity",
     "storageClassName",
     "successfulJobsHistoryLimit",
     "suspend",
@@ -78,7 +104,36 @@ const POINTERS: &[&str] = &[
     "terminationGracePeriodSeconds",
     "tolerationSeconds",
     "ttlSecondsAfterFinished",
+    "x-kubernetes-preserve-unknown-fields",
 ];
+
+/// A field of a schema that a CustomResourceDefinition holds, of a type that JSON writes as one of several.
+/// Source: `types_jsonschema.go` and `marshal.go` of apiextensions v1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Union {
+    /// An object that has no fields and means something by being there.
+    Empty,
+    SchemaOrBool,
+    SchemaOrList,
+    MapOfSchemaOrStrings,
+}
+
+impl Union {
+    /// That of a field of a definition, if it is one.
+    fn of(definition: &Definition, field: &str) -> Option<Self> {
+        match (definition.short_name(), field) {
+            ("JSONSchemaProps", "additionalItems" | "additionalProperties") => Some(Self::SchemaOrBool),
+            ("JSONSchemaProps", "items") => Some(Self::SchemaOrList),
+            ("JSONSchemaProps", "dependencies") => Some(Self::MapOfSchemaOrStrings),
+            ("CustomResourceSubresources", "status") => Some(Self::Empty),
+            _ => None,
+        }
+    }
+
+    fn schema() -> DefinitionId {
+        DefinitionId::find(&format!("{APIEXTENSIONS}.JSONSchemaProps")).expect("CustomResourceDefinitions are served")
+    }
+}
 
 /// The fields of a message by number.
 type Names = BTreeMap<u32, &'static str>;
@@ -108,13 +163,21 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     Ok(Value::Object(object))
 }
 
-/// The definition of a kind. Options are of every group.
+/// The definition of a kind. Options are of every group; what belongs to none, such as `Status`, goes as if it were of the core's.
 fn definition(api_version: &str, kind: &str) -> Option<&'static Definition> {
     let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
     let group = group.split('.').next().unwrap_or(group);
-    Definition::find(&format!("{META}.{kind}"))
-        .filter(|_| kind.ends_with("Options"))
-        .or_else(|| Definition::find(&format!("{PREFIX}api.{group}.{version}.{kind}")))
+    let meta = || Definition::find(&format!("{META}.{kind}"));
+    if kind.ends_with("Options")
+        && let Some(options) = meta()
+    {
+        return Some(options);
+    }
+    match (group, version) {
+        ("apiextensions", "v1") => Definition::find(&format!("{APIEXTENSIONS}.{kind}")),
+        _ => Definition::find(&format!("{PREFIX}api.{group}.{version}.{kind}")),
+    }
+    .or_else(|| meta().filter(|_| api_version == "v1"))
 }
 
 /// `runtime.Unknown`.
@@ -181,7 +244,7 @@ impl Reader {
             if let Some(embedded) = name.strip_prefix('*') {
                 self.read_message(object, definition, embedded, wire.bytes()?)?;
             } else if let Some(property) = definition.property(name) {
-                self.read_field(object, property, wire)?;
+                self.read_field(object, definition, property, wire)?;
             }
         }
         self.depth -= 1;
@@ -191,10 +254,14 @@ impl Reader {
     fn read_field(
         &mut self,
         object: &mut Map<String, Value>,
+        definition: &Definition,
         property: &Property,
         wire: Wire<'_>,
     ) -> Result<(), String> {
         let name = &*property.name;
+        if let Some(union) = Union::of(definition, name) {
+            return self.read_union(object, name, union, wire.bytes()?);
+        }
         match &property.kind {
             Type::List(inner) => {
                 let list = object.entry(name).or_insert_with(|| json!([]));
@@ -226,6 +293,61 @@ impl Reader {
             }
         }
         Ok((key, value.unwrap_or_else(|| json!(""))))
+    }
+
+    fn read_union(
+        &mut self,
+        object: &mut Map<String, Value>,
+        name: &str,
+        union: Union,
+        mut bytes: &[u8],
+    ) -> Result<(), String> {
+        self.census.object()?;
+        if union != Union::MapOfSchemaOrStrings {
+            let branch = self.read_branch(union, bytes)?;
+            object.insert(name.to_owned(), branch);
+            return Ok(());
+        }
+        let (mut key, mut branch) = (String::new(), json!([]));
+        while let Some((number, wire)) = next(&mut bytes)? {
+            match number {
+                1 => key = wire.text()?,
+                2 => branch = self.read_branch(union, wire.bytes()?)?,
+                _ => {}
+            }
+        }
+        let map = object.entry(name).or_insert_with(|| json!({}));
+        map.as_object_mut().expect("a map stays one").insert(key, branch);
+        Ok(())
+    }
+
+    /// Which of its forms a field of a schema has.
+    fn read_branch(&mut self, union: Union, mut bytes: &[u8]) -> Result<Value, String> {
+        let mut branch = match union {
+            Union::Empty => json!({}),
+            Union::SchemaOrBool => json!(false),
+            Union::SchemaOrList | Union::MapOfSchemaOrStrings => json!([]),
+        };
+        while let Some((number, wire)) = next(&mut bytes)? {
+            self.census.value()?;
+            match (union, number, &mut branch) {
+                (Union::SchemaOrBool, 1, Value::Bool(allows)) => *allows = wire.integer()? != 0,
+                (Union::SchemaOrBool, 2, _) | (Union::SchemaOrList | Union::MapOfSchemaOrStrings, 1, _) => {
+                    branch = self.read_schema(wire.bytes()?)?;
+                }
+                (Union::SchemaOrList, 2, Value::Array(list)) => list.push(self.read_schema(wire.bytes()?)?),
+                (Union::MapOfSchemaOrStrings, 2, Value::Array(list)) => list.push(json!(wire.text()?)),
+                _ => {}
+            }
+        }
+        Ok(branch)
+    }
+
+    fn read_schema(&mut self, bytes: &[u8]) -> Result<Value, String> {
+        let definition = Union::schema().get();
+        let mut object = Map::new();
+        self.read_message(&mut object, definition, &definition.name, bytes)?;
+        Ok(Value::Object(object))
     }
 
     /// A value of a type; `None` for a time that is not set.
@@ -605,19 +727,11 @@ mod tests {
             let Some(definition) = Definition::find(&format!("{PREFIX}{message}")) else { continue };
             let own = names.values().filter(|name| !name.starts_with('*'));
             own.for_each(|name| assert!(definition.property(name).is_some(), "{message} has no {name}"));
-            let embedded: Vec<_> = names.values().filter_map(|name| NUMBERS.get(name.strip_prefix('*')?)).collect();
-            let numbered = |name: &str| {
-                ["apiVersion", "kind"].contains(&name)
-                    || names.values().chain(embedded.iter().flat_map(|e| e.values())).any(|n| *n == name)
-            };
+            let numbered = |name: &str| ["apiVersion", "kind"].contains(&name) || write::place(message, name).is_some();
             let missing = definition.properties.iter().filter(|p| !numbered(&p.name));
             without.extend(missing.map(|p| format!("{message}.{}", p.name)));
         }
         expect![[r#"
-            api.admissionregistration.v1.NamedRuleWithOperations.apiGroups
-            api.admissionregistration.v1.NamedRuleWithOperations.apiVersions
-            api.admissionregistration.v1.NamedRuleWithOperations.resources
-            api.admissionregistration.v1.NamedRuleWithOperations.scope
             api.authentication.v1.TokenRequestSpec.attestations
             api.autoscaling.v2.HorizontalPodAutoscalerCondition.observedGeneration
             api.batch.v1.JobSpec.scheduling
@@ -645,6 +759,8 @@ mod tests {
             api.core.v1.VolumeMountStatus.volumeStatus
             api.storage.v1.CSIDriverSpec.preventPodSchedulingIfMissing
             api.storage.v1.CSINode.status
+            apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionCondition.observedGeneration
+            apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus.observedGeneration
             apimachinery.pkg.apis.meta.v1.ListMeta.shardInfo"#]]
         .assert_eq(&without.join("\n"));
     }

@@ -112,7 +112,17 @@ impl DefinitionId {
 
     /// The definition.
     pub fn get(self) -> &'static Definition {
-        &DEFINITIONS[usize::from(self.0)]
+        &DEFINITIONS[self.index()]
+    }
+
+    /// Its place among all of them.
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// How many there are.
+    pub(super) fn count() -> usize {
+        DEFINITIONS.len()
     }
 }
 
@@ -132,6 +142,23 @@ impl Definition {
     /// The last part of the name, e.g. `PodSpec`: how Go names the type.
     pub fn short_name(&self) -> &str {
         self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+}
+
+impl Property {
+    /// A field with nothing special.
+    pub(super) fn plain(name: &'static str, kind: Type) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            is_required: false,
+            merge_key: None,
+            strategy: Strategy::default(),
+            list: ListType::Atomic,
+            is_atomic: false,
+            go_type: None,
+            embedded: None,
+        }
     }
 }
 
@@ -173,17 +200,7 @@ fn parse(text: &'static str) -> Vec<Definition> {
 }
 
 fn parse_property(name: &'static str, code: &str, marks: impl Iterator<Item = &'static str>) -> Property {
-    let mut property = Property {
-        name: name.into(),
-        kind: parse_type(code),
-        is_required: false,
-        merge_key: None,
-        strategy: Strategy::default(),
-        list: ListType::Atomic,
-        is_atomic: false,
-        go_type: None,
-        embedded: None,
-    };
+    let mut property = Property::plain(name, parse_type(code));
     for mark in marks {
         match mark.split_once('=') {
             Some(("k", key)) => property.merge_key = Some(key),

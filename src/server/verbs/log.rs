@@ -9,18 +9,22 @@ use crate::{
     server::{
         options,
         respond::{self, Response, respond},
+        websocket,
     },
 };
 use futures::StreamExt as _;
 
 /// Answers with a log, as it is and, if asked for, as it goes on.
-pub(super) async fn get(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) async fn get(call: &mut Call<'_>) -> Result<Response, ApiError> {
     // A pod that is not there is told before what is wrong with the query.
     call.entry()?;
     let query = log_query(call)?;
     let chunks = call.state.streams().logs(&call.key(), &query).await?;
     let drain = call.drain.clone();
     let chunks = chunks.take_until(Box::pin(async move { drain.drained().await }));
+    if call.request.upgrade.is_some() {
+        return websocket::bytes(&mut call.request, chunks);
+    }
     Ok(respond(200, "text/plain", respond::streamed(chunks)))
 }
 

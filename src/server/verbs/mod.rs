@@ -26,9 +26,10 @@ use super::{
     ServerState,
     auth::User,
     codec,
+    handle::error_format,
     media::{self, Offer, Output},
     options::{self, Writing},
-    print::Printer,
+    print::{self, Printer},
     request::Request,
     respond::{self, Response},
     route::{Query, ResourceInfo, Verb},
@@ -71,7 +72,7 @@ pub(super) async fn answer(
     let mut call = Call { state, drain, user, kind, kinds, info, request, warnings: Vec::new() };
     let outcome = call.run().await;
     // Warnings belong to refusals too: they may be the reason.
-    let format = media::negotiate(&call.request.headers, "", Offer::Objects).map_or(media::Format::Json, |o| o.format);
+    let format = error_format(&call.request.headers);
     let mut response = match outcome {
         Ok(response) => response,
         Err(err) => respond::failure(&err, format),
@@ -188,7 +189,7 @@ impl Call<'_> {
     }
 
     pub(super) fn output(&self, offer: Offer) -> Result<Output, ApiError> {
-        media::negotiate(&self.request.headers, self.query().text("pretty"), offer)
+        media::negotiate(&self.request.headers, self.query().text("pretty"), offer, print::protobuf_of(&self.kind))
     }
 
     pub(super) fn printer(&self, output: Output) -> Result<Printer, ApiError> {

@@ -8,15 +8,15 @@ use crate::{
     server::{
         media::{Format, Offer, Output},
         options::{self, At, Continue, ListOptions},
-        print::{ListMeta, Printer},
+        print::{Binary, ListMeta, Printer},
         respond::{self, Response, respond},
     },
     store::{Entry, Snapshot},
 };
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http::{HeaderValue, header};
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 /// How many bytes of a list go out at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -91,6 +91,9 @@ pub(super) fn write_list(
     entries: Vec<Arc<Entry>>,
     meta: &ListMeta,
 ) -> Result<Response, ApiError> {
+    if output.format == Format::Protobuf {
+        return write_protobuf_list(printer, entries, meta);
+    }
     let head = printer.list_head(meta);
     if output.format != Format::Json {
         let mut whole = head;
@@ -106,6 +109,57 @@ pub(super) fn write_list(
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(response)
+}
+
+/// Encoded items of a list that are kept until they go out. What is beyond is encoded again then: the length of all stands before them.
+const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The same list as protobuf.
+fn write_protobuf_list(printer: Printer, entries: Vec<Arc<Entry>>, meta: &ListMeta) -> Result<Response, ApiError> {
+    let binary = printer.binary().ok_or_else(|| ApiError::Internal("a list has no protobuf form".to_owned()))?;
+    let (mut kept, mut n_kept, mut kept_bytes, mut items_bytes) = (VecDeque::new(), 0, 0, 0);
+    let mut chunk = Vec::new();
+    for (at, entry) in entries.iter().enumerate() {
+        let before = chunk.len();
+        binary.item(&mut chunk, &printer.whole(entry)?)?;
+        items_bytes += chunk.len() - before;
+        if kept_bytes >= KEPT_BYTES_MAX {
+            chunk.clear();
+        } else if chunk.len() >= CHUNK_BYTES || at + 1 == entries.len() {
+            kept_bytes += chunk.len();
+            n_kept = at + 1;
+            kept.push_back(Bytes::from(std::mem::take(&mut chunk)));
+        }
+    }
+    let (head, tail) = binary.list_ends(meta, items_bytes)?;
+    let length = head.len() + items_bytes + tail.len();
+    kept.push_front(head.into());
+    let mut rest = entries.into_iter();
+    rest.by_ref().take(n_kept).for_each(drop);
+    let items = stream::unfold((rest, printer, binary), |(mut rest, printer, binary)| async {
+        let chunk = encode_some(&mut rest, &printer, &binary).transpose()?;
+        Some((chunk.map_err(io::Error::other), (rest, printer, binary)))
+    });
+    let kept = stream::iter(kept.into_iter().map(Ok));
+    let body = kept.chain(items).chain(stream::once(async { Ok(Bytes::from_static(tail)) }));
+    let mut response = respond(200, Format::Protobuf.content_type(), respond::streamed(body));
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    Ok(response)
+}
+
+/// The next items as protobuf, in about a chunk; `None` after the last.
+fn encode_some(
+    entries: &mut std::vec::IntoIter<Arc<Entry>>,
+    printer: &Printer,
+    binary: &Binary,
+) -> Result<Option<Bytes>, ApiError> {
+    let mut chunk = Vec::new();
+    while chunk.len() < CHUNK_BYTES
+        && let Some(entry) = entries.next()
+    {
+        binary.item(&mut chunk, &printer.whole(&entry)?)?;
+    }
+    Ok((!chunk.is_empty()).then(|| chunk.into()))
 }
 
 fn chunks(

@@ -1,4 +1,4 @@
-//! Streams of changes: each event a line of JSON, sent as it happens.
+//! Streams of changes: each event a line of JSON, a frame of protobuf or a message of a WebSocket, sent as it happens.
 //!
 //! The store keeps a bounded buffer per watch, so a slow client never slows a writer; it loses its watch.
 //!
@@ -14,7 +14,7 @@
 
 use super::{Call, read::must_have_happened};
 use crate::{
-    api::{kinds::Kinds, meta::Revision, status::ApiError},
+    api::{kinds::Kinds, meta::Revision, schema::protobuf, status::ApiError},
     base::{clock::Clock, task::Drain},
     registry::pipeline::Selection,
     server::{
@@ -22,13 +22,14 @@ use crate::{
         media::{Format, Offer},
         options::{self, Initial, WatchOptions},
         pace::PIECE_BYTES,
-        print::Printer,
-        respond::{self, Response, respond},
+        print::{Binary, Printer},
+        respond::{self, Response, cannot_write_protobuf, respond},
+        websocket,
     },
     store::{Change, Entry, WatchError, hub},
 };
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
@@ -44,23 +45,41 @@ const LIFE_SECS_MIN: u64 = 1800;
 const CHUNK_BYTES: usize = PIECE_BYTES;
 
 /// Starts a watch and answers with its stream.
-pub(super) fn start(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) fn start(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let output = call.output(Offer::Events)?;
-    debug_assert_eq!(output.format, Format::Json, "events are JSON");
     // Only a legacy path names its object; otherwise the selector does, and says so itself.
     let name = (call.info.is_collection && !call.info.name.is_empty()).then_some(call.info.name.as_str());
     let options = options::watch_options(&*call.kind, call.query(), name)?;
     let printer = call.printer(output)?;
-    let events = match Events::open(call, options, printer)? {
-        Ok(events) => respond::streamed(events.into_stream()),
-        Err(err) => respond::full(error_line(&err)),
+    let is_websocket = call.request.upgrade.is_some();
+    let binary = if output.format == Format::Protobuf { printer.binary() } else { None };
+    let framing = Framing { binary, is_alone: is_websocket };
+    let is_binary = framing.binary.is_some();
+    let events = match Events::open(call, options, printer, framing.clone())? {
+        Ok(events) => events.into_stream().left_stream(),
+        Err(err) => stream::iter(error_event(framing, &err)?.into_iter().map(Ok)).right_stream(),
     };
-    Ok(respond(200, "application/json", events))
+    if is_websocket {
+        let framing = if is_binary { websocket::Framing::Binary } else { websocket::Framing::Text };
+        return websocket::events(&mut call.request, framing, events);
+    }
+    let content_type = if is_binary { "application/vnd.kubernetes.protobuf;stream=watch" } else { "application/json" };
+    Ok(respond(200, content_type, respond::streamed(events)))
+}
+
+/// How events are written one after the other.
+#[derive(Clone, Debug, Default)]
+struct Framing {
+    /// As protobuf; otherwise as JSON.
+    binary: Option<Binary>,
+    /// Each goes out alone, as a message; otherwise they make one stream.
+    is_alone: bool,
 }
 
 /// A running watch.
 struct Events {
     printer: Printer,
+    framing: Framing,
     clock: Clock,
     selection: Selection,
     changes: hub::Watch,
@@ -82,7 +101,12 @@ struct Events {
 
 impl Events {
     /// The inner error is an event: the client may resume where the server no longer can.
-    fn open(call: &Call<'_>, options: WatchOptions, printer: Printer) -> Result<Result<Self, ApiError>, ApiError> {
+    fn open(
+        call: &Call<'_>,
+        options: WatchOptions,
+        printer: Printer,
+        framing: Framing,
+    ) -> Result<Result<Self, ApiError>, ApiError> {
         let registry = call.registry();
         let (kind, namespace) = (&*call.kind, call.info.namespace.as_str());
         let (initial, from) = match options.initial {
@@ -109,6 +133,7 @@ impl Events {
         let wants_end = options.bookmarks && options.initial == Initial::ObjectsThenBookmark;
         Ok(Ok(Self {
             printer,
+            framing,
             selection: options.selection,
             changes,
             kinds: call.kinds.clone(),
@@ -138,7 +163,10 @@ impl Events {
                 Ok(chunk) => self.ready = chunk.pieces(),
                 Err(err) => {
                     self.is_over = true;
-                    self.ready.push_back(error_line(&err));
+                    match error_event(self.framing.clone(), &err) {
+                        Ok(event) => self.ready = event,
+                        Err(err) => return Some(Err(io::Error::other(err))),
+                    }
                 }
             }
         }
@@ -152,9 +180,9 @@ impl Events {
             // The end comes before changes, or a busy kind would keep a watch for ever.
             tokio::select! {
                 biased;
-                () = self.drain.drained() => self.end(&mut chunk),
-                () = sleep_until(wake_at) => self.wake(&mut chunk),
-                Ok(()) = self.kinds.changed() => self.kinds_changed(&mut chunk),
+                () = self.drain.drained() => self.end(&mut chunk)?,
+                () = sleep_until(wake_at) => self.wake(&mut chunk)?,
+                Ok(()) = self.kinds.changed() => self.kinds_changed(&mut chunk)?,
                 change = self.changes.next() => self.changed(change, &mut chunk)?,
             }
         }
@@ -163,7 +191,7 @@ impl Events {
 
     /// The present objects, a chunk at a time, and after the last the bookmark that says so.
     fn initial_events(&mut self) -> Result<Chunk, ApiError> {
-        let mut chunk = Chunk::default();
+        let mut chunk = Chunk::new(self.framing.clone());
         while chunk.len() < CHUNK_BYTES
             && let Some(entry) = self.initial.next()
         {
@@ -172,7 +200,7 @@ impl Events {
         if self.initial.len() == 0
             && let Some(revision) = self.initial_end.take()
         {
-            chunk.line("BOOKMARK", &[self.printer.bookmark(&revision.to_string(), true)]);
+            chunk.event("BOOKMARK", &[self.printer.bookmark(&revision.to_string(), true)])?;
         }
         Ok(chunk)
     }
@@ -207,14 +235,12 @@ impl Events {
             (Some(_), Some(after)) => self.push(chunk, "MODIFIED", after),
             (Some(before), None) if self.printer.sends_as_stored() => {
                 self.is_first = false;
-                chunk.line("DELETED", &before.parts_at(change.revision));
-                Ok(())
+                chunk.event("DELETED", &before.parts_at(change.revision))
             }
             (Some(before), None) => {
                 let object = self.printer.at(self.clock.now()).gone(before, change.revision, self.is_first)?;
                 self.is_first = false;
-                chunk.line("DELETED", &[object]);
-                Ok(())
+                chunk.event("DELETED", &[object])
             }
         }
     }
@@ -222,44 +248,36 @@ impl Events {
     fn push(&mut self, chunk: &mut Chunk, what: &str, entry: &Entry) -> Result<(), ApiError> {
         let object = self.printer.at(self.clock.now()).event(entry, self.is_first)?;
         self.is_first = false;
-        chunk.line(what, &[object]);
-        Ok(())
+        chunk.event(what, &[object])
     }
 
-    fn wake(&mut self, chunk: &mut Chunk) {
-        if self.clock.mono() >= self.ends_at {
-            self.end(chunk);
-        } else {
-            self.bookmark(chunk);
-        }
+    fn wake(&mut self, chunk: &mut Chunk) -> Result<(), ApiError> {
+        if self.clock.mono() >= self.ends_at { self.end(chunk) } else { self.bookmark(chunk) }
     }
 
     /// A watch ends with its kind, and when the kind takes another form.
-    fn kinds_changed(&mut self, chunk: &mut Chunk) {
+    fn kinds_changed(&mut self, chunk: &mut Chunk) -> Result<(), ApiError> {
         let is_served = self.kinds.borrow_and_update().has(self.printer.kind());
-        if !is_served {
-            self.end(chunk);
-        }
+        if is_served { Ok(()) } else { self.end(chunk) }
     }
 
     /// Ends the watch, with a bookmark so that the client resumes where it is.
-    fn end(&mut self, chunk: &mut Chunk) {
+    fn end(&mut self, chunk: &mut Chunk) -> Result<(), ApiError> {
         self.is_over = true;
-        if self.bookmarks {
-            self.bookmark(chunk);
-        }
+        if self.bookmarks { self.bookmark(chunk) } else { Ok(()) }
     }
 
-    fn bookmark(&mut self, chunk: &mut Chunk) {
+    fn bookmark(&mut self, chunk: &mut Chunk) -> Result<(), ApiError> {
         self.next_bookmark = self.clock.mono() + BOOKMARK_EVERY;
         let revision = self.changes.progress().to_string();
-        chunk.line("BOOKMARK", &[self.printer.bookmark(&revision, false)]);
+        chunk.event("BOOKMARK", &[self.printer.bookmark(&revision, false)])
     }
 }
 
 /// Events that go out together: small ones copied one after the other, large objects as they are.
 #[derive(Debug, Default)]
 struct Chunk {
+    framing: Framing,
     pieces: VecDeque<Bytes>,
     /// The piece that is being written.
     last: Vec<u8>,
@@ -267,6 +285,10 @@ struct Chunk {
 }
 
 impl Chunk {
+    fn new(framing: Framing) -> Self {
+        Self { framing, ..Self::default() }
+    }
+
     fn len(&self) -> usize {
         self.len
     }
@@ -275,13 +297,43 @@ impl Chunk {
         self.len == 0
     }
 
-    /// Adds an event. The parts are the object, one after the other.
+    /// Adds an event. The parts are the object's JSON, one after the other.
+    fn event(&mut self, what: &str, object: &[Bytes]) -> Result<(), ApiError> {
+        if let Some(binary) = &self.framing.binary {
+            let document = match object {
+                [one] => binary.document(one)?,
+                parts => binary.document(&parts.concat())?,
+            };
+            self.frame(what, &document);
+        } else {
+            self.line(what, object);
+        }
+        if self.framing.is_alone {
+            self.close();
+        }
+        Ok(())
+    }
+
+    /// Adds an event in protobuf. A message of its own says its length itself.
+    fn frame(&mut self, what: &str, document: &[u8]) {
+        let frame = Bytes::from(protobuf::event(what, document));
+        let frame = if self.framing.is_alone { frame.slice(protobuf::EVENT_LENGTH_BYTES..) } else { frame };
+        if self.framing.is_alone {
+            self.len += frame.len();
+            self.pieces.push_back(frame);
+        } else if frame.len() < PIECE_BYTES {
+            self.copy(&frame);
+        } else {
+            self.share(&frame);
+        }
+    }
+
     fn line(&mut self, what: &str, object: &[Bytes]) {
         self.copy(b"{\"type\":\"");
         self.copy(what.as_bytes());
         self.copy(b"\",\"object\":");
         for part in object {
-            if part.len() < PIECE_BYTES {
+            if part.len() < PIECE_BYTES || self.framing.is_alone {
                 self.copy(part);
             } else {
                 self.share(part);
@@ -316,10 +368,18 @@ impl Chunk {
     }
 }
 
-fn error_line(err: &ApiError) -> Bytes {
-    let mut chunk = Chunk::default();
-    chunk.line("ERROR", &[err.to_status().to_string().into()]);
-    Vec::from(chunk.pieces()).concat().into()
+/// The event that tells an error: its object is a `Status`.
+fn error_event(framing: Framing, err: &ApiError) -> Result<VecDeque<Bytes>, ApiError> {
+    let status = err.to_status().to_string();
+    let is_binary = framing.binary.is_some();
+    let mut chunk = Chunk::new(framing);
+    if is_binary {
+        let document = protobuf::any_document(status.as_bytes()).map_err(|why| cannot_write_protobuf(&why))?;
+        chunk.frame("ERROR", &document.unwrap_or_default());
+    } else {
+        chunk.line("ERROR", &[status.into()]);
+    }
+    Ok(chunk.pieces())
 }
 
 #[cfg(test)]
