@@ -7,6 +7,7 @@
 //! 4. a manifest and its golden in the file's tests; 5. its line in `schemas/main.rs`, and in `schema/facts.rs` the merge keys of its lists;
 //! then `cargo schemas`.
 
+mod admission_rules;
 mod check;
 pub mod config_map;
 pub mod controller_revision;
@@ -21,10 +22,12 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
 pub mod event_v1;
+pub mod flow_schema;
 pub mod horizontal_pod_autoscaler;
 pub mod horizontal_pod_autoscaler_v1;
 pub mod ingress;
 pub mod ingress_class;
+pub mod ip_address;
 pub mod job;
 mod json;
 pub mod lease;
@@ -41,6 +44,7 @@ mod pod_template;
 pub mod pod_template_object;
 pub(crate) mod priority;
 pub mod priority_class;
+pub mod priority_level_configuration;
 pub mod rbac;
 pub mod replica_set;
 pub mod replication_controller;
@@ -50,12 +54,15 @@ pub mod runtime_class;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+pub mod service_cidr;
 pub mod stateful_set;
 pub mod storage_class;
 #[cfg(test)]
 mod testing;
+pub mod validating_admission_policy;
 pub mod volume_attachment;
 pub mod volume_attributes_class;
+pub mod webhook_configurations;
 mod workload;
 
 use super::kind::{Erased, ErasedKind, KindInfo, KindRef};
@@ -78,6 +85,10 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<secret::Secrets>::NEW,
     &Erased::<service_account::ServiceAccounts>::NEW,
     &Erased::<service::Services>::NEW,
+    &webhook_configurations::MUTATING_WEBHOOK_CONFIGURATIONS,
+    &validating_admission_policy::VALIDATING_ADMISSION_POLICIES,
+    &validating_admission_policy::VALIDATING_ADMISSION_POLICY_BINDINGS,
+    &webhook_configurations::VALIDATING_WEBHOOK_CONFIGURATIONS,
     &controller_revision::CONTROLLER_REVISIONS,
     &daemon_set::DAEMON_SETS,
     &Erased::<deployment::Deployments>::NEW,
@@ -90,9 +101,13 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<lease::Leases>::NEW,
     &Erased::<endpoint_slice::EndpointSlices>::NEW,
     &Erased::<event_v1::EventsV1>::NEW,
+    &flow_schema::FLOW_SCHEMAS,
+    &priority_level_configuration::PRIORITY_LEVEL_CONFIGURATIONS,
     &ingress_class::INGRESS_CLASSES,
     &ingress::INGRESSES,
+    &ip_address::IP_ADDRESSES,
     &network_policy::NETWORK_POLICIES,
+    &service_cidr::SERVICE_CIDRS,
     &runtime_class::RUNTIME_CLASSES,
     &pod_disruption_budget::POD_DISRUPTION_BUDGETS,
     &rbac::CLUSTER_ROLE_BINDINGS,

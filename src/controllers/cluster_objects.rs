@@ -1,25 +1,25 @@
-//! The objects that every cluster has: its namespaces, its priority classes, and the `kubernetes` Service with the API's own address
-//! behind it.
+//! The objects that every cluster has: its namespaces, the `kubernetes` Service with the API's own address behind it, and what `fixed`
+//! lists.
 //!
 //! They are there, and as they should be, whatever a user deletes; `app` makes them at its start ([`bring_about`]), before anything is
 //! served. A start over old state changes nothing.
 //! **Source**: `pkg/controlplane/controller/{systemnamespaces,kubernetesservice}`, v1.37.
 
+mod fixed;
+
 use super::runtime::{Action, Controller, Decision, Metrics, Planned, Step, Trigger, execute::Executor};
 use crate::{
     api::{
         agreements::{API_SERVICE, SERVICE_NAME_LABEL, SYSTEM_NAMESPACE},
-        kind::{ErasedKind as _, Kind, KindRef},
-        kinds::{
-            endpoint_slice::EndpointSlices, endpoints::EndpointsKind, namespace::Namespaces, priority,
-            priority_class::PRIORITY_CLASSES, service::Services,
-        },
+        kind::{Kind, KindRef},
+        kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind, namespace::Namespaces, service::Services},
         meta::ObjectKey,
         object::Object as _,
         status::ApiError,
     },
     registry::Registry,
 };
+use fixed::Fixed;
 use k8s_openapi::{
     api::{
         core::v1::{
@@ -34,11 +34,6 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 /// The namespaces of every cluster.
 const NAMESPACES: [&str; 4] = ["default", SYSTEM_NAMESPACE, "kube-public", "kube-node-lease"];
-/// The priority classes of every cluster, and what they are for.
-const CLASSES: [(&str, &str); 2] = [
-    ("system-cluster-critical", "For system pods that the cluster needs, on whatever node."),
-    ("system-node-critical", "For system pods that their node needs, and that must not move."),
-];
 const HTTPS: &str = "https";
 
 /// Where the API is for pods.
@@ -63,7 +58,7 @@ pub struct ClusterObjects {
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     namespaces: Vec<String>,
-    classes: Vec<String>,
+    fixed: Vec<Fixed>,
     service: bool,
     slice: Option<Arc<EndpointSlice>>,
     endpoints: Option<Arc<Endpoints>>,
@@ -92,16 +87,18 @@ impl Controller for ClusterObjects {
 
     fn triggers(&self) -> Vec<Trigger<()>> {
         let api = || ObjectKey::new("default", API_SERVICE);
-        vec![
+        let of_fixed =
+            fixed::KINDS.iter().map(|kind| Trigger::on_erased(KindRef::BuiltIn(*kind), |_, _, _, keys| keys.push(())));
+        let others = [
             Trigger::on::<Namespaces>(|_, moved, keys| {
                 let name = moved.last().and_then(|n| n.metadata.name.as_deref());
                 keys.extend(name.filter(|name| NAMESPACES.contains(name)).map(|_| ()));
             }),
-            Trigger::on_erased(KindRef::BuiltIn(&PRIORITY_CLASSES), |_, _, _, keys| keys.push(())),
             changes_of::<Services>(api()),
             changes_of::<EndpointSlices>(api()),
             changes_of::<EndpointsKind>(api()),
-        ]
+        ];
+        others.into_iter().chain(of_fixed).collect()
     }
 
     fn first_keys(&self) -> Vec<()> {
@@ -112,10 +109,8 @@ impl Controller for ClusterObjects {
         let api = ObjectKey::new("default", API_SERVICE);
         let namespaces = registry.api::<Namespaces>();
         let is_there = |name: &&str| namespaces.get(&ObjectKey::new("", *name)).is_some();
-        let has_class = |name: &&str| registry.entry(&PRIORITY_CLASSES, &ObjectKey::new("", *name)).is_some();
-        let classes = CLASSES.map(|(name, _)| name);
         Some(Observed {
-            classes: classes.into_iter().filter(has_class).map(str::to_owned).collect(),
+            fixed: fixed::observe(registry),
             namespaces: NAMESPACES.into_iter().filter(is_there).map(str::to_owned).collect(),
             service: registry.api::<Services>().get(&api).is_some(),
             slice: registry.api::<EndpointSlices>().get(&api),
@@ -126,8 +121,7 @@ impl Controller for ClusterObjects {
     fn decide(&self, observed: &Observed) -> Decision {
         let missing = NAMESPACES.into_iter().filter(|name| !observed.namespaces.iter().any(|there| there == name));
         let mut first: Vec<Planned> = missing.map(namespace).collect();
-        let lacks = |(name, _): &(&str, &str)| !observed.classes.iter().any(|there| there == name);
-        first.extend(CLASSES.into_iter().filter(lacks).map(class));
+        first.extend(observed.fixed.iter().filter_map(Fixed::decide));
         let mut decision = Decision::rest();
         if !first.is_empty() {
             decision.then(Step::Parallel(first));
@@ -175,15 +169,6 @@ pub(super) fn changes_of<K: Kind>(key: ObjectKey) -> Trigger<()> {
     Trigger::on::<K>(move |_, moved, keys| {
         keys.extend(moved.last().filter(|object| ObjectKey::of(object.meta()) == key).map(|_| ()));
     })
-}
-
-/// The class of a system's pods; what a user made of it otherwise is refused by its rules.
-fn class((name, description): (&str, &str)) -> Planned {
-    let value = priority::of_class(name).expect("it is a class that every cluster has");
-    let class = serde_json::json!({ "metadata": { "name": name }, "value": value, "description": description });
-    let object = PRIORITY_CLASSES.decode(class).expect("it fits the schema");
-    let kind = KindRef::BuiltIn(&PRIORITY_CLASSES);
-    Action::Create { kind, object }.because("a priority class of every cluster is missing")
 }
 
 fn namespace(name: &str) -> Planned {
@@ -270,12 +255,15 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_made_and_what_is_wrong_is_mended() {
-        let made = planned(&Observed::default(), 6443);
-        assert_eq!(made.len(), 4 + 2 + 3, "{made:?}");
+        let fixed = fixed::wanted("10.245.0.0/16", "2026-01-01T00:00:00Z");
+        let nothing = Observed { fixed: fixed.clone(), ..Observed::default() };
+        let made = planned(&nothing, 6443);
+        assert_eq!(made.len(), 4 + fixed.len() + 3, "{made:?}");
+        assert!(made.contains(&"create ServiceCIDR kubernetes".to_owned()), "{made:?}");
         assert!(made.contains(&"create Namespace kube-system".to_owned()), "{made:?}");
         let there = Observed {
             namespaces: NAMESPACES.map(str::to_owned).into(),
-            classes: CLASSES.map(|(name, _)| name.to_owned()).into(),
+            fixed: fixed.into_iter().map(|fixed| Fixed { found: Some(fixed.wanted.clone()), ..fixed }).collect(),
             service: true,
             slice: Some(Arc::new(api_slice(place(6443)))),
             endpoints: Some(Arc::new(api_endpoints(place(6443)))),
@@ -285,6 +273,17 @@ mod tests {
             planned(&there, 7443),
             ["update EndpointSlice default/kubernetes", "update Endpoints default/kubernetes"]
         );
+        let mut other = there.clone();
+        for fixed in &mut other.fixed {
+            fixed.found.as_mut().unwrap()["spec"]["cidrs"] = serde_json::json!(["10.61.0.0/16"]);
+            fixed.found.as_mut().unwrap().as_object_mut().unwrap().remove("status");
+        }
+        let mended = [
+            "update status of FlowSchema exempt",
+            "update status of FlowSchema catch-all",
+            "delete ServiceCIDR kubernetes",
+        ];
+        assert_eq!(planned(&other, 6443), mended);
         let without = Observed { namespaces: vec!["default".into()], service: false, ..there };
         assert_eq!(planned(&without, 6443).len(), 3 + 1);
     }

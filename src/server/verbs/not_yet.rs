@@ -7,27 +7,17 @@ use crate::{api::status::ApiError, server::route::ResourceInfo};
 
 /// Resources: group and plural.
 const RESOURCES: &[(&str, &[&str])] = &[
-    (
-        "admissionregistration.k8s.io",
-        &[
-            "mutatingadmissionpolicies",
-            "mutatingadmissionpolicybindings",
-            "mutatingwebhookconfigurations",
-            "validatingadmissionpolicies",
-            "validatingadmissionpolicybindings",
-            "validatingwebhookconfigurations",
-        ],
-    ),
+    ("", &["componentstatuses"]),
+    ("admissionregistration.k8s.io", &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"]),
     ("apiregistration.k8s.io", &["apiservices"]),
     ("apps.openshift.io", &["deploymentconfigs"]),
     ("authentication.k8s.io", &["tokenreviews"]),
     ("authorization.k8s.io", &["localsubjectaccessreviews", "subjectaccessreviews"]),
     ("certificates.k8s.io", &["certificatesigningrequests"]),
-    ("flowcontrol.apiserver.k8s.io", &["flowschemas", "prioritylevelconfigurations"]),
     ("image.openshift.io", &["imagestreams", "imagestreamtags"]),
-    ("networking.k8s.io", &["ipaddresses", "servicecidrs"]),
     ("project.openshift.io", &["projectrequests", "projects"]),
     ("resource.k8s.io", &["deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices"]),
+    ("storagemigration.k8s.io", &["storageversionmigrations"]),
     ("route.openshift.io", &["routes"]),
 ];
 
