@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so and ends")]
 #![allow(clippy::disallowed_methods, reason = "these tests run in real time, against real programs")]
 
+mod access;
 mod addresses;
 mod apply;
 mod bad_input;

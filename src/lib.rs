@@ -7,6 +7,7 @@ pub mod cli;
 pub mod client;
 pub mod controllers;
 pub mod engine;
+pub mod identity;
 pub mod net;
 pub mod node;
 pub mod registry;

@@ -9,22 +9,23 @@ use std::{
 };
 
 /// Which rooms a room may use, beside itself.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("base", &[]),
     ("api", &[]),
     ("engine", &["base"]),
     // An entry is stored with its labels and selectable fields, whose words are the API's.
     ("store", &["api", "base"]),
     ("registry", &["api", "base", "store"]),
-    ("controllers", &["api", "base", "registry", "store"]),
+    ("identity", &["api", "base", "registry", "store"]),
+    ("controllers", &["api", "base", "identity", "registry", "store"]),
     ("node", &["api", "base", "engine", "registry", "store"]),
     ("net", &["api", "base"]),
     // A kubeconfig is YAML.
     ("client", &["api", "base"]),
     // Logs are streamed by the node.
-    ("server", &["api", "base", "node", "registry", "store"]),
+    ("server", &["api", "base", "identity", "node", "registry", "store"]),
     ("roles", &["api", "base", "client", "net", "node"]),
-    ("app", &["api", "base", "controllers", "engine", "net", "node", "registry", "server", "store"]),
+    ("app", &["api", "base", "controllers", "engine", "identity", "net", "node", "registry", "server", "store"]),
     ("cli", &["api", "app", "base", "client", "engine", "net", "node", "roles", "server"]),
 ];
 

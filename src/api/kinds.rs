@@ -8,6 +8,7 @@
 //! then `cargo schemas`.
 
 mod admission_rules;
+pub mod certificate_signing_request;
 mod check;
 pub mod config_map;
 pub mod controller_revision;
@@ -98,6 +99,7 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &horizontal_pod_autoscaler_v1::HORIZONTAL_POD_AUTOSCALERS_V1,
     &cron_job::CRON_JOBS,
     &job::JOBS,
+    &certificate_signing_request::CERTIFICATE_SIGNING_REQUESTS,
     &Erased::<lease::Leases>::NEW,
     &Erased::<endpoint_slice::EndpointSlices>::NEW,
     &Erased::<event_v1::EventsV1>::NEW,
@@ -121,9 +123,12 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &storage_class::STORAGE_CLASSES,
     &volume_attachment::VOLUME_ATTACHMENTS,
     &volume_attributes_class::VOLUME_ATTRIBUTES_CLASSES,
-    &Erased::<reviews::SelfSubjectReviews>::NEW,
-    &Erased::<reviews::SelfSubjectAccessReviews>::NEW,
-    &Erased::<reviews::SelfSubjectRulesReviews>::NEW,
+    &reviews::SELF_SUBJECT_REVIEWS,
+    &reviews::TOKEN_REVIEWS,
+    &reviews::LOCAL_SUBJECT_ACCESS_REVIEWS,
+    &reviews::SELF_SUBJECT_ACCESS_REVIEWS,
+    &reviews::SELF_SUBJECT_RULES_REVIEWS,
+    &reviews::SUBJECT_ACCESS_REVIEWS,
     &Erased::<custom_resource_definition::CustomResourceDefinitions>::NEW,
 ];
 

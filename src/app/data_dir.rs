@@ -40,8 +40,8 @@ const FORMAT: u32 = 1;
 /// What skiff makes in the folder, in the order in which it is removed: what makes the folder skiff's comes last. An earlier skiff
 /// wrote `skiff.pid`. To add a file: its name here, or `skiff down` leaves it.
 const FILES: [&str; 6] = [ACCESS, "skiff.pid", STORE, MARK_DRAFT, MARK, LOCK];
-/// The pairs of certificate and key in the folder [`PKI`].
-const KEYS: [&str; 4] = ["admin", "apiserver", "ca", "proxy"];
+/// The pairs of certificate and key in the folder [`PKI`]; tokens need a key alone.
+const KEYS: [&str; 5] = ["admin", "apiserver", "ca", "proxy", "sa"];
 /// How the store's file begins. Source: `redb`'s `MAGICNUMBER`.
 const STORE_BEGINS: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1a, 0x0a, 0xa9, 0x0d, 0x0a];
 /// How often a lock is tried that another process has.

@@ -16,6 +16,8 @@ mod made;
 mod memory;
 mod metrics;
 mod owner;
+mod pod_tokens;
+mod signer;
 
 use crate::{
     api::{
@@ -37,6 +39,7 @@ use crate::{
         data_plane::DataPlane,
     },
     engine::{Engine, EngineInfo, Network, docker::DockerEngine, self_image},
+    identity::{self, Tokens},
     net::{reach::Insiders, table::Reach},
     node,
     registry::Registry,
@@ -52,6 +55,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use made::Made;
 use owner::Verdict;
+use pod_tokens::PodTokens;
 use rustls::ServerConfig;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -184,7 +188,7 @@ async fn run(
     let listener = bind(config.api_address).await?;
     let (network, mut notes) = network(config, (engine, engine_info), &store, made).await?;
     let plan = Plan::of(&network)?;
-    let pki = tls::load_or_create(&dir.pki(), &certificate_names(config, &plan), &clock)?;
+    let pki = Arc::new(tls::load_or_create(&dir.pki(), &certificate_names(config, &plan), &clock)?);
     let api_address = listener.local_addr().context("cannot read the API's port")?;
     let server_url = format!("https://{}", client_address(api_address));
 
@@ -195,22 +199,30 @@ async fn run(
     notes.extend(bootstrap::move_services(&registry, &plan).await?);
     let place = api_place(&plan, api_address.port());
     cluster_objects::bring_about(&registry, place).await?;
+    identity::roles::reconcile(&registry).await?;
+    let tokens = Tokens::new(registry.clone(), &pki.token_key())?;
     let (image_known, image) = watch::channel(None);
     let pods_cgroup = node::pods_cgroup(&engine_info.cgroup_driver).to_owned();
     let supervisor = Supervisor::default();
-    let node_config =
-        node::NodeConfig { pods_cgroup, supervisor: supervisor.clone(), ..node_config(config, &plan, image) };
+    let node_config = node::NodeConfig {
+        pods_cgroup,
+        supervisor: supervisor.clone(),
+        tokens: Some(Arc::new(PodTokens { registry: registry.clone(), tokens: tokens.clone() })),
+        ..node_config(config, &plan, image)
+    };
     let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config);
     let (data_plane_known, data_plane_wanted) = watch::channel(None);
     let controllers_config = controllers::ControllersConfig {
         root_ca: pki.ca_pem().to_owned(),
         api: Some(place),
         data_plane: Some(data_plane_wanted),
+        tokens: Some(tokens.clone()),
+        signer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
         ..Default::default()
     };
     let metrics = metrics::metrics(&registry, &supervisor, &controllers_config.metrics, agent.report());
     let ready = ready_report(&registry, &supervisor);
-    let state = server::ServerState::new(registry.clone(), agent.streams(), ready, metrics);
+    let state = server::ServerState::new(registry.clone(), tokens, agent.streams(), ready, metrics);
     let tls_config = pki.server_config()?;
     let listener = Arc::new(listener);
     let api = serving(listener, &tls_config, &state, Reach::Anyone, &plan, drain);

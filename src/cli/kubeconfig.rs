@@ -69,16 +69,28 @@ pub(super) fn remove(path: &Path, name: &str, access: Option<&Access>) -> anyhow
     if !path.exists() {
         return Ok(Removed::Nothing);
     }
-    match whose(&read(path)?, name) {
+    let ca = match whose(&read(path)?, name) {
         Whose::Nobodys => return Ok(Removed::Nothing),
-        Whose::Skiffs(ca) if access.is_none_or(|access| access.ca_pem == ca) => {}
+        Whose::Skiffs(ca) if access.is_none_or(|access| access.ca_pem == ca) => ca,
         Whose::Skiffs(_) | Whose::Others => return Ok(Removed::Left),
-    }
+    };
     edit(path, |root| {
+        for user in users_of(root, name, &ca) {
+            take_out(root, &user);
+        }
         take_out(root, name);
         Ok(())
     })?;
     Ok(Removed::Context)
+}
+
+/// The names of the cluster's other users: `ann@NAME`, of the same CA.
+fn users_of(root: &Value, name: &str, ca: &str) -> Vec<String> {
+    let clusters = root.get("clusters").and_then(Value::as_sequence).into_iter().flatten();
+    let names = clusters.filter_map(|entry| entry["name"].as_str());
+    let is_user = |entry: &&str| entry.strip_suffix(name).is_some_and(|rest| rest.ends_with('@'));
+    let is_of_ca = |entry: &&str| matches!(whose(root, entry), Whose::Skiffs(of) if of == ca);
+    names.filter(is_user).filter(is_of_ca).map(str::to_owned).collect()
 }
 
 /// Whose the entries of this name are. A user or a context alone is what somebody made or left.
@@ -255,6 +267,12 @@ mod tests {
             assert_eq!(with[list][1]["name"].as_str(), Some("skiff"));
         }
         add(&path, &access()).unwrap();
+        // What somebody else of the same cluster was given goes with it; another cluster's does not.
+        add(&path, &Access { name: "ann@skiff".into(), ..access() }).unwrap();
+        add(&path, &Access { name: "bob@skiff".into(), ca_pem: new_ca(), ..access() }).unwrap();
+        let root: Value = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(users_of(&root, "skiff", &access().ca_pem), ["ann@skiff"]);
+        assert_eq!(remove(&path, "bob@skiff", None).unwrap(), Removed::Context);
         assert_eq!(remove(&path, "skiff", Some(&access())).unwrap(), Removed::Context);
         assert_eq!(remove(&path, "skiff", None).unwrap(), Removed::Nothing);
         let mut without: Value = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();

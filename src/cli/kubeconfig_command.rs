@@ -1,7 +1,11 @@
-//! `skiff kubeconfig`: prints the cluster's kubeconfig, or merges it into the user's.
+//! `skiff kubeconfig`: prints the cluster's kubeconfig, or merges it into the user's; for the administrator, or for another user.
 
 use super::{cluster::ClusterArgs, kubeconfig, output};
-use crate::app::{access::Access, data_dir::DataDir};
+use crate::{
+    app::{access::Access, data_dir::DataDir},
+    base::clock::Clock,
+    server::tls,
+};
 use anyhow::bail;
 
 /// Arguments of `skiff kubeconfig`.
@@ -12,6 +16,12 @@ pub(super) struct Args {
     /// Merge it into your kubeconfig and make it the current context, instead of printing it
     #[arg(long)]
     merge: bool,
+    /// For this user, with a new client certificate, instead of the administrator: may what roles grant
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The user's group
+    #[arg(long, value_name = "GROUP", requires = "user")]
+    group: Option<String>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
@@ -20,7 +30,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if !dir.access().exists() {
         bail!("the cluster {} does not exist: start it with `skiff up`", args.cluster.name);
     }
-    let access = Access::read(&dir.access())?;
+    let admin = Access::read(&dir.access())?;
+    let access = match &args.user {
+        Some(user) => for_user(admin, &dir, user, args.group.as_deref())?,
+        None => admin,
+    };
     if !args.merge {
         output::raw(&access.kubeconfig());
         return Ok(());
@@ -29,4 +43,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     kubeconfig::add(&path, &access)?;
     output::done(format!("context {} is in {}", access.name, path.display()));
     Ok(())
+}
+
+/// The same cluster for somebody else, under a name that says who.
+fn for_user(admin: Access, dir: &DataDir, user: &str, group: Option<&str>) -> anyhow::Result<Access> {
+    if user.is_empty() || group.is_some_and(str::is_empty) {
+        bail!("a user and a group have names");
+    }
+    let issued = tls::issue_client(&dir.pki(), user, group, &Clock::system())?;
+    let name = format!("{user}@{}", admin.name);
+    Ok(Access { name, cert_pem: issued.cert_pem, key_pem: issued.key_pem, ..admin })
 }

@@ -3,7 +3,9 @@
 //! To add a controller: 1. its file or folder here, implementing [`runtime::Controller`]; 2. its `mod` line; 3. its line in
 //! [`CONTROLLERS`]; 4. tables for its `decide`; 5. a case in `tests.rs` that runs it on a registry.
 
+pub mod certificate_signing;
 pub mod cluster_objects;
+pub mod cluster_role_aggregation;
 pub mod data_plane;
 pub mod deployment;
 pub mod endpoints;
@@ -16,6 +18,7 @@ pub mod replica_set;
 pub mod runtime;
 pub mod scheduler;
 pub mod service_account;
+pub mod service_account_token;
 pub mod taint_eviction;
 mod taints;
 #[cfg(test)]
@@ -24,16 +27,18 @@ mod tests;
 use crate::{
     api::kinds::{replica_set::ReplicaSets, replication_controller::ReplicationControllers},
     base::task::{self, Drain},
+    identity::Tokens,
     registry::Registry,
 };
 use cluster_objects::ApiPlace;
 use data_plane::DataPlane;
 use futures::future::{BoxFuture, join_all};
 use runtime::{Controller, Metrics};
+use std::{fmt, sync::Arc};
 use tokio::sync::watch;
 
 /// What the controllers must know of the cluster.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ControllersConfig {
     /// The certificate (PEM) by which pods check the API server.
     pub root_ca: String,
@@ -41,8 +46,18 @@ pub struct ControllersConfig {
     pub api: Option<ApiPlace>,
     /// The data plane, once it is known; `None`: there is none.
     pub data_plane: Option<watch::Receiver<Option<DataPlane>>>,
+    /// Who signs the tokens that Secrets hold; `None`: nobody does.
+    pub tokens: Option<Tokens>,
+    /// Who signs requests for certificates; `None`: nobody does.
+    pub signer: Option<Arc<dyn certificate_signing::Signer>>,
     /// Where the controllers count.
     pub metrics: Metrics,
+}
+
+impl fmt::Debug for ControllersConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControllersConfig").field("api", &self.api).finish_non_exhaustive()
+    }
 }
 
 /// What a controller is started with.
@@ -100,6 +115,15 @@ pub static CONTROLLERS: &[Row] = &[
     ("endpoints-mirror", |s| s.run(endpoints::mirror::MirrorController)),
     ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),
     ("namespace", |s| s.run(namespace::NamespaceController)),
+    ("certificatesigningrequest-signing-controller", |s| match s.config.signer.clone() {
+        Some(signer) => s.run(certificate_signing::CertificateSigning { signer }),
+        None => s.rest(),
+    }),
+    ("clusterrole-aggregation-controller", |s| s.run(cluster_role_aggregation::ClusterRoleAggregation)),
+    ("serviceaccount-token", |s| match s.config.tokens.clone() {
+        Some(tokens) => s.run(service_account_token::SecretTokens { tokens, root_ca: s.config.root_ca.clone() }),
+        None => s.rest(),
+    }),
     ("serviceaccount", |s| s.run(service_account::NamespaceDefaults { root_ca: s.config.root_ca.clone() })),
     ("nodelifecycle", |s| s.run(node_status::NodeStatusController::default())),
     ("taint-eviction-controller", |s| s.run(taint_eviction::TaintEviction::default())),

@@ -252,22 +252,22 @@ impl Lookup for Context {
 }
 
 impl Source for Context {
-    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Option<String> {
-        let issuer = self.config.tokens.as_ref()?;
+    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Result<String, String> {
+        let issuer = self.config.tokens.as_ref().ok_or("this cluster issues no service account tokens")?;
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let key = (uid, (projection.path.clone(), projection.audience.clone()));
         let now = self.now();
         let lock = || self.tokens.lock().expect("no one panics while holding the lock");
         let known = lock().get(&key).filter(|(_, replace_at)| *replace_at > now).map(|(token, _)| token.clone());
-        if known.is_some() {
-            return known;
+        if let Some(token) = known {
+            return Ok(token);
         }
-        let token = issuer.token(pod, projection);
+        let token = issuer.token(pod, projection)?;
         // As the kubelet: when four fifths of its time are over. Source: `pkg/kubelet/token/token_manager.go`, v1.37.
         let secs = projection.expiration_seconds.unwrap_or(TOKEN_SECS);
         let replace_at = after(now, SignedDuration::from_secs(secs.saturating_mul(4) / 5));
         lock().insert(key, (token.clone(), replace_at));
-        Some(token)
+        Ok(token)
     }
 
     fn claim(&self, _namespace: &str, name: &str) -> Result<String, String> {

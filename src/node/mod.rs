@@ -54,7 +54,10 @@ use tokio::sync::watch;
 /// Issues tokens of service accounts for projected volumes.
 pub trait TokenSource: Send + Sync + 'static {
     /// A token of the pod's service account.
-    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> String;
+    ///
+    /// # Errors
+    /// When there is no such account; the text is that of the Event `FailedMount`.
+    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Result<String, String>;
 }
 
 /// How many pods a node takes when nobody says. Source: `maxPods`, `pkg/kubelet/apis/config/v1beta1/defaults.go`, v1.37.

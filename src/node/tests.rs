@@ -10,7 +10,10 @@ mod restarts;
 use super::{Agent, NetProbe, NodeConfig, TokenSource, net_probe::HttpTarget};
 use crate::{
     api::{
-        kinds::{event::Events, lease::Leases, namespace::Namespaces, node::Nodes, pod::Pods},
+        kinds::{
+            event::Events, lease::Leases, namespace::Namespaces, node::Nodes, pod::Pods,
+            service_account::ServiceAccounts,
+        },
         meta::ObjectKey,
     },
     base::{
@@ -49,10 +52,10 @@ struct FakeProbe(FakeEngine);
 struct Panics(Range<u32>, AtomicU32);
 
 impl TokenSource for Panics {
-    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> String {
+    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> Result<String, String> {
         let n = self.1.fetch_add(1, Ordering::SeqCst);
         assert!(!self.0.contains(&n), "planned");
-        format!("token-{n}")
+        Ok(format!("token-{n}"))
     }
 }
 
@@ -65,8 +68,8 @@ const WITH_TOKEN: &str = "{containers: [{name: app, image: 'web:1'}], \
 struct Numbered(AtomicU32);
 
 impl TokenSource for Numbered {
-    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> String {
-        format!("token-{}", self.0.fetch_add(1, Ordering::SeqCst))
+    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> Result<String, String> {
+        Ok(format!("token-{}", self.0.fetch_add(1, Ordering::SeqCst)))
     }
 }
 
@@ -105,6 +108,9 @@ impl World {
         let registry = registry_with(clock.clone(), Rng::seeded(seed)).await;
         let namespace: Namespace = crate::testing::from_yaml("metadata: {name: kube-node-lease}").unwrap();
         registry.api::<Namespaces>().create(namespace).await.unwrap();
+        // Pods that want a token say so.
+        let account = "{metadata: {name: default, namespace: default}, automountServiceAccountToken: false}";
+        registry.api::<ServiceAccounts>().create(crate::testing::from_yaml(account).unwrap()).await.unwrap();
         let engine = FakeEngine::new(clock, Rng::seeded(seed + 1), FakeConfig { latencies, ..FakeConfig::default() });
         let network = NetworkSpec {
             name: "skiff".into(),

@@ -70,8 +70,11 @@ const FILE_MODE: u32 = 0o644;
 
 /// Looks up what volumes refer to, tokens included.
 pub trait Source: Lookup {
-    /// A token of the pod's service account; `None` where the cluster issues none.
-    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Option<String>;
+    /// A token of the pod's service account.
+    ///
+    /// # Errors
+    /// When there is none; the text says why.
+    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Result<String, String>;
     /// The Docker volume of a claim.
     ///
     /// # Errors
@@ -467,8 +470,7 @@ impl Planner<'_> {
             return self.downward(downward.items.as_deref().unwrap_or_default(), mode);
         }
         if let Some(token) = &from.service_account_token {
-            let text = self.source.token(self.pod, token);
-            let text = text.ok_or("this cluster issues no service account tokens")?;
+            let text = self.source.token(self.pod, token)?;
             // Nobody but the pod's user reads a token.
             let mode = if self.group.is_some() { 0o600 } else { mode };
             return Ok([(token.path.clone(), (mode, text.into_bytes()))].into());

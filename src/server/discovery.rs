@@ -193,10 +193,21 @@ fn aggregated_resource(info: &KindInfo<'_>) -> Value {
 
 /// `/`: every path that is no object's.
 pub fn paths(kinds: &Kinds) -> Value {
-    let mut paths: Vec<String> =
-        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     paths.extend(versions(kinds, "").into_iter().map(|v| format!("/api/{v}")));
     for group in groups(kinds) {
         paths.push(format!("/apis/{group}"));

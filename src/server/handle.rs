@@ -7,8 +7,7 @@
 //! - A body is read up to a limit before anything is done with it.
 
 use super::{
-    ServerState, Ticket,
-    auth::{self, User},
+    ServerState, Ticket, auth,
     codec::BODY_BYTES_MAX,
     compress,
     gate::Bound,
@@ -26,6 +25,7 @@ use super::{
 use crate::{
     api::{kinds::Kinds, status::ApiError},
     base::task::{Drain, panic_text},
+    identity::User,
 };
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -120,13 +120,13 @@ where
     if head_bytes(&head) > HEAD_BYTES_MAX {
         return Err(ApiError::HeadTooLarge(HEAD_BYTES_MAX));
     }
-    let user = auth::authenticate(peer.user.as_ref(), &head.headers)?;
+    let user = auth::authenticate(state.tokens(), peer.user.as_ref(), &head.headers)?;
     if let (Some(ticket), false) = (&peer.ticket, user.is_anonymous()) {
         ticket.prove();
     }
-    let user = impersonate::acting_as(state.authorizer(), user, &head.headers)?;
+    let user = impersonate::acting_as(state.rbac(), user, &head.headers)?;
     let info = info.map_err(ApiError::BadRequest)?;
-    auth::authorize(state.authorizer(), &user, &info)?;
+    auth::authorize(state.rbac(), &user, &info.attributes())?;
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let sort = sort_of(&head.method, &info, &query);
     let mut seat = match sort {

@@ -6,18 +6,22 @@
 //! **Invariants**: a header of this sort is honoured or the request is refused; none is passed over.
 //!
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/filters/impersonation`, v1.37. Unlike there, an empty user and headers of this prefix
-//! that Kubernetes does not know are refused too. UID and extra are checked and not kept: `whoami` does not show them.
+//! that Kubernetes does not know are refused too.
 
-use super::{
-    auth::{ANONYMOUS, AUTHENTICATED, Authorizer, UNAUTHENTICATED, User, authorize},
-    route::{RequestInfo, ResourceInfo, Verb},
+use super::auth::authorize;
+use crate::{
+    api::status::ApiError,
+    identity::{
+        Rbac, User,
+        rule::{Attributes, On},
+        user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, split_account},
+    },
 };
-use crate::api::status::ApiError;
 use http::HeaderMap;
+use percent_encoding::percent_decode_str;
 
 const PREFIX: &str = "impersonate-";
 const EXTRA: &str = "impersonate-extra-";
-const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 /// Whom a request wants to be.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,11 +37,11 @@ struct Wanted {
 ///
 /// # Errors
 /// `BadRequest` when the headers make no sense, and what [`authorize`] says of a caller who may not.
-pub fn acting_as(authorizer: &dyn Authorizer, caller: User, headers: &HeaderMap) -> Result<User, ApiError> {
+pub fn acting_as(rbac: &Rbac, caller: User, headers: &HeaderMap) -> Result<User, ApiError> {
     let wanted = Wanted::read(headers)?;
     let Some(name) = &wanted.user else { return Ok(caller) };
-    for part in wanted.parts(name) {
-        authorize(authorizer, &caller, &RequestInfo::Resource(part))?;
+    for on in wanted.parts(name) {
+        authorize(rbac, &caller, &Attributes { verb: "impersonate", on })?;
     }
     Ok(wanted.user_named(name))
 }
@@ -55,7 +59,11 @@ impl Wanted {
                 "impersonate-group" => wanted.groups.push(value),
                 "impersonate-uid" => wanted.uid = Some(value),
                 other => match other.strip_prefix(EXTRA) {
-                    Some(key) => wanted.extra.push((key.to_owned(), value)),
+                    // A key may hold what no name of a header may. Source: `unescapeExtraKey`.
+                    Some(key) => {
+                        let key = percent_decode_str(key).decode_utf8_lossy().into_owned();
+                        wanted.extra.push((key, value));
+                    }
                     None => return Err(bad("is not known")),
                 },
             }
@@ -69,27 +77,20 @@ impl Wanted {
     }
 
     /// What the caller must be allowed to impersonate, one by one.
-    fn parts(&self, user: &str) -> Vec<ResourceInfo> {
-        let part = |group: &str, resource: &str, name: &str| ResourceInfo {
-            verb: Verb::Impersonate,
-            group: group.to_owned(),
-            version: "v1".to_owned(),
-            namespace: String::new(),
-            resource: resource.to_owned(),
-            subresource: String::new(),
-            name: name.to_owned(),
-            is_collection: false,
-            rest: Vec::new(),
-        };
-        let of_user = match service_account(user) {
+    fn parts<'a>(&'a self, user: &'a str) -> Vec<On<'a>> {
+        let part = |group, resource, name| On::Resource { group, resource, subresource: "", namespace: "", name };
+        let of_user = match split_account(user) {
             Some((namespace, name)) => {
-                ResourceInfo { namespace: namespace.to_owned(), ..part("", "serviceaccounts", name) }
+                On::Resource { group: "", resource: "serviceaccounts", subresource: "", namespace, name }
             }
             None => part("", "users", user),
         };
-        let of_extra = |(key, value): &(String, String)| ResourceInfo {
-            subresource: key.clone(),
-            ..part("authentication.k8s.io", "userextras", value)
+        let of_extra = |(key, value): &'a (String, String)| On::Resource {
+            group: "authentication.k8s.io",
+            resource: "userextras",
+            subresource: key,
+            namespace: "",
+            name: value,
         };
         let groups = self.groups.iter().map(|g| part("", "groups", g));
         let uid = self.uid.iter().map(|uid| part("authentication.k8s.io", "uids", uid));
@@ -98,43 +99,44 @@ impl Wanted {
 
     /// The other one. Groups that are named are the only ones, but for the one that says whether anybody knows who it is.
     fn user_named(&self, name: &str) -> User {
-        let mut groups = self.groups.clone();
-        if let (true, Some((namespace, _))) = (groups.is_empty(), service_account(name)) {
-            groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+        let mut user = User { groups: self.groups.clone(), ..User::new(name, []) };
+        if let (true, Some((namespace, account))) = (self.groups.is_empty(), split_account(name)) {
+            user = User::of_account(namespace, account);
         }
-        if !groups.iter().any(|g| g == AUTHENTICATED || g == UNAUTHENTICATED) {
-            groups.push(if name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED }.to_owned());
+        if !user.is_in(AUTHENTICATED) && !user.is_in(UNAUTHENTICATED) {
+            user.groups.push(if name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED }.to_owned());
         }
-        User { name: name.to_owned(), groups }
+        user.uid = self.uid.clone().unwrap_or_default();
+        for (key, value) in &self.extra {
+            user.extra.entry(key.clone()).or_default().push(value.clone());
+        }
+        user
     }
-}
-
-/// The namespace and name of a service account's user name. Source: `SplitUsername` in `pkg/authentication/serviceaccount/util.go`.
-fn service_account(user: &str) -> Option<(&str, &str)> {
-    let (namespace, name) = user.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
-    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::auth::FixedRules;
+    use crate::testing;
     use http::{HeaderName, HeaderValue};
 
-    fn acting(caller: (&str, &str), headers: &[(&str, &str)]) -> String {
+    async fn acting(caller: (&str, &str), headers: &[(&str, &str)]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let caller = User { name: caller.0.to_owned(), groups: vec![caller.1.to_owned()] };
-        match acting_as(&FixedRules, caller, &map) {
-            Ok(user) => format!("{} [{}]", user.name, user.groups.join(" ")),
+        let rbac = Rbac::new(testing::registry().await);
+        match acting_as(&rbac, User::new(caller.0, [caller.1]), &map) {
+            Ok(user) => {
+                let more = format!("{} {:?}", user.uid, user.extra).replace(" {}", "");
+                format!("{} [{}] {more}", user.name, user.groups.join(" ")).trim_end().to_owned()
+            }
             Err(err) => format!("{} {err}", err.code()),
         }
     }
 
-    #[test]
-    fn an_administrator_may_be_anyone() {
+    #[tokio::test(start_paused = true)]
+    async fn an_administrator_may_be_anyone() {
         let admin = ("admin", "system:masters");
         for (headers, want) in [
             (&[][..], "admin [system:masters]"),
@@ -150,15 +152,15 @@ mod tests {
             ),
             (
                 &[("Impersonate-User", "a"), ("Impersonate-Uid", "1"), ("Impersonate-Extra-scopes", "view")],
-                "a [system:authenticated]",
+                "a [system:authenticated] 1 {\"scopes\": [\"view\"]}",
             ),
         ] {
-            assert_eq!(acting(admin, headers), want, "{headers:?}");
+            assert_eq!(acting(admin, headers).await, want, "{headers:?}");
         }
     }
 
-    #[test]
-    fn others_may_be_nobody_else() {
+    #[tokio::test(start_paused = true)]
+    async fn others_may_be_nobody_else() {
         let jane = ("jane", "system:authenticated");
         for (headers, want) in [
             (
@@ -176,13 +178,13 @@ mod tests {
                 "403 users \"jane\" is forbidden: User \"jane\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope",
             ),
         ] {
-            assert_eq!(acting(jane, headers), want, "{headers:?}");
+            assert_eq!(acting(jane, headers).await, want, "{headers:?}");
         }
-        assert_eq!(acting((ANONYMOUS, UNAUTHENTICATED), &[("Impersonate-User", "x")]), "401 Unauthorized");
+        assert_eq!(acting((ANONYMOUS, UNAUTHENTICATED), &[("Impersonate-User", "x")]).await, "401 Unauthorized");
     }
 
-    #[test]
-    fn headers_without_sense_are_refused() {
+    #[tokio::test(start_paused = true)]
+    async fn headers_without_sense_are_refused() {
         let admin = ("admin", "system:masters");
         for (headers, want) in [
             (&[("Impersonate-Group", "g")][..], "400 requested a group, UID or extra without impersonating a user"),
@@ -193,7 +195,7 @@ mod tests {
             (&[("Impersonate-User", "a"), ("Impersonate-Role", "b")], "400 the header impersonate-role is not known"),
             (&[("Impersonate-User", "\u{e9}")], "400 the header impersonate-user is not plain text"),
         ] {
-            assert_eq!(acting(admin, headers), want, "{headers:?}");
+            assert_eq!(acting(admin, headers).await, want, "{headers:?}");
         }
     }
 }

@@ -37,8 +37,12 @@ pub mod tls;
 mod verbs;
 mod websocket;
 
-use crate::{base::descriptors, node::streams::PodStreams, registry::Registry};
-use auth::{Authorizer, FixedRules};
+use crate::{
+    base::descriptors,
+    identity::{Rbac, Tokens},
+    node::streams::PodStreams,
+    registry::Registry,
+};
 use gate::{Bound, Gate, Seat, Seats};
 use health::{Metrics, ReadyReport};
 use std::{
@@ -56,7 +60,8 @@ struct Inner {
     registry: Registry,
     streams: Arc<dyn PodStreams>,
     ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
-    authorizer: Box<dyn Authorizer>,
+    rbac: Rbac,
+    tokens: Tokens,
     metrics: Metrics,
     other_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     doors: Mutex<Doors>,
@@ -77,10 +82,11 @@ impl std::fmt::Debug for ServerState {
 }
 
 impl ServerState {
-    /// A server over a registry. `streams` are the containers' logs; `ready` says whether the control plane is, and `other_metrics` what
+    /// A server over a registry. `tokens` are whose it takes and issues; `streams` are the containers' logs; `ready` says whether the control plane is, and `other_metrics` what
     /// its other parts count, when it is asked.
     pub fn new(
         registry: Registry,
+        tokens: Tokens,
         streams: Arc<dyn PodStreams>,
         ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
         other_metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -89,10 +95,11 @@ impl ServerState {
         let places =
             [(Bound::Reads, gate::READS_MAX), (Bound::Writes, gate::WRITES_MAX), (Bound::Streams, gate::STREAMS_MAX)];
         Self(Arc::new(Inner {
+            rbac: Rbac::new(registry.clone()),
+            tokens,
             registry,
             streams,
             ready,
-            authorizer: Box::new(FixedRules),
             metrics: Metrics::default(),
             other_metrics,
             doors: Mutex::new(Doors { gate, endings: BTreeMap::new() }),
@@ -118,8 +125,14 @@ impl ServerState {
         (self.0.ready)()
     }
 
-    fn authorizer(&self) -> &dyn Authorizer {
-        &*self.0.authorizer
+    /// What roles grant.
+    fn rbac(&self) -> &Rbac {
+        &self.0.rbac
+    }
+
+    /// The tokens of service accounts.
+    fn tokens(&self) -> &Tokens {
+        &self.0.tokens
     }
 
     /// Everything that is counted, as Prometheus reads it.

@@ -46,6 +46,8 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
         ["openapi", "v2"] => Ok(openapi_v2(request, &documents)),
         ["openapi", "v3"] => in_any_case(request, &openapi::index(documents.hashes())),
         ["openapi", "v3", name @ ..] => openapi(request, &documents, &name.join("/")),
+        [".well-known", "openid-configuration"] => plain(request, &state.tokens().issuer_document()),
+        ["openid", "v1", "jwks"] => plain(request, &state.tokens().key_set()),
         ["metrics"] => Ok(respond::text(200, state.metrics_text())),
         [endpoint @ ("healthz" | "livez" | "readyz")] => health(state, request, endpoint, None),
         [endpoint @ ("healthz" | "livez" | "readyz"), check] => health(state, request, endpoint, Some(check)),

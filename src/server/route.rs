@@ -27,8 +27,6 @@ pub enum Verb {
     Delete,
     /// Delete a collection.
     DeleteCollection,
-    /// Act as someone else. No method is this; headers ask for it.
-    Impersonate,
     /// A method that no resource has.
     Other,
 }
@@ -45,25 +43,8 @@ impl Verb {
             Self::Patch => "patch",
             Self::Delete => "delete",
             Self::DeleteCollection => "deletecollection",
-            Self::Impersonate => "impersonate",
             Self::Other => "",
         }
-    }
-
-    /// The verb of a word of access rules.
-    pub fn of_word(word: &str) -> Self {
-        const ALL: [Verb; 9] = [
-            Verb::Get,
-            Verb::List,
-            Verb::Watch,
-            Verb::Create,
-            Verb::Update,
-            Verb::Patch,
-            Verb::Delete,
-            Verb::DeleteCollection,
-            Verb::Impersonate,
-        ];
-        ALL.into_iter().find(|verb| verb.as_str() == word).unwrap_or(Self::Other)
     }
 
     fn of_method(method: &Method) -> Self {

@@ -8,8 +8,7 @@
 //! - On drain no new connection is taken, watches end, and every request that is under way is answered, for a bounded time.
 
 use super::{
-    ServerState, Ticket,
-    auth::User,
+    ServerState, Ticket, auth,
     handle::{self, Peer},
     pace::{self, Room},
     stall::Impatient,
@@ -181,7 +180,7 @@ async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor, room: Room) -> 
 
 async fn talk(stream: Stream, mut peer: Peer, state: ServerState, drain: Drain) {
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    peer.user = certificate.and_then(|der| User::of_certificate(der));
+    peer.user = certificate.and_then(|der| auth::user_of_certificate(der));
     if let (Some(ticket), Some(_)) = (&peer.ticket, &peer.user) {
         ticket.prove();
     }

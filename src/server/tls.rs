@@ -12,8 +12,8 @@
 use crate::base::clock::Clock;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
 };
 use rustls::{
     RootCertStore, ServerConfig,
@@ -28,6 +28,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
@@ -37,6 +38,8 @@ const CA_NAME: &str = "skiff-ca-";
 const CA_YEARS: i16 = 10;
 /// How long a certificate is valid, as kubeadm has it.
 const LEAF_YEARS: i16 = 1;
+/// How long before its making a certificate that was asked for begins to be valid.
+const BACKDATE_SECS: i64 = 5 * 60;
 /// A certificate with less than this left is issued anew, as k3s does.
 const RENEW_BEFORE_SECS: i64 = 90 * 24 * 3600;
 /// The names by which pods and this machine know the server.
@@ -67,6 +70,12 @@ pub enum PkiError {
     #[error("{path} is damaged or does not fit its key; restore it, or remove the directory to begin with a new CA")]
     DamagedCa {
         /// The certificate's file.
+        path: PathBuf,
+    },
+    /// The key of service account tokens cannot be used, and tokens were signed with what it was.
+    #[error("{path} is damaged; restore it, or remove it so that tokens are issued anew")]
+    DamagedKey {
+        /// The key's file.
         path: PathBuf,
     },
     /// A name cannot stand in a certificate.
@@ -105,6 +114,7 @@ pub struct Pki {
     server: Credential,
     admin: Credential,
     proxy: Credential,
+    token_key: KeyPair,
 }
 
 /// Loads the certificates of a directory, and makes those that are missing, about to expire, or lack a name of `sans`.
@@ -119,7 +129,8 @@ pub fn load_or_create(dir: &Path, sans: &[String], clock: &Clock) -> Result<Pki,
     let server = authority.credential("apiserver", &server_identity(sans))?;
     let admin = authority.credential("admin", &client_identity("kubernetes-admin", Some("system:masters")))?;
     let proxy = authority.credential("proxy", &client_identity("system:kube-proxy", None))?;
-    Ok(Pki { dir: dir.to_owned(), ca_pem, issuer, clock: clock.clone(), server, admin, proxy })
+    let token_key = load_or_create_token_key(dir)?;
+    Ok(Pki { dir: dir.to_owned(), ca_pem, issuer, clock: clock.clone(), server, admin, proxy, token_key })
 }
 
 impl Pki {
@@ -138,10 +149,41 @@ impl Pki {
         &self.proxy
     }
 
+    /// The key that signs the tokens of service accounts, as PKCS #8.
+    pub fn token_key(&self) -> Vec<u8> {
+        self.token_key.serialize_der()
+    }
+
     /// Loads or issues the credential of a client, kept in the files `<file>.crt` and `<file>.key`.
     pub fn client(&self, file: &str, user: &str, group: Option<&str>) -> Result<Credential, PkiError> {
         let authority = Authority { dir: &self.dir, issuer: &self.issuer, now: self.clock.now() };
         authority.credential(file, &client_identity(user, group))
+    }
+
+    /// Signs a request for a certificate (PEM), for so many seconds.
+    ///
+    /// # Errors
+    /// The request is none that this CA signs; the text says why.
+    pub fn sign_request(&self, request: &str, secs: i64, of: RequestedUse) -> Result<String, String> {
+        if requested_groups(request).len() > 1 {
+            // The library that signs keeps one.
+            return Err("the subject has several organizations (groups), of which skiff signs one at most".to_owned());
+        }
+        let mut request = CertificateSigningRequestParams::from_pem(request).map_err(|err| err.to_string())?;
+        of.check(&request.params)?;
+        let now = self.clock.now().as_second();
+        let at = |second: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(second.max(0).unsigned_abs());
+        let params = &mut request.params;
+        // For clocks that are behind. Source: `Backdate` in signer.go.
+        params.not_before = at(now.saturating_sub(BACKDATE_SECS)).into();
+        params.not_after = at(now.saturating_add(secs)).into();
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        let usage =
+            if of.is_serving { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth };
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        request.signed_by(&self.issuer).map(|cert| cert.pem()).map_err(|err| err.to_string())
     }
 
     /// Settings for a TLS listener: HTTP/2 and HTTP/1.1; a client certificate is not required, but checked when given.
@@ -166,6 +208,66 @@ impl Pki {
             .map_err(tls)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+}
+
+/// A client certificate that is kept nowhere, by the CA of this directory.
+///
+/// # Errors
+/// The CA cannot be read, or the certificate not be made.
+pub fn issue_client(dir: &Path, user: &str, group: Option<&str>, clock: &Clock) -> Result<Credential, PkiError> {
+    let now = clock.now();
+    let (_, issuer) = load_or_create_ca(dir, now)?;
+    Authority { dir, issuer: &issuer, now }.issue(&client_identity(user, group))
+}
+
+/// The organizations, which are groups, of whom a request for a certificate (PEM) is.
+pub fn requested_groups(request: &str) -> Vec<String> {
+    use x509_parser::prelude::FromDer as _;
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(request.as_bytes()) else { return Vec::new() };
+    let parsed = x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents);
+    let Ok((_, parsed)) = parsed else { return Vec::new() };
+    let subject = &parsed.certification_request_info.subject;
+    subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect()
+}
+
+/// What a certificate is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestedUse {
+    /// For servers, and not for clients.
+    pub is_serving: bool,
+    /// By a node.
+    pub is_of_node: bool,
+}
+
+impl RequestedUse {
+    /// Source: `pkg/controller/certificates/authority` and `ValidateKubeletServingCSR` in pkg/apis/certificates/helpers.go.
+    fn check(self, params: &CertificateParams) -> Result<(), String> {
+        let text = |of: &DnType| params.distinguished_name.get(of).map(text_of).unwrap_or_default();
+        let (organization, name) = (text(&DnType::OrganizationName), text(&DnType::CommonName));
+        if !self.is_of_node {
+            return Ok(());
+        }
+        if organization != "system:nodes" {
+            return Err("subject organization is not system:nodes".to_owned());
+        }
+        if !name.starts_with("system:node:") {
+            return Err("subject common name does not begin with system:node:".to_owned());
+        }
+        match (self.is_serving, params.subject_alt_names.is_empty()) {
+            (true, true) => Err("DNS or IP subjectAltName is required".to_owned()),
+            (false, false) => Err("subjectAltNames are not allowed".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn text_of(value: &DnValue) -> String {
+    match value {
+        DnValue::Utf8String(text) => text.clone(),
+        DnValue::PrintableString(text) => text.as_str().to_owned(),
+        DnValue::Ia5String(text) => text.as_str().to_owned(),
+        _ => String::new(),
     }
 }
 
@@ -290,6 +392,21 @@ fn create_ca(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static, KeyP
     Ok((pair.cert_pem, Issuer::from_ca_cert_der(cert.der(), key)?))
 }
 
+/// The key of tokens; every token that was issued needs it, so that it must survive.
+fn load_or_create_token_key(dir: &Path) -> Result<KeyPair, PkiError> {
+    const FILE: &str = "sa.key";
+    let path = dir.join(FILE);
+    match fs::read_to_string(&path) {
+        Ok(pem) => KeyPair::from_pem(&pem).map_err(|_err| PkiError::DamagedKey { path }),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+            write_file(dir, FILE, &key.serialize_pem(), Durable::Yes)?;
+            Ok(key)
+        }
+        Err(err) => Err(io("read", &path, err)),
+    }
+}
+
 fn distinguished_name(common_name: &str, organization: Option<&str>) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     if let Some(organization) = organization {
@@ -411,6 +528,7 @@ mod tests {
         let second = load_or_create(dir.path(), &["10.245.0.1".to_owned()], &clock).unwrap();
         assert_eq!(first.ca_pem, second.ca_pem);
         assert_eq!(first.server, second.server);
+        assert_eq!(first.token_key(), second.token_key());
         assert_eq!(first.admin, second.admin);
         second.server_config().unwrap();
     }

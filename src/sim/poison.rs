@@ -17,9 +17,9 @@ const PATH: &str = "poison";
 pub(super) struct Poison;
 
 impl TokenSource for Poison {
-    fn token(&self, _: &Pod, projection: &ServiceAccountTokenProjection) -> String {
+    fn token(&self, _: &Pod, projection: &ServiceAccountTokenProjection) -> Result<String, String> {
         assert!(projection.path != PATH, "{PLANNED}");
-        "token".to_owned()
+        Ok("token".to_owned())
     }
 }
 

@@ -5,10 +5,15 @@ pub mod samples;
 use crate::{
     api::{kinds::namespace::Namespaces, service_range::ServiceRange},
     base::{clock::Clock, rng::Rng},
+    identity::Tokens,
     registry::{Registry, pipeline::Config},
     store::{Store, memory::MemoryBackend},
 };
 use k8s_openapi::api::core::v1::Namespace;
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
 use serde::de::DeserializeOwned;
 use std::net::Ipv4Addr;
 
@@ -23,6 +28,27 @@ pub async fn registry() -> Registry {
     registry_with(Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a time")), Rng::seeded(1)).await
 }
 
+/// Like [`registry`], with these namespaces too.
+pub async fn registry_with_namespaces(names: &[&str]) -> Registry {
+    let registry = registry().await;
+    for name in names {
+        namespace(&registry, name).await;
+    }
+    registry
+}
+
+/// Tokens of this registry's accounts, signed with a key of their own.
+pub fn tokens(registry: &Registry) -> Tokens {
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).expect("a key");
+    Tokens::new(registry.clone(), key.as_ref()).expect("a key of the right sort")
+}
+
+async fn namespace(registry: &Registry, name: &str) {
+    let namespace: Namespace =
+        serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).expect("a namespace");
+    registry.api::<Namespaces>().create(namespace).await.expect("a namespace is created");
+}
+
 /// Like [`registry`], with this clock and this source of chance.
 pub async fn registry_with(clock: Clock, rng: Rng) -> Registry {
     let store = Store::open(MemoryBackend, false).expect("an empty store opens");
@@ -33,9 +59,7 @@ pub async fn registry_with(clock: Clock, rng: Rng) -> Registry {
     };
     let registry = Registry::new(store, clock, rng, config);
     for name in ["default", "kube-system"] {
-        let namespace: Namespace =
-            serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).expect("a namespace");
-        registry.api::<Namespaces>().create(namespace).await.expect("a namespace is created");
+        namespace(&registry, name).await;
     }
     registry
 }

@@ -1,5 +1,6 @@
 //! A small valid object of every kind, as a user might write it: without what every object has.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 /// The object of this group and kind; most kinds are content with nothing.
@@ -35,6 +36,11 @@ pub fn sample(group: &str, kind: &str) -> Value {
             "eventTime": "2026-01-01T00:00:00.000000Z",
         }),
         (_, "ControllerRevision") => json!({ "revision": 1, "data": { "a": 1 } }),
+        (_, "CertificateSigningRequest") => {
+            let pem = "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n";
+            let request = BASE64_STANDARD.encode(pem);
+            json!({ "spec": { "request": request, "usages": ["client auth"], "signerName": "example.com/signer" } })
+        }
         (_, "CSIDriver") => json!({ "spec": {} }),
         (_, "CSINode") => json!({ "spec": { "drivers": [] } }),
         (_, "CSIStorageCapacity") => json!({ "storageClassName": "slow", "capacity": "1Gi" }),

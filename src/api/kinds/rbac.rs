@@ -25,15 +25,10 @@ const BINDING_COLUMNS: &[Column<'static>] = &[
     Column::text("Groups", "The groups that are granted it.").wide(),
     Column::text("ServiceAccounts", "The service accounts that are granted it.").wide(),
 ];
-/// What is said of every write until rules are evaluated.
-const NOT_EVALUATED: &str =
-    "skiff does not evaluate RBAC rules yet: whoever is no administrator is refused, whatever roles grant";
-
 const ROLE_RULES: Rules = Rules {
     validate: |obj| rules(&obj.rest, true),
     row: created_at,
     validate_name: names::path_segment,
-    warnings: |_| vec![NOT_EVALUATED.to_owned()],
     creates_on_update: true,
     ..Rules::PLAIN
 };

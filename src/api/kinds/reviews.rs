@@ -1,76 +1,64 @@
-//! Questions that are posted and answered, and never stored: who am I, and what may I do.
+//! Questions that are posted and answered, and never stored: who is this, and what may they do.
 //!
 //! **Not here**: the answers (`server/verbs/reviews`).
 //! **Source**: `pkg/registry/{authentication,authorization}`, v1.37.
 
 use crate::api::{
-    kind::{Kind, KindInfo, Scope},
-    object::Untyped,
-    table::{self, Column},
+    json_kind::{JsonKind, Rules},
+    kind::{KindInfo, Scope},
 };
-use jiff::Timestamp;
-use serde_json::Value;
 
-const COLUMNS: &[Column<'_>] = &[Column::name(), Column::age()];
-
-/// Every question: its group, kind, plural, singular and schema.
-const REVIEWS: [[&str; 5]; 3] = [
-    [
-        "authentication.k8s.io",
-        "SelfSubjectReview",
-        "selfsubjectreviews",
-        "selfsubjectreview",
-        "io.k8s.api.authentication.v1.SelfSubjectReview",
-    ],
-    [
-        "authorization.k8s.io",
-        "SelfSubjectAccessReview",
-        "selfsubjectaccessreviews",
-        "selfsubjectaccessreview",
-        "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
-    ],
-    [
-        "authorization.k8s.io",
-        "SelfSubjectRulesReview",
-        "selfsubjectrulesreviews",
-        "selfsubjectrulesreview",
-        "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
-    ],
-];
-
-/// The kind of a question, by its place in the table.
-#[derive(Debug)]
-pub struct Review<const PLACE: usize>;
+/// A question: its group; kind, plural and singular; where it is asked; and its schema.
+const fn review(group: &'static str, names: [&'static str; 3], scope: Scope, schema: &'static str) -> JsonKind {
+    let [kind, plural, singular] = names;
+    let info = KindInfo::of((group, "v1", kind), (plural, singular), scope, schema);
+    JsonKind::new(KindInfo { verbs: &["create"], ..info }, Rules::PLAIN)
+}
 
 /// The kind `SelfSubjectReview`: who am I.
-pub type SelfSubjectReviews = Review<0>;
+pub static SELF_SUBJECT_REVIEWS: JsonKind = review(
+    "authentication.k8s.io",
+    ["SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview"],
+    Scope::Cluster,
+    "io.k8s.api.authentication.v1.SelfSubjectReview",
+);
+
+/// The kind `TokenReview`: whose token is this.
+pub static TOKEN_REVIEWS: JsonKind = review(
+    "authentication.k8s.io",
+    ["TokenReview", "tokenreviews", "tokenreview"],
+    Scope::Cluster,
+    "io.k8s.api.authentication.v1.TokenReview",
+);
+
+/// The kind `LocalSubjectAccessReview`: may they do this in this namespace.
+pub static LOCAL_SUBJECT_ACCESS_REVIEWS: JsonKind = review(
+    "authorization.k8s.io",
+    ["LocalSubjectAccessReview", "localsubjectaccessreviews", "localsubjectaccessreview"],
+    Scope::Namespaced,
+    "io.k8s.api.authorization.v1.LocalSubjectAccessReview",
+);
+
 /// The kind `SelfSubjectAccessReview`: may I do this.
-pub type SelfSubjectAccessReviews = Review<1>;
+pub static SELF_SUBJECT_ACCESS_REVIEWS: JsonKind = review(
+    "authorization.k8s.io",
+    ["SelfSubjectAccessReview", "selfsubjectaccessreviews", "selfsubjectaccessreview"],
+    Scope::Cluster,
+    "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+);
+
 /// The kind `SelfSubjectRulesReview`: what may I do.
-pub type SelfSubjectRulesReviews = Review<2>;
+pub static SELF_SUBJECT_RULES_REVIEWS: JsonKind = review(
+    "authorization.k8s.io",
+    ["SelfSubjectRulesReview", "selfsubjectrulesreviews", "selfsubjectrulesreview"],
+    Scope::Cluster,
+    "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
+);
 
-impl<const PLACE: usize> Kind for Review<PLACE> {
-    type Object = Untyped;
-    const INFO: KindInfo<'static> = {
-        let [group, kind, plural, singular, schema] = REVIEWS[PLACE];
-        KindInfo {
-            group,
-            version: "v1",
-            kind,
-            plural,
-            singular,
-            short_names: &[],
-            categories: &[],
-            scope: Scope::Cluster,
-            verbs: &["create"],
-            subresources: &[],
-            columns: COLUMNS,
-            stored_as: None,
-            schema,
-        }
-    };
-
-    fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
-        vec![table::name(&obj.metadata), table::age(&obj.metadata, now)]
-    }
-}
+/// The kind `SubjectAccessReview`: may they do this.
+pub static SUBJECT_ACCESS_REVIEWS: JsonKind = review(
+    "authorization.k8s.io",
+    ["SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview"],
+    Scope::Cluster,
+    "io.k8s.api.authorization.v1.SubjectAccessReview",
+);

@@ -3,12 +3,15 @@
 //! **Source**: `pkg/apis/core/validation/validation.go`, `pkg/registry/core/serviceaccount/strategy.go`, v1.37.
 
 use crate::api::{
-    kind::{ALL_VERBS, Kind, KindInfo, Scope},
+    kind::{ALL_VERBS, Kind, KindInfo, Scope, Subresource},
     table::{self, Column},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use serde_json::{Value, json};
+
+const TOKEN: Subresource<'static> =
+    Subresource::of("token", ("authentication.k8s.io", "v1", "TokenRequest"), &["create"]);
 
 /// The kind `ServiceAccount`.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ impl Kind for ServiceAccounts {
         categories: &[],
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
-        subresources: &[],
+        subresources: &[TOKEN],
         columns: &[Column::name(), Column::text("Secrets", "How many secrets it names."), Column::age()],
         stored_as: None,
         schema: "io.k8s.api.core.v1.ServiceAccount",

@@ -11,7 +11,7 @@ fn fill_as_a_start_does(dir: &DataDir) {
     fs::write(dir.store(), STORE_BEGINS).unwrap();
     fs::write(dir.access(), "").unwrap();
     fs::create_dir(dir.pki()).unwrap();
-    for name in ["ca.crt", "ca.key", "proxy.key.tmp"] {
+    for name in ["ca.crt", "ca.key", "proxy.key.tmp", "sa.key"] {
         fs::write(dir.pki().join(name), "").unwrap();
     }
     fs::write(dir.path().join("state.redb.0-1.new"), "").unwrap();

@@ -21,8 +21,8 @@ impl Lookup for Objects {
 }
 
 impl Source for Objects {
-    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> Option<String> {
-        Some("jwt".into())
+    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> Result<String, String> {
+        Ok("jwt".into())
     }
     fn claim(&self, _: &str, name: &str) -> Result<String, String> {
         if name == "data" {

@@ -47,12 +47,17 @@ pub(super) async fn apply(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let apply = Apply::read(call, &writing)?;
     // The managers come with the object; the pipeline has nothing to add.
     let options = WriteOptions { writer: None, ..writing.write };
-    let mut change = |entry: &Entry| apply.over(Some(entry));
+    let mut change = |entry: &Entry| {
+        let mut obj = apply.over(Some(entry))?;
+        call.review(&mut *obj, Some(entry))?;
+        Ok(obj)
+    };
     let (kind, key, part) = (apply.kind.clone(), apply.key.clone(), call.part());
     let updated = call.registry().update(&*kind, &key, part, &mut change, &options).await;
     let (code, entry) = match updated {
         Err(ApiError::NotFound { .. }) if part == Part::Main => {
-            let obj = apply.over(None)?;
+            let mut obj = apply.over(None)?;
+            call.review(&mut *obj, None)?;
             (201, call.registry().create(&*kind, &key.namespace, obj, &options).await?)
         }
         updated => (200, updated?),

@@ -13,19 +13,19 @@ mod log;
 mod not_yet;
 mod past;
 mod patch;
+mod privileges;
 mod read;
 mod reviews;
 mod scale;
 mod subresources;
+mod token;
 mod watch;
 mod write;
 
 pub(super) use subresources::is_stream;
 
 use super::{
-    ServerState,
-    auth::User,
-    codec,
+    ServerState, codec,
     handle::error_format,
     media::{self, Offer, Output},
     options::{self, Writing},
@@ -35,9 +35,13 @@ use super::{
     route::{Query, ResourceInfo, Verb},
 };
 use crate::{
-    api::{kind::KindRef, kinds::Kinds, managed::Writer, meta::ObjectKey, status::ApiError},
+    api::{kind::KindRef, kinds::Kinds, managed::Writer, meta::ObjectKey, object::DynObject, status::ApiError},
     base::task::Drain,
-    registry::{Registry, pipeline::Part},
+    identity::User,
+    registry::{
+        Registry,
+        pipeline::{Part, with_decoded},
+    },
     store::Entry,
 };
 use http::header::USER_AGENT;
@@ -118,15 +122,20 @@ fn fits_path(info: &ResourceInfo, is_namespaced: bool) -> bool {
         Verb::DeleteCollection => has_place && info.is_collection,
         Verb::Get | Verb::Update | Verb::Patch | Verb::Delete => !info.is_collection,
         Verb::List | Verb::Watch => info.is_collection,
-        Verb::Impersonate | Verb::Other => false,
+        Verb::Other => false,
     }
 }
 
 impl Call<'_> {
     async fn run(&mut self) -> Result<Response, ApiError> {
-        if let Some(row) = subresources::find(&self.info) {
-            return (row.answer)(self).await;
+        match subresources::find(&self.info) {
+            Some(row) => (row.answer)(self).await,
+            None => self.plain().await,
         }
+    }
+
+    /// Reads or writes the object, or the part of it that the path names.
+    async fn plain(&mut self) -> Result<Response, ApiError> {
         match self.info.verb {
             Verb::Get => read::get(self),
             Verb::List => read::list(self),
@@ -137,7 +146,7 @@ impl Call<'_> {
             Verb::Patch => patch::patch(self).await,
             Verb::Delete => delete::one(self).await,
             Verb::DeleteCollection => delete::collection(self).await,
-            Verb::Impersonate | Verb::Other => Err(ApiError::MethodNotAllowed),
+            Verb::Other => Err(ApiError::MethodNotAllowed),
         }
     }
 
@@ -184,8 +193,20 @@ impl Call<'_> {
         name.chars().filter(|c| !c.is_control()).take(BYTES_MAX).collect()
     }
 
+    /// Refuses what becomes of an entry where the caller lacks a privilege for it, or completes it with who the caller is.
+    ///
+    /// # Errors
+    /// `Forbidden`, in Kubernetes' words.
+    fn review(&self, new: &mut dyn DynObject, entry: Option<&Entry>) -> Result<(), ApiError> {
+        let Some(review) = privileges::find(self.kind.info()) else { return Ok(()) };
+        let asker = privileges::Asker::of(self);
+        let Some(entry) = entry else { return review(&asker, new, None) };
+        let reviewed = with_decoded(&*self.kind, entry, true, |old| review(&asker, new, Some(old)));
+        reviewed.map_err(|err| ApiError::Internal(format!("a stored object cannot be read: {err}")))?
+    }
+
     fn part(&self) -> Part {
-        if self.info.subresource == "status" { Part::Status } else { Part::Main }
+        if matches!(&*self.info.subresource, "status" | "approval") { Part::Status } else { Part::Main }
     }
 
     pub(super) fn output(&self, offer: Offer) -> Result<Output, ApiError> {

@@ -11,9 +11,6 @@ const RESOURCES: &[(&str, &[&str])] = &[
     ("admissionregistration.k8s.io", &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"]),
     ("apiregistration.k8s.io", &["apiservices"]),
     ("apps.openshift.io", &["deploymentconfigs"]),
-    ("authentication.k8s.io", &["tokenreviews"]),
-    ("authorization.k8s.io", &["localsubjectaccessreviews", "subjectaccessreviews"]),
-    ("certificates.k8s.io", &["certificatesigningrequests"]),
     ("image.openshift.io", &["imagestreams", "imagestreamtags"]),
     ("project.openshift.io", &["projectrequests", "projects"]),
     ("resource.k8s.io", &["deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices"]),
@@ -30,7 +27,6 @@ pub(super) const SUBRESOURCES: &[(&str, &str, &str)] = &[
     ("", "pods", "portforward"),
     ("", "pods", "proxy"),
     ("", "pods", "resize"),
-    ("", "serviceaccounts", "token"),
     ("", "services", "proxy"),
 ];
 

@@ -82,13 +82,14 @@ pub(super) async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let mut warnings = Vec::new();
     let mut change = |entry: &Entry| {
         warnings.clear();
-        let obj = patched(&*kind, entry, &patch, writing.validation, &mut warnings)?;
+        let mut obj = patched(&*kind, entry, &patch, writing.validation, &mut warnings)?;
         if obj.meta().name.as_deref() != Some(&key.name) {
             let name = obj.meta().name.clone().unwrap_or_default();
             let cause = FieldError::invalid("metadata.name", name, "field is immutable");
             return Err(ApiError::invalid(kind.info(), &key.name, vec![cause]));
         }
         warnings.extend(kind.warnings(&*obj));
+        call.review(&mut *obj, Some(entry))?;
         Ok(obj)
     };
     let written = call.registry().update(&*kind, &key, call.part(), &mut change, &writing.write).await;

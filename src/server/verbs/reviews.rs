@@ -1,36 +1,134 @@
-//! Answers who calls and what they may do: `kubectl auth whoami` and `kubectl auth can-i`, by the server's own authorizer.
+//! Answers who somebody is and what they may do: `kubectl auth whoami` and `kubectl auth can-i`, and what others ask about those who
+//! call them, by the server's own rules and tokens.
 //!
-//! **Source**: `pkg/registry/{authentication/selfsubjectreview,authorization/selfsubjectaccessreview,
-//! authorization/selfsubjectrulesreview}/rest.go` and `pkg/apis/authorization/validation/validation.go`, v1.37.
+//! **Source**: `pkg/registry/{authentication/{selfsubjectreview,tokenreview},authorization}/*/rest.go` and
+//! `pkg/apis/authorization/validation/validation.go`, v1.37.
 
 use super::Call;
 use crate::{
-    api::{field::FieldError, object, status::ApiError},
+    api::{field::FieldError, status::ApiError},
+    identity::{
+        User,
+        rule::{Attributes, On, PolicyRule},
+        tokens::ISSUER,
+    },
     server::{
         codec,
         media::Offer,
         respond::{self, Response},
-        route::{RequestInfo, ResourceInfo, Verb},
     },
 };
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectRulesReview};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Answers who calls.
 pub(super) fn who(call: &Call<'_>) -> Result<Response, ApiError> {
     let mut review = question(call)?;
-    let user = &call.user;
-    review["status"] = json!({ "userInfo": { "username": user.name, "groups": user.groups } });
+    review["status"] = json!({ "userInfo": call.user.to_json() });
     answer(call, &review)
 }
 
-/// Answers whether the caller may do something.
-pub(super) fn access(call: &Call<'_>) -> Result<Response, ApiError> {
+/// What a token is shown for.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Shown {
+    token: String,
+    audiences: Vec<String>,
+}
+
+/// Answers whose token this is.
+pub(super) fn token(call: &Call<'_>) -> Result<Response, ApiError> {
     let mut review = question(call)?;
-    let asked: SelfSubjectAccessReview = typed(call, &review)?;
-    let request = match (asked.spec.resource_attributes, asked.spec.non_resource_attributes) {
-        (Some(of), None) => RequestInfo::Resource(resource(of)),
-        (None, Some(of)) => RequestInfo::Path { path: of.path.unwrap_or_default(), verb: of.verb.unwrap_or_default() },
+    let Shown { token, mut audiences } = spec(&review)?;
+    if token.is_empty() {
+        return Err(ApiError::BadRequest("token is required for TokenReview in authentication".to_owned()));
+    }
+    if audiences.is_empty() {
+        audiences.push(ISSUER.to_owned());
+    }
+    review["status"] = match call.state.tokens().user(&token, &audiences) {
+        Ok((user, good)) => json!({ "authenticated": true, "user": user.to_json(), "audiences": good }),
+        Err(why) => json!({ "user": {}, "error": why.to_string() }),
+    };
+    answer(call, &review)
+}
+
+/// What is asked about, and about whom.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Asked {
+    resource_attributes: Option<Resource>,
+    non_resource_attributes: Option<Path>,
+    user: String,
+    groups: Vec<String>,
+    extra: BTreeMap<String, Vec<String>>,
+    uid: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Resource {
+    namespace: String,
+    verb: String,
+    group: String,
+    resource: String,
+    subresource: String,
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Path {
+    path: String,
+    verb: String,
+}
+
+/// Answers whether the caller may do something.
+pub(super) fn own_access(call: &Call<'_>) -> Result<Response, ApiError> {
+    let review = question(call)?;
+    let asked = spec(&review)?;
+    verdict(call, review, &asked, &call.user)
+}
+
+/// Answers whether somebody may do something.
+pub(super) fn access(call: &Call<'_>) -> Result<Response, ApiError> {
+    let review = question(call)?;
+    let asked: Asked = spec(&review)?;
+    let user = named(call, &asked)?;
+    verdict(call, review, &asked, &user)
+}
+
+/// Answers whether somebody may do something in the namespace of the path.
+pub(super) fn local_access(call: &Call<'_>) -> Result<Response, ApiError> {
+    let review = question(call)?;
+    let asked: Asked = spec(&review)?;
+    let namespace = &call.info.namespace;
+    if asked.resource_attributes.as_ref().is_some_and(|of| of.namespace != *namespace) {
+        let why = "spec.resourceAttributes.namespace must match namespace";
+        return Err(ApiError::BadRequest(format!("{why}: {namespace}")));
+    }
+    let user = named(call, &asked)?;
+    verdict(call, review, &asked, &user)
+}
+
+/// The user that a question is about.
+fn named(call: &Call<'_>, asked: &Asked) -> Result<User, ApiError> {
+    if asked.user.is_empty() && asked.groups.is_empty() {
+        let why = "at least one of user or group must be specified";
+        return Err(invalid(call, FieldError::invalid("spec.user", &asked.user, why)));
+    }
+    let Asked { user, groups, extra, uid, .. } = asked;
+    Ok(User { name: user.clone(), uid: uid.clone(), groups: groups.clone(), extra: extra.clone() })
+}
+
+fn verdict(call: &Call<'_>, mut review: Value, asked: &Asked, user: &User) -> Result<Response, ApiError> {
+    let attributes = match (&asked.resource_attributes, &asked.non_resource_attributes) {
+        (Some(of), None) => {
+            let Resource { namespace, verb, group, resource, subresource, name } = of;
+            Attributes { verb, on: On::Resource { group, resource, subresource, namespace, name } }
+        }
+        (None, Some(Path { path, verb })) => Attributes { verb, on: On::Path(path) },
         (Some(_), Some(_)) => {
             let why = "cannot be specified in combination with resourceAttributes";
             let given = &review["spec"]["nonResourceAttributes"];
@@ -41,19 +139,25 @@ pub(super) fn access(call: &Call<'_>) -> Result<Response, ApiError> {
             return Err(invalid(call, FieldError::invalid("spec.resourceAttributes", Value::Null, why)));
         }
     };
-    review["status"] = json!({ "allowed": call.state.authorizer().allows(&call.user, &request) });
+    let verdict = call.state.rbac().verdict(user, &attributes);
+    review["status"] = json!({ "allowed": verdict.is_allowed });
+    if !verdict.reason.is_empty() {
+        review["status"]["reason"] = json!(verdict.reason);
+    }
     answer(call, &review)
 }
 
 /// Answers what the caller may do in a namespace.
 pub(super) fn rules(call: &Call<'_>) -> Result<Response, ApiError> {
     let mut review = question(call)?;
-    let asked: SelfSubjectRulesReview = typed(call, &review)?;
-    let namespace = asked.spec.namespace.unwrap_or_default();
+    let namespace = review["spec"]["namespace"].as_str().unwrap_or_default().to_owned();
     if namespace.is_empty() {
         return Err(ApiError::BadRequest("no namespace on request".to_owned()));
     }
-    review["status"] = json!(call.state.authorizer().rules(&call.user, &namespace));
+    let rules = call.state.rbac().rules(&call.user, &namespace);
+    let (of_paths, of_resources): (Vec<PolicyRule>, Vec<PolicyRule>) =
+        rules.into_iter().partition(|rule| !rule.non_resource_urls.is_empty());
+    review["status"] = json!({ "resourceRules": of_resources, "nonResourceRules": of_paths, "incomplete": false });
     answer(call, &review)
 }
 
@@ -66,32 +170,30 @@ fn question(call: &Call<'_>) -> Result<Value, ApiError> {
     if !review.is_object() {
         return Err(ApiError::BadRequest(format!("the body is no {}", info.kind)));
     }
+    let found = crate::api::schema::check(call.kind.definition(), &review);
+    if let Some(why) = found.error {
+        return Err(ApiError::BadRequest(crate::api::schema::cannot_be_handled(info.version, info.kind, &why)));
+    }
     review["apiVersion"] = json!(info.api_version());
     review["kind"] = json!(info.kind);
     Ok(review)
 }
 
-fn typed<T: serde::de::DeserializeOwned>(call: &Call<'_>, review: &Value) -> Result<T, ApiError> {
-    let info = call.kind.info();
-    object::typed(review).map_err(|err| {
-        let why = object::without_place(&err);
-        ApiError::BadRequest(crate::api::schema::cannot_be_handled(info.version, info.kind, &why))
-    })
+/// What is asked; the question fits its schema.
+pub(super) fn spec<T: DeserializeOwned + Default>(review: &Value) -> Result<T, ApiError> {
+    match review.get("spec") {
+        None | Some(Value::Null) => Ok(T::default()),
+        Some(spec) => T::deserialize(without_nulls(spec.clone())).map_err(|err| ApiError::BadRequest(err.to_string())),
+    }
 }
 
-fn resource(of: ResourceAttributes) -> ResourceInfo {
-    let name = of.name.unwrap_or_default();
-    ResourceInfo {
-        verb: Verb::of_word(of.verb.as_deref().unwrap_or_default()),
-        group: of.group.unwrap_or_default(),
-        version: of.version.unwrap_or_default(),
-        namespace: of.namespace.unwrap_or_default(),
-        resource: of.resource.unwrap_or_default(),
-        subresource: of.subresource.unwrap_or_default(),
-        is_collection: name.is_empty(),
-        name,
-        rest: Vec::new(),
+/// Null is what is not said.
+fn without_nulls(mut spec: Value) -> Value {
+    if let Value::Object(fields) = &mut spec {
+        fields.retain(|_, value| !value.is_null());
+        fields.values_mut().for_each(|value| *value = without_nulls(value.take()));
     }
+    spec
 }
 
 fn invalid(call: &Call<'_>, cause: FieldError) -> ApiError {

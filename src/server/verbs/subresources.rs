@@ -4,7 +4,7 @@
 //! [`TABLE`]; 3. its facts in the kind's file, for discovery and OpenAPI. Rows go by names, not by kinds, so that they hold for kinds
 //! that come and go while the server runs.
 
-use super::{Call, binding, eviction, log, reviews, scale, write};
+use super::{Call, binding, eviction, log, reviews, scale, token, write};
 use crate::{
     api::status::ApiError,
     server::{
@@ -42,9 +42,14 @@ static TABLE: &[Row] = &[
     row("", "pods", "binding", |call| Box::pin(binding::create(call))),
     row("", "pods", "eviction", |call| Box::pin(eviction::create(call))),
     Row { is_stream: |query| query.is_true("follow"), ..row("", "pods", "log", |call| Box::pin(log::get(call))) },
+    row("", "serviceaccounts", "token", |call| Box::pin(ready(token::create(call)))),
+    row("certificates.k8s.io", "certificatesigningrequests", "approval", |call| Box::pin(call.plain())),
     row("authentication.k8s.io", "selfsubjectreviews", "", |call| Box::pin(ready(reviews::who(call)))),
-    row("authorization.k8s.io", "selfsubjectaccessreviews", "", |call| Box::pin(ready(reviews::access(call)))),
+    row("authentication.k8s.io", "tokenreviews", "", |call| Box::pin(ready(reviews::token(call)))),
+    row("authorization.k8s.io", "localsubjectaccessreviews", "", |call| Box::pin(ready(reviews::local_access(call)))),
+    row("authorization.k8s.io", "selfsubjectaccessreviews", "", |call| Box::pin(ready(reviews::own_access(call)))),
     row("authorization.k8s.io", "selfsubjectrulesreviews", "", |call| Box::pin(ready(reviews::rules(call)))),
+    row("authorization.k8s.io", "subjectaccessreviews", "", |call| Box::pin(ready(reviews::access(call)))),
 ];
 
 /// The line of what a request names.

@@ -6,6 +6,7 @@ use super::Call;
 use crate::{
     api::{meta::ObjectKey, status::ApiError},
     server::{codec, respond::Response},
+    store::Entry,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -13,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub(super) async fn create(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let writing = call.writing("CreateOptions")?;
     let format = codec::body_format(&call.request.headers)?;
-    let obj = codec::decode(&*call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
+    let mut obj = codec::decode(&*call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
     let namespace = call.info.namespace.clone();
     let given = obj.meta().namespace.as_deref().unwrap_or_default();
     if call.kind.info().is_namespaced() && !given.is_empty() && given != namespace {
@@ -22,6 +23,7 @@ pub(super) async fn create(call: &mut Call<'_>) -> Result<Response, ApiError> {
         ));
     }
     call.warnings.extend(call.kind.warnings(&*obj));
+    call.review(&mut *obj, None)?;
     let entry = call.registry().create(&*call.kind, &namespace, obj, &writing.write).await?;
     call.object(201, &entry)
 }
@@ -34,9 +36,15 @@ pub(super) async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let key = call.key();
     check_name(obj.meta(), &key)?;
     call.warnings.extend(call.kind.warnings(&*obj));
-    let mut change = |_: &_| Ok(obj.clone_dyn());
+    let mut change = |entry: &Entry| {
+        let mut new = obj.clone_dyn();
+        call.review(&mut *new, Some(entry))?;
+        Ok(new)
+    };
     match call.registry().update(&*call.kind, &key, call.part(), &mut change, &writing.write).await {
         Err(ApiError::NotFound { .. }) if call.info.subresource.is_empty() && call.kind.creates_on_update() => {
+            let mut obj = obj;
+            call.review(&mut *obj, None)?;
             let entry = call.registry().create(&*call.kind, &key.namespace, obj, &writing.write).await?;
             call.object(201, &entry)
         }

@@ -29,9 +29,6 @@ fn pod(spec: &PodSpec, say: &mut impl FnMut(&str, &str)) {
     if spec.image_pull_secrets.as_ref().is_some_and(|s| !s.is_empty()) {
         say("imagePullSecrets", "has no effect yet: the engine pulls images without credentials");
     }
-    if spec.automount_service_account_token == Some(true) {
-        say("automountServiceAccountToken", "has no effect yet: service account tokens are not mounted");
-    }
     let context = part(&spec.security_context);
     if context.fs_group.is_some() && !support::GROUPS {
         say("securityContext.fsGroup", "has no effect yet: volumes are writable by every user");

@@ -1,0 +1,209 @@
+//! What a write needs beyond the permission to write: nobody grants what they lack, and a request for a certificate says who asked.
+//!
+//! A table: (group, plural) → review. Called for each object that a client writes, before the pipeline has it.
+//!
+//! **Source**: `pkg/registry/rbac/{role,clusterrole,rolebinding,clusterrolebinding}/policybased/storage.go`,
+//! `pkg/registry/rbac/escalation_check.go`, v1.37.
+
+use super::Call;
+use crate::{
+    api::{
+        field::FieldError,
+        json_kind::{at, set_at, text_at},
+        kind::{ErasedKind as _, KindInfo},
+        kinds::certificate_signing_request::{CERTIFICATE_SIGNING_REQUESTS, has_condition, request_pem},
+        object::{DynObject, Untyped},
+        status::ApiError,
+    },
+    identity::{
+        Rbac, User, escalation,
+        rbac::RoleRef,
+        rule::{Attributes, On, PolicyRule},
+        user::MASTERS,
+    },
+    server::{route::ResourceInfo, tls},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const CERTIFICATES: &str = "certificates.k8s.io";
+
+/// Who writes, what, and where.
+pub(super) struct Asker<'a> {
+    rbac: &'a Rbac,
+    user: &'a User,
+    resource: &'a str,
+    subresource: &'a str,
+    namespace: &'a str,
+}
+
+/// Looks at the new object and the one it replaces.
+pub(super) type Review = for<'a> fn(&Asker<'a>, &mut dyn DynObject, Option<&dyn DynObject>) -> Result<(), ApiError>;
+
+static TABLE: &[(&str, &str, Review)] = &[
+    (CERTIFICATES, "certificatesigningrequests", signing_request),
+    (RBAC, "clusterroles", role),
+    (RBAC, "roles", role),
+    (RBAC, "clusterrolebindings", binding),
+    (RBAC, "rolebindings", binding),
+];
+
+/// The review of what is written to a kind, if it has one.
+pub(super) fn find(info: &KindInfo<'_>) -> Option<Review> {
+    let row = TABLE.iter().find(|(group, plural, _)| (*group, *plural) == (info.group, info.plural));
+    row.map(|(.., review)| *review)
+}
+
+impl<'a> Asker<'a> {
+    /// What a call writes.
+    pub(super) fn of(call: &'a Call<'_>) -> Self {
+        let ResourceInfo { resource, subresource, namespace, .. } = &call.info;
+        Self { rbac: call.state.rbac(), user: &call.user, resource, subresource, namespace }
+    }
+
+    fn may(&self, verb: &str, resource: &str, name: &str) -> bool {
+        let on = On::Resource { group: RBAC, resource, subresource: "", namespace: self.namespace, name };
+        self.rbac.verdict(self.user, &Attributes { verb, on }).is_allowed
+    }
+
+    /// Refuses what grants more than the user has.
+    fn grants(&self, name: &str, rules: &[PolicyRule]) -> Result<(), ApiError> {
+        let missing = escalation::missing(&self.rbac.rules(self.user, self.namespace), rules);
+        if missing.is_empty() { Ok(()) } else { Err(self.forbidden(name, escalation::refusal(self.user, &missing))) }
+    }
+
+    fn name_of(&self, obj: &Untyped) -> String {
+        obj.metadata.name.clone().unwrap_or_default()
+    }
+
+    /// Refuses who may not do this for a signer: by its name, or for all of its domain.
+    /// Source: `IsAuthorizedForSignerName` in pkg/apis/certificates/authorization.
+    fn may_with(&self, signer: &str, verb: &str, doing: &str, name: &str) -> Result<(), ApiError> {
+        let domain = signer.split_once('/').map_or(signer, |(domain, _)| domain);
+        let may = |name: &str| {
+            let on = On::Resource { group: CERTIFICATES, resource: "signers", subresource: "", namespace: "", name };
+            self.rbac.verdict(self.user, &Attributes { verb, on }).is_allowed
+        };
+        if may(signer) || may(&format!("{domain}/*")) {
+            return Ok(());
+        }
+        let why = format!("user not permitted to {doing} with signerName {signer:?}");
+        Err(ApiError::Forbidden { resource: format!("{}.{CERTIFICATES}", self.resource), name: name.to_owned(), why })
+    }
+
+    fn forbidden(&self, name: &str, why: String) -> ApiError {
+        ApiError::Forbidden { resource: format!("{}.{RBAC}", self.resource), name: name.to_owned(), why }
+    }
+}
+
+/// What of a role counts here.
+#[derive(Deserialize, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+struct Role {
+    rules: Option<Vec<PolicyRule>>,
+    aggregation_rule: Option<Value>,
+}
+
+fn role(asker: &Asker<'_>, new: &mut dyn DynObject, old: Option<&dyn DynObject>) -> Result<(), ApiError> {
+    let name = new.meta().name.clone().unwrap_or_default();
+    let wanted: Role = read(new)?;
+    let is_same = old.map(|old| read::<Role>(old)).transpose()?.is_some_and(|old| old == wanted);
+    if is_same || asker.user.is_master() || asker.may("escalate", asker.resource, &name) {
+        return Ok(());
+    }
+    if wanted.aggregation_rule.is_some() {
+        let everything = [PolicyRule::everything(), PolicyRule::every_path()];
+        if !escalation::missing(&asker.rbac.rules(asker.user, asker.namespace), &everything).is_empty() {
+            let why = "must have cluster-admin privileges to use the aggregationRule";
+            return Err(asker.forbidden(&name, why.to_owned()));
+        }
+    }
+    asker.grants(&name, &wanted.rules.unwrap_or_default())
+}
+
+/// What of a binding counts here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Binding {
+    role_ref: RoleRef,
+    #[serde(default)]
+    subjects: Value,
+}
+
+fn binding(asker: &Asker<'_>, new: &mut dyn DynObject, old: Option<&dyn DynObject>) -> Result<(), ApiError> {
+    // A binding without a role is refused by its rules.
+    let Ok(wanted) = read::<Binding>(new) else { return Ok(()) };
+    let old = old.and_then(|old| read::<Binding>(old).ok());
+    let is_same = old.is_some_and(|old| (old.role_ref, old.subjects) == (wanted.role_ref.clone(), wanted.subjects));
+    let RoleRef { kind, name: role } = &wanted.role_ref;
+    let resource = if kind == "Role" { "roles" } else { "clusterroles" };
+    if is_same || asker.user.is_master() || asker.may("bind", resource, role) {
+        return Ok(());
+    }
+    let rules = asker
+        .rbac
+        .rules_of(&wanted.role_ref, asker.namespace)
+        .ok_or_else(|| ApiError::NotFound { resource: format!("{resource}.{RBAC}"), name: role.clone() })?;
+    asker.grants(&new.meta().name.clone().unwrap_or_default(), &rules)
+}
+
+/// A request says who made it; whoever approves it, or signs, may do so for its signer.
+fn signing_request(asker: &Asker<'_>, new: &mut dyn DynObject, old: Option<&dyn DynObject>) -> Result<(), ApiError> {
+    let Some(old) = old else { return asked_by(asker, new) };
+    let Some(old) = old.as_any().downcast_ref::<Untyped>() else { return Ok(()) };
+    let Some(new) = new.as_any_mut().downcast_mut::<Untyped>() else { return Ok(()) };
+    let signer = text_at(&old.rest, "spec.signerName");
+    match asker.subresource {
+        "approval" => {
+            keep_all_but_approval(new, old);
+            let decided = |of: &Untyped| ["Approved", "Denied"].map(|wanted| has_condition(&of.rest, wanted));
+            if decided(new) == [true, true] {
+                let why = "Approved and Denied conditions are mutually exclusive";
+                let cause = FieldError::invalid("status.conditions", "Denied", why);
+                return Err(ApiError::invalid(CERTIFICATE_SIGNING_REQUESTS.info(), &asker.name_of(new), vec![cause]));
+            }
+            asker.may_with(&signer, "approve", "approve requests", &asker.name_of(new))
+        }
+        "status" if text_at(&new.rest, "status.certificate") != text_at(&old.rest, "status.certificate") => {
+            asker.may_with(&signer, "sign", "sign requests", &asker.name_of(new))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Approval decides, and does nothing else.
+fn keep_all_but_approval(new: &mut Untyped, old: &Untyped) {
+    let is_decision = |condition: &&Value| matches!(condition["type"].as_str(), Some("Approved" | "Denied"));
+    let conditions =
+        |of: &Untyped| at(&of.rest, "status.conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut merged: Vec<Value> = conditions(old).iter().filter(|c| !is_decision(c)).cloned().collect();
+    merged.extend(conditions(new).iter().filter(is_decision).cloned());
+    new.rest.clone_from(&old.rest);
+    set_at(&mut new.rest, "status.conditions", Value::Array(merged));
+}
+
+fn asked_by(asker: &Asker<'_>, new: &mut dyn DynObject) -> Result<(), ApiError> {
+    let Some(new) = new.as_any_mut().downcast_mut::<Untyped>() else { return Ok(()) };
+    let is_of_client = text_at(&new.rest, "spec.signerName") == "kubernetes.io/kube-apiserver-client";
+    let groups = request_pem(&new.rest).map(|pem| tls::requested_groups(&pem)).unwrap_or_default();
+    if is_of_client && groups.iter().any(|group| group == MASTERS) {
+        let why = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
+        let (resource, name) = (format!("{}.{CERTIFICATES}", asker.resource), asker.name_of(new));
+        return Err(ApiError::Forbidden { resource, name, why: why.to_owned() });
+    }
+    let Value::Object(mut of) = asker.user.to_json() else { return Ok(()) };
+    for field in ["username", "uid", "groups", "extra"] {
+        let value = of.remove(field).unwrap_or_else(|| if field == "uid" { json!("") } else { Value::Null });
+        match (value, new.rest.get_mut("spec").and_then(Value::as_object_mut)) {
+            (_, None) => {}
+            (Value::Null, Some(spec)) => drop(spec.remove(field)),
+            (value, Some(spec)) => drop(spec.insert(field.to_owned(), value)),
+        }
+    }
+    Ok(())
+}
+
+fn read<T: serde::de::DeserializeOwned>(obj: &dyn DynObject) -> Result<T, ApiError> {
+    serde_json::from_slice(&obj.to_json()).map_err(|err| ApiError::BadRequest(err.to_string()))
+}
