@@ -28,7 +28,10 @@ use crate::{
     registry::{events::Severity, pipeline::DeleteOptions},
 };
 use bytes::{Buf as _, Bytes, BytesMut};
-use futures::StreamExt as _;
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, Shared},
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
@@ -72,6 +75,9 @@ impl From<ConfigError> for Failure {
         Self::Config(error)
     }
 }
+
+/// Whether the file for an attempt's message is a new one, once that is known.
+pub(super) type Renewal = Shared<BoxFuture<'static, bool>>;
 
 /// A pod's volumes as they are mounted.
 #[derive(Clone, Debug)]
@@ -316,6 +322,7 @@ impl Site {
         (attempt, sandbox, failures): (u32, u32, u32),
         mounted: Option<Arc<Mounted>>,
         pod_ip: Option<Ipv4Addr>,
+        renewed_ahead: Option<Renewal>,
     ) -> Result<(ObservedContainer, Arc<Mounted>), Failure> {
         let context = &self.context;
         let name = spec.image.as_deref().unwrap_or_default();
@@ -347,8 +354,13 @@ impl Site {
             mounts: &mounts,
         };
         let wanted = container_spec(&self.pod, spec, &context.config, from)?;
-        let sandbox = sandbox_name(&self.pod, sandbox);
-        let renewed = self.renew_termination_log(spec, attempt, &sandbox);
+        let renewed = async {
+            let is_new = match renewed_ahead {
+                Some(renewal) => renewal.await,
+                None => false,
+            };
+            if is_new { Ok(()) } else { self.renew_termination_log(spec, attempt, sandbox).await }
+        };
         let (made, renewed) = futures::join!(self.create(&wanted, identity), renewed);
         let mut made = made?;
         renewed?;
@@ -455,13 +467,19 @@ impl Site {
     }
 
     /// Makes the file for an attempt's message a new one, where an older attempt had it.
-    async fn renew_termination_log(&self, spec: &Container, attempt: u32, sandbox: &str) -> Result<(), EngineError> {
+    async fn renew_termination_log(&self, spec: &Container, attempt: u32, sandbox: u32) -> Result<(), EngineError> {
         if termination::path_in(spec).is_none() || !termination::is_used_again(attempt) {
             return Ok(());
         }
+        let sandbox = sandbox_name(&self.pod, sandbox);
         let failed = |e| EngineError::Invalid(format!("make the file for the termination message: {e}"));
         let empty = termination::empty_file(&spec.name, attempt).map_err(failed)?;
-        self.context.ask(self.context.engine.upload(sandbox, MOUNT_POINT, empty.into())).await
+        self.context.ask(self.context.engine.upload(&sandbox, MOUNT_POINT, empty.into())).await
+    }
+
+    /// Does that for an attempt that is still to come.
+    pub(super) fn renew_ahead(self, spec: Container, attempt: u32, sandbox: u32) -> Renewal {
+        async move { self.renew_termination_log(&spec, attempt, sandbox).await.is_ok() }.boxed().shared()
     }
 
     async fn end_of_log(&self, id: &str) -> String {

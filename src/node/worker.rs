@@ -17,7 +17,7 @@ use files::Refresh;
 use super::{
     context::{Context, stored_pod},
     decide::{Action, Decision, Ending, Hook, Memory, Slot, Stop, View, Waiting, decide, pre_stop_of},
-    execute::{self, Failure, Mounted, Site, Start, until},
+    execute::{self, Failure, Mounted, Renewal, Site, Start, until},
     identity::{PodId, spec_hash},
     observe::{Applied, ObservedContainer, ObservedPod, Run, StopReason},
     probes::{self, Believed, Due, Probes},
@@ -106,6 +106,7 @@ enum Done {
     Probed(Due, Result<(), String>),
     StatusWritten(Result<(), ApiError>),
     LastWords(Run, String),
+    MessageFileRenewed,
     ImageHere(String, bool),
     FilesWritten(String, Result<(), EngineError>),
 }
@@ -136,6 +137,8 @@ pub(super) struct Worker {
     hashes: BTreeMap<String, String>,
     /// The labels and annotations that files may show.
     shown_metadata: Option<Metadata>,
+    /// For each container, its next attempt and the sandbox of it, and whether the file for that one's message is a new one.
+    renewals: BTreeMap<String, ((u32, u32), Renewal)>,
     is_writing_status: bool,
     /// Set once nothing new is to be made: whoever waits for an image gives up.
     abandon: watch::Sender<bool>,
@@ -169,6 +172,7 @@ impl Worker {
             waited: BTreeMap::new(),
             hashes: BTreeMap::new(),
             shown_metadata: None,
+            renewals: BTreeMap::new(),
             is_writing_status: false,
             abandon: watch::Sender::new(false),
             wake_at: None,
@@ -474,8 +478,11 @@ impl Worker {
     fn create_container(&mut self, site: Site, name: String, numbers: (u32, u32, u32)) {
         let Some(spec) = container_of(&site.pod, &name).cloned() else { return };
         let (mounted, pod_ip) = (self.mounted.clone(), self.pod_ip(&site.pod));
+        let (attempt, sandbox, _) = numbers;
+        let renewal =
+            self.renewals.remove(&name).filter(|(of, _)| *of == (attempt, sandbox)).map(|(_, renewal)| renewal);
         self.start(Some(Slot::Container(name.clone())), async move {
-            let result = site.create_container(&spec, numbers, mounted, pod_ip).await;
+            let result = site.create_container(&spec, numbers, mounted, pod_ip, renewal).await;
             Done::Created(name, result)
         });
     }
@@ -677,6 +684,7 @@ impl Worker {
             Done::Probed(due, result) => self.probed(&due, result),
             Done::StatusWritten(result) => self.status_written(result),
             Done::LastWords(run, text) => drop(self.memory.last_words.insert(run, Some(text))),
+            Done::MessageFileRenewed => {}
             Done::ImageHere(name, is_here) => self.image_looked_for(&name, is_here),
             Done::FilesWritten(hash, result) => self.files_written(hash, result),
         }
@@ -727,6 +735,7 @@ impl Worker {
             Ok(Start::Ran) => {
                 self.memory.blocked.remove(name);
                 self.observed.note_started(id, now);
+                self.renew_message_file(id);
                 info!(
                     component = "node",
                     namespace = self.id.namespace,

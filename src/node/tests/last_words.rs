@@ -63,6 +63,46 @@ async fn every_attempt_begins_with_an_empty_file() {
     }
 }
 
+/// The engine calls that write files, since they were taken last.
+fn uploads(world: &World) -> usize {
+    world.engine.take_calls().iter().filter(|call| call.kind == CallKind::Upload).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_of_an_attempt_is_made_new_while_the_one_before_runs() {
+    let mut world = World::new().await;
+    world.create("web", WEB).await;
+    world.until_ready("web").await;
+    for restarts in 1..=3 {
+        world.end_with("web", b"the end", 1);
+        world.last_words_after("web", restarts).await;
+    }
+    world.sleep(60).await;
+    world.engine.take_calls();
+    for restarts in 4..=6 {
+        // What is heard of the kill ends with the start of the next attempt, which is followed by the file of the one after it.
+        world.end_with("web", b"the end", 1);
+        world.until("created", |w| w.restarts("web") == restarts).await;
+        world.sleep(60).await;
+        assert_eq!(uploads(&world), 1, "restart {restarts}");
+    }
+    // Whoever comes in between knows nothing of what was done ahead, and does it again.
+    world.stop_agent().await;
+    world.start_agent();
+    world.until_ready("web").await;
+    uploads(&world);
+    world.end_with("web", b"the end", 1);
+    assert_eq!(world.last_words_after("web", 7).await, "the end");
+    world.sleep(60).await;
+    assert_eq!(uploads(&world), 2);
+    let call = CallFault { call: Some(CallKind::Upload), fault: Fault::FailBefore, one_in: 1, times: 1 };
+    world.engine.set_faults(FaultPlan { calls: vec![call], ..FaultPlan::default() });
+    world.end_with("web", b"the end", 1);
+    assert_eq!(world.last_words_after("web", 8).await, "the end");
+    world.end_with("web", b"", 1);
+    assert_eq!(world.last_words_after("web", 9).await, "");
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_the_last_4096_bytes_are_told() {
     let world = World::new().await;

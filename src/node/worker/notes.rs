@@ -8,6 +8,7 @@ use crate::{
         decide::{Decision, Waiting},
         observe::{ObservedContainer, Run, StopReason},
         probes::Due,
+        termination,
     },
     registry::events::Severity,
 };
@@ -99,6 +100,24 @@ impl Worker {
             }
             _ => {}
         }
+    }
+
+    /// Makes the file for what the next attempt of a container will have to say a new one while this attempt runs: who heals it then
+    /// need not.
+    pub(super) fn renew_message_file(&mut self, id: &str) {
+        let Some(pod) = self.pod() else { return };
+        let Some(of) = self.observed.by_id(id).map(|container| container.identity.clone()) else { return };
+        let Some(spec) = container_of(&pod, &of.container).cloned() else { return };
+        let next = of.attempt + 1;
+        if !termination::is_used_again(next) {
+            return;
+        }
+        let renewal = self.site(&pod).renew_ahead(spec, next, of.sandbox);
+        self.renewals.insert(of.container, ((next, of.sandbox), renewal.clone()));
+        self.start(None, async move {
+            renewal.await;
+            Done::MessageFileRenewed
+        });
     }
 
     /// Asks for what containers that ended had to say, once for each run.
