@@ -33,7 +33,7 @@ pub(super) fn set_rule_defaults(fields: &mut Fields, list: &str) {
 
 /// What says which requests something is about.
 pub(super) fn check_match(errs: &mut Errors, fields: &Fields, above: &str) {
-    json::one_of(errs, fields, above, "matchPolicy", MATCH_POLICIES);
+    json::within(errs, above, |errs| json::one_of(errs, fields, "matchPolicy", MATCH_POLICIES));
     for selector in ["namespaceSelector", "objectSelector"] {
         let mut own = Errors::new();
         json::label_selector(&mut own, fields, selector);
@@ -52,7 +52,7 @@ pub(super) fn check_rules(errs: &mut Errors, fields: &Fields, above: &str, list:
         let empty = json::texts(rule, "apiVersions").enumerate().filter(|(_, version)| version.is_empty());
         errs.extend(empty.map(|(n, _)| FieldError::required(format!("{path}.apiVersions[{n}]"), "")));
         check_resources(errs, rule, &format!("{path}.resources"));
-        json::one_of(errs, rule, &path, "scope", SCOPES);
+        json::within(errs, &path, |errs| json::one_of(errs, rule, "scope", SCOPES));
     }
 }
 

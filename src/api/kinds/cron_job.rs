@@ -81,7 +81,7 @@ fn validate(obj: &Untyped) -> Errors {
     if at(fields, "spec.timeZone").is_some_and(|zone| zone == "") {
         errs.push(FieldError::invalid("spec.timeZone", "", "timeZone must be nil or non-empty string"));
     }
-    json::one_of(&mut errs, fields, "", "spec.concurrencyPolicy", &["Allow", "Forbid", "Replace"]);
+    json::one_of(&mut errs, fields, "spec.concurrencyPolicy", &["Allow", "Forbid", "Replace"]);
     for field in ["spec.startingDeadlineSeconds", "spec.successfulJobsHistoryLimit", "spec.failedJobsHistoryLimit"] {
         json::non_negative(&mut errs, fields, field);
     }

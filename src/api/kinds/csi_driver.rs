@@ -62,7 +62,7 @@ fn set_defaults(obj: &mut Untyped) {
 
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
-    json::one_of(&mut errs, &obj.rest, "", "spec.fsGroupPolicy", &["File", "None", "ReadWriteOnceWithFSType"]);
+    json::one_of(&mut errs, &obj.rest, "spec.fsGroupPolicy", &["File", "None", "ReadWriteOnceWithFSType"]);
     json::all_of(&mut errs, &obj.rest, "spec.volumeLifecycleModes", &["Ephemeral", "Persistent"]);
     errs
 }

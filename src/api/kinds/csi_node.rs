@@ -34,9 +34,9 @@ pub static CSI_NODES: JsonKind = JsonKind::new(
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
     for (i, driver) in json::objects(&obj.rest, "spec.drivers").enumerate() {
-        for field in ["name", "nodeID"] {
-            json::required_in(&mut errs, driver, &format!("spec.drivers[{i}]"), field);
-        }
+        json::within(&mut errs, &format!("spec.drivers[{i}]"), |errs| {
+            ["name", "nodeID"].iter().for_each(|field| json::required(errs, driver, field));
+        });
     }
     errs
 }

@@ -67,7 +67,7 @@ fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
     let fields = &obj.rest;
     workload::check_selected(&mut errs, obj, "DaemonSet");
-    json::one_of(&mut errs, fields, "", "spec.updateStrategy.type", &["OnDelete", "RollingUpdate"]);
+    json::one_of(&mut errs, fields, "spec.updateStrategy.type", &["OnDelete", "RollingUpdate"]);
     for field in ["maxSurge", "maxUnavailable"] {
         let path = format!("spec.updateStrategy.rollingUpdate.{field}");
         if let Some(value) = at(fields, &path) {

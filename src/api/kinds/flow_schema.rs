@@ -118,7 +118,7 @@ fn validate(obj: &Untyped) -> Errors {
         errs.push(FieldError::invalid(PRECEDENCE, precedence, why));
     }
     let methods = &["ByNamespace", "ByUser"];
-    json::one_of(&mut errs, fields, "", "spec.distinguisherMethod.type", methods);
+    json::one_of(&mut errs, fields, "spec.distinguisherMethod.type", methods);
     match &*text_at(fields, LEVEL) {
         "" => errs.push(FieldError::required(LEVEL, "must reference a priority level")),
         level => json::subdomain(&mut errs, LEVEL, level),
@@ -165,7 +165,7 @@ fn check_subject(errs: &mut Errors, subject: &Map<String, Value>, path: &str) {
         ));
     };
     if json::has(subject, own) {
-        json::required_in(errs, subject, path, &format!("{own}.name"));
+        json::within(errs, path, |errs| json::required(errs, subject, &format!("{own}.name")));
         if kind == "ServiceAccount" && text_at(subject, "serviceAccount.namespace").is_empty() {
             let why = "must specify namespace for service account";
             errs.push(FieldError::required(format!("{path}.serviceAccount.namespace"), why));

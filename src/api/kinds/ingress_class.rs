@@ -62,7 +62,7 @@ fn validate(obj: &Untyped) -> Errors {
         for field in ["spec.parameters.kind", "spec.parameters.name"] {
             json::required(&mut errs, &obj.rest, field);
         }
-        json::one_of(&mut errs, &obj.rest, "", "spec.parameters.scope", &["Cluster", "Namespace"]);
+        json::one_of(&mut errs, &obj.rest, "spec.parameters.scope", &["Cluster", "Namespace"]);
         if text_at(&obj.rest, "spec.parameters.scope") == "Namespace"
             && !json::has(&obj.rest, "spec.parameters.namespace")
         {

@@ -108,8 +108,8 @@ pub(super) fn check_spec(errs: &mut Errors, fields: &Map<String, Value>, path: &
     ] {
         json::non_negative(errs, fields, &of(field));
     }
-    json::one_of(errs, fields, "", &of("completionMode"), &["Indexed", "NonIndexed"]);
-    json::one_of(errs, fields, "", &of("podReplacementPolicy"), &["Failed", "TerminatingOrFailed"]);
+    json::one_of(errs, fields, &of("completionMode"), &["Indexed", "NonIndexed"]);
+    json::one_of(errs, fields, &of("podReplacementPolicy"), &["Failed", "TerminatingOrFailed"]);
     if text_at(fields, &of("completionMode")) == "Indexed" && !json::has(fields, &of("completions")) {
         errs.push(FieldError::required(of("completions"), "when completion mode is Indexed"));
     }

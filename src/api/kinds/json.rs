@@ -80,20 +80,20 @@ pub(super) fn required(errs: &mut Errors, fields: &Fields, path: &str) {
     }
 }
 
-/// A text that, if there is one, is one of these. `above` leads to the object whose field it is.
-pub(super) fn one_of(errs: &mut Errors, fields: &Fields, above: &str, path: &str, supported: &[&str]) {
+/// A text that, if there is one, is one of these.
+pub(super) fn one_of(errs: &mut Errors, fields: &Fields, path: &str, supported: &[&str]) {
     let text = text_at(fields, path);
     if has(fields, path) && !supported.contains(&&*text) {
-        let dot = if above.is_empty() { "" } else { "." };
-        errs.push(FieldError::not_supported(format!("{above}{dot}{path}"), text, supported));
+        errs.push(FieldError::not_supported(path, text, supported));
     }
 }
 
-/// A field of an object that `above` leads to, which is required and must not be empty.
-pub(super) fn required_in(errs: &mut Errors, fields: &Fields, above: &str, field: &str) {
+/// What is wrong with an object that `above` leads to; empty: with the whole.
+pub(super) fn within(errs: &mut Errors, above: &str, check: impl FnOnce(&mut Errors)) {
     let mut own = Errors::new();
-    required(&mut own, fields, field);
-    errs.extend(own.into_iter().map(|err| FieldError { path: format!("{above}.{}", err.path), ..err }));
+    check(&mut own);
+    let dot = if above.is_empty() { "" } else { "." };
+    errs.extend(own.into_iter().map(|err| FieldError { path: format!("{above}{dot}{}", err.path), ..err }));
 }
 
 /// Texts of a list that are each one of these.

@@ -66,7 +66,9 @@ fn validate(obj: &Untyped) -> Errors {
         for (i, rule) in json::objects(fields, &format!("spec.{rules}")).enumerate() {
             let path = format!("spec.{rules}[{i}]");
             for (n, port) in json::objects(rule, "ports").enumerate() {
-                json::one_of(&mut errs, port, &format!("{path}.ports[{n}]"), "protocol", &["SCTP", "TCP", "UDP"]);
+                json::within(&mut errs, &format!("{path}.ports[{n}]"), |errs| {
+                    json::one_of(errs, port, "protocol", &["SCTP", "TCP", "UDP"]);
+                });
             }
             for (n, peer) in json::objects(rule, peers).enumerate() {
                 check_peer(&mut errs, peer, &format!("{path}.{peers}[{n}]"));

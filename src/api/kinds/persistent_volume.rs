@@ -82,8 +82,8 @@ fn validate(obj: &Untyped) -> Errors {
     if json::has(fields, "spec.capacity") && !json::has(fields, "spec.capacity.storage") {
         errs.push(FieldError::not_supported("spec.capacity", at(fields, "spec.capacity"), &["storage"]));
     }
-    json::one_of(&mut errs, fields, "", "spec.persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"]);
-    json::one_of(&mut errs, fields, "", "spec.volumeMode", &["Block", "Filesystem"]);
+    json::one_of(&mut errs, fields, "spec.persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"]);
+    json::one_of(&mut errs, fields, "spec.volumeMode", &["Block", "Filesystem"]);
     let spec = at(fields, "spec").and_then(Value::as_object);
     let sources: Vec<&String> =
         spec.into_iter().flat_map(|s| s.keys()).filter(|f| !PLAIN_FIELDS.contains(&f.as_str())).collect();

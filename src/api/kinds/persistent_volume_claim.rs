@@ -65,7 +65,7 @@ fn validate(obj: &Untyped) -> Errors {
     if !json::has(fields, "spec.resources.requests.storage") {
         errs.push(FieldError::required("spec.resources[storage]", ""));
     }
-    json::one_of(&mut errs, fields, "", "spec.volumeMode", &["Block", "Filesystem"]);
+    json::one_of(&mut errs, fields, "spec.volumeMode", &["Block", "Filesystem"]);
     json::label_selector(&mut errs, fields, "spec.selector");
     let class = text_at(fields, "spec.storageClassName");
     if !class.is_empty() {

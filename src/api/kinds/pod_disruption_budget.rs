@@ -57,7 +57,7 @@ fn validate(obj: &Untyped) -> Errors {
         }
     }
     json::label_selector(&mut errs, fields, "spec.selector");
-    json::one_of(&mut errs, fields, "", "spec.unhealthyPodEvictionPolicy", &["AlwaysAllow", "IfHealthyBudget"]);
+    json::one_of(&mut errs, fields, "spec.unhealthyPodEvictionPolicy", &["AlwaysAllow", "IfHealthyBudget"]);
     errs
 }
 

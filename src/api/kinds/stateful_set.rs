@@ -86,8 +86,8 @@ fn set_defaults(obj: &mut Untyped) {
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
     let fields = &obj.rest;
-    json::one_of(&mut errs, fields, "", "spec.podManagementPolicy", &["OrderedReady", "Parallel"]);
-    json::one_of(&mut errs, fields, "", "spec.updateStrategy.type", &["OnDelete", "RollingUpdate"]);
+    json::one_of(&mut errs, fields, "spec.podManagementPolicy", &["OrderedReady", "Parallel"]);
+    json::one_of(&mut errs, fields, "spec.updateStrategy.type", &["OnDelete", "RollingUpdate"]);
     if text_at(fields, "spec.updateStrategy.type") == "OnDelete"
         && json::has(fields, "spec.updateStrategy.rollingUpdate")
     {
@@ -102,7 +102,7 @@ fn validate(obj: &Untyped) -> Errors {
     }
     for field in ["whenDeleted", "whenScaled"] {
         let path = format!("spec.persistentVolumeClaimRetentionPolicy.{field}");
-        json::one_of(&mut errs, fields, "", &path, &["Delete", "Retain"]);
+        json::one_of(&mut errs, fields, &path, &["Delete", "Retain"]);
     }
     workload::check_selected(&mut errs, obj, "StatefulSet");
     errs

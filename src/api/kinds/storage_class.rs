@@ -53,8 +53,8 @@ fn validate(obj: &Untyped) -> Errors {
         let wrong = names::qualified_name(&provisioner.to_lowercase());
         errs.extend(wrong.into_iter().map(|why| FieldError::invalid("provisioner", &provisioner, why)));
     }
-    json::one_of(&mut errs, &obj.rest, "", "reclaimPolicy", &["Delete", "Retain"]);
-    json::one_of(&mut errs, &obj.rest, "", "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"]);
+    json::one_of(&mut errs, &obj.rest, "reclaimPolicy", &["Delete", "Retain"]);
+    json::one_of(&mut errs, &obj.rest, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"]);
     errs
 }
 

@@ -101,7 +101,7 @@ fn check_constraints(errs: &mut Errors, fields: &Map<String, Value>, path: &str)
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
     let fields = &obj.rest;
-    json::one_of(&mut errs, fields, "", "spec.failurePolicy", FAILURE_POLICIES);
+    json::one_of(&mut errs, fields, "spec.failurePolicy", FAILURE_POLICIES);
     if json::has(fields, "spec.paramKind") {
         check_param_kind(&mut errs, fields);
     }
@@ -201,7 +201,7 @@ fn check_validation(errs: &mut Errors, validation: &Map<String, Value>, path: &s
     } else if message.trim().contains('\n') {
         errs.push(FieldError::invalid(format!("{path}.message"), message, "message must not contain line breaks"));
     }
-    json::one_of(errs, validation, path, "reason", REASONS);
+    json::within(errs, path, |errs| json::one_of(errs, validation, "reason", REASONS));
 }
 
 fn validate_binding(obj: &Untyped) -> Errors {

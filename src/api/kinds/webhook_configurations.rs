@@ -62,7 +62,9 @@ pub static MUTATING_WEBHOOK_CONFIGURATIONS: JsonKind = JsonKind::new(
             let mut errs = validate(obj);
             for (i, hook) in json::objects(&obj.rest, "webhooks").enumerate() {
                 let policies = &["IfNeeded", "Never"];
-                json::one_of(&mut errs, hook, &format!("webhooks[{i}]"), "reinvocationPolicy", policies);
+                json::within(&mut errs, &format!("webhooks[{i}]"), |errs| {
+                    json::one_of(errs, hook, "reinvocationPolicy", policies);
+                });
             }
             errs
         },
@@ -96,7 +98,7 @@ fn validate(obj: &Untyped) -> Errors {
         let path = format!("webhooks[{i}]");
         check_name(&mut errs, &text_at(hook, "name"), &format!("{path}.name"));
         rules::check_rules(&mut errs, hook, &path, "rules");
-        json::one_of(&mut errs, hook, &path, "failurePolicy", FAILURE_POLICIES);
+        json::within(&mut errs, &path, |errs| json::one_of(errs, hook, "failurePolicy", FAILURE_POLICIES));
         check_side_effects(&mut errs, hook, &path);
         if let Some(secs) = at(hook, "timeoutSeconds").and_then(Value::as_i64).filter(|s| !TIMEOUT_SECS.contains(s)) {
             let why = "the timeout value must be between 1 and 30 seconds";
