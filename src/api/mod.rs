@@ -10,6 +10,7 @@ pub mod meta;
 pub mod names;
 pub mod object;
 pub mod patch;
+pub mod pod_resources;
 pub mod pod_state;
 pub mod quantity;
 pub mod schema;

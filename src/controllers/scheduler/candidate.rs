@@ -1,9 +1,7 @@
 //! The nodes that a pod may get, each with what is on it.
 
-use super::{
-    Observed, node_of,
-    resources::{Amounts, add, amounts, requests},
-};
+use super::{Observed, node_of};
+use crate::api::pod_resources::{Amounts, Side, add, amounts, of_pod};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::BTreeMap;
 
@@ -14,6 +12,11 @@ pub(super) struct Candidate<'a> {
     pub(super) pods: Vec<&'a Pod>,
     pub(super) used: Amounts,
     pub(super) allocatable: Amounts,
+}
+
+/// What a pod asks of its node.
+pub(super) fn requests(pod: &Pod) -> Amounts {
+    pod.spec.as_ref().map(|spec| of_pod(spec, Side::Requests)).unwrap_or_default()
 }
 
 /// Every node with its pods.

@@ -5,10 +5,12 @@
 
 use super::{
     Observed, affinity,
-    candidate::Candidate,
-    resources::{Amounts, requests},
+    candidate::{Candidate, requests},
 };
-use crate::{api::quantity::Quantity, controllers::taints::is_tolerated};
+use crate::{
+    api::{pod_resources::Amounts, quantity::Quantity},
+    controllers::taints::is_tolerated,
+};
 use k8s_openapi::api::core::v1::{ContainerPort, Node, Pod, Taint};
 
 /// Why a node cannot take a pod.

@@ -13,7 +13,6 @@
 mod affinity;
 mod candidate;
 mod fit;
-mod resources;
 #[cfg(test)]
 mod tests;
 

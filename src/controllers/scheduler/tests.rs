@@ -226,6 +226,6 @@ overhead: {cpu: 50m}
 ",
     );
     let text: Vec<String> =
-        super::resources::requests(&p).iter().map(|(name, amount)| format!("{name}={}", amount.to_text().0)).collect();
+        super::candidate::requests(&p).iter().map(|(name, amount)| format!("{name}={}", amount.to_text().0)).collect();
     assert_eq!(text, ["cpu=2150m", "memory=1Gi"]);
 }

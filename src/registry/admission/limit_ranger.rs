@@ -2,22 +2,21 @@
 //!
 //! **Source**: `plugin/pkg/admission/limitranger/admission.go`, v1.37.
 
+use super::{shown_name, untyped};
 use crate::{
     api::{
         json_kind::{at, text_at},
         kind::KindInfo,
         kinds::limit_range::LIMIT_RANGES,
         object::{DynObject, Untyped},
+        pod_resources::{Amounts, Side, of_container, of_containers},
         quantity::Quantity,
         status::ApiError,
     },
-    registry::{
-        Registry,
-        pipeline::{Selection, with_decoded},
-    },
+    registry::{Registry, pipeline::Selection},
 };
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec, ResourceRequirements},
+    api::core::v1::{Container, Pod, PodSpec},
     apimachinery::pkg::api::resource::Quantity as Text,
 };
 use serde_json::{Map, Value};
@@ -26,65 +25,40 @@ use std::collections::BTreeMap;
 /// The annotation that says what was given.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
-type Amounts = BTreeMap<String, Quantity>;
-
 pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     let Some(pod) = obj.as_any_mut().downcast_mut::<Pod>() else { return Ok(()) };
     let limits = limits(registry, pod.metadata.namespace.as_deref().unwrap_or_default());
     let of = |kind: &str| limits.iter().filter(move |limit| text_at(limit, "type") == kind).collect::<Vec<_>>();
-    let (of_containers, of_pods) = (of("Container"), of("Pod"));
-    if of_containers.is_empty() && of_pods.is_empty() {
+    let (for_containers, for_pods) = (of("Container"), of("Pod"));
+    if for_containers.is_empty() && for_pods.is_empty() {
         return Ok(());
     }
     let Some(spec) = &mut pod.spec else { return Ok(()) };
-    let given = give(spec, &of_containers);
+    let given = give(spec, &for_containers);
     if !given.is_empty() {
         let text = format!("LimitRanger plugin set: {}", given.join("; "));
         pod.metadata.annotations.get_or_insert_default().insert(ANNOTATION.to_owned(), text);
     }
-    let each = containers(spec).map(|c| (amounts(c, Side::Requests), amounts(c, Side::Limits)));
+    let each = containers(spec).map(|c| (of_container(c, Side::Requests), of_container(c, Side::Limits)));
     let mut wrong: Vec<String> =
-        each.flat_map(|(requests, limits)| complaints(&of_containers, "Container", &requests, &limits)).collect();
-    wrong.extend(complaints(&of_pods, "Pod", &total(spec, Side::Requests), &total(spec, Side::Limits)));
+        each.flat_map(|(requests, limits)| complaints(&for_containers, "Container", &requests, &limits)).collect();
+    let of_pod = |side| of_containers(spec, side);
+    wrong.extend(complaints(&for_pods, "Pod", &of_pod(Side::Requests), &of_pod(Side::Limits)));
     let why = match wrong.as_slice() {
         [] => return Ok(()),
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),
     };
-    let meta = &pod.metadata;
-    let named = meta.name.clone().filter(|name| !name.is_empty());
-    Err(ApiError::Forbidden {
-        resource: info.resource(),
-        name: named.or_else(|| meta.generate_name.clone()).unwrap_or_default(),
-        why,
-    })
+    Err(ApiError::Forbidden { resource: info.resource(), name: shown_name(&pod.metadata), why })
 }
 
 /// The limits of a namespace, of all its LimitRanges.
 fn limits(registry: &Registry, namespace: &str) -> Vec<Map<String, Value>> {
     let entries = registry.snapshot(&LIMIT_RANGES, namespace, &Selection::default()).entries;
-    let of = |obj: &dyn DynObject| {
-        let range = obj.as_any().downcast_ref::<Untyped>()?;
-        at(&range.rest, "spec.limits").and_then(Value::as_array).cloned()
-    };
-    let read = |entry: &_| with_decoded(&LIMIT_RANGES, entry, true, of).ok().flatten().unwrap_or_default();
+    let of = |range: &Untyped| at(&range.rest, "spec.limits").and_then(Value::as_array).cloned();
+    let read = |entry: &_| untyped(&LIMIT_RANGES, entry, of).flatten().unwrap_or_default();
     let all = entries.iter().flat_map(|entry| read(entry));
     all.filter_map(|limit| limit.as_object().cloned()).collect()
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Requests,
-    Limits,
-}
-
-impl Side {
-    fn of(self, resources: &mut ResourceRequirements) -> &mut Option<BTreeMap<String, Text>> {
-        match self {
-            Self::Requests => &mut resources.requests,
-            Self::Limits => &mut resources.limits,
-        }
-    }
 }
 
 fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
@@ -101,7 +75,7 @@ fn give(spec: &mut PodSpec, limits: &[&Map<String, Value>]) -> Vec<String> {
             for (side, field, name) in
                 [(Side::Requests, "defaultRequest", "request"), (Side::Limits, "default", "limit")]
             {
-                let set = give_side(side.of(resources), limits, field);
+                let set = give_side(side.of_mut(resources), limits, field);
                 if !set.is_empty() {
                     given.push(format!("{} {name} for {word} {}", set.join(", "), container.name));
                 }
@@ -127,105 +101,74 @@ fn give_side(amounts: &mut Option<BTreeMap<String, Text>>, limits: &[&Map<String
     set
 }
 
-fn amounts(container: &Container, side: Side) -> Amounts {
-    let mut resources = container.resources.clone().unwrap_or_default();
-    let all = side.of(&mut resources).take().unwrap_or_default();
-    all.iter().filter_map(|(name, amount)| Some((name.clone(), Quantity::of(amount).ok()?))).collect()
-}
-
-/// What a pod takes: all its containers together, or its greediest init container if that takes more.
-fn total(spec: &PodSpec, side: Side) -> Amounts {
-    let mut total = Amounts::new();
-    for (name, amount) in spec.containers.iter().flat_map(|c| amounts(c, side)) {
-        let sum = total.get(&name).map_or(amount, |sum| sum.plus(amount));
-        total.insert(name, sum);
-    }
-    for (name, amount) in spec.init_containers.iter().flatten().flat_map(|c| amounts(c, side)) {
-        let most = total.get(&name).copied().filter(|sum| *sum > amount).unwrap_or(amount);
-        total.insert(name, most);
-    }
-    total
-}
-
 /// What of a pod or container does not keep to the limits.
 fn complaints(limits: &[&Map<String, Value>], kind: &str, requests: &Amounts, set: &Amounts) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for limit in limits {
-        let bounds = |field: &str| {
-            let all = at(limit, field).and_then(Value::as_object).into_iter().flatten();
-            let read = |(name, text): (&String, &Value)| {
-                let text = text.as_str()?.to_owned();
-                Some((name.clone(), Quantity::parse(&text).ok()?, text))
-            };
-            all.filter_map(read).collect::<Vec<_>>()
+    let of = |limit: &Map<String, Value>, field: &str, judge: Judge| {
+        let bounds = at(limit, field).and_then(Value::as_object).into_iter().flatten();
+        let complaint = |(name, text): (&String, &Value)| {
+            let text = text.as_str()?;
+            let bound = Quantity::parse(text).ok()?;
+            judge(&Judged { name, kind, bound, text, request: requests.get(name), limit: set.get(name) })
         };
-        for (name, bound, text) in bounds("min") {
-            wrong.extend(below(&name, kind, (bound, &text), requests.get(&name), set.get(&name)));
-        }
-        for (name, bound, text) in bounds("max") {
-            wrong.extend(above(&name, kind, (bound, &text), requests.get(&name), set.get(&name)));
-        }
-        for (name, bound, text) in bounds("maxLimitRequestRatio") {
-            wrong.extend(too_far(&name, kind, (bound, &text), requests.get(&name), set.get(&name)));
-        }
-    }
-    wrong
-}
-
-type Bound<'a> = (Quantity, &'a str);
-
-fn below(
-    name: &str,
-    kind: &str,
-    (bound, text): Bound<'_>,
-    request: Option<&Quantity>,
-    limit: Option<&Quantity>,
-) -> Option<String> {
-    let head = format!("minimum {name} usage per {kind} is {text}");
-    match (request, limit) {
-        (None, _) => Some(format!("{head}.  No request is specified")),
-        (Some(request), _) if *request < bound => Some(format!("{head}, but request is {request}")),
-        (_, Some(limit)) if *limit < bound => Some(format!("{head}, but limit is {limit}")),
-        _ => None,
-    }
-}
-
-fn above(
-    name: &str,
-    kind: &str,
-    (bound, text): Bound<'_>,
-    request: Option<&Quantity>,
-    limit: Option<&Quantity>,
-) -> Option<String> {
-    let head = format!("maximum {name} usage per {kind} is {text}");
-    match (request, limit) {
-        (_, None) => Some(format!("{head}.  No limit is specified")),
-        (_, Some(limit)) if *limit > bound => Some(format!("{head}, but limit is {limit}")),
-        (Some(request), _) if *request > bound => Some(format!("{head}, but request is {request}")),
-        _ => None,
-    }
-}
-
-fn too_far(
-    name: &str,
-    kind: &str,
-    (bound, text): Bound<'_>,
-    request: Option<&Quantity>,
-    limit: Option<&Quantity>,
-) -> Option<String> {
-    let head = format!("{name} max limit to request ratio per {kind} is {text}");
-    let Some(request) = request.filter(|r| !r.is_zero()) else {
-        return Some(format!("{head}, but no request is specified or request is 0"));
+        bounds.filter_map(complaint).collect::<Vec<_>>()
     };
-    let Some(limit) = limit.filter(|l| !l.is_zero()) else {
-        return Some(format!("{head}, but no limit is specified or limit is 0"));
-    };
-    let millis = |amount: &Quantity| i128::from(amount.millis());
-    let is_too_far = millis(limit) * 1000 > millis(&bound) * millis(request);
-    // Six digits, as Go prints a ratio.
-    let micros = millis(limit) * 1_000_000 / millis(request).max(1);
-    let ratio = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
-    is_too_far.then(|| format!("{head}, but provided ratio is {ratio}"))
+    let rules: [(&str, Judge); 3] =
+        [("min", |j| j.below()), ("max", |j| j.above()), ("maxLimitRequestRatio", |j| j.too_far())];
+    limits.iter().flat_map(|limit| rules.iter().flat_map(|(field, judge)| of(limit, field, *judge))).collect()
+}
+
+/// What is wrong with an amount.
+type Judge = fn(&Judged<'_>) -> Option<String>;
+
+/// An amount beside its bound.
+struct Judged<'a> {
+    /// The resource.
+    name: &'a str,
+    /// Whose amount it is.
+    kind: &'a str,
+    bound: Quantity,
+    /// The bound as the user wrote it.
+    text: &'a str,
+    request: Option<&'a Quantity>,
+    limit: Option<&'a Quantity>,
+}
+
+impl Judged<'_> {
+    fn below(&self) -> Option<String> {
+        let head = format!("minimum {} usage per {} is {}", self.name, self.kind, self.text);
+        match (self.request, self.limit) {
+            (None, _) => Some(format!("{head}.  No request is specified")),
+            (Some(request), _) if *request < self.bound => Some(format!("{head}, but request is {request}")),
+            (_, Some(limit)) if *limit < self.bound => Some(format!("{head}, but limit is {limit}")),
+            _ => None,
+        }
+    }
+
+    fn above(&self) -> Option<String> {
+        let head = format!("maximum {} usage per {} is {}", self.name, self.kind, self.text);
+        match (self.request, self.limit) {
+            (_, None) => Some(format!("{head}.  No limit is specified")),
+            (_, Some(limit)) if *limit > self.bound => Some(format!("{head}, but limit is {limit}")),
+            (Some(request), _) if *request > self.bound => Some(format!("{head}, but request is {request}")),
+            _ => None,
+        }
+    }
+
+    fn too_far(&self) -> Option<String> {
+        let head = format!("{} max limit to request ratio per {} is {}", self.name, self.kind, self.text);
+        let Some(request) = self.request.filter(|r| !r.is_zero()) else {
+            return Some(format!("{head}, but no request is specified or request is 0"));
+        };
+        let Some(limit) = self.limit.filter(|l| !l.is_zero()) else {
+            return Some(format!("{head}, but no limit is specified or limit is 0"));
+        };
+        let millis = |amount: &Quantity| i128::from(amount.millis());
+        let is_too_far = millis(limit) * 1000 > millis(&self.bound) * millis(request);
+        // Six digits, as Go prints a ratio.
+        let micros = millis(limit) * 1_000_000 / millis(request).max(1);
+        let ratio = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+        is_too_far.then(|| format!("{head}, but provided ratio is {ratio}"))
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,18 @@ mod namespace_lifecycle;
 mod priority;
 mod service_account;
 
-use super::Registry;
-use crate::api::{kind::KindInfo, meta::ObjectKey, object::DynObject, status::ApiError};
+use super::{Registry, pipeline::with_decoded};
+use crate::{
+    api::{
+        json_kind::JsonKind,
+        kind::KindInfo,
+        meta::ObjectKey,
+        object::{DynObject, Untyped},
+        status::ApiError,
+    },
+    store::Entry,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// A step: what is created, where, and the registry to look around in.
 type Step = fn(&Registry, &KindInfo<'_>, &mut dyn DynObject) -> Result<(), ApiError>;
@@ -20,6 +30,17 @@ const STEPS: &[Step] = &[namespace_lifecycle::review, limit_ranger::review, serv
 /// Reviews a create.
 pub(super) fn on_create(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     STEPS.iter().try_for_each(|step| step(registry, info, obj))
+}
+
+/// Reads the object of a kind that is served from its schema; nothing if the entry is none of it.
+fn untyped<R>(kind: &JsonKind, entry: &Entry, of: impl FnOnce(&Untyped) -> R) -> Option<R> {
+    with_decoded(kind, entry, true, |obj| obj.as_any().downcast_ref().map(of)).ok().flatten()
+}
+
+/// The name by which a refusal calls an object: where it is still to be made, by its beginning, as in Kubernetes.
+fn shown_name(meta: &ObjectMeta) -> String {
+    let named = meta.name.clone().filter(|name| !name.is_empty());
+    named.or_else(|| meta.generate_name.clone()).unwrap_or_default()
 }
 
 /// Reviews a delete.

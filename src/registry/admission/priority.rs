@@ -3,6 +3,7 @@
 //!
 //! **Source**: `plugin/pkg/admission/priority/admission.go`, v1.37.
 
+use super::{shown_name, untyped};
 use crate::{
     api::{
         kind::KindInfo,
@@ -14,11 +15,7 @@ use crate::{
         object::{DynObject, Untyped},
         status::ApiError,
     },
-    registry::{
-        Registry,
-        pipeline::{Selection, with_decoded},
-    },
-    store::Entry,
+    registry::{Registry, pipeline::Selection},
 };
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
@@ -49,22 +46,18 @@ impl Class {
         if let Some(priority) = of_class(name) {
             return Some(Self { name: name.to_owned(), priority, ..Self::none() });
         }
-        read(&*registry.entry(&PRIORITY_CLASSES, &ObjectKey::new("", name))?, Self::of)
+        untyped(&PRIORITY_CLASSES, &*registry.entry(&PRIORITY_CLASSES, &ObjectKey::new("", name))?, Self::of)
     }
 
     /// The default class; of several, that of the least priority.
     fn by_default(registry: &Registry) -> Option<Self> {
         let all = registry.snapshot(&PRIORITY_CLASSES, "", &Selection::default()).entries;
         let defaults = all.iter().filter_map(|entry| {
-            read(entry, |obj| priority_class::is_global_default(obj).then(|| Self::of(obj))).flatten()
+            let of = |obj: &Untyped| priority_class::is_global_default(obj).then(|| Self::of(obj));
+            untyped(&PRIORITY_CLASSES, entry, of).flatten()
         });
         defaults.min_by_key(|class| class.priority)
     }
-}
-
-fn read<R>(entry: &Entry, of: impl FnOnce(&Untyped) -> R) -> Option<R> {
-    let read = |obj: &dyn DynObject| obj.as_any().downcast_ref().map(of);
-    with_decoded(&PRIORITY_CLASSES, entry, true, read).ok().flatten()
 }
 
 pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
@@ -79,14 +72,7 @@ pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn Dyn
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
     };
-    let meta = &pod.metadata;
-    let named = meta.name.clone().filter(|name| !name.is_empty());
-    Err(ApiError::Forbidden {
-        resource: info.resource(),
-        // A name that is still to be made is shown by its beginning, as in Kubernetes.
-        name: named.or_else(|| meta.generate_name.clone()).unwrap_or_default(),
-        why: refusal,
-    })
+    Err(ApiError::Forbidden { resource: info.resource(), name: shown_name(&pod.metadata), why: refusal })
 }
 
 /// Gives the pod what its class says, or says what the pod claims that its class does not.
