@@ -18,7 +18,7 @@ use std::net::IpAddr;
 /// How many hosts a row names.
 const HOSTS_MAX: usize = 3;
 /// The annotation that named the class before there was a field for it.
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// The kind `Ingress`.
 pub static INGRESSES: JsonKind = JsonKind::new(

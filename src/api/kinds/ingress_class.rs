@@ -14,6 +14,8 @@ use crate::api::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+/// The annotation of the class that Ingresses without one get.
+const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 const CONTROLLER_LENGTH_MAX: usize = 250;
 
 /// The kind `IngressClass`.
@@ -32,7 +34,15 @@ pub static INGRESS_CLASSES: JsonKind = JsonKind::new(
             "io.k8s.api.networking.v1.IngressClass",
         )
     },
-    Rules { set_defaults, validate, validate_update, row, has_generation: true, ..Rules::PLAIN },
+    Rules {
+        set_defaults,
+        validate,
+        validate_update,
+        row,
+        warnings: |_| vec!["skiff does not serve Ingresses yet: nothing answers for those of this class".to_owned()],
+        has_generation: true,
+        ..Rules::PLAIN
+    },
 );
 
 fn set_defaults(obj: &mut Untyped) {
@@ -75,6 +85,11 @@ fn validate(obj: &Untyped) -> Errors {
 
 fn validate_update(new: &Untyped, old: &Untyped) -> Errors {
     json::immutable(&new.rest, &old.rest, "spec.controller", "field is immutable")
+}
+
+/// Whether Ingresses without a class get this one.
+pub fn is_default(obj: &Untyped) -> bool {
+    obj.metadata.annotations.as_ref().and_then(|a| a.get(DEFAULT_ANNOTATION)).is_some_and(|value| value == "true")
 }
 
 fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {

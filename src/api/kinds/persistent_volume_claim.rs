@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 /// How a volume may be mounted.
 pub(super) const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 /// The annotation that named the class before there was a field for it.
-const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// The kind `PersistentVolumeClaim`.
 pub static PERSISTENT_VOLUME_CLAIMS: JsonKind = JsonKind::new(

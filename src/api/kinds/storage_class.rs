@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 /// The annotation of the class that claims without one get.
 pub const DEFAULT_ANNOTATION: &str = "storageclass.kubernetes.io/is-default-class";
+/// Its name before storage classes left beta, which counts too.
+const BETA_ANNOTATION: &str = "storageclass.beta.kubernetes.io/is-default-class";
 
 /// The kind `StorageClass`.
 pub static STORAGE_CLASSES: JsonKind = JsonKind::new(
@@ -36,7 +38,14 @@ pub static STORAGE_CLASSES: JsonKind = JsonKind::new(
             "io.k8s.api.storage.v1.StorageClass",
         )
     },
-    Rules { set_defaults, validate, validate_update, row, ..Rules::PLAIN },
+    Rules {
+        set_defaults,
+        validate,
+        validate_update,
+        row,
+        warnings: |_| vec!["skiff does not provision volumes yet: claims of this class stay Pending".to_owned()],
+        ..Rules::PLAIN
+    },
 );
 
 fn set_defaults(obj: &mut Untyped) {
@@ -75,7 +84,8 @@ fn validate_update(new: &Untyped, old: &Untyped) -> Errors {
 
 /// Whether claims without a class get this one.
 pub fn is_default(obj: &Untyped) -> bool {
-    obj.metadata.annotations.as_ref().and_then(|a| a.get(DEFAULT_ANNOTATION)).is_some_and(|value| value == "true")
+    let annotation = |name| obj.metadata.annotations.as_ref()?.get(name);
+    [DEFAULT_ANNOTATION, BETA_ANNOTATION].into_iter().filter_map(annotation).any(|value| value == "true")
 }
 
 fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {

@@ -14,6 +14,7 @@ use crate::{
             priority_class::PRIORITY_CLASSES,
             priority_level_configuration::{self, PRIORITY_LEVEL_CONFIGURATIONS},
             service_cidr::{self, SERVICE_CIDRS},
+            storage_class::{DEFAULT_ANNOTATION, STORAGE_CLASSES},
         },
         meta::ObjectKey,
         object::DynObject,
@@ -27,13 +28,16 @@ use serde_json::{Value, json};
 
 /// The kinds that these objects are of.
 pub(super) static KINDS: &[&JsonKind] =
-    &[&PRIORITY_CLASSES, &FLOW_SCHEMAS, &PRIORITY_LEVEL_CONFIGURATIONS, &SERVICE_CIDRS];
+    &[&PRIORITY_CLASSES, &FLOW_SCHEMAS, &PRIORITY_LEVEL_CONFIGURATIONS, &SERVICE_CIDRS, &STORAGE_CLASSES];
 
 /// The priority classes of every cluster, and what they are for.
 const CLASSES: [(&str, &str); 2] = [
     ("system-cluster-critical", "For system pods that the cluster needs, on whatever node."),
     ("system-node-critical", "For system pods that their node needs, and that must not move."),
 ];
+
+/// What makes the volumes of the cluster's own storage class.
+const PROVISIONER: &str = "skiff.dev/docker-volume";
 
 /// An object that every cluster has, and what there is of it.
 #[derive(Clone, Debug)]
@@ -66,10 +70,15 @@ pub(super) fn wanted(range: &str, now: &str) -> Vec<Fixed> {
         let value = priority::of_class(name).expect("it is a class that every cluster has");
         json!({ "metadata": { "name": name }, "value": value, "description": description })
     });
+    let storage = json!({
+        "metadata": { "name": "standard", "annotations": { DEFAULT_ANNOTATION: "true" } },
+        "provisioner": PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
+    });
     let levels = priority_level_configuration::mandatory().into_iter().map(of(&PRIORITY_LEVEL_CONFIGURATIONS));
     let classes = classes.into_iter().map(of(&PRIORITY_CLASSES));
     let schemas = schemas.into_iter().map(of(&FLOW_SCHEMAS));
-    classes.chain(levels).chain(schemas).chain([of(&SERVICE_CIDRS)(range)]).collect()
+    let others = [of(&SERVICE_CIDRS)(range), of(&STORAGE_CLASSES)(storage)];
+    classes.chain(levels).chain(schemas).chain(others).collect()
 }
 
 fn condition(kind: &str, status: &str, reason: &str, message: &str, now: &str) -> Value {

@@ -3,6 +3,7 @@
 //! Steps are pure reviews of an object and the registry's current state; each may fill in or refuse.
 //! **Not here**: what a kind says of itself (`api/kinds`), numbers to hand out (`alloc`).
 
+mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod priority;
@@ -29,7 +30,9 @@ const STEPS: &[Step] = &[namespace_lifecycle::review, limit_ranger::review, serv
 
 /// Reviews a create.
 pub(super) fn on_create(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
-    STEPS.iter().try_for_each(|step| step(registry, info, obj))
+    STEPS.iter().try_for_each(|step| step(registry, info, obj))?;
+    default_class::give(registry, info, obj);
+    Ok(())
 }
 
 /// Reads the object of a kind that is served from its schema; nothing if the entry is none of it.
