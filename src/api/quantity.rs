@@ -139,11 +139,23 @@ impl Quantity {
         Self { nanos: div_away_from_zero(self.nanos, unit) * unit, ..self }
     }
 
+    /// Rounded up to wholes: there is no part of a byte.
+    #[must_use]
+    pub fn rounded_to_wholes(self) -> Self {
+        Self { nanos: div_away_from_zero(self.nanos, NANOS) * NANOS, ..self }
+    }
+
     /// The sum; it is printed like the left side.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let format = if self.is_zero() { other.format } else { self.format };
         Self { nanos: capped(self.nanos + other.nanos), format }
+    }
+
+    /// The difference; it is printed like the left side.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        self.plus(Self { nanos: -other.nanos, format: self.format })
     }
 
     /// As the text that API objects carry.

@@ -15,6 +15,7 @@ pub mod garbage_collector;
 pub mod namespace;
 pub mod node_status;
 pub mod replica_set;
+pub mod resource_quota;
 pub mod runtime;
 pub mod scheduler;
 pub mod service_account;
@@ -124,6 +125,7 @@ pub static CONTROLLERS: &[Row] = &[
         Some(tokens) => s.run(service_account_token::SecretTokens { tokens, root_ca: s.config.root_ca.clone() }),
         None => s.rest(),
     }),
+    ("resourcequota", |s| s.run(resource_quota::ResourceQuotaController)),
     ("serviceaccount", |s| s.run(service_account::NamespaceDefaults { root_ca: s.config.root_ca.clone() })),
     ("nodelifecycle", |s| s.run(node_status::NodeStatusController::default())),
     ("taint-eviction-controller", |s| s.run(taint_eviction::TaintEviction::default())),

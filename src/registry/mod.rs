@@ -13,5 +13,6 @@ pub mod events;
 pub mod keys;
 mod metadata;
 pub mod pipeline;
+pub mod quota;
 
 pub use pipeline::Registry;

@@ -8,13 +8,13 @@ use super::{
     admission, alloc,
     encode::Encoder,
     events::{self, EventQueue},
-    keys, metadata,
+    keys, metadata, quota,
 };
 use crate::{
     api::{
         bounds::STORED_BYTES_MAX,
         kind::{ErasedKind, Kind, KindInfo, read_stored},
-        kinds::{Kinds, NameTaken},
+        kinds::{Kinds, NameTaken, resource_quota::RESOURCE_QUOTAS},
         managed::{self, Reach, Writer},
         meta::{ObjectKey, Revision},
         object::DynObject,
@@ -31,7 +31,11 @@ use crate::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
-use std::{any::Any, net::Ipv4Addr, sync::Arc};
+use std::{
+    any::Any,
+    net::Ipv4Addr,
+    sync::Arc,
+};
 use tokio::sync::watch;
 
 /// How often an update is tried again when other writers come between, before it gives up with a conflict.
@@ -62,6 +66,7 @@ struct Inner {
     kinds: watch::Sender<Arc<Kinds>>,
     encoder: Encoder,
     allocator: alloc::Allocator,
+    quota_turns: quota::Turns,
     events: EventQueue,
 }
 
@@ -187,9 +192,10 @@ impl Registry {
     /// A registry over this store.
     pub fn new(store: Store, clock: Clock, rng: Rng, config: Config) -> Self {
         let encoder = Encoder::new(&rng);
-        let allocator = alloc::Allocator::default();
+        let (allocator, quota_turns) = (alloc::Allocator::default(), quota::Turns::default());
         let kinds = watch::Sender::new(Arc::new(Kinds::default()));
-        Self(Arc::new(Inner { store, clock, rng, config, kinds, encoder, allocator, events: EventQueue::default() }))
+        let events = EventQueue::default();
+        Self(Arc::new(Inner { store, clock, rng, config, kinds, encoder, allocator, quota_turns, events }))
     }
 
     /// The store below.
@@ -359,6 +365,7 @@ impl Registry {
             is_going: there.is_some_and(|entry| is_going(kind, entry)),
         };
         if options.dry_run {
+            quota::charge(self, info, None, obj)?;
             return match self.0.store.get(&key) {
                 Some(there) => Err(exists(Some(&there))),
                 None => Ok(Encoder::detached(kind, obj, &key)),
@@ -366,14 +373,32 @@ impl Registry {
         }
         let (value, attrs) = self.0.encoder.encode(kind, obj);
         check_size(&value)?;
-        let txn = Txn {
-            expect: vec![Expect::Absent(key.clone())],
-            writes: vec![Write::Put { key: key.clone(), value, attrs }],
-        };
-        match self.0.store.commit(txn).await {
-            Ok(committed) => Ok(written(&committed)),
-            Err(TxnError::Unexpected { .. }) => Err(exists(self.0.store.get(&key).as_ref())),
-            Err(TxnError::Disk(why)) => Err(ApiError::Unavailable(why)),
+        let _turn = self.0.quota_turns.begin(self, info, obj, true).await;
+        for _ in 0..UPDATE_TRIES_MAX {
+            let mut txn = Txn::default();
+            self.pay(&mut txn, quota::charge(self, info, None, obj)?);
+            txn.expect.push(Expect::Absent(key.clone()));
+            txn.writes.push(Write::Put { key: key.clone(), value: value.clone(), attrs: attrs.clone() });
+            match self.0.store.commit(txn).await {
+                Ok(committed) => return Ok(written(&committed)),
+                Err(TxnError::Unexpected { key: at, .. }) if at == key => {
+                    return Err(exists(self.0.store.get(&key).as_ref()));
+                }
+                // A quota was counted anew meanwhile, or is another.
+                Err(TxnError::Unexpected { .. }) => {}
+                Err(TxnError::Disk(why)) => return Err(ApiError::Unavailable(why)),
+            }
+        }
+        Err(ApiError::modified(info, &name))
+    }
+
+    /// Adds to a transaction what it uses of quotas.
+    fn pay(&self, txn: &mut Txn, charges: Vec<quota::Charged>) {
+        for mut charge in charges {
+            let key = charge.entry.key.to_string();
+            let (value, attrs) = self.0.encoder.encode(&RESOURCE_QUOTAS, &mut charge.quota);
+            txn.expect.push(Expect::Unchanged(key.clone(), charge.entry.modified));
+            txn.writes.push(Write::Put { key, value, attrs });
         }
     }
 
@@ -403,7 +428,7 @@ impl Registry {
             let _allocating = self.0.allocator.begin(&*new).await;
             self.prepare_change(kind, part, &mut *new, old)?;
             self.manage(kind, Some(&entry), &mut *new, part, options)?;
-            if let Some(done) = self.put_changed(kind, &entry, &mut *new, options).await? {
+            if let Some(done) = self.put_changed(kind, (&entry, old), &mut *new, options).await? {
                 return Ok(done);
             }
         }
@@ -481,7 +506,7 @@ impl Registry {
     async fn put_changed(
         &self,
         kind: &dyn ErasedKind,
-        entry: &Arc<Entry>,
+        (entry, old): (&Arc<Entry>, &dyn DynObject),
         new: &mut dyn DynObject,
         options: &WriteOptions,
     ) -> Result<Option<Arc<Entry>>, ApiError> {
@@ -497,20 +522,28 @@ impl Registry {
             shown.meta_mut().resource_version = Some(entry.modified.to_string());
             Encoder::detached(kind, &*shown, &entry.key)
         };
+        if metadata::may_go(new.meta()) && !kind.blocks_removal(new) {
+            if options.dry_run {
+                return Ok(Some(unwritten()));
+            }
+            let gone = self.commit_over(entry, Txn::default(), Write::Delete { key }).await?;
+            return Ok(gone.map(|_| unwritten()));
+        }
+        let _turn = self.0.quota_turns.begin(self, kind.info(), new, false).await;
+        let charges = quota::charge(self, kind.info(), Some(old), new)?;
         if options.dry_run {
             return Ok(Some(unwritten()));
         }
-        if metadata::may_go(new.meta()) && !kind.blocks_removal(new) {
-            let gone = self.commit_over(entry, vec![Write::Delete { key }]).await?;
-            return Ok(gone.map(|_| unwritten()));
-        }
-        Ok(self.commit_over(entry, vec![Write::Put { key, value, attrs }]).await?.map(|c| written(&c)))
+        let mut txn = Txn::default();
+        self.pay(&mut txn, charges);
+        Ok(self.commit_over(entry, txn, Write::Put { key, value, attrs }).await?.map(|c| written(&c)))
     }
 
-    /// Commits writes over an entry. `None`: another write came between.
-    async fn commit_over(&self, entry: &Entry, writes: Vec<Write>) -> Result<Option<Committed>, ApiError> {
-        let expect = vec![Expect::Unchanged(entry.key.to_string(), entry.modified)];
-        match self.0.store.commit(Txn { expect, writes }).await {
+    /// Commits a write over an entry as the last of a transaction. `None`: another write came between.
+    async fn commit_over(&self, entry: &Entry, mut txn: Txn, write: Write) -> Result<Option<Committed>, ApiError> {
+        txn.expect.push(Expect::Unchanged(entry.key.to_string(), entry.modified));
+        txn.writes.push(write);
+        match self.0.store.commit(txn).await {
             Ok(committed) => Ok(Some(committed)),
             Err(TxnError::Unexpected { .. }) => Ok(None),
             Err(TxnError::Disk(why)) => Err(ApiError::Unavailable(why)),
@@ -560,14 +593,15 @@ impl Registry {
         goes: bool,
     ) -> Result<Option<Deleted>, ApiError> {
         if goes {
-            let gone = self.commit_over(entry, vec![Write::Delete { key: entry.key.to_string() }]).await?;
+            let gone = self.commit_over(entry, Txn::default(), Write::Delete { key: entry.key.to_string() }).await?;
             return Ok(gone.map(|committed| Deleted::Gone(Arc::clone(entry), committed.revision)));
         }
         let (value, attrs) = self.0.encoder.encode(kind, obj);
         if Encoder::same(&value, entry) {
             return Ok(Some(Deleted::Marked(Arc::clone(entry))));
         }
-        let marked = self.commit_over(entry, vec![Write::Put { key: entry.key.to_string(), value, attrs }]).await?;
+        let marking = Write::Put { key: entry.key.to_string(), value, attrs };
+        let marked = self.commit_over(entry, Txn::default(), marking).await?;
         Ok(marked.map(|c| Deleted::Marked(written(&c))))
     }
 }

@@ -1,6 +1,7 @@
 //! What the user does, drawn from the seed: rollouts of every kind and what comes between, with anything hurt at any time.
 
 use super::{
+    checkers::quotas::QUOTA,
     manifests::{
         CONTROLLER, NAMES, SET, SOUND, any_deployment, change_pace, image, one_of, pod, replica_set, replicas,
         replication_controller, set_image, strategy,
@@ -13,7 +14,7 @@ use crate::{
         kind::{Erased, ErasedKind, Kind},
         kinds::{
             config_map::ConfigMaps, deployment::Deployments, pod::Pods, replica_set::ReplicaSets,
-            replication_controller::ReplicationControllers,
+            replication_controller::ReplicationControllers, resource_quota::RESOURCE_QUOTAS,
         },
         meta::{ObjectKey, controller_of},
         object::Object as _,
@@ -29,6 +30,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use serde_json::json;
 use std::time::Duration;
 
 /// The label that keeps what the label `app` was.
@@ -60,6 +62,7 @@ enum Action {
     RelabelPod,
     DeletePod,
     ChangeSettings,
+    ChangeQuota,
     BuildImage,
     MakeUnready,
     MakeReady,
@@ -105,6 +108,7 @@ const ACTIONS: &[(u64, Action)] = &[
     (2, Action::RelabelPod),
     (2, Action::DeletePod),
     (1, Action::ChangeSettings),
+    (2, Action::ChangeQuota),
     (1, Action::BuildImage),
     (1, Action::MakeUnready),
     (2, Action::MakeReady),
@@ -199,6 +203,7 @@ async fn write(world: &World, action: Action, key: &ObjectKey) -> Option<Result<
         Action::RelabelPod => relabel_pod(world).await,
         Action::DeletePod => delete_pod(world).await,
         Action::ChangeSettings => change_settings(world).await,
+        Action::ChangeQuota => set_quota(world, world.rng.between(2, 40)).await,
         _ => return None,
     })
 }
@@ -340,6 +345,19 @@ async fn change_settings(world: &World) -> Result<(), ApiError> {
     world.registry().api::<ConfigMaps>().modify(&ObjectKey::new("default", "settings"), change).await.map(drop)
 }
 
+/// Lets there be so many pods.
+async fn set_quota(world: &World, n_pods: u64) -> Result<(), ApiError> {
+    let (registry, options) = (world.registry(), WriteOptions::default());
+    let key = ObjectKey::new("default", QUOTA);
+    let wanted = json!({ "metadata": { "name": QUOTA, "namespace": "default" }, "spec": { "hard": { "pods": n_pods.to_string() } } });
+    let object = || RESOURCE_QUOTAS.decode(wanted.clone()).expect("it fits the schema");
+    match registry.entry(&RESOURCE_QUOTAS, &key) {
+        Some(_) => registry.update(&RESOURCE_QUOTAS, &key, Part::Main, &mut |_: &_| Ok(object()), &options).await,
+        None => registry.create(&RESOURCE_QUOTAS, "default", object(), &options).await,
+    }
+    .map(drop)
+}
+
 async fn delete_pod(world: &World) -> Result<(), ApiError> {
     let api = world.registry().api::<Pods>();
     let pods = api.list("default").items;
@@ -406,6 +424,7 @@ fn make_all_ready(world: &World) {
 pub(super) async fn settle(world: &mut World) {
     world.note("settle".to_owned());
     make_all_ready(world);
+    set_quota(world, 1_000).await.expect("a quota that allows much is sound");
     let api = world.registry().api::<Deployments>();
     for deployment in api.list("default").items {
         let image = (*one_of(world, SOUND).unwrap()).to_owned();

@@ -51,7 +51,11 @@ async fn namespace(registry: &Registry, name: &str) {
 
 /// Like [`registry`], with this clock and this source of chance.
 pub async fn registry_with(clock: Clock, rng: Rng) -> Registry {
-    let store = Store::open(MemoryBackend, false).expect("an empty store opens");
+    registry_over(Store::open(MemoryBackend, false).expect("an empty store opens"), clock, rng).await
+}
+
+/// Like [`registry_with`], over this store.
+pub async fn registry_over(store: Store, clock: Clock, rng: Rng) -> Registry {
     let config = Config {
         services: ServiceRange::new([10, 245, 0, 0].into(), 16),
         dns_ip: Ipv4Addr::new(10, 245, 0, 10),

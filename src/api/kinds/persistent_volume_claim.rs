@@ -97,7 +97,7 @@ fn validate_update(new: &Untyped, old: &Untyped) -> Errors {
 }
 
 /// The class of a claim or a volume.
-pub(super) fn class_of(obj: &Untyped) -> String {
+pub fn class_of(obj: &Untyped) -> String {
     let annotated = obj.metadata.annotations.as_ref().and_then(|a| a.get(CLASS_ANNOTATION).cloned());
     annotated.unwrap_or_else(|| text_at(&obj.rest, "spec.storageClassName"))
 }

@@ -41,7 +41,7 @@ fn untyped<R>(kind: &JsonKind, entry: &Entry, of: impl FnOnce(&Untyped) -> R) ->
 }
 
 /// The name by which a refusal calls an object: where it is still to be made, by its beginning, as in Kubernetes.
-fn shown_name(meta: &ObjectMeta) -> String {
+pub(super) fn shown_name(meta: &ObjectMeta) -> String {
     let named = meta.name.clone().filter(|name| !name.is_empty());
     named.or_else(|| meta.generate_name.clone()).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ mod history;
 mod model;
 mod owners;
 mod quiet;
+pub(super) mod quotas;
 mod restarts;
 mod rollout;
 mod services;
@@ -30,6 +31,7 @@ pub(super) struct Checkers {
     rollouts: rollout::Rollouts,
     restarts: restarts::Restarts,
     flood: flood::Flood,
+    quotas: quotas::Quotas,
 }
 
 impl Checkers {
@@ -37,6 +39,7 @@ impl Checkers {
     pub(super) fn follow(&mut self, registry: &Registry) {
         self.history.follow(registry.store());
         self.model = Model::of(registry);
+        self.quotas = quotas::Quotas::of(registry);
         self.flood.start();
     }
 
@@ -50,6 +53,7 @@ impl Checkers {
         while let Some(change) = self.history.next() {
             trace.push(Line::of(&change));
             self.flood.see(now, &change);
+            self.quotas.see(now, &change);
             let Some(moved) = self.model.take(&change) else { continue };
             let moment = Moment { now, is_users };
             self.sizes.see(&self.model, &moved, moment);
@@ -83,6 +87,7 @@ pub(super) fn at_rest(
     owners::all_exist(registry);
     owners::own_what_they_select(registry);
     rollout::are_told_exactly(registry, now);
+    quotas::say_what_is_used(registry, now);
     containers::each_has_its_pod(registry, &engine.containers(), &engine.all_volumes());
     services::lead_to_ready_pods(registry, data_plane);
     quiet::nothing_happens(lines);
