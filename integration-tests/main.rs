@@ -22,5 +22,6 @@ mod outside;
 mod poison;
 mod replica_sets;
 mod story;
+mod surroundings;
 mod upgrade;
 mod volumes;

@@ -11,6 +11,7 @@ pub mod names;
 pub mod object;
 pub mod patch;
 pub mod pod_resources;
+pub mod pod_security;
 pub mod pod_state;
 pub mod quantity;
 pub mod schema;

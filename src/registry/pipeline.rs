@@ -34,7 +34,7 @@ use serde_json::Value;
 use std::{
     any::Any,
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 use tokio::sync::watch;
 
@@ -95,7 +95,48 @@ pub struct WriteOptions {
     /// Who becomes the owner of what the write changes; `None`: the owners stay as the object says. An apply says them itself, and the
     /// program's own loops own nothing.
     pub writer: Option<Writer>,
+    /// Where warnings for the client go.
+    pub warnings: Warnings,
 }
+
+/// What a client should be told beside the answer. Clones share it. The default keeps nothing: nobody asks.
+#[derive(Clone, Debug, Default)]
+pub struct Warnings(Option<Arc<Mutex<Vec<String>>>>);
+
+impl Warnings {
+    /// Warnings that somebody will ask for.
+    pub fn collecting() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Adds a warning, if there is one.
+    pub fn add(&self, warning: Option<String>) {
+        if let (Some(all), Some(warning)) = (&self.0, warning) {
+            all.lock().expect("no one panics while holding warnings").push(warning);
+        }
+    }
+
+    /// Whether anybody asks for them: whoever is not the program itself.
+    pub fn is_asked_for(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Takes those there are.
+    pub fn take(&self) -> Vec<String> {
+        let all =
+            self.0.as_ref().map(|all| std::mem::take(&mut *all.lock().expect("no one panics while holding warnings")));
+        all.unwrap_or_default()
+    }
+}
+
+/// Who is warned does not make another write.
+impl PartialEq for Warnings {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Warnings {}
 
 /// What becomes of the objects that a deleted one owns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -330,6 +371,7 @@ impl Registry {
         metadata::before_create(info, namespace, obj.meta_mut(), self.0.rng.uid(), now)?;
         let generates_name = obj.meta().name.as_deref().unwrap_or_default().is_empty();
         kind.set_defaults(&mut *obj);
+        kind.warnings(&*obj).into_iter().for_each(|warning| options.warnings.add(Some(warning)));
         admission::on_create(self, info, &mut *obj)?;
         kind.prepare_create(&mut *obj);
         if kind.has_generation() {
@@ -343,6 +385,7 @@ impl Registry {
                 metadata::generate_name(obj.meta_mut(), &self.0.rng);
             }
             check_create(kind, &*obj)?;
+            admission::on_write(self, info, None, &*obj, options)?;
             match self.put_new(kind, &mut *obj, options).await {
                 Err(ApiError::AlreadyExists { .. }) if generates_name && tries < NAME_TRIES_MAX => {}
                 done => return done,
@@ -426,7 +469,12 @@ impl Registry {
             let old = kind.shared_dyn(&*old);
             metadata::before_update(info, new.meta_mut(), old.meta())?;
             let _allocating = self.0.allocator.begin(&*new).await;
+            options.warnings.take();
+            kind.warnings(&*new).into_iter().for_each(|warning| options.warnings.add(Some(warning)));
             self.prepare_change(kind, part, &mut *new, old)?;
+            if part == Part::Main {
+                admission::on_write(self, info, Some(old), &*new, options)?;
+            }
             self.manage(kind, Some(&entry), &mut *new, part, options)?;
             if let Some(done) = self.put_changed(kind, (&entry, old), &mut *new, options).await? {
                 return Ok(done);

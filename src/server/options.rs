@@ -294,7 +294,7 @@ pub fn writing(what: &'static str, query: &Query, is_apply: bool) -> Result<Writ
         causes.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
     }
     reject(what, causes)?;
-    Ok(Writing { write: WriteOptions { dry_run, writer: None }, validation, manager: manager.to_owned() })
+    Ok(Writing { write: WriteOptions { dry_run, ..WriteOptions::default() }, validation, manager: manager.to_owned() })
 }
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, causes: &mut Vec<FieldError>) -> bool {

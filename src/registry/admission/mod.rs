@@ -6,10 +6,14 @@
 mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod pod_security;
 mod priority;
 mod service_account;
 
-use super::{Registry, pipeline::with_decoded};
+use super::{
+    Registry,
+    pipeline::{WriteOptions, with_decoded},
+};
 use crate::{
     api::{
         json_kind::JsonKind,
@@ -33,6 +37,17 @@ pub(super) fn on_create(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn 
     STEPS.iter().try_for_each(|step| step(registry, info, obj))?;
     default_class::give(registry, info, obj);
     Ok(())
+}
+
+/// Reviews a write of all but the status of an object that is sound in itself. `old` is what it was; `None`: it is new.
+pub(super) fn on_write(
+    registry: &Registry,
+    info: &KindInfo<'_>,
+    old: Option<&dyn DynObject>,
+    new: &dyn DynObject,
+    options: &WriteOptions,
+) -> Result<(), ApiError> {
+    pod_security::review(registry, info, old, new, options)
 }
 
 /// Reads the object of a kind that is served from its schema; nothing if the entry is none of it.

@@ -40,7 +40,7 @@ use crate::{
     identity::User,
     registry::{
         Registry,
-        pipeline::{Part, with_decoded},
+        pipeline::{Part, Warnings, with_decoded},
     },
     store::Entry,
 };
@@ -61,6 +61,8 @@ pub(super) struct Call<'a> {
     pub(super) request: Request,
     /// What the client is told beside the answer.
     pub(super) warnings: Vec<String>,
+    /// What the registry has to say of what is written.
+    pub(super) told: Warnings,
 }
 
 /// Answers a request for a resource.
@@ -73,8 +75,10 @@ pub(super) async fn answer(
 ) -> Result<Response, ApiError> {
     let mut kinds = state.registry().kinds_watch();
     let kind = find(&kinds.borrow_and_update(), &info)?;
-    let mut call = Call { state, drain, user, kind, kinds, info, request, warnings: Vec::new() };
+    let mut call =
+        Call { state, drain, user, kind, kinds, info, request, warnings: Vec::new(), told: Warnings::collecting() };
     let outcome = call.run().await;
+    call.warnings.extend(call.told.take());
     // Warnings belong to refusals too: they may be the reason.
     let format = error_format(&call.request.headers);
     let mut response = match outcome {
@@ -177,6 +181,7 @@ impl Call<'_> {
     pub(super) fn writing(&self, what: &'static str) -> Result<Writing, ApiError> {
         let mut writing = options::writing(what, self.query(), self.is_apply())?;
         let name = if writing.manager.is_empty() { self.program() } else { writing.manager.clone() };
+        writing.write.warnings = self.told.clone();
         writing.write.writer = Some(Writer {
             name,
             subresource: self.info.subresource.clone(),

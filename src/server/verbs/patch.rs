@@ -88,7 +88,6 @@ pub(super) async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
             let cause = FieldError::invalid("metadata.name", name, "field is immutable");
             return Err(ApiError::invalid(kind.info(), &key.name, vec![cause]));
         }
-        warnings.extend(kind.warnings(&*obj));
         call.review(&mut *obj, Some(entry))?;
         Ok(obj)
     };

@@ -12,7 +12,7 @@ use crate::{
         status::ApiError,
         table::{self, Column},
     },
-    registry::pipeline::Part,
+    registry::pipeline::{Part, Warnings},
     server::{
         codec,
         media::{Offer, Shape},
@@ -78,7 +78,9 @@ async fn write(
     options: &'static str,
     wanted: &(dyn Fn(Scale) -> Result<Scale, ApiError> + Sync),
 ) -> Result<Response, ApiError> {
-    let writing = call.writing(options)?;
+    let mut writing = call.writing(options)?;
+    // What there is to say of the object does not concern its scale.
+    writing.write.warnings = Warnings::default();
     let kind = call.kind.clone();
     let mut change = |entry: &Entry| {
         let mut obj = decode(&*kind, entry)?;

@@ -22,7 +22,6 @@ pub(super) async fn create(call: &mut Call<'_>) -> Result<Response, ApiError> {
             "the namespace of the provided object does not match the namespace sent on the request".to_owned(),
         ));
     }
-    call.warnings.extend(call.kind.warnings(&*obj));
     call.review(&mut *obj, None)?;
     let entry = call.registry().create(&*call.kind, &namespace, obj, &writing.write).await?;
     call.object(201, &entry)
@@ -35,7 +34,6 @@ pub(super) async fn update(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let obj = codec::decode(&*call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
     let key = call.key();
     check_name(obj.meta(), &key)?;
-    call.warnings.extend(call.kind.warnings(&*obj));
     let mut change = |entry: &Entry| {
         let mut new = obj.clone_dyn();
         call.review(&mut *new, Some(entry))?;
