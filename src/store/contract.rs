@@ -246,7 +246,7 @@ async fn history_is_bounded_and_an_older_watch_is_told(open: Opener) {
     }
     assert_eq!(store.watch("", Revision(1)).unwrap_err(), WatchError::Compacted { oldest: Revision(2) });
     assert_eq!(drain(&mut store.watch("", Revision(2)).unwrap()).len(), 3);
-    let Bench { store, .. } = &open(Limits { history_bytes: 4_000, ..Limits::default() });
+    let Bench { store, .. } = &open(Limits { history_bytes_max: 4_000, ..Limits::default() });
     let mut watch = store.watch("", Revision(0)).unwrap();
     for _ in 0..5 {
         write(store, &[put("a", &"x".repeat(1_500))]).await;

@@ -1,6 +1,6 @@
 //! The recent changes, so that a watch can begin in the past.
 //!
-//! Bounded by changes and by bytes; what falls out is compacted: a watch from before it is refused.
+//! Bounded by changes and by bytes, of which young changes may have more; what falls out is compacted: a watch from before it is refused.
 //! A remembered state shares its bytes with the entry it came from, but not the decoded form: decoded objects are much larger, and
 //! a replay is rare.
 
@@ -13,6 +13,7 @@ use std::{
     ops::Range,
     sync::{Arc, OnceLock},
 };
+use tokio::time::Instant;
 
 /// A window over the latest changes.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct Log {
 
 #[derive(Debug)]
 struct Past {
+    at: Instant,
     revision: Revision,
     key: Arc<str>,
     before: Option<PastEntry>,
@@ -47,16 +49,22 @@ impl Log {
         Self { past: VecDeque::new(), bytes: 0, oldest: revision, limits }
     }
 
-    /// Remembers a change, and forgets the oldest ones past the limits.
-    pub(super) fn push(&mut self, change: &Change) {
-        let past = Past::of(change);
+    /// Remembers a change that happens now, and forgets the oldest ones past the limits.
+    pub(super) fn push(&mut self, change: &Change, now: Instant) {
+        let past = Past::of(change, now);
         self.bytes += past.weight();
         self.past.push_back(past);
-        while self.past.len() > self.limits.history_changes || self.bytes > self.limits.history_bytes {
+        while self.past.front().is_some_and(|oldest| self.is_too_much(oldest, now)) {
             let Some(gone) = self.past.pop_front() else { break };
             self.bytes -= gone.weight();
             self.oldest = gone.revision;
         }
+    }
+
+    fn is_too_much(&self, oldest: &Past, now: Instant) -> bool {
+        let is_old = now.saturating_duration_since(oldest.at) >= self.limits.history_age;
+        let bytes_max = if is_old { self.limits.history_bytes } else { self.limits.history_bytes_max };
+        self.past.len() > self.limits.history_changes || self.bytes > bytes_max
     }
 
     /// The changes of a prefix after `from`, in order.
@@ -70,8 +78,9 @@ impl Log {
 }
 
 impl Past {
-    fn of(change: &Change) -> Self {
+    fn of(change: &Change, at: Instant) -> Self {
         Self {
+            at,
             revision: change.revision,
             key: Arc::clone(&change.key),
             before: change.before.as_deref().map(PastEntry::of),
@@ -116,5 +125,60 @@ impl PastEntry {
             modified: self.modified,
             decoded: OnceLock::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NewValue;
+    use std::time::Duration;
+
+    /// A change that leaves so many bytes behind.
+    fn change(revision: u64, bytes: usize) -> Change {
+        let value = NewValue { head: vec![b'x'; bytes], tail: Vec::new() };
+        let entry = |at| Arc::new(Entry::assemble("k".into(), value.clone(), Arc::default(), None, Revision(at)));
+        Change {
+            revision: Revision(revision),
+            key: "k".into(),
+            before: Some(entry(revision - 1)),
+            after: Some(entry(revision)),
+        }
+    }
+
+    fn limits() -> Limits {
+        Limits { history_changes: 1_000, history_bytes: 10_000, history_bytes_max: 200_000, ..Limits::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_younger_than_five_minutes_is_kept_whatever_it_weighs_within_reason() {
+        let mut log = Log::new(Revision(0), limits());
+        let start = Instant::now();
+        for revision in 1..=100 {
+            log.push(&change(revision, 1_000), start);
+        }
+        assert!(log.after("", Revision(0)).is_ok(), "100 KB are young");
+        log.push(&change(101, 1_000), start + Duration::from_secs(299));
+        assert!(log.after("", Revision(0)).is_ok());
+        log.push(&change(102, 1_000), start + Duration::from_secs(300));
+        let Err(WatchError::Compacted { oldest }) = log.after("", Revision(0)) else { panic!("it is old and much") };
+        assert!((90..100).contains(&oldest.0) && log.bytes <= 10_000, "{oldest}, {} bytes", log.bytes);
+        for revision in 103..=600 {
+            log.push(&change(revision, 1_000), start + Duration::from_secs(301));
+        }
+        assert!(log.bytes <= 200_000 && log.bytes > 190_000, "{} bytes", log.bytes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_weighs_little_is_kept_for_ten_thousand_changes() {
+        let mut log = Log::new(Revision(0), Limits::default());
+        let mut now = Instant::now();
+        for revision in 1..=10_000 {
+            now += Duration::from_secs(60);
+            log.push(&change(revision, 100), now);
+        }
+        assert!(log.after("", Revision(0)).is_ok());
+        log.push(&change(10_001, 100), now);
+        assert_eq!(log.after("", Revision(0)).unwrap_err(), WatchError::Compacted { oldest: Revision(1) });
     }
 }

@@ -31,6 +31,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 use tokio::sync::watch;
 
@@ -258,10 +259,14 @@ pub struct Snapshot {
 /// How much of the past is kept, and how far behind a watcher may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Recent changes that a watch can replay.
+    /// Recent changes that a watch can replay, at most.
     pub history_changes: usize,
-    /// Bytes that the recent changes alone keep in memory: states that are no longer current.
+    /// How long a change is kept at least, as far as [`Limits::history_changes`] and [`Limits::history_bytes_max`] go.
+    pub history_age: Duration,
+    /// Bytes that older changes alone keep in memory: states that are no longer current.
     pub history_bytes: usize,
+    /// Bytes that all changes alone keep in memory.
+    pub history_bytes_max: usize,
     /// Changes that wait for one watcher.
     pub watcher_changes: usize,
     /// Bytes that wait for one watcher.
@@ -269,10 +274,17 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A watch may resume after thousands of writes, and the idle control plane stays within its 30 MB: a superseded object of
-    /// 3 KB takes 3 KB of the history, a fresh one next to nothing.
+    /// A watch may resume after five minutes or 10,000 writes, whichever come first; and the idle control plane stays within its
+    /// 30 MB: a superseded object of 3 KB takes 3 KB of the history, a fresh one next to nothing.
     fn default() -> Self {
-        Self { history_changes: 10_000, history_bytes: 4 << 20, watcher_changes: 8_192, watcher_bytes: 32 << 20 }
+        Self {
+            history_changes: 10_000,
+            history_age: Duration::from_mins(5),
+            history_bytes: 4 << 20,
+            history_bytes_max: 64 << 20,
+            watcher_changes: 8_192,
+            watcher_bytes: 32 << 20,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
     ops::Bound,
     sync::Arc,
 };
+use tokio::time::Instant;
 
 /// The store's memory.
 #[derive(Debug)]
@@ -84,11 +85,13 @@ impl State {
 
     /// Makes durable changes visible, and tells the watchers.
     pub(super) fn apply(&mut self, changes: &[Arc<Change>]) {
+        // No part of a state: how long a change is remembered, by tokio's clock, which is paused where time is.
+        let now = Instant::now();
         for change in changes {
             assert_eq!(change.revision.0, self.revision.0 + 1, "revisions have no gaps");
             self.revision = change.revision;
             self.replace(change);
-            self.log.push(change);
+            self.log.push(change, now);
         }
         self.hub.publish(changes);
     }
