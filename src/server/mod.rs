@@ -25,6 +25,7 @@ pub mod media;
 pub mod options;
 mod pace;
 mod paths;
+mod pinned;
 pub mod print;
 mod request;
 pub mod respond;
@@ -67,6 +68,7 @@ struct Inner {
     doors: Mutex<Doors>,
     kept_documents: documents::Library,
     seats: BTreeMap<Bound, Arc<Seats>>,
+    pinned: pinned::Pinned,
 }
 
 /// The open connections, and how each is told to end.
@@ -105,6 +107,7 @@ impl ServerState {
             doors: Mutex::new(Doors { gate, endings: BTreeMap::new() }),
             kept_documents: documents::Library::default(),
             seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
+            pinned: pinned::Pinned::default(),
         }))
     }
 
@@ -115,6 +118,11 @@ impl ServerState {
     /// The documents of the kinds that are served now.
     fn documents(&self) -> Arc<documents::Documents> {
         self.0.kept_documents.of(self.0.registry.kinds())
+    }
+
+    /// The lists that are being read in pages.
+    fn pinned(&self) -> &pinned::Pinned {
+        &self.0.pinned
     }
 
     fn streams(&self) -> &dyn PodStreams {

@@ -474,6 +474,31 @@ async fn a_watch_from_a_forgotten_revision_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_comes_from_the_same_list_for_five_minutes_whatever_is_written() {
+    let desk = Desk::open().await;
+    for name in ["a", "b", "c", "d"] {
+        desk.config_map(name, json!({})).await;
+    }
+    let first = desk.get(&format!("{MAPS}?limit=1")).await.json();
+    let token = |page: &Value| page["metadata"]["continue"].as_str().unwrap().to_owned();
+    for n in 0..10_050 {
+        desk.label("c", "n", &n.to_string()).await;
+    }
+    desk.send(Some(admin()), "DELETE", &format!("{MAPS}/b"), &[], "").await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    let second = desk.get(&format!("{MAPS}?limit=1&continue={}", token(&first))).await.json();
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    let rest = desk.get(&format!("{MAPS}?limit=5&continue={}", token(&second))).await.json();
+    let names = |page: &Value| -> Vec<String> {
+        page["items"].as_array().unwrap().iter().map(|m| m["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!([names(&first), names(&second), names(&rest)].concat(), ["a", "b", "c", "d"]);
+    assert_eq!(rest["items"][0]["metadata"]["labels"]["n"], Value::Null);
+    let revision = |page: &Value| page["metadata"]["resourceVersion"].clone();
+    assert_eq!((revision(&second), revision(&rest)), (revision(&first), revision(&first)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expired_page_says_how_to_go_on() {
     let desk = Desk::open().await;
     for name in ["a", "b", "c"] {
@@ -484,6 +509,7 @@ async fn an_expired_page_says_how_to_go_on() {
     for n in 0..10_050 {
         desk.label("c", "n", &n.to_string()).await;
     }
+    tokio::time::sleep(Duration::from_mins(6)).await;
     let expired = desk.get(&format!("{MAPS}?limit=1&continue={token}")).await;
     assert_eq!((expired.code, &expired.json()["reason"]), (410, &json!("Expired")));
     assert!(expired.refusal().contains("use the continue token in this response"), "{}", expired.text);

@@ -8,6 +8,7 @@ use crate::{
     server::{
         media::{Format, Offer, Output},
         options::{self, At, Continue, ListOptions},
+        pinned::Which,
         print::{Binary, ListMeta, Printer},
         respond::{self, Response, respond},
     },
@@ -42,6 +43,9 @@ pub(super) fn list(call: &Call<'_>) -> Result<Response, ApiError> {
     let output = call.output(Offer::Lists)?;
     let options = options::list_options(&*call.kind, call.query())?;
     let snapshot = snapshot(call, &options)?;
+    if page_length(&options).is_some_and(|limit| snapshot.entries.len() > limit) {
+        call.state.pinned().keep(which(call, &options, snapshot.revision), &snapshot);
+    }
     let (entries, meta) = page(snapshot, &options);
     write_list(call.printer(output)?, output, entries, &meta)
 }
@@ -56,6 +60,10 @@ fn snapshot(call: &Call<'_>, options: &ListOptions) -> Result<Snapshot, ApiError
         }
         At::Exactly(revision) => {
             must_have_happened(call, revision)?;
+            let pinned = options.after.as_ref().and_then(|_| call.state.pinned().get(&which(call, options, revision)));
+            if let Some(pinned) = pinned {
+                return Ok(pinned);
+            }
             let past = past::snapshot_at(call.registry(), &*call.kind, namespace, &options.selection, revision);
             // Source of the texts: `interpretListError` in storage/etcd3/errors.go.
             past.ok_or_else(|| match &options.after {
@@ -66,6 +74,21 @@ fn snapshot(call: &Call<'_>, options: &ListOptions) -> Result<Snapshot, ApiError
     }
 }
 
+/// Which list a page is of.
+fn which(call: &Call<'_>, options: &ListOptions, revision: Revision) -> Which {
+    Which {
+        resource: call.kind.info().resource(),
+        namespace: call.info.namespace.clone(),
+        selection: options.selection.clone(),
+        revision,
+    }
+}
+
+/// How many entries a page has at most. Source: a list at "any" revision comes from the watch cache whole, whatever its limit says.
+fn page_length(options: &ListOptions) -> Option<usize> {
+    Some(options.limit).filter(|limit| *limit > 0 && options.at != At::Any)
+}
+
 /// The entries of one page, and what the list says of itself.
 fn page(snapshot: Snapshot, options: &ListOptions) -> (Vec<Arc<Entry>>, ListMeta) {
     let mut entries = snapshot.entries;
@@ -73,9 +96,7 @@ fn page(snapshot: Snapshot, options: &ListOptions) -> (Vec<Arc<Entry>>, ListMeta
         entries.retain(|e| *e.key > *after.start);
     }
     let mut meta = ListMeta { revision: snapshot.revision.to_string(), ..ListMeta::default() };
-    // Source: a list at "any" revision comes from the watch cache whole, whatever its limit says.
-    let limit = if options.at == At::Any { 0 } else { options.limit };
-    if limit > 0 && entries.len() > limit {
+    if let Some(limit) = page_length(options).filter(|limit| entries.len() > *limit) {
         // How many are left is not said when a selector picks them.
         meta.remaining = options.selection.is_everything().then(|| entries.len() - limit);
         entries.truncate(limit);
