@@ -21,6 +21,7 @@ mod last_words;
 mod outside;
 mod poison;
 mod replica_sets;
+mod snapshot;
 mod story;
 mod surroundings;
 mod upgrade;

@@ -171,6 +171,24 @@ impl DataDir {
         Ok(Leaving::Ours(Held { dir, mark, is_new: false, made: Vec::new(), _lock: lock }))
     }
 
+    /// Takes the folder of a cluster that has a state.
+    ///
+    /// # Errors
+    /// It has none, it is another cluster's, or another process uses it.
+    pub async fn take_existing(path: &Path, cluster: &str) -> anyhow::Result<Held> {
+        match Self::take_for_removal(path, cluster).await? {
+            Leaving::Ours(held) => Ok(held),
+            Leaving::Nothing | Leaving::Foreign(_) => {
+                bail!("the cluster {cluster} has no state in {}: name its folder with --data-dir", path.display())
+            }
+        }
+    }
+
+    /// What the folder's mark says.
+    pub fn mark(&self) -> anyhow::Result<Mark> {
+        read_mark(&self.0)
+    }
+
     /// The folder of a cluster that ran before, made or not.
     pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
@@ -213,6 +231,12 @@ impl Held {
     pub fn become_state(&mut self, state: &str) -> anyhow::Result<()> {
         self.mark = write_mark(&self.dir.0, Mark { state: state.to_owned(), ..self.mark.clone() })?;
         Ok(())
+    }
+
+    /// Gives the folder the identity and the range of a state that was saved; it is its state's folder from now on.
+    pub fn become_restored(&self, state: &str, range: Option<&str>) -> anyhow::Result<()> {
+        let mark = Mark { state: state.to_owned(), range: range.map(str::to_owned), ..self.mark.clone() };
+        write_mark(&self.dir.0, mark).map(drop)
     }
 
     /// Remembers the cluster's range of addresses.

@@ -18,6 +18,7 @@ mod metrics;
 mod owner;
 mod pod_tokens;
 mod signer;
+pub mod snapshot;
 
 use crate::{
     api::{

@@ -9,6 +9,7 @@ mod doctor;
 mod down;
 mod kubeconfig;
 mod output;
+mod snapshot;
 mod up;
 mod version;
 
@@ -34,6 +35,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Print the cluster's kubeconfig, or merge it into yours
     Kubeconfig(kubeconfig_command::Args),
+    /// Keep the cluster's state in a file, and begin again from one
+    Snapshot(snapshot::Args),
     /// Work with the demo images
     Demo(demo::Args),
     /// Print the version
@@ -78,6 +81,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Down(args) => down::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Kubeconfig(args) => kubeconfig_command::run(&args),
+        Command::Snapshot(args) => snapshot::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Version => {
             version::run();

@@ -120,6 +120,20 @@ impl Client {
         self.send(Method::GET, path, None).await
     }
 
+    /// Reads what is no JSON.
+    pub async fn get_bytes(&self, path: &str) -> Result<Vec<u8>, ClientError> {
+        let request = self.request(&Method::GET, path, None)?;
+        let reading = async {
+            let (_connection, response) = self.begin(request).await?;
+            if response.status().is_success() {
+                Ok(body(response).await?.to_vec())
+            } else {
+                Err(read(response).await.err().unwrap_or_else(none))
+            }
+        };
+        within(ANSWER_WITHIN, &Method::GET, path, reading).await
+    }
+
     /// Creates an object.
     pub async fn post(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
         let content_type = HeaderValue::from_static("application/json");
@@ -146,10 +160,7 @@ impl Client {
             return Ok(Lines::new(connection, response.into_body()));
         }
         let reading = read(response);
-        Err(within(ANSWER_WITHIN, &Method::GET, &path, reading)
-            .await
-            .err()
-            .unwrap_or_else(|| ClientError::Malformed("a success that is none".into())))
+        Err(within(ANSWER_WITHIN, &Method::GET, &path, reading).await.err().unwrap_or_else(none))
     }
 
     async fn send(&self, method: Method, path: &str, payload: Option<Payload>) -> Result<Value, ClientError> {
@@ -227,11 +238,19 @@ impl PatchKind {
     }
 }
 
+fn none() -> ClientError {
+    ClientError::Malformed("a success that is none".into())
+}
+
+async fn body(response: Response<Incoming>) -> Result<Bytes, ClientError> {
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(ClientError::Broken)?;
+    Ok(body.to_bytes())
+}
+
 /// The whole answer.
 async fn read(response: Response<Incoming>) -> Result<Value, ClientError> {
     let code = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(ClientError::Broken)?;
-    let value: Result<Value, _> = serde_json::from_slice(&body.to_bytes());
+    let value: Result<Value, _> = serde_json::from_slice(&body(response).await?);
     if code.is_success() {
         return value.map_err(|err| ClientError::Malformed(err.into()));
     }

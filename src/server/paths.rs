@@ -10,10 +10,13 @@ use super::{
     request::Request,
     respond::{self, Response, full, respond},
 };
-use crate::api::{
-    kinds::Kinds,
-    schema::{openapi, swagger},
-    status::ApiError,
+use crate::{
+    api::{
+        kinds::Kinds,
+        schema::{openapi, swagger},
+        status::ApiError,
+    },
+    store,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -48,11 +51,19 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
         ["openapi", "v3", name @ ..] => openapi(request, &documents, &name.join("/")),
         [".well-known", "openid-configuration"] => plain(request, &state.tokens().issuer_document()),
         ["openid", "v1", "jwks"] => plain(request, &state.tokens().key_set()),
+        // What `skiff snapshot save` keeps; who may read every Secret and no one else may.
+        ["skiff", "snapshot"] => Ok(snapshot(state)),
         ["metrics"] => Ok(respond::text(200, state.metrics_text())),
         [endpoint @ ("healthz" | "livez" | "readyz")] => health(state, request, endpoint, None),
         [endpoint @ ("healthz" | "livez" | "readyz"), check] => health(state, request, endpoint, Some(check)),
         _ => Err(ApiError::NoSuchResource),
     }
+}
+
+/// Everything that the store holds at its revision.
+fn snapshot(state: &ServerState) -> Response {
+    let all = store::snapshot::encode(&state.registry().store().range(""));
+    respond(200, "application/octet-stream", full(all))
 }
 
 fn is_known(kinds: &Kinds, path: &str) -> bool {

@@ -12,7 +12,10 @@
 //!
 //! **Not here**: which writes may happen (`stage`), when (`commit`).
 
-use super::{Attrs, Backend, Change, Entry};
+use super::{
+    Backend, Change, Entry,
+    record::{decode, encode},
+};
 use crate::{api::meta::Revision, base::rng::Rng, base::task::panic_text};
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 use std::{
@@ -22,7 +25,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 use tracing::{info, warn};
 
@@ -72,7 +75,7 @@ pub enum DiskError {
         path: PathBuf,
     },
     /// The file is not what skiff wrote.
-    #[error("{0} is damaged: {cause}; restore it from a copy, or move it away (mv {0} {0}.damaged) to begin with an empty cluster", .path.display())]
+    #[error("{0} is damaged: {cause}; move it away (mv {0} {0}.damaged), then restore a snapshot (skiff snapshot restore FILE), or begin with an empty cluster (skiff up)", .path.display())]
     Corrupt {
         /// The store's file.
         path: PathBuf,
@@ -276,22 +279,43 @@ fn open_file(path: &Path, create: bool) -> Result<Database, redb::Error> {
     Ok(builder().create_with_backend(FileBackend::new(file)?)?)
 }
 
-/// Makes the file under another name first: a crash in between leaves nothing under this one.
-fn create_file(path: &Path) -> Result<(), redb::Error> {
+/// A name for the file while it is made.
+fn draft_of(path: &Path) -> PathBuf {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.new", Rng::from_system().uid()));
-    let draft = PathBuf::from(draft);
-    let made = fill_file(&draft).and_then(|()| Ok(publish_file(&draft, path)?));
+    draft.into()
+}
+
+/// Makes the file under another name first: a crash in between leaves nothing under this one.
+fn create_file(path: &Path) -> Result<(), redb::Error> {
+    let draft = draft_of(path);
+    let made = fill_file(&draft, Revision(0), &BTreeMap::new()).and_then(|()| Ok(publish_file(&draft, path)?));
     // After a rename there is nothing left to remove.
     drop(remove_file(&draft));
     made
 }
 
-fn fill_file(draft: &Path) -> Result<(), redb::Error> {
+fn fill_file(draft: &Path, revision: Revision, states: &BTreeMap<&str, Option<&Entry>>) -> Result<(), redb::Error> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(draft)?;
     let db = builder().create_with_backend(FileBackend::new(file)?)?;
     initialise(&db)?;
+    write_states(&db, states, revision)?;
     Ok(db.close()?)
+}
+
+/// Makes a file that holds these entries the file, in place of one that is there and that no process has open.
+///
+/// # Errors
+/// The system's. What was there is there still then.
+pub fn write_anew(path: &Path, revision: Revision, entries: &[Entry]) -> Result<(), DiskError> {
+    let states = entries.iter().map(|entry| (&*entry.key, Some(entry))).collect();
+    let draft = draft_of(path);
+    let made = fill_file(&draft, revision, &states).and_then(|()| {
+        rename(&draft, path)?;
+        Ok(sync_folder(path)?)
+    });
+    drop(remove_file(&draft));
+    made.map_err(|err| DiskError::new(path, err))
 }
 
 /// Gives the file its name, unless another process was quicker: then that one's file is the file.
@@ -302,6 +326,11 @@ fn publish_file(draft: &Path, path: &Path) -> io::Result<()> {
         Err(_) => rename(draft, path)?,
         Ok(()) => {}
     }
+    sync_folder(path)
+}
+
+/// Brings the names in a file's folder to the disk.
+fn sync_folder(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }
@@ -380,135 +409,6 @@ fn read_entries(path: &Path, db: &Database, committed: Revision) -> Result<Vec<E
         entries.push(entry.ok_or_else(unreadable)?);
     }
     Ok(entries)
-}
-
-/// The first byte of a record.
-const RECORD_VERSION: u8 = 1;
-
-/// What a part of a record is. A part is its tag, its length and its bytes; a reader skips tags that it does not know.
-mod tag {
-    /// The value. It comes last and has no length: it is the rest.
-    pub(super) const VALUE: u8 = 0;
-    pub(super) const CREATED: u8 = 1;
-    pub(super) const MODIFIED: u8 = 2;
-    /// Where the revision's digits begin, and how many there are.
-    pub(super) const REVISION_AT: u8 = 3;
-    /// Name and value, as two strings.
-    pub(super) const LABEL: u8 = 4;
-    /// Name and value, as two strings.
-    pub(super) const FIELD: u8 = 5;
-    pub(super) const TERM: u8 = 6;
-}
-
-fn encode(entry: &Entry, out: &mut Vec<u8>) {
-    out.push(RECORD_VERSION);
-    let mut body = Vec::new();
-    let mut part = |tag: u8, fill: &dyn Fn(&mut Vec<u8>)| {
-        body.clear();
-        fill(&mut body);
-        out.push(tag);
-        put_bytes(out, &body);
-    };
-    part(tag::CREATED, &|b| put_number(b, entry.created.0));
-    part(tag::MODIFIED, &|b| put_number(b, entry.modified.0));
-    part(tag::REVISION_AT, &|b| {
-        put_number(b, entry.revision_at.start as u64);
-        put_number(b, entry.revision_at.len() as u64);
-    });
-    for (tag, pairs) in [(tag::LABEL, &entry.attrs.labels), (tag::FIELD, &entry.attrs.fields)] {
-        for (name, value) in pairs {
-            part(tag, &|b| {
-                put_bytes(b, name.as_bytes());
-                put_bytes(b, value.as_bytes());
-            });
-        }
-    }
-    for term in &entry.attrs.terms {
-        part(tag::TERM, &|b| b.extend_from_slice(term.as_bytes()));
-    }
-    out.push(tag::VALUE);
-    out.extend_from_slice(&entry.value);
-}
-
-/// `None`: not a record.
-fn decode(key: &str, record: &[u8]) -> Option<Entry> {
-    let mut rest = record.strip_prefix(&[RECORD_VERSION])?;
-    let (mut created, mut modified, mut revision_at, mut attrs) = (None, None, None, Attrs::default());
-    loop {
-        let tag = take_byte(&mut rest)?;
-        if tag == tag::VALUE {
-            break;
-        }
-        let mut part = take_bytes(&mut rest)?;
-        match tag {
-            tag::CREATED => created = Some(Revision(take_number(&mut part)?)),
-            tag::MODIFIED => modified = Some(Revision(take_number(&mut part)?)),
-            tag::REVISION_AT => {
-                let (start, len) = (take_number(&mut part)?, take_number(&mut part)?);
-                revision_at = Some(usize::try_from(start).ok()?..usize::try_from(start.checked_add(len)?).ok()?);
-            }
-            tag::LABEL => drop(attrs.labels.insert(take_string(&mut part)?, take_string(&mut part)?)),
-            tag::FIELD => drop(attrs.fields.insert(take_string(&mut part)?, take_string(&mut part)?)),
-            tag::TERM => attrs.terms.push(std::str::from_utf8(part).ok()?.to_owned()),
-            _ => {}
-        }
-    }
-    let revision_at = revision_at.filter(|at| at.end <= rest.len())?;
-    Some(Entry {
-        key: key.into(),
-        value: rest.to_vec().into(),
-        revision_at,
-        attrs: Arc::new(attrs),
-        created: created?,
-        modified: modified?,
-        decoded: OnceLock::new(),
-    })
-}
-
-/// Seven bits a byte, the low ones first; the high bit says that more follow.
-fn put_number(out: &mut Vec<u8>, mut n: u64) {
-    loop {
-        let low = u8::try_from(n & 0x7f).expect("seven bits fit in a byte");
-        n >>= 7;
-        if n == 0 {
-            return out.push(low);
-        }
-        out.push(low | 0x80);
-    }
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_number(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn take_byte(from: &mut &[u8]) -> Option<u8> {
-    let (first, rest) = from.split_first()?;
-    *from = rest;
-    Some(*first)
-}
-
-fn take_number(from: &mut &[u8]) -> Option<u64> {
-    let mut n = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = take_byte(from)?;
-        n |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        if byte & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
-}
-
-fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = usize::try_from(take_number(from)?).ok()?;
-    let (bytes, rest) = from.split_at_checked(len)?;
-    *from = rest;
-    Some(bytes)
-}
-
-fn take_string(from: &mut &[u8]) -> Option<String> {
-    Some(std::str::from_utf8(take_bytes(from)?).ok()?.to_owned())
 }
 
 #[cfg(test)]
@@ -672,38 +572,6 @@ pub(super) mod tests {
         expected.assert_eq(&text.replace(path.to_str().unwrap(), "FILE"));
     }
 
-    #[test]
-    fn numbers_and_records_read_back() {
-        for n in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
-            let mut bytes = Vec::new();
-            put_number(&mut bytes, n);
-            assert_eq!(take_number(&mut &*bytes), Some(n));
-            assert_eq!(take_number(&mut &bytes[..bytes.len() - 1]), None);
-        }
-        let pairs = |n: usize| (0..n).map(|i| (format!("name{i}"), "v".repeat(i * 100))).collect();
-        let attrs = Attrs { labels: pairs(3), fields: pairs(2), terms: vec!["owner=1".into(), String::new()] };
-        let entry = Entry {
-            key: "k".into(),
-            value: vec![7; 3_000].into(),
-            revision_at: 200..203,
-            attrs: Arc::new(attrs),
-            created: Revision(5),
-            modified: Revision(900),
-            decoded: OnceLock::new(),
-        };
-        let mut record = Vec::new();
-        encode(&entry, &mut record);
-        let fields =
-            |e: &Entry| (e.key.clone(), e.value.clone(), e.revision_at.clone(), e.attrs.clone(), e.created, e.modified);
-        assert_eq!(fields(&decode("k", &record).unwrap()), fields(&entry));
-        let with_a_part_from_the_future = [&[RECORD_VERSION, 99, 2, 1, 2], &record[1..]].concat();
-        assert_eq!(fields(&decode("k", &with_a_part_from_the_future).unwrap()), fields(&entry));
-        // However it is cut short, it is refused and not misread; within the value, where the revision is what must fit.
-        for len in 0..record.len() - 3_000 + 203 {
-            assert!(decode("k", &record[..len]).is_none(), "cut at {len}");
-        }
-    }
-
     #[tokio::test]
     async fn a_second_skiff_is_refused_and_the_first_is_unharmed() {
         let dir = tempfile::tempdir().unwrap();
@@ -766,7 +634,7 @@ pub(super) mod tests {
             &complaint(&path),
             &path,
             &expect![
-                "FILE is damaged: Not a redb database: magic number mismatch; restore it from a copy, or move it away (mv FILE FILE.damaged) to begin with an empty cluster"
+                "FILE is damaged: Not a redb database: magic number mismatch; move it away (mv FILE FILE.damaged), then restore a snapshot (skiff snapshot restore FILE), or begin with an empty cluster (skiff up)"
             ],
         );
         says(

@@ -19,6 +19,8 @@ mod log;
 pub mod memory;
 #[cfg(test)]
 mod model;
+mod record;
+pub mod snapshot;
 mod stage;
 mod state;
 
