@@ -22,14 +22,14 @@ use super::{
 };
 use crate::{
     api::{
-        kind::Kind,
-        kinds::pod::Pods,
+        kind::{ErasedKind as _, Kind, KindRef},
+        kinds::{pod::Pods, resource_quota::RESOURCE_QUOTAS},
         meta::{ObjectKey, controller_of},
         object::Object as _,
         pod_state,
         selector::{FieldSelector, LabelSelector},
     },
-    registry::{Registry, events::reference, pipeline::Selection},
+    registry::{Registry, events::reference, keys, pipeline::Selection, quota},
 };
 use adapter::PodSet;
 use jiff::Timestamp;
@@ -89,7 +89,15 @@ impl<K: PodSet> Controller for PodSetController<K> {
     }
 
     fn triggers(&self) -> Vec<Trigger<ObjectKey>> {
-        vec![Trigger::itself::<K>(), Trigger::on::<Pods>(wake_for_pod::<K>)]
+        let quotas =
+            Trigger::on_erased(KindRef::BuiltIn(&RESOURCE_QUOTAS), |registry: &Registry, before, after, keys| {
+                if quota::leaves_more(before, after) {
+                    let key = after.or(before).and_then(|entry| keys::object_key(RESOURCE_QUOTAS.info(), &entry.key));
+                    let all = key.map(|key| registry.api::<K>().list(&key.namespace).items).unwrap_or_default();
+                    keys.extend(all.iter().map(|set| ObjectKey::of(set.meta())));
+                }
+            });
+        vec![Trigger::itself::<K>(), Trigger::on::<Pods>(wake_for_pod::<K>), quotas]
     }
 
     fn observe(&self, registry: &Registry, key: &ObjectKey) -> Option<Observed<K>> {

@@ -89,6 +89,11 @@ impl Quota {
         Self { hard, scopes: scopes_of(&quota.rest), used, is_counted }
     }
 
+    /// What is left of what is called so; `None`: it is not limited.
+    fn room(&self, name: &str) -> Option<Quantity> {
+        Some(self.hard.get(name)?.minus(self.used.get(name).copied().unwrap_or(Quantity::ZERO)))
+    }
+
     /// Counts what is used in a namespace of what is limited.
     pub fn count(&self, registry: &Registry, namespace: &str) -> Amounts {
         let mut used: Amounts = self.hard.keys().map(|name| (name.clone(), Quantity::ZERO)).collect();
@@ -174,6 +179,13 @@ pub(super) fn charge(
         charged.push(Charged { entry, quota: object });
     }
     Ok(charged)
+}
+
+/// Whether a change of a quota lets something be made that it refused before.
+pub fn leaves_more(before: Option<&Entry>, after: Option<&Entry>) -> bool {
+    let Some(before) = before.map(|entry| read(entry).1) else { return false };
+    let Some(after) = after.map(|entry| read(entry).1) else { return true };
+    before.hard.keys().any(|name| after.room(name).is_none_or(|room| before.room(name).is_some_and(|had| room > had)))
 }
 
 fn read(entry: &Entry) -> (Untyped, Quota) {

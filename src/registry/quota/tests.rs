@@ -180,6 +180,34 @@ async fn services_and_claims_use_what_they_ask_for_and_grow() {
     );
 }
 
+#[tokio::test]
+async fn who_waits_for_a_quota_is_woken_when_it_leaves_more() {
+    let entry = async |hard: Value, used: Value| {
+        let registry = testing::registry().await;
+        quota(&registry, "q", json!({ "hard": hard })).await;
+        let key = ObjectKey::new(NAMESPACE, "q");
+        let mut say = |entry: &Entry| {
+            let (mut object, _) = read(entry);
+            tell(&mut object, &amounts(Some(&used)));
+            object.metadata.resource_version = None;
+            Ok(Box::new(object) as Box<dyn DynObject>)
+        };
+        let part = crate::registry::pipeline::Part::Status;
+        registry.update(&RESOURCE_QUOTAS, &key, part, &mut say, &WriteOptions::default()).await.unwrap()
+    };
+    let full = entry(json!({ "pods": "2", "cpu": "4" }), json!({ "pods": "2", "cpu": "1" })).await;
+    let freed = entry(json!({ "pods": "2", "cpu": "4" }), json!({ "pods": "1", "cpu": "1" })).await;
+    let raised = entry(json!({ "pods": "3", "cpu": "4" }), json!({ "pods": "2", "cpu": "1" })).await;
+    let lifted = entry(json!({ "cpu": "4" }), json!({ "cpu": "1" })).await;
+    let tighter = entry(json!({ "pods": "2", "cpu": "3" }), json!({ "pods": "2", "cpu": "1" })).await;
+    for (after, more) in
+        [(Some(&freed), true), (Some(&raised), true), (Some(&lifted), true), (None, true), (Some(&tighter), false)]
+    {
+        assert_eq!(leaves_more(Some(&full), after.map(|entry| &**entry)), more, "{after:?}");
+    }
+    assert!(!leaves_more(None, Some(&full)) && !leaves_more(Some(&freed), Some(&full)));
+}
+
 /// A registry on a disk, with the controller that counts anew.
 struct World {
     registry: Registry,
