@@ -7,7 +7,7 @@
 //!
 //! **Not here**: networks of the engine, which refuses a range that overlaps one of them.
 
-use super::cidr::Cidr;
+use super::range::Cidr;
 use std::{fs, net::Ipv4Addr, time::Duration};
 
 /// The widest route that is not a default one.

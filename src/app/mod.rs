@@ -17,6 +17,7 @@ mod memory;
 mod metrics;
 mod owner;
 mod pod_tokens;
+pub mod range;
 mod signer;
 pub mod snapshot;
 
@@ -92,7 +93,7 @@ pub struct Config {
     /// More names and addresses that the API server's certificate is for.
     pub api_names: Vec<String>,
     /// The range that pods (lower half) and Services (upper half) share; `None`: the first /15 that is free.
-    pub cluster_cidr: Option<cidr::Cidr>,
+    pub cluster_cidr: Option<range::Cidr>,
     /// Addresses that node ports listen on, beside the node's own.
     pub node_port_addresses: Vec<IpAddr>,
     /// The address that load balancers answer at whose Service names none.

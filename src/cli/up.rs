@@ -13,7 +13,7 @@ use crate::{
         },
         pod_state,
     },
-    app::{self, App, access::Access, cidr::Cidr},
+    app::{self, App, access::Access, range::Cidr},
     base::task::{Drain, DrainTrigger, drain_signal},
     net::balancer::{ADDRESS_DEFAULT, is_dialable},
 };
