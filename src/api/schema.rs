@@ -15,6 +15,7 @@
 pub(in crate::api) mod added;
 mod check;
 mod complete;
+pub mod document;
 mod go;
 mod normalize;
 pub mod openapi;

@@ -1,6 +1,6 @@
 //! A kubeconfig, as far as skiff writes one: the current context's server and credentials, all of them in the file itself.
 
-use crate::api::schema::read;
+use crate::api::schema::{document::SyntaxError, read};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 pub enum KubeconfigError {
     /// No YAML.
     #[error("the kubeconfig is not YAML")]
-    Syntax(#[source] read::SyntaxError),
+    Syntax(#[source] SyntaxError),
     /// A part is not there.
     #[error("the kubeconfig has no {0}")]
     Missing(String),

@@ -7,10 +7,7 @@ use super::options::FieldValidation;
 use crate::api::{
     kind::ErasedKind,
     object::{DynObject, typed, without_place},
-    schema::{
-        self,
-        read::{self, Document},
-    },
+    schema::{self, document::Document, read},
     status::ApiError,
 };
 use http::{HeaderMap, header::CONTENT_TYPE};

@@ -5,7 +5,7 @@
 //!
 //! **Source**: `sigs.k8s.io/yaml/{yaml.go,goyaml.v2/resolve.go}`, as used by Kubernetes v1.37.
 
-use super::read::{Document, State, SyntaxError};
+use super::document::{Document, State, SyntaxError};
 use crate::api::bounds::{Size, quoted};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput, Tag};
