@@ -13,6 +13,7 @@
 mod decide;
 mod hash;
 mod history;
+mod plan;
 mod recreate;
 mod rolling;
 mod scale;

@@ -3,7 +3,7 @@
 //! **Source**: `pkg/controller/deployment/recreate.go`, v1.37.
 
 use super::{
-    decide::Plan,
+    plan::Plan,
     sets::{actual, is_active},
 };
 use crate::api::{meta::is_controlled_by, pod_state};

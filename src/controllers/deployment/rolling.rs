@@ -3,7 +3,7 @@
 //! **Source**: `pkg/controller/deployment/rolling.go` and `NewRSNewReplicas`, v1.37.
 
 use super::{
-    decide::Plan,
+    plan::Plan,
     sets::{is_active, lasting, size},
 };
 
@@ -16,20 +16,12 @@ pub(super) fn roll(plan: &mut Plan<'_>) {
     plan.clean_up_when_complete();
 }
 
-/// The size that a growing new set may have: what is wanted, but no more pods in all than the surge allows.
-///
-/// Upstream goes by the sizes alone, and so can go above the surge for a moment, until the pods of a set that shrank are going.
-pub(super) fn new_size(plan: &Plan<'_>, has: i32) -> i32 {
-    let room = plan.ceiling().saturating_sub(plan.present());
-    has.saturating_add(room.min(plan.replicas.saturating_sub(has)).max(0))
-}
-
 fn grow_new(plan: &mut Plan<'_>, new: usize) -> bool {
     let has = size(&plan.sets[new].set);
     if has > plan.replicas {
         return plan.resize(new, plan.replicas);
     }
-    plan.resize(new, new_size(plan, has))
+    plan.resize(new, plan.new_size(has))
 }
 
 fn shrink_old(plan: &mut Plan<'_>, new: usize) -> bool {

@@ -3,8 +3,8 @@
 //! **Source**: `isScalingEvent` and `scale`, pkg/controller/deployment/sync.go, `GetReplicaSetProportion`, deployment_util.go, v1.37.
 
 use super::{
-    decide::Plan,
     history::{DESIRED_REPLICAS, MAX_REPLICAS, number},
+    plan::Plan,
     recreate::old_pods_run,
     sets::{available, by_age, is_active, is_recreate, size},
 };

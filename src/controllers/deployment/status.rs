@@ -5,7 +5,8 @@
 
 use super::{
     Observed,
-    decide::{CREATE_NEW, owned, selects_all},
+    decide::selects_all,
+    plan::{CREATE_NEW, owned},
     sets::{Fence, Sets, actual, available, is_complete, is_paused, progress_deadline_secs, replicas, size},
 };
 use crate::{

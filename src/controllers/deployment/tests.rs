@@ -523,7 +523,7 @@ fn condition(status: &DeploymentStatus, type_: &str) -> DeploymentCondition {
 
 fn created(result: Result<(), ApiError>) -> Done {
     let result = result.map(|()| None);
-    let step = StepResult { why: super::decide::CREATE_NEW, name: "web-x".into(), result };
+    let step = StepResult { why: super::plan::CREATE_NEW, name: "web-x".into(), result };
     Done { results: vec![step], skipped: 0 }
 }
 
