@@ -17,6 +17,7 @@ pub mod codec;
 mod compress;
 pub mod discovery;
 mod documents;
+mod encoded;
 pub mod gate;
 pub mod handle;
 pub mod health;
@@ -67,6 +68,7 @@ struct Inner {
     other_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     doors: Mutex<Doors>,
     kept_documents: documents::Library,
+    encoded: Arc<encoded::Encoded>,
     seats: BTreeMap<Bound, Arc<Seats>>,
     pinned: pinned::Pinned,
 }
@@ -106,6 +108,7 @@ impl ServerState {
             other_metrics,
             doors: Mutex::new(Doors { gate, endings: BTreeMap::new() }),
             kept_documents: documents::Library::default(),
+            encoded: Arc::default(),
             seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
             pinned: pinned::Pinned::default(),
         }))
@@ -123,6 +126,11 @@ impl ServerState {
     /// The lists that are being read in pages.
     fn pinned(&self) -> &pinned::Pinned {
         &self.0.pinned
+    }
+
+    /// The events in protobuf that are being sent.
+    fn encoded(&self) -> Arc<encoded::Encoded> {
+        Arc::clone(&self.0.encoded)
     }
 
     fn streams(&self) -> &dyn PodStreams {

@@ -5,6 +5,7 @@
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/handlers/response.go`, v1.37.
 
 use super::{
+    encoded,
     media::{MetaVersion, Protobuf, Shape},
     respond::cannot_write_protobuf,
     route::Query,
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 /// What a table's rows carry beside their cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +64,19 @@ pub struct Binary {
     form: Form,
     api_version: String,
     kind: String,
+    /// What it writes, as one name.
+    name: Arc<str>,
 }
 
 impl Binary {
     /// One object, as a document of its own.
     pub fn document(&self, json: &[u8]) -> Result<Vec<u8>, ApiError> {
         self.form.document(&self.api_version, &self.kind, json).map_err(|why| cannot_write_protobuf(&why))
+    }
+
+    /// The name of the document that this makes of an entry at a revision.
+    pub(super) fn key(&self, entry: &Entry, revision: Revision) -> encoded::Key {
+        (Arc::clone(&entry.key), revision.0, Arc::clone(&self.name))
     }
 
     /// Adds one item of a list.
@@ -132,7 +140,9 @@ impl Printer {
             Shape::Metadata(v) => (Form::metadata(), v.api_version().to_owned(), "PartialObjectMetadata".to_owned()),
             Shape::Object | Shape::Aggregated => (Form::of(info.schema)?, info.api_version(), info.kind.to_owned()),
         };
-        Some(Binary { form, api_version, kind })
+        // Two kinds may show the same entry, and metadata is of any kind.
+        let name = format!("{api_version}/{kind} of {}", info.schema).into();
+        Some(Binary { form, api_version, kind, name })
     }
 
     /// The JSON of an object as it is served, whole.
@@ -396,7 +406,6 @@ mod tests {
         api::{kind::Erased, kinds::config_map::ConfigMaps},
         store::NewValue,
     };
-    use std::sync::Arc;
 
     const HEAD: &str = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","resourceVersion":""#;
     const TAIL: &str = r#"","creationTimestamp":"2026-01-01T00:00:00Z"},"data":{"k":"v"}}"#;

@@ -34,6 +34,7 @@ use std::{sync::Arc, time::Duration};
 mod added_kinds;
 mod apply;
 mod every_kind;
+mod fuzz;
 mod identity;
 mod protobuf;
 mod websocket;

@@ -26,7 +26,7 @@ use crate::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
-use futures::{SinkExt as _, Stream, StreamExt as _};
+use futures::{SinkExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -37,7 +37,13 @@ use tokio_tungstenite::{
     tungstenite::{
         Message,
         handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
+        protocol::{
+            Role, WebSocketConfig,
+            frame::{
+                Frame,
+                coding::{Data, OpCode},
+            },
+        },
     },
 };
 use tracing::debug;
@@ -74,15 +80,15 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    fn message(self, bytes: Bytes) -> Message {
-        match self {
-            Self::Binary => Message::Binary(bytes),
-            Self::Base64 => Message::Text(BASE64.encode(&bytes).into()),
-            Self::Text => match bytes.try_into() {
-                Ok(text) => Message::Text(text),
-                Err(_) => Message::Text("".into()),
-            },
-        }
+    /// A frame of a message; `goes_on` tells that it is not the first.
+    fn message(self, Part { bytes, is_last }: Part, goes_on: bool) -> Message {
+        let (bytes, opcode) = match self {
+            Self::Binary => (bytes, Data::Binary),
+            Self::Base64 => (BASE64.encode(&bytes).into(), Data::Text),
+            Self::Text => (bytes, Data::Text),
+        };
+        let opcode = if goes_on { Data::Continue } else { opcode };
+        Message::Frame(Frame::message(bytes, OpCode::Data(opcode), is_last))
     }
 }
 
@@ -101,11 +107,19 @@ fn offered(headers: &HeaderMap) -> Vec<&str> {
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|p| !p.is_empty() && !p.starts_with(BEARER)).collect()
 }
 
+/// A part of a message. Large ones go out in several, so that all who send one share it.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) bytes: Bytes,
+    /// Whether the message ends with it.
+    pub(super) is_last: bool,
+}
+
 /// Answers with events, one a message: text or bytes as the media type is. A protocol means nothing here, and is agreed to.
 pub(super) fn events(
     request: &mut Request,
     framing: Framing,
-    events: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    events: impl Stream<Item = io::Result<Part>> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let offered = offered(&request.headers);
     if offered.len() > 1 {
@@ -134,14 +148,15 @@ pub(super) fn bytes(
         }
     };
     let beginning = futures::stream::once(async { Ok(Bytes::new()) });
-    accept(request, protocol, framing, beginning.chain(bytes))
+    let whole = beginning.chain(bytes).map_ok(|bytes| Part { bytes, is_last: true });
+    accept(request, protocol, framing, whole)
 }
 
 fn accept(
     request: &mut Request,
     protocol: Option<String>,
     framing: Framing,
-    messages: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    parts: impl Stream<Item = io::Result<Part>> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let bad = |why: &str| ApiError::BadRequest(format!("unable to upgrade to a WebSocket: {why}"));
     let version = request.headers.get(header::SEC_WEBSOCKET_VERSION);
@@ -161,12 +176,12 @@ fn accept(
     if let Some(protocol) = protocol {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value(&protocol)?);
     }
-    drop(task::spawn("websocket", run(upgrade, framing, messages)));
+    drop(task::spawn("websocket", run(upgrade, framing, parts)));
     Ok(response)
 }
 
 /// Runs a WebSocket to its end.
-async fn run(upgrade: Upgrade, framing: Framing, messages: impl Stream<Item = io::Result<Bytes>> + Send) {
+async fn run(upgrade: Upgrade, framing: Framing, parts: impl Stream<Item = io::Result<Part>> + Send) {
     let Upgrade { on, ticket, seat, alive } = upgrade;
     match on.await {
         Ok(connection) => {
@@ -184,7 +199,7 @@ async fn run(upgrade: Upgrade, framing: Framing, messages: impl Stream<Item = io
             tokio::select! {
                 biased;
                 () = put_out => debug!(component = "server", "a WebSocket is ended: its place is needed"),
-                () = converse(socket, framing, messages) => {}
+                () = converse(socket, framing, parts) => {}
             }
         }
         Err(err) => debug!(component = "server", err = chain(&err), "a connection did not become a WebSocket"),
@@ -193,21 +208,21 @@ async fn run(upgrade: Upgrade, framing: Framing, messages: impl Stream<Item = io
 }
 
 /// Sends the messages until there are no more, or until the client has enough.
-async fn converse<S>(
-    socket: WebSocketStream<S>,
-    framing: Framing,
-    messages: impl Stream<Item = io::Result<Bytes>> + Send,
-) where
+async fn converse<S>(socket: WebSocketStream<S>, framing: Framing, parts: impl Stream<Item = io::Result<Part>> + Send)
+where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
 {
     let (mut sink, mut said) = socket.split();
     let send_all = async {
-        let mut messages = pin!(messages);
-        while let Some(Ok(bytes)) = messages.next().await {
-            if let Err(err) = sink.send(framing.message(bytes)).await {
+        let mut parts = pin!(parts);
+        let mut goes_on = false;
+        while let Some(Ok(part)) = parts.next().await {
+            let is_last = part.is_last;
+            if let Err(err) = sink.send(framing.message(part, goes_on)).await {
                 debug!(component = "server", err = chain(&err), "a WebSocket ended");
                 return None;
             }
+            goes_on = !is_last;
         }
         Some(sink)
     };
@@ -254,9 +269,19 @@ mod tests {
 
     #[test]
     fn messages_are_text_bytes_or_base64() {
-        let of = |framing: Framing| framing.message(Bytes::from_static(b"a\n"));
-        assert_eq!(of(Framing::Text), Message::Text("a\n".into()));
-        assert_eq!(of(Framing::Binary), Message::Binary(Bytes::from_static(b"a\n")));
-        assert_eq!(of(Framing::Base64), Message::Text("YQo=".into()));
+        let of = |framing: Framing, is_last, goes_on| {
+            let part = Part { bytes: Bytes::from_static(b"a\n"), is_last };
+            let Message::Frame(frame) = framing.message(part, goes_on) else { panic!("no frame") };
+            format!(
+                "{:?} {} {:?}",
+                frame.header().opcode,
+                frame.header().is_final,
+                std::str::from_utf8(frame.payload())
+            )
+        };
+        assert_eq!(of(Framing::Text, true, false), "Data(Text) true Ok(\"a\\n\")");
+        assert_eq!(of(Framing::Binary, false, false), "Data(Binary) false Ok(\"a\\n\")");
+        assert_eq!(of(Framing::Binary, true, true), "Data(Continue) true Ok(\"a\\n\")");
+        assert_eq!(of(Framing::Base64, true, false), "Data(Text) true Ok(\"YQo=\")");
     }
 }

@@ -14,7 +14,7 @@
 mod scan;
 mod write;
 
-pub use write::{EVENT_LENGTH_BYTES, Form, any_document, event, list_ends};
+pub use write::{EVENT_LENGTH_BYTES, Form, any_document, event_head, list_ends};
 
 use super::{
     read,

@@ -72,6 +72,12 @@ async fn a_watch_sends_a_message_for_each_event() {
     assert_eq!((socket.line().await, socket.line().await), ("ADDED a".to_owned(), "ADDED b".to_owned()));
     desk.delete("a").await;
     assert_eq!(socket.line().await, "DELETED a");
+    let large: ConfigMap = serde_json::from_value(json!({
+        "metadata": { "name": "large", "namespace": "default" }, "data": { "k": "\u{e9}".repeat(60_000) },
+    }))
+    .unwrap();
+    desk.registry.api::<ConfigMaps>().create(large).await.unwrap();
+    assert_eq!(socket.line().await, "ADDED large", "a message in several frames");
     let metrics = desk.get("/metrics").await.text;
     assert!(metrics.contains("apiserver_longrunning_requests{verb=\"WATCH\"} 1"), "{metrics}");
     drop(socket);

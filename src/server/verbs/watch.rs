@@ -18,18 +18,19 @@ use crate::{
     base::{clock::Clock, task::Drain},
     registry::pipeline::Selection,
     server::{
+        encoded::Encoded,
         health::WatchCount,
         media::{Format, Offer},
         options::{self, Initial, WatchOptions},
         pace::PIECE_BYTES,
         print::{Binary, Printer},
         respond::{self, Response, cannot_write_protobuf, respond},
-        websocket,
+        websocket::{self, Part},
     },
     store::{Change, Entry, WatchError, hub},
 };
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
@@ -64,7 +65,7 @@ pub(super) fn start(call: &mut Call<'_>) -> Result<Response, ApiError> {
         return websocket::events(&mut call.request, framing, events);
     }
     let content_type = if is_binary { "application/vnd.kubernetes.protobuf;stream=watch" } else { "application/json" };
-    Ok(respond(200, content_type, respond::streamed(events)))
+    Ok(respond(200, content_type, respond::streamed(events.map_ok(|part| part.bytes))))
 }
 
 /// How events are written one after the other.
@@ -80,12 +81,13 @@ struct Framing {
 struct Events {
     printer: Printer,
     framing: Framing,
+    encoded: Arc<Encoded>,
     clock: Clock,
     selection: Selection,
     changes: hub::Watch,
     kinds: watch::Receiver<Arc<Kinds>>,
     /// What was gathered and is still to be handed over.
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Part>,
     /// The present objects that are still to be sent.
     initial: std::vec::IntoIter<Arc<Entry>>,
     /// The revision to name in the bookmark after them, if there is to be one.
@@ -134,6 +136,7 @@ impl Events {
         Ok(Ok(Self {
             printer,
             framing,
+            encoded: call.state.encoded(),
             selection: options.selection,
             changes,
             kinds: call.kinds.clone(),
@@ -152,12 +155,12 @@ impl Events {
         }))
     }
 
-    fn into_stream(self) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
+    fn into_stream(self) -> impl futures::Stream<Item = io::Result<Part>> + Send {
         stream::unfold(self, |mut events| async move { events.next_chunk().await.map(|chunk| (chunk, events)) })
     }
 
     /// The next events, as soon as there are any; `None`: the watch is over.
-    async fn next_chunk(&mut self) -> Option<io::Result<Bytes>> {
+    async fn next_chunk(&mut self) -> Option<io::Result<Part>> {
         if self.ready.is_empty() && !self.is_over {
             match self.gather().await {
                 Ok(chunk) => self.ready = chunk.pieces(),
@@ -200,7 +203,7 @@ impl Events {
         if self.initial.len() == 0
             && let Some(revision) = self.initial_end.take()
         {
-            chunk.event("BOOKMARK", &[self.printer.bookmark(&revision.to_string(), true)])?;
+            chunk.event("BOOKMARK", self.printer.bookmark(&revision.to_string(), true))?;
         }
         Ok(chunk)
     }
@@ -235,12 +238,12 @@ impl Events {
             (Some(_), Some(after)) => self.push(chunk, "MODIFIED", after),
             (Some(before), None) if self.printer.sends_as_stored() => {
                 self.is_first = false;
-                chunk.event("DELETED", &before.parts_at(change.revision))
+                self.emit(chunk, "DELETED", (before, change.revision), &before.parts_at(change.revision))
             }
             (Some(before), None) => {
                 let object = self.printer.at(self.clock.now()).gone(before, change.revision, self.is_first)?;
                 self.is_first = false;
-                chunk.event("DELETED", &[object])
+                self.emit(chunk, "DELETED", (before, change.revision), &[object])
             }
         }
     }
@@ -248,7 +251,28 @@ impl Events {
     fn push(&mut self, chunk: &mut Chunk, what: &str, entry: &Entry) -> Result<(), ApiError> {
         let object = self.printer.at(self.clock.now()).event(entry, self.is_first)?;
         self.is_first = false;
-        chunk.event(what, &[object])
+        self.emit(chunk, what, (entry, entry.modified), &[object])
+    }
+
+    /// Adds an event of an entry as it is at a revision; the parts are its JSON, one after the other.
+    fn emit(
+        &self,
+        chunk: &mut Chunk,
+        what: &str,
+        (entry, revision): (&Entry, Revision),
+        json: &[Bytes],
+    ) -> Result<(), ApiError> {
+        match &self.framing.binary {
+            Some(binary) => {
+                let make = || match json {
+                    [one] => binary.document(one),
+                    parts => binary.document(&parts.concat()),
+                };
+                chunk.frame(what, &self.encoded.get(binary.key(entry, revision), make)?);
+            }
+            None => chunk.line(what, json),
+        }
+        Ok(())
     }
 
     fn wake(&mut self, chunk: &mut Chunk) -> Result<(), ApiError> {
@@ -270,7 +294,7 @@ impl Events {
     fn bookmark(&mut self, chunk: &mut Chunk) -> Result<(), ApiError> {
         self.next_bookmark = self.clock.mono() + BOOKMARK_EVERY;
         let revision = self.changes.progress().to_string();
-        chunk.event("BOOKMARK", &[self.printer.bookmark(&revision, false)])
+        chunk.event("BOOKMARK", self.printer.bookmark(&revision, false))
     }
 }
 
@@ -278,7 +302,7 @@ impl Events {
 #[derive(Debug, Default)]
 struct Chunk {
     framing: Framing,
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Part>,
     /// The piece that is being written.
     last: Vec<u8>,
     len: usize,
@@ -297,49 +321,46 @@ impl Chunk {
         self.len == 0
     }
 
-    /// Adds an event. The parts are the object's JSON, one after the other.
-    fn event(&mut self, what: &str, object: &[Bytes]) -> Result<(), ApiError> {
-        if let Some(binary) = &self.framing.binary {
-            let document = match object {
-                [one] => binary.document(one)?,
-                parts => binary.document(&parts.concat())?,
-            };
-            self.frame(what, &document);
-        } else {
-            self.line(what, object);
-        }
-        if self.framing.is_alone {
-            self.close();
+    /// Adds an event of an object that is in no store.
+    fn event(&mut self, what: &str, json: Bytes) -> Result<(), ApiError> {
+        match &self.framing.binary {
+            Some(binary) => {
+                let document = binary.document(&json)?.into();
+                self.frame(what, &document);
+            }
+            None => self.line(what, &[json]),
         }
         Ok(())
     }
 
     /// Adds an event in protobuf. A message of its own says its length itself.
-    fn frame(&mut self, what: &str, document: &[u8]) {
-        let frame = Bytes::from(protobuf::event(what, document));
-        let frame = if self.framing.is_alone { frame.slice(protobuf::EVENT_LENGTH_BYTES..) } else { frame };
-        if self.framing.is_alone {
-            self.len += frame.len();
-            self.pieces.push_back(frame);
-        } else if frame.len() < PIECE_BYTES {
-            self.copy(&frame);
-        } else {
-            self.share(&frame);
-        }
+    fn frame(&mut self, what: &str, document: &Bytes) {
+        let head = protobuf::event_head(what, document.len());
+        self.copy(if self.framing.is_alone { &head[protobuf::EVENT_LENGTH_BYTES..] } else { &head });
+        self.add(document);
+        self.end_event();
     }
 
+    /// Adds an event as a line of JSON. The parts are the object, one after the other.
     fn line(&mut self, what: &str, object: &[Bytes]) {
         self.copy(b"{\"type\":\"");
         self.copy(what.as_bytes());
         self.copy(b"\",\"object\":");
-        for part in object {
-            if part.len() < PIECE_BYTES || self.framing.is_alone {
-                self.copy(part);
-            } else {
-                self.share(part);
-            }
-        }
+        object.iter().for_each(|part| self.add(part));
         self.copy(b"}\n");
+        self.end_event();
+    }
+
+    fn add(&mut self, part: &Bytes) {
+        if part.len() < PIECE_BYTES { self.copy(part) } else { self.share(part) }
+    }
+
+    /// A message of its own ends with its event.
+    fn end_event(&mut self) {
+        if self.framing.is_alone {
+            self.close();
+            self.pieces.iter_mut().next_back().into_iter().for_each(|part| part.is_last = true);
+        }
     }
 
     fn copy(&mut self, bytes: &[u8]) {
@@ -352,30 +373,32 @@ impl Chunk {
         self.len += part.len();
         let mut rest = part.clone();
         while !rest.is_empty() {
-            self.pieces.push_back(rest.split_to(PIECE_BYTES.min(rest.len())));
+            let bytes = rest.split_to(PIECE_BYTES.min(rest.len()));
+            self.pieces.push_back(Part { bytes, is_last: false });
         }
     }
 
     fn close(&mut self) {
         if !self.last.is_empty() {
-            self.pieces.push_back(std::mem::take(&mut self.last).into());
+            let bytes = std::mem::take(&mut self.last).into();
+            self.pieces.push_back(Part { bytes, is_last: false });
         }
     }
 
-    fn pieces(mut self) -> VecDeque<Bytes> {
+    fn pieces(mut self) -> VecDeque<Part> {
         self.close();
         self.pieces
     }
 }
 
 /// The event that tells an error: its object is a `Status`.
-fn error_event(framing: Framing, err: &ApiError) -> Result<VecDeque<Bytes>, ApiError> {
+fn error_event(framing: Framing, err: &ApiError) -> Result<VecDeque<Part>, ApiError> {
     let status = err.to_status().to_string();
     let is_binary = framing.binary.is_some();
     let mut chunk = Chunk::new(framing);
     if is_binary {
         let document = protobuf::any_document(status.as_bytes()).map_err(|why| cannot_write_protobuf(&why))?;
-        chunk.frame("ERROR", &document.unwrap_or_default());
+        chunk.frame("ERROR", &document.unwrap_or_default().into());
     } else {
         chunk.line("ERROR", &[status.into()]);
     }
@@ -395,13 +418,25 @@ mod tests {
         chunk.line("DELETED", &[Bytes::from_static(b"[2"), Bytes::from_static(b",3]")]);
         let len = chunk.len();
         let pieces = chunk.pieces();
-        let sizes: Vec<usize> = pieces.iter().map(Bytes::len).collect();
+        let sizes: Vec<usize> = pieces.iter().map(|part| part.bytes.len()).collect();
         assert_eq!(sizes[1..4], [PIECE_BYTES, PIECE_BYTES, 7]);
         assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (5, len));
-        assert_eq!(pieces[1].as_ptr(), large.as_ptr());
-        let text = pieces.iter().flat_map(|p| p.iter().copied()).collect::<Vec<u8>>();
+        assert_eq!(pieces[1].bytes.as_ptr(), large.as_ptr());
+        let text = pieces.iter().flat_map(|p| p.bytes.iter().copied()).collect::<Vec<u8>>();
         let text = String::from_utf8(text).unwrap();
         assert!(text.starts_with("{\"type\":\"ADDED\",\"object\":1}\n{\"type\":\"MODIFIED\",\"object\":xx"), "{text}");
         assert!(text.ends_with("xx}\n{\"type\":\"DELETED\",\"object\":[2,3]}\n"), "{text}");
+    }
+
+    #[test]
+    fn a_message_is_one_event_and_a_large_one_is_shared_too() {
+        let mut chunk = Chunk::new(Framing { binary: None, is_alone: true });
+        let large = Bytes::from("x".repeat(PIECE_BYTES + 7));
+        chunk.line("ADDED", &[Bytes::from_static(b"1")]);
+        chunk.line("MODIFIED", std::slice::from_ref(&large));
+        let pieces = chunk.pieces();
+        let parts: Vec<(usize, bool)> = pieces.iter().map(|part| (part.bytes.len(), part.is_last)).collect();
+        assert_eq!(parts, [(28, true), (28, false), (PIECE_BYTES, false), (7, false), (2, true)]);
+        assert_eq!(pieces[2].bytes.as_ptr(), large.as_ptr());
     }
 }
