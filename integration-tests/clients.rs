@@ -1,0 +1,49 @@
+//! Clients of others, each with a suite of its own: whatever one shows that is not as in Kubernetes is a fault of skiff.
+//!
+//! The suites of Python and JavaScript are scripts in `clients/`; they say how many distinct calls they made.
+
+mod kube_client;
+mod old_kubectl;
+
+use crate::harness::{
+    cluster::{Cluster, root},
+    tools::{JAVASCRIPT_CLIENT, PYTHON_CLIENT, run},
+};
+use std::{fs, process::Command, sync::LazyLock};
+
+/// What the suites' pods run.
+const IMAGE: &str = "openshift/hello-openshift:latest";
+/// How many distinct calls a suite makes at least.
+const CALLS_MIN: u32 = 30;
+
+fn cluster(name: &str) -> Cluster {
+    let cluster = Cluster::start(name);
+    run(&mut cluster.skiff(&["demo", "load"]));
+    cluster
+}
+
+/// Runs a suite in a cluster, as a user of its would.
+fn run_suite(cluster: &Cluster, suite: &mut Command) {
+    let said = run(suite.arg(IMAGE).env("KUBECONFIG", cluster.kubeconfig()).env("HOME", cluster.data_dir()));
+    let calls: u32 = said.trim().parse().unwrap_or_else(|_| panic!("it said {said:?} and not how many calls it made"));
+    assert!(calls >= CALLS_MIN, "{calls}");
+}
+
+#[test]
+fn the_python_client_finds_kubernetes() {
+    // Fetched before its turn, beside other tests.
+    LazyLock::force(&PYTHON_CLIENT);
+    let cluster = cluster("python");
+    let script = root().join("integration-tests/clients/python_client.py");
+    run_suite(&cluster, Command::new("python3").env("PYTHONPATH", &*PYTHON_CLIENT).arg(script));
+}
+
+#[test]
+fn the_javascript_client_finds_kubernetes() {
+    LazyLock::force(&JAVASCRIPT_CLIENT);
+    let cluster = cluster("javascript");
+    // A module finds its packages from where it lies.
+    let script = JAVASCRIPT_CLIENT.packages.join("javascript_client.mjs");
+    fs::copy(root().join("integration-tests/clients/javascript_client.mjs"), &script).unwrap();
+    run_suite(&cluster, Command::new(&JAVASCRIPT_CLIENT.node).arg(script));
+}
