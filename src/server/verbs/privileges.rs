@@ -24,7 +24,7 @@ use crate::{
     server::{route::ResourceInfo, tls},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
@@ -194,7 +194,7 @@ fn asked_by(asker: &Asker<'_>, new: &mut dyn DynObject) -> Result<(), ApiError> 
     }
     let Value::Object(mut of) = asker.user.to_json() else { return Ok(()) };
     for field in ["username", "uid", "groups", "extra"] {
-        let value = of.remove(field).unwrap_or_else(|| if field == "uid" { json!("") } else { Value::Null });
+        let value = of.remove(field).unwrap_or_default();
         match (value, new.rest.get_mut("spec").and_then(Value::as_object_mut)) {
             (_, None) => {}
             (Value::Null, Some(spec)) => drop(spec.remove(field)),
