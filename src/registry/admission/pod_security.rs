@@ -185,7 +185,7 @@ mod tests {
     use expect_test::expect;
     use serde_json::json;
 
-    const PLAIN: &str = "{containers: [{name: c, image: i}]}";
+    const PLAIN: &str = "{automountServiceAccountToken: false, containers: [{name: c, image: i}]}";
     const WILD: &str = "{hostNetwork: true, containers: [{name: c, image: i, securityContext: {privileged: true}}]}";
 
     /// A registry, and a user who writes to it.
@@ -240,7 +240,7 @@ mod tests {
         // Nothing that matters changes, and then something does.
         let labelled = |image: &str| {
             format!(
-                "{{metadata: {{name: plain, namespace: a, labels: {{k: v}}}}, spec: {{containers: [{{name: c, image: {image}}}]}}}}"
+                "{{metadata: {{name: plain, namespace: a, labels: {{k: v}}}}, spec: {{automountServiceAccountToken: false, containers: [{{name: c, image: {image}}}]}}}}"
             )
         };
         assert_eq!(world.write("", "pods", &labelled("i")).await, (Ok(()), String::new()));
