@@ -13,14 +13,12 @@
 //! **Not here**: how actions are done (`execute`), what users are told of the state (`status`).
 //! **Source**: `pkg/kubelet/kuberuntime/kuberuntime_manager.go` `computePodActions`, `SyncPod`; `pkg/kubelet/pod_workers.go`, v1.37.
 
-mod lifecycle;
 #[cfg(test)]
 mod tests;
 
-pub use lifecycle::{Role, go_pod_name, grace_period, post_start_of, pre_stop_of, restarts_after, role_of};
-
 use super::{
     identity::{PodId, SANDBOX, spec_hash},
+    lifecycle::{Role, back_off, needs_pod_ip, post_start_of, restarts_after, role_of, stop_grace},
     observe::{ObservedContainer, ObservedPod, Run, State, StopReason},
     sandbox::sandbox_is_on_host,
     text::go_duration,
@@ -29,7 +27,6 @@ use super::{
 use crate::base::clock::after;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use lifecycle::{back_off, needs_pod_ip, stop_grace};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// After a `SIGTERM` a container has at least this long, however little of its grace a `preStop` hook left.

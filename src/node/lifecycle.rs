@@ -1,6 +1,6 @@
 //! What a container's life calls for by its spec: roles, restart policies, back-off, grace periods.
 //!
-//! Called by `decide` and `status`. Pure; of one container at a time.
+//! Called by `decide`, `status` and `translate`. Pure; of one container at a time.
 //! **Source**: `pkg/kubelet/container/helpers.go` `ShouldContainerBeRestarted`; `pkg/kubelet/kuberuntime/kuberuntime_container.go`
 //! `setTerminationGracePeriod`; `k8s.io/client-go/util/flowcontrol/backoff.go`, v1.37.
 

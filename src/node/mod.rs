@@ -20,6 +20,7 @@ mod execute;
 mod hooks;
 pub mod identity;
 mod images;
+pub mod lifecycle;
 pub mod net_probe;
 mod node_object;
 pub mod observe;

@@ -13,7 +13,8 @@ mod containers;
 mod tests;
 
 use super::{
-    decide::{Decision, Memory, Role, role_of},
+    decide::{Decision, Memory},
+    lifecycle::{Role, role_of},
     observe::ObservedPod,
     sandbox::is_on_host,
 };

@@ -18,8 +18,8 @@ pub use env::{Lookup, environment};
 
 use super::{
     NodeConfig,
-    decide::grace_period,
     identity::{Identity, PodId},
+    lifecycle::grace_period,
     sandbox::{self, SERVICE_RANGE, SERVICE_RIGHTS, SOCKET_STORE},
     termination,
 };

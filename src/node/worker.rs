@@ -16,9 +16,10 @@ use files::Refresh;
 
 use super::{
     context::{Context, stored_pod},
-    decide::{Action, Decision, Ending, Hook, Memory, Slot, Stop, View, Waiting, decide, pre_stop_of},
+    decide::{Action, Decision, Ending, Hook, Memory, Slot, Stop, View, Waiting, decide},
     execute::{self, Failure, Mounted, Renewal, Site, Start, until},
     identity::{PodId, spec_hash},
+    lifecycle::pre_stop_of,
     observe::{Applied, ObservedContainer, ObservedPod, Run, StopReason},
     probes::{self, Believed, Due, Probes},
     rotation,

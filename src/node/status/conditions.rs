@@ -3,7 +3,7 @@
 
 use super::{Facts, is_initialized, pod_ip, seconds};
 use crate::node::{
-    decide::{Role, role_of},
+    lifecycle::{Role, role_of},
     text::go_list,
 };
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};

@@ -2,7 +2,7 @@
 
 use super::{Facts, seconds};
 use crate::node::{
-    decide::{Role, role_of},
+    lifecycle::{Role, role_of},
     observe::{Exit, ObservedContainer, State},
     termination::bounded,
 };

@@ -2,7 +2,7 @@
 //! **Source**: `pkg/kubelet/kuberuntime/security_context.go` `verifyRunAsNonRoot`, `pkg/securitycontext/util.go`, v1.37.
 
 use super::ConfigError;
-use crate::{engine::Image, node::decide::go_pod_name};
+use crate::{engine::Image, node::lifecycle::go_pod_name};
 use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, PodSpec, SecurityContext};
 
 /// `UID[:GID]`; empty: the image's.
