@@ -72,12 +72,22 @@ pub enum Bound {
     Writes,
     /// [`STREAMS_MAX`].
     Streams,
+    /// What is kept of lists that are read in pages (`pinned`).
+    Pages,
 }
 
 impl Bound {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Total, Self::Strangers, Self::OneStranger, Self::Unproven, Self::Reads, Self::Writes, Self::Streams];
+    pub const ALL: [Self; 8] = [
+        Self::Total,
+        Self::Strangers,
+        Self::OneStranger,
+        Self::Unproven,
+        Self::Reads,
+        Self::Writes,
+        Self::Streams,
+        Self::Pages,
+    ];
 
     /// Its name in metrics and logs.
     pub fn as_str(self) -> &'static str {
@@ -89,6 +99,7 @@ impl Bound {
             Self::Reads => "reads",
             Self::Writes => "writes",
             Self::Streams => "streams",
+            Self::Pages => "pages",
         }
     }
 }

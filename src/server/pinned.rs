@@ -63,23 +63,26 @@ impl Pinned {
         Some(snapshot)
     }
 
-    /// Keeps a list of which there are more pages to read.
-    pub(super) fn keep(&self, which: Which, snapshot: &Snapshot) {
+    /// Keeps a list of which there are more pages to read. Says whether another had to go for it.
+    pub(super) fn keep(&self, which: Which, snapshot: &Snapshot) -> bool {
         let mut lists = self.lock();
         if lists.iter().any(|kept| kept.which == which) {
-            return;
+            return false;
         }
+        let n_before = lists.len();
         let (entries, until) = (snapshot.entries.clone(), Instant::now() + KEPT);
         let bytes = entries.iter().map(|entry| entry.value.len()).sum();
         let is_first = lists.is_empty();
         while lists.len() >= LISTS_MAX || lists.iter().map(|kept| kept.bytes).sum::<usize>() > BYTES_MAX {
             lists.pop_front();
         }
+        let is_full = lists.len() < n_before;
         lists.push_back(Kept { which, entries, bytes, until });
         drop(lists);
         if is_first {
             task::spawn("pinned-lists", forget(self.clone()));
         }
+        is_full
     }
 
     /// Forgets the lists whose time is over; when the next one's is.
@@ -130,10 +133,10 @@ mod tests {
     async fn of_too_many_lists_the_one_that_waited_longest_goes() {
         let (lists, all) = (Pinned::default(), testing::registry().await.store().range(""));
         for n in 0..LISTS_MAX as u64 {
-            lists.keep(which(n), &all);
+            assert!(!lists.keep(which(n), &all));
         }
         assert!(lists.get(&which(0)).is_some());
-        lists.keep(which(100), &all);
+        assert!(lists.keep(which(100), &all));
         let has = |n| lists.get(&which(n)).is_some();
         assert_eq!((has(0), has(1), has(2), has(100)), (true, false, true, true));
     }

@@ -6,6 +6,7 @@ use super::{Call, past};
 use crate::{
     api::{meta::Revision, status::ApiError},
     server::{
+        gate::Bound,
         media::{Format, Offer, Output},
         options::{self, At, Continue, ListOptions},
         pinned::Which,
@@ -44,7 +45,10 @@ pub(super) fn list(call: &Call<'_>) -> Result<Response, ApiError> {
     let options = options::list_options(&*call.kind, call.query())?;
     let snapshot = snapshot(call, &options)?;
     if page_length(&options).is_some_and(|limit| snapshot.entries.len() > limit) {
-        call.state.pinned().keep(which(call, &options, snapshot.revision), &snapshot);
+        let is_full = call.state.pinned().keep(which(call, &options, snapshot.revision), &snapshot);
+        if is_full {
+            call.state.metrics().bound_reached(Bound::Pages, "ended");
+        }
     }
     let (entries, meta) = page(snapshot, &options);
     write_list(call.printer(output)?, output, entries, &meta)

@@ -81,3 +81,26 @@ pub(super) fn say_what_is_used(registry: &Registry, now: Timestamp) {
     assert_eq!(number(&entry, "status.used.pods"), n, "what the quota says is used");
     assert_eq!(number(&entry, "status.hard.pods"), number(&entry, "spec.hard.pods"));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    #[should_panic(expected = "core/pods/default/b is pod 2, and there may be 1")]
+    async fn a_pod_too_many_is_noticed() {
+        let registry = testing::registry().await;
+        let mut seen = registry.store().watch("", registry.store().revision()).unwrap();
+        let mut quotas = Quotas { hard: Some(1), ..Quotas::default() };
+        for name in ["a", "b"] {
+            let yaml = format!(
+                "{{metadata: {{name: {name}, namespace: default}}, spec: {{containers: [{{name: c, image: i}}]}}}}"
+            );
+            registry.api::<Pods>().create(testing::from_yaml(&yaml).unwrap()).await.unwrap();
+            while let Some(change) = seen.try_next().unwrap() {
+                quotas.see(registry.clock().now(), &change);
+            }
+        }
+    }
+}
