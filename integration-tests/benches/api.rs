@@ -17,6 +17,20 @@ use kube::{
     client::Body,
 };
 use serde_json::{Value, json};
+use skiff::{
+    api::{kind::KindRef, kinds::rbac::ROLE_BINDINGS, service_range::ServiceRange},
+    base::{clock::Clock, rng::Rng},
+    controllers::cluster_objects::{self, ApiPlace},
+    identity::{
+        Rbac, User, roles,
+        rule::{Attributes, On},
+    },
+    registry::{
+        Registry,
+        pipeline::{Config, WriteOptions},
+    },
+    store::{Store, memory::MemoryBackend},
+};
 use stats::{median, millis, row};
 use std::time::{Duration, Instant};
 
@@ -24,12 +38,21 @@ const ROUNDS: usize = 9;
 const PATCHES: usize = 300;
 const MAPS: usize = 10_000;
 const WATCHERS: usize = 1_000;
+const BINDINGS: usize = 200;
+const VERDICTS: u32 = 100_000;
 
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|w| w == part);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
+        if wants("rbac") {
+            bench_rbac().await?;
+        }
+        let others = ["apply", "list", "watch"];
+        if !others.into_iter().any(wants) {
+            return Ok(());
+        }
         let skiff = Skiff::up(tempfile::tempdir()?).await?;
         if wants("apply") {
             bench_apply(&skiff.client).await?;
@@ -42,6 +65,43 @@ fn main() -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     })
+}
+
+/// What a call costs more because roles decide: for a service account that one of many bindings lets, and for one that none does.
+async fn bench_rbac() -> anyhow::Result<()> {
+    let store = Store::open(MemoryBackend, false).map_err(anyhow::Error::msg)?;
+    let (dns_ip, services) = ([10, 245, 0, 10].into(), ServiceRange::new([10, 245, 0, 0].into(), 16));
+    let config = Config { services, dns_ip, node_ports: (30000, 32767) };
+    let registry = Registry::new(store, Clock::system(), Rng::from_system(), config);
+    let place = ApiPlace { service_ip: [10, 245, 0, 1].into(), node_ip: [10, 244, 0, 1].into(), port: 6443 };
+    cluster_objects::bring_about(&registry, place).await?;
+    roles::reconcile(&registry).await?;
+    for n in 0..BINDINGS {
+        let binding = json!({
+            "metadata": { "name": format!("b{n}") },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:aggregate-to-view" },
+            "subjects": [{ "kind": "ServiceAccount", "name": format!("a{n}"), "namespace": "default" }],
+        });
+        let object = KindRef::BuiltIn(&ROLE_BINDINGS).decode(binding)?;
+        registry.create(&ROLE_BINDINGS, "default", object, &WriteOptions::default()).await?;
+    }
+    let rbac = Rbac::new(registry);
+    let on = On::Resource { group: "", resource: "pods", subresource: "", namespace: "default", name: "p" };
+    for (name, wanted) in [("a7", true), ("none", false)] {
+        let user = User::of_account("default", name);
+        let mut times = Vec::new();
+        for _ in 0..ROUNDS {
+            let begun = Instant::now();
+            for _ in 0..VERDICTS {
+                let verdict = rbac.verdict(&user, &Attributes { verb: "get", on });
+                anyhow::ensure!(verdict.is_allowed == wanted, "{name} is judged wrongly");
+            }
+            times.push(begun.elapsed().as_secs_f64() * 1e6 / f64::from(VERDICTS));
+        }
+        let figure = median(&mut times);
+        row(&format!("roles judge a call (allowed: {wanted})"), figure, "us", 5.0, figure <= 5.0);
+    }
+    Ok(())
 }
 
 /// Server-side apply beside a merge patch of the same Deployment, turn by turn; nothing is written, so that no disk has a say.

@@ -48,6 +48,7 @@ fn words(words: &[&str]) -> Vec<String> {
 fn program(spec: &ContainerSpec) -> Behaviour {
     let command: Vec<&str> = spec.command.iter().map(String::as_str).collect();
     match command.as_slice() {
+        ["sh", "-c", UNPACKS_INPUT] => Behaviour::server(),
         ["sh", "-c", HANDLES_TERM | MOUNTS] => Behaviour { output: words(&["ready"]), ..Behaviour::server() },
         ["sh", "-c", SEES] => Behaviour::exits(Duration::ZERO, 0),
         ["sh", "-c", PRINTS_AND_FAILS] => {
@@ -268,6 +269,7 @@ contract! {
     25 an_image_is_derived_with_a_program_and_labels_of_its_own,
     27 a_long_line_of_a_log_is_one_line,
     26 mounts_are_exchanged_below_a_shared_volume,
+    29 a_program_is_given_its_input,
     28 the_end_of_a_regular_file_is_read_and_nothing_else_is_opened,
 }
 
@@ -413,6 +415,31 @@ async fn commands_run_beside_the_program(f: Arc<Fixture>) {
     let err = f.engine.exec(&f.name("none"), &words(&["/bin/false"]), PATIENCE).await.unwrap_err();
     assert!(matches!(err, EngineError::NotFound(_)), "{err}");
     let err = f.engine.upload(&f.name("none"), "/", Bytes::new()).await.unwrap_err();
+    assert!(matches!(err, EngineError::NotFound(_)), "{err}");
+}
+
+/// Unpacks an archive behind its length.
+const UNPACKS_INPUT: &str = "mkdir /volumes; busybox tail -c +9 | busybox tar x -C /volumes; exec sleep 3600";
+
+async fn a_program_is_given_its_input(f: Arc<Fixture>) {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(5);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "file", &b"hello"[..]).unwrap();
+    let archive = tar.into_inner().unwrap();
+    let input = [&u64::try_from(archive.len()).unwrap().to_be_bytes()[..], &archive].concat();
+    let spec = ContainerSpec { stdin: true, stdin_once: true, ..f.spec("a", &["sh", "-c", UNPACKS_INPUT]) };
+    let id = f.engine.create(&spec).await.unwrap();
+    f.engine.start_with_input(&id, input.into()).await.unwrap();
+    let command = words(&["/bin/cat", "/volumes/file"]);
+    let mut read = f.engine.exec(&id, &command, PATIENCE).await.unwrap();
+    while read.exit_code != 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        read = f.engine.exec(&id, &command, PATIENCE).await.unwrap();
+    }
+    assert_eq!(&read.output[..], b"hello");
+    let err = f.engine.start_with_input(&f.name("none"), Bytes::new()).await.unwrap_err();
     assert!(matches!(err, EngineError::NotFound(_)), "{err}");
 }
 

@@ -23,6 +23,7 @@ use super::{
 use async_trait::async_trait;
 use bollard::{
     Docker,
+    container::AttachContainerResults,
     errors::Error,
     exec::{CreateExecOptions, StartExecResults},
     models, query_parameters as query,
@@ -40,7 +41,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 /// For the health check: the engine answers it without taking a lock, in about a millisecond.
 const PING_BOUND: Duration = Duration::from_secs(10);
@@ -321,6 +322,25 @@ impl Engine for DockerEngine {
     async fn start(&self, container: &str) -> Result<(), EngineError> {
         let start = self.docker().start_container(container, None);
         self.call(|| format!("start container {container}"), CHANGE_BOUND, start).await
+    }
+
+    async fn start_with_input(&self, container: &str, input: Bytes) -> Result<(), EngineError> {
+        let what = || format!("give input to container {container}");
+        let options = query::AttachContainerOptions { stdin: true, stream: true, ..Default::default() };
+        let attach = self.docker().attach_container(container, Some(options));
+        // The output must live as long as the input: both are one connection.
+        let AttachContainerResults { output: _output, input: mut writer } =
+            self.call(what, CHANGE_BOUND, attach).await?;
+        self.start(container).await?;
+        let give = async {
+            writer.write_all(&input).await?;
+            writer.shutdown().await
+        };
+        match timeout(CHANGE_BOUND, give).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(err)) => Err(EngineError::Failed(format!("{}: {err}", what()))),
+            Err(_) => Err(EngineError::TimedOut(what(), CHANGE_BOUND)),
+        }
     }
 
     async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {

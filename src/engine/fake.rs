@@ -586,6 +586,14 @@ impl Engine for FakeEngine {
         self.call(CallKind::Start, container, |world| world.start(container)).await
     }
 
+    async fn start_with_input(&self, container: &str, input: Bytes) -> Result<(), EngineError> {
+        self.call(CallKind::Start, container, |world| {
+            world.start(container)?;
+            world.give(container, &input)
+        })
+        .await
+    }
+
     async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
         self.call(CallKind::Kill, container, |world| match world.kill(container, signal) {
             Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => Ok(()),

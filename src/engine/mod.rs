@@ -168,6 +168,8 @@ pub struct ContainerSpec {
     pub sysctls: BTreeMap<String, String>,
     /// Keeps standard input open.
     pub stdin: bool,
+    /// Standard input ends with the first who gives some.
+    pub stdin_once: bool,
     /// Gives a terminal.
     pub tty: bool,
     /// Signal of `stop`, e.g. `SIGTERM`; empty: the image's.
@@ -478,6 +480,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
     /// Starts a container; fine when it runs already.
     async fn start(&self, container: &str) -> Result<(), EngineError>;
+    /// Starts a container whose standard input is open, and gives it this input to its end. What is given is kept nowhere.
+    async fn start_with_input(&self, container: &str, input: Bytes) -> Result<(), EngineError>;
     /// Sends a signal by name (`SIGTERM`); fine when the container is not running or gone.
     async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError>;
     /// Removes a container, running or not; fine when it is gone.

@@ -10,7 +10,7 @@ use super::{
     images::Images,
     overdue,
     translate::{Lookup, NodeFacts},
-    volumes::Source,
+    volumes::{Source, Token},
 };
 use crate::{
     api::{
@@ -69,7 +69,7 @@ pub(super) struct Context {
 }
 
 /// The tokens in the volumes of pods, by UID and what of them was asked for, and when each is to be replaced.
-type Tokens = BTreeMap<(String, TokenKey), (String, Timestamp)>;
+type Tokens = BTreeMap<(String, TokenKey), (Token, Timestamp)>;
 /// Path and audience.
 type TokenKey = (String, Option<String>);
 
@@ -252,7 +252,7 @@ impl Lookup for Context {
 }
 
 impl Source for Context {
-    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Result<String, String> {
+    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Result<Token, String> {
         let issuer = self.config.tokens.as_ref().ok_or("this cluster issues no service account tokens")?;
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let key = (uid, (projection.path.clone(), projection.audience.clone()));
@@ -262,10 +262,8 @@ impl Source for Context {
         if let Some(token) = known {
             return Ok(token);
         }
-        let token = issuer.token(pod, projection)?;
-        // As the kubelet: when four fifths of its time are over. Source: `pkg/kubelet/token/token_manager.go`, v1.37.
-        let secs = projection.expiration_seconds.unwrap_or(TOKEN_SECS);
-        let replace_at = after(now, SignedDuration::from_secs(secs.saturating_mul(4) / 5));
+        let (period, replace_at) = period(pod, projection, now);
+        let token = Token { text: issuer.token(pod, projection)?, state: format!("token {period}") };
         lock().insert(key, (token.clone(), replace_at));
         Ok(token)
     }
@@ -273,6 +271,17 @@ impl Source for Context {
     fn claim(&self, _namespace: &str, name: &str) -> Result<String, String> {
         Err(format!("persistentvolumeclaim {name:?} not found"))
     }
+}
+
+/// The how manieth token of its volume a pod should have, and when the next is due: when four fifths of its time are over, as the kubelet
+/// has it, counted from the pod's making, so that a process that begins anew replaces no token that is still good.
+/// Source: `pkg/kubelet/token/token_manager.go`, v1.37.
+fn period(pod: &Pod, projection: &ServiceAccountTokenProjection, now: Timestamp) -> (i64, Timestamp) {
+    let secs = projection.expiration_seconds.unwrap_or(TOKEN_SECS).saturating_mul(4) / 5;
+    let secs = secs.max(1);
+    let made = pod.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0);
+    let n = now.as_second().saturating_sub(made.as_second()).max(0) / secs;
+    (n, after(made, SignedDuration::from_secs(secs.saturating_mul(n.saturating_add(1)))))
 }
 
 /// The pod of this key, if it is still the one with this UID.

@@ -13,7 +13,7 @@ use super::{
     images::ImageError,
     observe::ObservedContainer,
     status, termination,
-    translate::{ConfigError, Ingredients, container_spec, environment, sandbox_name, sandbox_spec},
+    translate::{ConfigError, FILES_IN_INPUT, Ingredients, container_spec, environment, sandbox_name, sandbox_spec},
     volumes::{
         self, FILES_READY, INLINE_MAX, MOUNT_POINT, MountError, Plan, Roots,
         sub_paths::{Exchange, HELPER_OF, SubPaths},
@@ -24,6 +24,7 @@ use crate::{
         meta::ObjectKey,
         status::{ApiError, ErrorClass},
     },
+    base::secret::variable,
     engine::{Container as EngineContainer, ContainerSpec, EngineError, LogOptions, Phase},
     registry::{events::Severity, pipeline::DeleteOptions},
 };
@@ -187,6 +188,13 @@ impl Site {
         Err(EngineError::Failed(format!("publish files: {}", String::from_utf8_lossy(&output.output))))
     }
 
+    /// What a sandbox reads from its input.
+    fn input(&self, plan: &Plan) -> Result<Bytes, EngineError> {
+        let archive = self.archive(plan)?;
+        let length = u64::try_from(archive.len()).expect("an archive has a length");
+        Ok([&length.to_be_bytes()[..], &archive].concat().into())
+    }
+
     fn archive(&self, plan: &Plan) -> Result<Vec<u8>, EngineError> {
         let failed = |e| EngineError::Invalid(format!("write the files of the pod's volumes: {e}"));
         plan.archive(self.context.now()).map_err(failed)
@@ -221,14 +229,18 @@ impl Site {
         let plan = &mounted.plan;
         self.check_host_paths(plan).await?;
         let identity = Identity::sandbox(self.id(), attempt, plan.hash());
-        // Secrets are written once the sandbox runs, and everything else with them.
+        // Secrets are given to the sandbox as it starts, and everything else with them.
         let is_written_now = plan.has_files() && !plan.has_secrets();
         let archive = is_written_now.then(|| self.archive(plan)).transpose()?;
         // The environment of a sandbox whose processes the containers see is theirs to read.
         let is_shared = self.pod.spec.as_ref().is_some_and(|s| s.share_process_namespace == Some(true));
         let inline = archive.as_deref().filter(|tar| tar.len() <= INLINE_MAX && !is_shared);
         let mounts = plan.sandbox_mounts(&context.config.cluster, &identity.pod.uid);
-        let spec = sandbox_spec(&self.pod, &context.config, &identity, &image, inline, mounts)?;
+        let mut spec = sandbox_spec(&self.pod, &context.config, &identity, &image, inline, mounts)?;
+        if plan.has_secrets() {
+            (spec.stdin, spec.stdin_once) = (true, true);
+            spec.env.push(variable(FILES_IN_INPUT, "yes".to_owned()));
+        }
         let made = self.create(&spec, identity).await?;
         if let Some(tar) = archive.as_ref().filter(|_| inline.is_none()) {
             context.ask(context.engine.upload(&made.id, MOUNT_POINT, Bytes::from(tar.clone()))).await?;
@@ -253,7 +265,7 @@ impl Site {
         }
     }
 
-    /// Starts a sandbox and waits until its address and the pod's files are there. Files that may not be on a disk are written
+    /// Starts a sandbox and waits until its address and the pod's files are there. Files that may not be on a disk are given to it
     /// now: memory holds them only while the sandbox runs.
     pub(super) async fn start_sandbox(
         &self,
@@ -262,22 +274,28 @@ impl Site {
         mounted: Option<Arc<Mounted>>,
     ) -> Result<EngineContainer, Failure> {
         let context = &self.context;
-        if let Err(e) = context.change(context.engine.start(id)).await
-            && !self.is_running(id).await
-        {
-            return Err(e.into());
-        }
-        let (container, files) =
-            futures::join!(context.ask(context.engine.inspect(id)), self.wait_for_files(id, has_files));
-        files?;
         let mounted = match mounted {
             Some(mounted) => Some(mounted),
             None if has_files => Some(Arc::new(self.mount(None).await?)),
             None => None,
         };
-        if let Some(mounted) = mounted.filter(|mounted| mounted.plan.has_secrets()) {
-            self.write_files(id, &mounted.plan).await?;
+        match mounted.filter(|mounted| mounted.plan.has_secrets()) {
+            // Whether it has its files is not known when this fails, so that another sandbox takes its place.
+            Some(mounted) => {
+                let input = self.input(&mounted.plan)?;
+                context.change(context.engine.start_with_input(id, input)).await?;
+            }
+            None => {
+                if let Err(e) = context.change(context.engine.start(id)).await
+                    && !self.is_running(id).await
+                {
+                    return Err(e.into());
+                }
+            }
         }
+        let (container, files) =
+            futures::join!(context.ask(context.engine.inspect(id)), self.wait_for_files(id, has_files));
+        files?;
         container?.ok_or_else(|| EngineError::NotFound(format!("start sandbox {id}: it was removed")).into())
     }
 

@@ -85,6 +85,9 @@ pub const ETC_HOSTS: &str = "SKIFF_ETC_HOSTS";
 pub const RESOLV_CONF: &str = "SKIFF_RESOLV_CONF";
 /// The variable by which the sandbox gets the files of the pod's volumes: a tar archive in base64.
 pub const FILES: &str = "SKIFF_FILES";
+/// The variable that tells the sandbox to read them from its standard input: the length of the archive in 8 bytes, highest first, then
+/// the archive. What comes so is kept nowhere.
+pub const FILES_IN_INPUT: &str = "SKIFF_FILES_IN_INPUT";
 
 /// What a sandbox needs to write the files of volumes, with their owners and modes.
 const FILE_RIGHTS: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];

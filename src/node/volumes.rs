@@ -34,8 +34,8 @@ use crate::{
     base::secret::Variable,
     engine::{MemoryVolume, Mount, MountSource},
 };
-use archive::Tree;
 pub use archive::publish_all;
+use archive::{File, Files, Tree};
 use host_paths::{HostPaths, PathType};
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -68,13 +68,22 @@ const SECRET_BYTES_MAX: u64 = 64 << 20;
 /// The mode of files whose volume names none.
 const FILE_MODE: u32 = 0o644;
 
+/// A token for a volume.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The token.
+    pub text: String,
+    /// The same for tokens that stand for each other: one need not be written over another.
+    pub state: String,
+}
+
 /// Looks up what volumes refer to, tokens included.
 pub trait Source: Lookup {
     /// A token of the pod's service account.
     ///
     /// # Errors
     /// When there is none; the text says why.
-    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Result<String, String>;
+    fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Result<Token, String>;
     /// The Docker volume of a claim.
     ///
     /// # Errors
@@ -329,7 +338,6 @@ impl Budget {
 }
 
 /// The files of one volume, by path: mode and contents.
-type Files = BTreeMap<String, (u32, Vec<u8>)>;
 
 impl Planner<'_> {
     fn add(&mut self, volume: &Volume) -> Result<(), String> {
@@ -401,7 +409,7 @@ impl Planner<'_> {
     fn add_files(&mut self, name: &str, files: Files) -> Result<(), String> {
         // Kubernetes lets the group read what the owner may read.
         let readable = |mode: u32| if self.group.is_some() { mode | 0o440 } else { mode };
-        let files = files.into_iter().map(|(path, (mode, bytes))| (path, (readable(mode), bytes))).collect();
+        let files = files.into_iter().map(|(path, file)| (path, File { mode: readable(file.mode), ..file })).collect();
         self.plan.tree.add_files(name, files, self.group)?;
         self.show(name, Shown::Directory);
         Ok(())
@@ -445,7 +453,7 @@ impl Planner<'_> {
             let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
             let value = value.map_err(|e| e.to_string())?;
             self.budget.charge(&item.path, value.len())?;
-            files.insert(item.path.clone(), (mode, value.into_bytes()));
+            files.insert(item.path.clone(), file(mode, value.into_bytes()));
         }
         Ok(files)
     }
@@ -470,13 +478,18 @@ impl Planner<'_> {
             return self.downward(downward.items.as_deref().unwrap_or_default(), mode);
         }
         if let Some(token) = &from.service_account_token {
-            let text = self.source.token(self.pod, token)?;
+            let Token { text, state } = self.source.token(self.pod, token)?;
             // Nobody but the pod's user reads a token.
             let mode = if self.group.is_some() { 0o600 } else { mode };
-            return Ok([(token.path.clone(), (mode, text.into_bytes()))].into());
+            let file = File { state: Some(state), ..file(mode, text.into_bytes()) };
+            return Ok([(token.path.clone(), file)].into());
         }
         Err("skiff does not support this type of projected source".to_owned())
     }
+}
+
+fn file(mode: u32, bytes: Vec<u8>) -> File {
+    File { mode, bytes, state: None }
 }
 
 fn mode(of_volume: Option<i32>) -> u32 {
@@ -512,7 +525,7 @@ impl<'a> Keyed<'a> {
         let Some(items) = self.items else {
             for (key, bytes) in data {
                 budget.charge(key, bytes.len())?;
-                files.insert((*key).to_owned(), (mode, bytes.to_vec()));
+                files.insert((*key).to_owned(), file(mode, bytes.to_vec()));
             }
             return Ok(files);
         };
@@ -525,7 +538,7 @@ impl<'a> Keyed<'a> {
             };
             let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
             budget.charge(&item.path, bytes.len())?;
-            files.insert(item.path.clone(), (mode, bytes.to_vec()));
+            files.insert(item.path.clone(), file(mode, bytes.to_vec()));
         }
         Ok(files)
     }

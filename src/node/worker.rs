@@ -198,6 +198,8 @@ impl Worker {
             }
         }
         self.memory.last_words = self.observed.told_last_words(pod);
+        // What changed while nobody looked, and when the next token is due.
+        self.refresh_files();
     }
 
     /// Works until nothing is left of the pod, or skiff ends.

@@ -17,7 +17,7 @@ use crate::{
     node::{
         sandbox::{SERVICE_RANGE, SOCKET_STORE},
         termination,
-        translate::{ETC_HOSTS, FILES, RESOLV_CONF, network::POD_IP},
+        translate::{ETC_HOSTS, FILES, FILES_IN_INPUT, RESOLV_CONF, network::POD_IP},
         volumes::{FILES_READY, MOUNT_POINT, publish_all},
     },
 };
@@ -32,7 +32,7 @@ use signal_hook::{
 };
 use std::{
     fs::{File, Permissions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     net::Ipv4Addr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -54,6 +54,8 @@ enum PauseError {
     Write(String, #[source] io::Error),
     #[error("cannot read the files of the pod's volumes")]
     Encoding(#[source] base64::DecodeError),
+    #[error("cannot read the files of the pod's volumes from the input")]
+    Input(#[source] io::Error),
     #[error("cannot write the files of the pod's volumes")]
     Volumes(#[source] io::Error),
     #[error("cannot answer for the ClusterIPs {0}")]
@@ -83,7 +85,7 @@ fn hold() -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGCHLD]).map_err(PauseError::Signals)?;
     let var = |name: &str| std::env::var(name).ok();
     write_texts(&TEXTS, var)?;
-    write_volumes(Path::new(MOUNT_POINT), var(FILES))?;
+    write_volumes(Path::new(MOUNT_POINT), files(var)?)?;
     make_termination_logs(Path::new(MOUNT_POINT), var(termination::LOGS))?;
     answer_for(var(SERVICE_RANGE))?;
     keep_sockets(var(SOCKET_STORE))?;
@@ -122,10 +124,30 @@ fn filled_in(content: &str, before: &str) -> String {
     }
 }
 
-/// Unpacks the files that the environment gives and shows them, and those that were uploaded before the start.
-fn write_volumes(root: &Path, files: Option<String>) -> Result<(), PauseError> {
-    if let Some(text) = files {
-        let bytes = BASE64_STANDARD.decode(text).map_err(PauseError::Encoding)?;
+/// The archive of files that the environment gives, or the input where the environment says so.
+fn files(var: impl Fn(&str) -> Option<String>) -> Result<Option<Vec<u8>>, PauseError> {
+    if var(FILES_IN_INPUT).is_some() {
+        return read_input(&mut io::stdin().lock()).map(Some).map_err(PauseError::Input);
+    }
+    var(FILES).map(|text| BASE64_STANDARD.decode(text).map_err(PauseError::Encoding)).transpose()
+}
+
+/// An archive behind its length. An input that ends before is none: whoever gave it has gone, and another sandbox is made.
+fn read_input(input: &mut impl io::Read) -> io::Result<Vec<u8>> {
+    let mut length = [0; size_of::<u64>()];
+    input.read_exact(&mut length)?;
+    let length = u64::from_be_bytes(length);
+    let mut archive = Vec::new();
+    input.take(length).read_to_end(&mut archive)?;
+    match u64::try_from(archive.len()) {
+        Ok(read) if read == length => Ok(archive),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Unpacks these files and shows them, and those that were uploaded before the start.
+fn write_volumes(root: &Path, files: Option<Vec<u8>>) -> Result<(), PauseError> {
+    if let Some(bytes) = files {
         let mut archive = tar::Archive::new(&bytes[..]);
         archive.set_preserve_permissions(true);
         archive.set_preserve_ownerships(true);
@@ -266,8 +288,14 @@ mod tests {
         add("v/..1/k", tar::EntryType::Regular, "", b"value");
         add("v/..data_next", tar::EntryType::Symlink, "..1", b"");
         add("v/k", tar::EntryType::Symlink, "..data/k", b"");
-        let text = BASE64_STANDARD.encode(tar.into_inner().unwrap());
-        write_volumes(root.path(), Some(text)).unwrap();
+        let archive = tar.into_inner().unwrap();
+        let given = [&u64::try_from(archive.len()).unwrap().to_be_bytes()[..], &archive].concat();
+        for end in [0, 3, 8, given.len() - 1] {
+            assert!(read_input(&mut &given[..end]).is_err(), "an input that ends after {end} bytes");
+        }
+        let by_env = |name: &str| (name == FILES).then(|| BASE64_STANDARD.encode(&archive));
+        assert_eq!(files(by_env).unwrap(), Some(read_input(&mut &given[..]).unwrap()));
+        write_volumes(root.path(), Some(archive)).unwrap();
         let file = root.path().join("v/k");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "value");
         assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o640);

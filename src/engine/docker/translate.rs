@@ -83,6 +83,7 @@ pub(super) fn create_body(spec: &ContainerSpec, labels: Labels, bounds_logs: boo
         labels: Some(labels),
         stop_signal: some_text(&spec.stop_signal),
         open_stdin: Some(spec.stdin),
+        stdin_once: Some(spec.stdin_once),
         tty: Some(spec.tty),
         exposed_ports: some_list(&exposed),
         host_config: Some(host_config(spec, bounds_logs)),
@@ -533,6 +534,7 @@ mod tests {
                 "dev.skiff.cluster": "c"
               },
               "OpenStdin": false,
+              "StdinOnce": false,
               "Tty": false
             }"#]]
         .assert_eq(&body(&spec));

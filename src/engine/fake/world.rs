@@ -30,6 +30,8 @@ use std::{
 
 /// How much later than its time the engine tells of a start.
 const START_TOLD_AFTER: Duration = Duration::from_millis(1);
+/// Where programs that read their input unpack it: the sandbox's, the only one.
+const INPUT_UNPACKED_IN: &str = "/volumes";
 /// Where the engine keeps volumes.
 const VOLUMES: &str = "/var/lib/docker/volumes/";
 /// Above the IDs of the first processes of containers.
@@ -789,6 +791,12 @@ impl World {
         // What is uploaded to where a volume is mounted is in the volume.
         uploaded.iter().for_each(|(path, content)| self.write_file(container, path, content));
         Ok(())
+    }
+
+    /// Gives a program its input: the one that reads any unpacks it, as a sandbox does (its length comes first).
+    pub(super) fn give(&mut self, container: &str, input: &[u8]) -> Result<(), EngineError> {
+        let tar = input.get(size_of::<u64>()..).unwrap_or_default().to_owned();
+        self.upload(container, INPUT_UNPACKED_IN, &tar)
     }
 
     /// The volume that a path of a container is in, and where in it.

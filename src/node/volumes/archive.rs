@@ -14,13 +14,25 @@ use std::{
 };
 use tar::{Builder, EntryType, Header};
 
+/// A file that skiff writes.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) mode: u32,
+    pub(super) bytes: Vec<u8>,
+    /// What tells this state of the file from another; `None`: its content does.
+    pub(super) state: Option<String>,
+}
+
+/// The files of a volume, by path.
+pub(super) type Files = BTreeMap<String, File>;
+
 /// A volume's directory.
 #[derive(Clone, PartialEq, Eq)]
 struct Directory {
     mode: u32,
     group: Option<i64>,
     /// `None`: a plain directory that containers write; else files that only skiff writes.
-    files: Option<BTreeMap<String, (u32, Vec<u8>)>>,
+    files: Option<Files>,
 }
 
 /// The directories of a pod, by volume. What files hold is never printed.
@@ -52,12 +64,7 @@ impl Tree {
     }
 
     /// Adds a volume of files; the error says what is wrong with the path of one.
-    pub(super) fn add_files(
-        &mut self,
-        volume: &str,
-        files: BTreeMap<String, (u32, Vec<u8>)>,
-        group: Option<i64>,
-    ) -> Result<(), String> {
+    pub(super) fn add_files(&mut self, volume: &str, files: Files, group: Option<i64>) -> Result<(), String> {
         let files = checked(files)?;
         self.0.insert(volume.to_owned(), Directory { mode: 0o777, group, files: Some(files) });
         Ok(())
@@ -98,7 +105,7 @@ const NAME_MAX: usize = 255;
 const PATH_MAX: usize = 4096;
 
 /// The files by their paths without empty parts, if a directory can hold them all.
-fn checked(files: BTreeMap<String, (u32, Vec<u8>)>) -> Result<BTreeMap<String, (u32, Vec<u8>)>, String> {
+fn checked(files: Files) -> Result<Files, String> {
     let mut all = BTreeMap::new();
     for (path, file) in files {
         all.insert(checked_path(&path)?, file);
@@ -129,9 +136,10 @@ fn checked_path(path: &str) -> Result<String, String> {
 }
 
 /// The name of the directory that holds this state of the files.
-fn version(files: &BTreeMap<String, (u32, Vec<u8>)>) -> String {
+fn version(files: &Files) -> String {
+    let state = |file: &File| file.state.clone().unwrap_or_else(|| hex(&file.bytes));
     let parts: Vec<String> =
-        files.iter().map(|(path, (mode, bytes))| format!("{path} {mode:o} {}", hex(bytes))).collect();
+        files.iter().map(|(path, file)| format!("{path} {:o} {}", file.mode, state(file))).collect();
     short_hash(&parts.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -161,16 +169,11 @@ struct Writer {
 
 impl Writer {
     /// The files, the link that announces them, and the links to them. The sandbox renames the announcement to `..data`.
-    fn append_files(
-        &mut self,
-        volume: &str,
-        group: Option<i64>,
-        files: &BTreeMap<String, (u32, Vec<u8>)>,
-    ) -> io::Result<()> {
+    fn append_files(&mut self, volume: &str, group: Option<i64>, files: &Files) -> io::Result<()> {
         let version = format!("..{}", version(files));
         self.append(&format!("{volume}/{version}/"), EntryType::Directory, 0o755, group, &[])?;
         let mut parents = BTreeSet::new();
-        for (path, (mode, bytes)) in files {
+        for (path, File { mode, bytes, .. }) in files {
             for (at, _) in path.match_indices('/').filter(|(at, _)| parents.insert(&path[..*at])) {
                 let parent = format!("{volume}/{version}/{}/", &path[..at]);
                 self.append(&parent, EntryType::Directory, 0o755, group, &[])?;

@@ -21,8 +21,8 @@ impl Lookup for Objects {
 }
 
 impl Source for Objects {
-    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> Result<String, String> {
-        Ok("jwt".into())
+    fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> Result<Token, String> {
+        Ok(Token { text: "jwt".into(), state: "0".into() })
     }
     fn claim(&self, _: &str, name: &str) -> Result<String, String> {
         if name == "data" {
@@ -124,16 +124,16 @@ fn a_projected_volume_joins_its_sources() {
     check(
         &format!("\n{volumes}"),
         expect![[r#"
-        0777 0 p/
-        0755 0 p/..e938e74a6255/
-        0644 0 p/..e938e74a6255/a.txt: one
-        0644 0 p/..e938e74a6255/labels: app="web"
-        0644 0 p/..e938e74a6255/token: jwt
-        0777 0 p/..data_next -> ..e938e74a6255
-        0777 0 p/a.txt -> ..data/a.txt
-        0777 0 p/labels -> ..data/labels
-        0777 0 p/token -> ..data/token
-    "#]],
+            0777 0 p/
+            0755 0 p/..f0a8e90de256/
+            0644 0 p/..f0a8e90de256/a.txt: one
+            0644 0 p/..f0a8e90de256/labels: app="web"
+            0644 0 p/..f0a8e90de256/token: jwt
+            0777 0 p/..data_next -> ..f0a8e90de256
+            0777 0 p/a.txt -> ..data/a.txt
+            0777 0 p/labels -> ..data/labels
+            0777 0 p/token -> ..data/token
+        "#]],
     );
 }
 
@@ -187,7 +187,7 @@ fn a_path_that_no_file_can_have_fails_its_volume_and_nothing_else() {
 proptest::proptest! {
     #[test]
     fn no_path_of_a_file_breaks_the_archive(paths in proptest::collection::vec("(/|\\.|\\PC|[a\\x00\n]){0,12}", 1..4)) {
-        let files = paths.iter().map(|path| (path.clone(), (0o644, Vec::new()))).collect();
+        let files = paths.iter().map(|path| (path.clone(), file(0o644, Vec::new()))).collect();
         let mut tree = Tree::default();
         if tree.add_files("v", files, None).is_ok() {
             let tar = tree.to_tar(Timestamp::UNIX_EPOCH).unwrap();
