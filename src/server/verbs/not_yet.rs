@@ -11,9 +11,13 @@ const RESOURCES: &[(&str, &[&str])] = &[
     ("admissionregistration.k8s.io", &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"]),
     ("apiregistration.k8s.io", &["apiservices"]),
     ("apps.openshift.io", &["deploymentconfigs"]),
+    ("certificates.k8s.io", &["clustertrustbundles", "podcertificaterequests"]),
     ("image.openshift.io", &["imagestreams", "imagestreamtags"]),
     ("project.openshift.io", &["projectrequests", "projects"]),
-    ("resource.k8s.io", &["deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices"]),
+    (
+        "resource.k8s.io",
+        &["deviceclasses", "devicetaintrules", "resourceclaims", "resourceclaimtemplates", "resourceslices"],
+    ),
     ("storagemigration.k8s.io", &["storageversionmigrations"]),
     ("route.openshift.io", &["routes"]),
 ];

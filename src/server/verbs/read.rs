@@ -143,7 +143,7 @@ const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 fn write_protobuf_list(printer: Printer, entries: Vec<Arc<Entry>>, meta: &ListMeta) -> Result<Response, ApiError> {
     let binary = printer.binary().ok_or_else(|| ApiError::Internal("a list has no protobuf form".to_owned()))?;
     let (mut kept, mut n_kept, mut kept_bytes, mut items_bytes) = (VecDeque::new(), 0, 0, 0);
-    let mut chunk = Vec::new();
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
     for (at, entry) in entries.iter().enumerate() {
         let before = chunk.len();
         binary.item(&mut chunk, &printer.whole(entry)?)?;
@@ -153,7 +153,8 @@ fn write_protobuf_list(printer: Printer, entries: Vec<Arc<Entry>>, meta: &ListMe
         } else if chunk.len() >= CHUNK_BYTES || at + 1 == entries.len() {
             kept_bytes += chunk.len();
             n_kept = at + 1;
-            kept.push_back(Bytes::from(std::mem::take(&mut chunk)));
+            kept.push_back(Bytes::copy_from_slice(&chunk));
+            chunk.clear();
         }
     }
     let (head, tail) = binary.list_ends(meta, items_bytes)?;

@@ -271,17 +271,47 @@ fn write_value(out: &mut Vec<u8>, number: u32, kind: &'static Type, scan: &mut S
 
 fn write_time(out: &mut Vec<u8>, number: u32, scan: &mut Scan<'_>) -> Result<(), String> {
     let text = scan.string()?;
-    let text = std::str::from_utf8(&text).map_err(|err| err.to_string())?;
-    let time: Timestamp = text.parse().map_err(|err: jiff::Error| err.to_string())?;
-    // Fractions count upwards in protobuf, before 1970 too.
-    let nanos = time.as_nanosecond();
-    let secs = i64::try_from(nanos.div_euclid(1_000_000_000)).map_err(|err| err.to_string())?;
-    let rest = i64::try_from(nanos.rem_euclid(1_000_000_000)).map_err(|err| err.to_string())?;
+    let (secs, rest) = match whole_second(&text) {
+        Some(secs) => (secs, 0),
+        None => any_time(&text)?,
+    };
     nested(out, number, |out| {
         put_integer(out, 1, secs);
         put_integer(out, 2, rest);
         Ok(())
     })
+}
+
+/// Seconds since 1970, and nanoseconds more.
+fn any_time(text: &[u8]) -> Result<(i64, i64), String> {
+    let text = std::str::from_utf8(text).map_err(|err| err.to_string())?;
+    let time: Timestamp = text.parse().map_err(|err: jiff::Error| err.to_string())?;
+    // Fractions count upwards in protobuf, before 1970 too.
+    let nanos = time.as_nanosecond();
+    let part = |part: i128| i64::try_from(part).map_err(|err| err.to_string());
+    Ok((part(nanos.div_euclid(1_000_000_000))?, part(nanos.rem_euclid(1_000_000_000))?))
+}
+
+/// The seconds of a time as Kubernetes writes it, `2026-01-01T00:00:00Z`: every object of a list has such. The last days of months and
+/// whatever else is unusual are left to [`any_time`].
+fn whole_second(text: &[u8]) -> Option<i64> {
+    let number = |place: std::ops::Range<usize>| {
+        text[place].iter().try_fold(0_i64, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
+    };
+    let signs = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')];
+    if text.len() != 20 || signs.iter().any(|(at, sign)| text[*at] != *sign) {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // Years begin with March, so that a leap day is their last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days =
+        year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (month * 153 + 2) / 5 + day - 1;
+    Some((days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 fn write_int_or_string(out: &mut Vec<u8>, scan: &mut Scan<'_>) -> Result<(), String> {
@@ -367,6 +397,9 @@ fn within(
     around: &[u32],
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
 ) -> Result<(), String> {
+    if around.is_empty() {
+        return write(out);
+    }
     let mut starts = Vec::new();
     for number in around {
         starts.push(open(out, *number));
@@ -399,12 +432,15 @@ fn open(out: &mut Vec<u8>, number: u32) -> usize {
 
 /// Says the length of a message that was begun; a long one makes room for it.
 fn close(out: &mut Vec<u8>, start: usize) {
-    let mut length = Vec::with_capacity(10);
-    put_varint(&mut length, (out.len() - start) as u64);
-    match length[..] {
-        [short] => out[start - 1] = short,
-        _ => drop(out.splice(start - 1..start, length)),
-    }
+    let end = out.len();
+    // The length is written behind the message, and goes before it from there.
+    put_varint(out, (end - start) as u64);
+    let mut length = [0; 10];
+    let n = out.len() - end;
+    length[..n].copy_from_slice(&out[end..]);
+    out.copy_within(start..end, start + n - 1);
+    out[start - 1..start - 1 + n].copy_from_slice(&length[..n]);
+    out.truncate(end + n - 1);
 }
 
 #[cfg(test)]
@@ -549,6 +585,20 @@ mod tests {
                 "items": [{ "metadata": { "name": "a" } }, { "metadata": { "name": "b" } }],
             })
         );
+    }
+
+    #[test]
+    fn times_are_counted_as_the_calendar_does() {
+        for year in [1, 1600, 1899, 1900, 1969, 1970, 2000, 2026, 2100, 9999] {
+            for (month, day) in [(1, 1), (2, 28), (3, 1), (7, 4), (12, 28)] {
+                let text = format!("{year:04}-{month:02}-{day:02}T23:59:07Z");
+                assert_eq!(whole_second(text.as_bytes()), Some(any_time(text.as_bytes()).unwrap().0), "{text}");
+            }
+        }
+        for other in ["2026-02-30T00:00:00Z", "2026-01-01T00:00:60Z", "2026-01-01 00:00:00Z", "2026-01-01T00:00:00.1Z"]
+        {
+            assert_eq!(whole_second(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]
