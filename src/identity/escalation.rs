@@ -104,10 +104,10 @@ mod tests {
             words(&["a", "b"], 0),
         );
         parts.prop_map(|(verbs, api_groups, resources, resource_names)| PolicyRule {
-            verbs,
             api_groups,
-            resources,
             resource_names,
+            resources,
+            verbs,
             ..PolicyRule::default()
         })
     }

@@ -73,7 +73,7 @@ struct Grant {
     /// Where it holds; `None`: everywhere.
     namespace: Option<String>,
     /// `None`: the role does not exist.
-    rules: Option<Arc<Vec<PolicyRule>>>,
+    rules: Option<Arc<[PolicyRule]>>,
     /// The binding and the role, in words.
     words: String,
     /// The role, as a refusal names it.
@@ -193,9 +193,9 @@ impl Rbac {
 impl Grants {
     fn read(registry: &Registry) -> Self {
         let mut grants = Self::default();
-        let roles = |kind: &JsonKind| -> BTreeMap<(String, String), Arc<Vec<PolicyRule>>> {
+        let roles = |kind: &JsonKind| -> BTreeMap<(String, String), Arc<[PolicyRule]>> {
             let all = entries::<Role>(registry, kind);
-            all.map(|r| ((r.metadata.namespace, r.metadata.name), Arc::new(r.rules.unwrap_or_default()))).collect()
+            all.map(|r| ((r.metadata.namespace, r.metadata.name), r.rules.unwrap_or_default().into())).collect()
         };
         let (local, global) = (roles(&ROLES), roles(&CLUSTER_ROLES));
         for kind in [&CLUSTER_ROLE_BINDINGS, &ROLE_BINDINGS] {
@@ -239,7 +239,7 @@ impl Grants {
     }
 }
 
-type Roles = BTreeMap<(String, String), Arc<Vec<PolicyRule>>>;
+type Roles = BTreeMap<(String, String), Arc<[PolicyRule]>>;
 
 impl Subject {
     /// A service account without a namespace is of the binding's.

@@ -176,7 +176,7 @@ fn binding<'t>(mut words: impl Iterator<Item = &'t str>) -> Wanted {
             }
             _ => {
                 object["metadata"]["name"] = json!(name);
-                key.name = name.to_owned();
+                name.clone_into(&mut key.name);
                 continue;
             }
         };

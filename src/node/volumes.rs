@@ -337,8 +337,6 @@ impl Budget {
     }
 }
 
-/// The files of one volume, by path: mode and contents.
-
 impl Planner<'_> {
     fn add(&mut self, volume: &Volume) -> Result<(), String> {
         let name = &volume.name;

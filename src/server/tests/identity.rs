@@ -32,8 +32,8 @@ impl Desk {
     /// Gives a subject a role with one rule, in `default`.
     async fn grant(&self, name: &str, rule: Value, subject: Value) {
         let rules = format!("{RBAC}/namespaces/default/roles");
-        let role = self.post(&rules, json!({ "metadata": { "name": name }, "rules": [rule] })).await;
-        assert_eq!(role.code, 201, "{}", role.text);
+        let made = self.post(&rules, json!({ "metadata": { "name": name }, "rules": [rule] })).await;
+        assert_eq!(made.code, 201, "{}", made.text);
         let binding = json!({
             "metadata": { "name": name }, "subjects": [subject],
             "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },

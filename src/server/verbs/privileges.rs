@@ -73,10 +73,6 @@ impl<'a> Asker<'a> {
         if missing.is_empty() { Ok(()) } else { Err(self.forbidden(name, escalation::refusal(self.user, &missing))) }
     }
 
-    fn name_of(&self, obj: &Untyped) -> String {
-        obj.metadata.name.clone().unwrap_or_default()
-    }
-
     /// Refuses who may not do this for a signer: by its name, or for all of its domain.
     /// Source: `IsAuthorizedForSignerName` in pkg/apis/certificates/authorization.
     fn may_with(&self, signer: &str, verb: &str, doing: &str, name: &str) -> Result<(), ApiError> {
@@ -108,7 +104,7 @@ struct Role {
 fn role(asker: &Asker<'_>, new: &mut dyn DynObject, old: Option<&dyn DynObject>) -> Result<(), ApiError> {
     let name = new.meta().name.clone().unwrap_or_default();
     let wanted: Role = read(new)?;
-    let is_same = old.map(|old| read::<Role>(old)).transpose()?.is_some_and(|old| old == wanted);
+    let is_same = old.map(read::<Role>).transpose()?.is_some_and(|old| old == wanted);
     if is_same || asker.user.is_master() || asker.may("escalate", asker.resource, &name) {
         return Ok(());
     }
@@ -161,12 +157,12 @@ fn signing_request(asker: &Asker<'_>, new: &mut dyn DynObject, old: Option<&dyn 
             if decided(new) == [true, true] {
                 let why = "Approved and Denied conditions are mutually exclusive";
                 let cause = FieldError::invalid("status.conditions", "Denied", why);
-                return Err(ApiError::invalid(CERTIFICATE_SIGNING_REQUESTS.info(), &asker.name_of(new), vec![cause]));
+                return Err(ApiError::invalid(CERTIFICATE_SIGNING_REQUESTS.info(), &name_of(new), vec![cause]));
             }
-            asker.may_with(&signer, "approve", "approve requests", &asker.name_of(new))
+            asker.may_with(&signer, "approve", "approve requests", &name_of(new))
         }
         "status" if text_at(&new.rest, "status.certificate") != text_at(&old.rest, "status.certificate") => {
-            asker.may_with(&signer, "sign", "sign requests", &asker.name_of(new))
+            asker.may_with(&signer, "sign", "sign requests", &name_of(new))
         }
         _ => Ok(()),
     }
@@ -189,7 +185,7 @@ fn asked_by(asker: &Asker<'_>, new: &mut dyn DynObject) -> Result<(), ApiError> 
     let groups = request_pem(&new.rest).map(|pem| tls::requested_groups(&pem)).unwrap_or_default();
     if is_of_client && groups.iter().any(|group| group == MASTERS) {
         let why = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
-        let (resource, name) = (format!("{}.{CERTIFICATES}", asker.resource), asker.name_of(new));
+        let (resource, name) = (format!("{}.{CERTIFICATES}", asker.resource), name_of(new));
         return Err(ApiError::Forbidden { resource, name, why: why.to_owned() });
     }
     let Value::Object(mut of) = asker.user.to_json() else { return Ok(()) };
@@ -202,6 +198,10 @@ fn asked_by(asker: &Asker<'_>, new: &mut dyn DynObject) -> Result<(), ApiError> 
         }
     }
     Ok(())
+}
+
+fn name_of(obj: &Untyped) -> String {
+    obj.metadata.name.clone().unwrap_or_default()
 }
 
 fn read<T: serde::de::DeserializeOwned>(obj: &dyn DynObject) -> Result<T, ApiError> {

@@ -58,8 +58,8 @@ pub(super) fn token(call: &Call<'_>) -> Result<Response, ApiError> {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Asked {
-    resource_attributes: Option<Resource>,
-    non_resource_attributes: Option<Path>,
+    resource_attributes: Option<OfResource>,
+    non_resource_attributes: Option<OfPath>,
     user: String,
     groups: Vec<String>,
     extra: BTreeMap<String, Vec<String>>,
@@ -68,7 +68,7 @@ struct Asked {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Resource {
+struct OfResource {
     namespace: String,
     verb: String,
     group: String,
@@ -79,7 +79,7 @@ struct Resource {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Path {
+struct OfPath {
     path: String,
     verb: String,
 }
@@ -125,10 +125,10 @@ fn named(call: &Call<'_>, asked: &Asked) -> Result<User, ApiError> {
 fn verdict(call: &Call<'_>, mut review: Value, asked: &Asked, user: &User) -> Result<Response, ApiError> {
     let attributes = match (&asked.resource_attributes, &asked.non_resource_attributes) {
         (Some(of), None) => {
-            let Resource { namespace, verb, group, resource, subresource, name } = of;
+            let OfResource { namespace, verb, group, resource, subresource, name } = of;
             Attributes { verb, on: On::Resource { group, resource, subresource, namespace, name } }
         }
-        (None, Some(Path { path, verb })) => Attributes { verb, on: On::Path(path) },
+        (None, Some(OfPath { path, verb })) => Attributes { verb, on: On::Path(path) },
         (Some(_), Some(_)) => {
             let why = "cannot be specified in combination with resourceAttributes";
             let given = &review["spec"]["nonResourceAttributes"];
