@@ -75,6 +75,8 @@ impl DataPlane {
             dns_policy: Some("Default".to_owned()),
             termination_grace_period_seconds: Some(5),
             enable_service_links: Some(false),
+            // It has a certificate of its own.
+            automount_service_account_token: Some(false),
             // Like any daemon of the system: no taint and no cordon keeps Services from being served.
             tolerations: Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Default::default() }]),
             priority_class_name: Some("system-node-critical".to_owned()),
