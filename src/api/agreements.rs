@@ -15,6 +15,11 @@ pub const SYSTEM_NAMESPACE: &str = "kube-system";
 pub const DATA_PLANE: &str = "skiff-proxy";
 /// The name of the API's own Service, in the namespace `default`.
 pub const API_SERVICE: &str = "kubernetes";
+/// The ConfigMap of every namespace by which pods check the API server.
+pub const ROOT_CA_MAP: &str = "kube-root-ca.crt";
+/// For how many seconds pods ask for a token when nobody says otherwise: an hour, and a little that tells such tokens from others. Who
+/// issues them knows those by it. Source: `WarnOnlyBoundTokenExpirationPeriod` in pkg/serviceaccount/claims.go, v1.37.
+pub const POD_TOKEN_SECS: i64 = 3607;
 /// The annotation of a pod of skiff's own with the name of the emptyDir volume in which its sandbox keeps sockets.
 pub const SOCKET_STORE_VOLUME: &str = "skiff.dev/socket-store";
 /// The annotation of the data plane's Pod with the range of ClusterIPs for which its sandbox answers.

@@ -6,6 +6,7 @@
 use super::runtime::{Action, Controller, Decision, Planned, Step, Trigger};
 use crate::{
     api::{
+        agreements::ROOT_CA_MAP,
         kind::Kind,
         kinds::{config_map::ConfigMaps, namespace::Namespaces, service_account::ServiceAccounts},
         meta::ObjectKey,
@@ -20,7 +21,6 @@ use k8s_openapi::{
 use std::{collections::BTreeMap, sync::Arc};
 
 const ACCOUNT: &str = "default";
-const ROOT_CA: &str = "kube-root-ca.crt";
 const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints \
      such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of \
      Kubernetes clusters.";
@@ -58,7 +58,7 @@ impl Controller for NamespaceDefaults {
                 keys.extend(moved.after.as_ref().and_then(|n| n.metadata.name.clone()));
             }),
             named::<ServiceAccounts>(ACCOUNT),
-            named::<ConfigMaps>(ROOT_CA),
+            named::<ConfigMaps>(ROOT_CA_MAP),
         ]
     }
 
@@ -70,7 +70,7 @@ impl Controller for NamespaceDefaults {
         Some(Observed {
             namespace: namespace.clone(),
             has_account: registry.api::<ServiceAccounts>().get(&ObjectKey::new(namespace, ACCOUNT)).is_some(),
-            root_ca: registry.api::<ConfigMaps>().get(&ObjectKey::new(namespace, ROOT_CA)),
+            root_ca: registry.api::<ConfigMaps>().get(&ObjectKey::new(namespace, ROOT_CA_MAP)),
         })
     }
 
@@ -90,7 +90,7 @@ impl NamespaceDefaults {
     fn publish(&self, observed: &Observed) -> Option<Planned> {
         let data = BTreeMap::from([("ca.crt".to_owned(), self.root_ca.clone())]);
         let Some(found) = &observed.root_ca else {
-            let mut metadata = meta(&observed.namespace, ROOT_CA);
+            let mut metadata = meta(&observed.namespace, ROOT_CA_MAP);
             metadata.annotations = Some([("kubernetes.io/description".to_owned(), DESCRIPTION.to_owned())].into());
             let map = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
             return Some(Action::create::<ConfigMaps>(map).because("the namespace has no certificate"));
@@ -122,7 +122,7 @@ mod tests {
 
     fn observed(has_account: bool, certificate: Option<&str>) -> Observed {
         let map = |text: &str| ConfigMap {
-            metadata: meta("ns", ROOT_CA),
+            metadata: meta("ns", ROOT_CA_MAP),
             data: Some([("ca.crt".to_owned(), text.to_owned())].into()),
             ..ConfigMap::default()
         };

@@ -10,6 +10,7 @@
 use super::user::User;
 use crate::{
     api::{
+        agreements::POD_TOKEN_SECS,
         kind::Kind,
         kinds::{node::Nodes, pod::Pods, secret::Secrets, service_account::ServiceAccounts},
         meta::ObjectKey,
@@ -18,7 +19,7 @@ use crate::{
     registry::Registry,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use ring::{
     rand::SystemRandom,
@@ -37,9 +38,7 @@ pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 /// How long a token is good when nobody says. Source: `defaults.go` of authentication/v1.
 pub const DEFAULT_SECS: i64 = 3600;
-/// The time that pods ask for; whoever asks for exactly this gets a token that is good for a year, for clients that read theirs once.
-/// Source: `WarnOnlyBoundTokenExpirationPeriod` in pkg/serviceaccount/claims.go.
-pub const POD_SECS: i64 = 3607;
+/// A pod that asks for [`POD_TOKEN_SECS`] gets a token that is good for a year, for clients that read theirs once.
 const YEAR_SECS: i64 = 365 * 24 * 3600;
 /// How long the token of a pod outlives the end of its grace. Source: `validator.go`.
 const LEEWAY_SECS: i64 = 60;
@@ -205,11 +204,11 @@ impl Tokens {
         Ok(Self(Arc::new(Inner { registry, key, key_id, random })))
     }
 
-    /// A token for an account. One for a pod that asks for [`POD_SECS`] is good for a year, and says when it should have been replaced.
+    /// A token for an account. One for a pod that asks for [`POD_TOKEN_SECS`] is good for a year, and says when it should have been replaced.
     pub fn issue(&self, account: &ServiceAccount, wish: &Wish) -> Issued {
         let now = self.now();
         let is_for_server = wish.audiences.is_empty() || wish.audiences == [ISSUER];
-        let is_extended = is_for_server && wish.secs == POD_SECS && matches!(wish.bound, Some(Bound::Pod(..)));
+        let is_extended = is_for_server && wish.secs == POD_TOKEN_SECS && matches!(wish.bound, Some(Bound::Pod(..)));
         let meta = &account.metadata;
         let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
         let mut bound = BoundClaims {
@@ -218,7 +217,7 @@ impl Tokens {
             pod: None,
             secret: None,
             serviceaccount: Named { name: name.clone(), uid: meta.uid.clone().unwrap_or_default() },
-            warnafter: is_extended.then_some(now.saturating_add(POD_SECS)),
+            warnafter: is_extended.then_some(now.saturating_add(POD_TOKEN_SECS)),
         };
         match wish.bound.clone() {
             Some(Bound::Pod(pod, node)) => (bound.pod, bound.node) = (Some(pod), node),
@@ -433,9 +432,4 @@ pub fn bound_to(pod: &Pod) -> Bound {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty());
     let node = node.map(|name| Named { name, uid: String::new() });
     Bound::Pod(named(&pod.metadata.name, &pod.metadata.uid), node)
-}
-
-/// A time that many seconds from another.
-pub fn after(from: Timestamp, secs: i64) -> Timestamp {
-    from.checked_add(SignedDuration::from_secs(secs)).unwrap_or(Timestamp::MAX)
 }

@@ -6,7 +6,12 @@
 
 use crate::{
     api::{
-        kind::KindInfo, kinds::service_account::ServiceAccounts, meta::ObjectKey, object::DynObject, status::ApiError,
+        agreements::{POD_TOKEN_SECS, ROOT_CA_MAP},
+        kind::KindInfo,
+        kinds::service_account::ServiceAccounts,
+        meta::ObjectKey,
+        object::DynObject,
+        status::ApiError,
     },
     registry::Registry,
 };
@@ -21,10 +26,6 @@ const DEFAULT: &str = "default";
 /// Where client libraries look for the files.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
-/// The ConfigMap that every namespace has.
-const ROOT_CA: &str = "kube-root-ca.crt";
-/// How long the token is asked for: an hour, and a little that tells such tokens from others.
-const TOKEN_SECS: i64 = 3607;
 const FILE_MODE: i32 = 0o644;
 
 pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
@@ -83,12 +84,12 @@ fn has_something_there(container: &Container) -> bool {
 fn token_volume(name: String) -> Volume {
     let token = ServiceAccountTokenProjection {
         path: "token".to_owned(),
-        expiration_seconds: Some(TOKEN_SECS),
+        expiration_seconds: Some(POD_TOKEN_SECS),
         ..ServiceAccountTokenProjection::default()
     };
     let file = KeyToPath { key: "ca.crt".to_owned(), path: "ca.crt".to_owned(), ..KeyToPath::default() };
     let certificate =
-        ConfigMapProjection { name: ROOT_CA.to_owned(), items: Some(vec![file]), ..ConfigMapProjection::default() };
+        ConfigMapProjection { name: ROOT_CA_MAP.to_owned(), items: Some(vec![file]), ..ConfigMapProjection::default() };
     let field = ObjectFieldSelector { api_version: Some("v1".to_owned()), field_path: "metadata.namespace".to_owned() };
     let namespace = DownwardAPIVolumeFile {
         path: "namespace".to_owned(),
