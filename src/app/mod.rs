@@ -210,7 +210,7 @@ async fn run(
         pods_cgroup,
         supervisor: supervisor.clone(),
         tokens: Some(Arc::new(PodTokens { registry: registry.clone(), tokens: tokens.clone() })),
-        ..node_config(config, &plan, image)
+        ..node_config(config, &plan, image.clone())
     };
     let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config);
     let (data_plane_known, data_plane_wanted) = watch::channel(None);
@@ -218,6 +218,7 @@ async fn run(
         root_ca: pki.ca_pem().to_owned(),
         api: Some(place),
         data_plane: Some(data_plane_wanted),
+        image: Some(image),
         tokens: Some(tokens.clone()),
         signer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
         ..Default::default()
@@ -265,22 +266,23 @@ async fn network(
     store: &Store,
     made: &mut Made,
 ) -> anyhow::Result<(Network, Vec<String>)> {
-    let seen = owner::look(&**engine, &config.name).await?;
     let held = made.held();
+    let folder = std::path::absolute(held.dir().path()).unwrap_or_else(|_| held.dir().path().to_owned());
+    let folder = folder.display().to_string();
+    let seen = owner::look(&**engine, &config.name, &folder).await?;
     let is_empty = store.revision() == Revision::default();
     let state = owner::State { id: &held.mark.state, is_empty, adopts: config.adopt };
     let mut notes = match owner::decide(&config.name, &seen, state)? {
         Verdict::Ours => Vec::new(),
         Verdict::Noted(note) => vec![note],
-        Verdict::Adopted(id) => {
+        Verdict::Adopted { id, note } => {
             held.become_state(&id)?;
-            vec![format!("the cluster {} is taken over: its containers that this state does not know go", config.name)]
+            vec![note]
         }
     };
-    let folder = std::path::absolute(held.dir().path()).unwrap_or_else(|_| held.dir().path().to_owned());
     let labels = BTreeMap::from([
         (owner::STATE_LABEL.to_owned(), held.mark.state.clone()),
-        (owner::FOLDER_LABEL.to_owned(), folder.display().to_string()),
+        (owner::FOLDER_LABEL.to_owned(), folder),
     ]);
     let former = held.mark.range.as_ref().and_then(|range| range.parse().ok());
     if seen.network.is_none() {

@@ -9,7 +9,7 @@
 use super::cidr::network_name;
 use crate::engine::{CLUSTER_LABEL, Engine, EngineError, Network};
 use anyhow::bail;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 /// The label of a cluster's network with the identity of its state.
 pub(super) const STATE_LABEL: &str = "dev.skiff.state";
@@ -23,12 +23,16 @@ pub(super) struct Seen {
     pub(super) network: Option<Network>,
     /// How many containers carry its label.
     pub(super) n_containers: usize,
+    /// Whether the folder that the network names is on this machine, and another than the one of this state.
+    pub(super) has_folder: bool,
 }
 
-/// Asks the engine.
-pub(super) async fn look(engine: &dyn Engine, cluster: &str) -> anyhow::Result<Seen> {
+/// Asks the engine. `own` is the folder of this state, as the network's label has it.
+pub(super) async fn look(engine: &dyn Engine, cluster: &str, own: &str) -> anyhow::Result<Seen> {
     let network = engine.network(&network_name(cluster)).await?;
-    Ok(Seen { network, n_containers: engine.list().await?.len() })
+    let folder = network.as_ref().and_then(|network| network.labels.get(FOLDER_LABEL));
+    let has_folder = folder.is_some_and(|folder| folder != own && Path::new(folder).exists());
+    Ok(Seen { network, n_containers: engine.list().await?.len(), has_folder })
 }
 
 /// The state that a start brings.
@@ -49,8 +53,13 @@ pub(super) enum Verdict {
     Ours,
     /// This state's from now on; here is a sentence about it.
     Noted(String),
-    /// This state's from now on, under the identity that the network has.
-    Adopted(String),
+    /// This state's from now on, under the identity that the network has; and a sentence about it.
+    Adopted {
+        /// That identity.
+        id: String,
+        /// The sentence.
+        note: String,
+    },
 }
 
 /// Says whose the cluster is.
@@ -66,7 +75,17 @@ pub(super) fn decide(cluster: &str, seen: &Seen, state: State<'_>) -> anyhow::Re
     }
     match label(STATE_LABEL) {
         Some(id) if id == state.id => Ok(Verdict::Ours),
-        Some(id) if state.adopts => Ok(Verdict::Adopted(id.clone())),
+        Some(id) if state.adopts => {
+            let note = format!("the cluster {cluster} is taken over: its containers that this state does not know go");
+            Ok(Verdict::Adopted { id: id.clone(), note })
+        }
+        // `skiff down` leaves a network that Docker does not give up; nothing of its state is left to be lost.
+        Some(id) if seen.n_containers == 0 && !seen.has_folder => {
+            let note = format!(
+                "the network of the cluster {cluster} is left over from a state that is gone: it is taken over"
+            );
+            Ok(Verdict::Adopted { id: id.clone(), note })
+        }
         Some(_) => bail!(elsewhere(cluster, seen.n_containers, label(FOLDER_LABEL))),
         // A network of an earlier skiff says nothing; a state in which nothing was ever written made no containers.
         None if state.is_empty && seen.n_containers > 0 && !state.adopts => {
@@ -126,7 +145,7 @@ mod tests {
             gateway: [10, 244, 0, 1].into(),
             bridge: "skiff".into(),
         });
-        Seen { network, n_containers }
+        Seen { network, n_containers, has_folder: true }
     }
 
     fn check(seen: &Seen, state: State<'_>, expect: Expect) {
@@ -158,12 +177,34 @@ mod tests {
                 "refused: the cluster skiff exists on this engine (3 containers), and its state is elsewhere: it was in /home/a/.local/share/skiff/skiff when it was made. Three ways out: use that state (`skiff up` with --data-dir /home/a/.local/share/skiff/skiff), take the cluster over with the state that is here (--adopt: pods that this state does not know are removed), or remove it (`skiff down --name skiff`)"
             ],
         );
-        check(&other, State { adopts: true, ..MINE }, expect![[r#"Adopted("two")"#]]);
+        check(
+            &other,
+            State { adopts: true, ..MINE },
+            expect![[
+                r#"Adopted { id: "two", note: "the cluster skiff is taken over: its containers that this state does not know go" }"#
+            ]],
+        );
         check(
             &seen(Some(&[("x", "y")]), 0),
             State { adopts: true, ..MINE },
             expect!["refused: the Docker network skiff exists and is not skiff's: remove it, or choose another --name"],
         );
+    }
+
+    #[test]
+    fn a_network_whose_state_is_gone_is_taken_over_while_nothing_runs_on_it() {
+        let labels: &[(&str, &str)] = &[OURS, (STATE_LABEL, "two"), (FOLDER_LABEL, "/tmp/gone/data")];
+        let left = |n_containers, has_folder| Seen { has_folder, ..seen(Some(labels), n_containers) };
+        check(
+            &left(0, false),
+            NEW,
+            expect![[
+                r#"Adopted { id: "two", note: "the network of the cluster skiff is left over from a state that is gone: it is taken over" }"#
+            ]],
+        );
+        for seen in [left(1, false), left(0, true)] {
+            assert!(decide("skiff", &seen, NEW).unwrap_err().to_string().contains("its state is elsewhere"));
+        }
     }
 
     #[tokio::test(start_paused = true)]

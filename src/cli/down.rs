@@ -65,7 +65,8 @@ async fn remove(cluster: &ClusterArgs) -> anyhow::Result<()> {
         engine.remove_volume(volume).await?;
     }
     let network = remove_network(&engine, name).await?;
-    output::done(format!("removed {n} containers, {} volumes and the network made for them", volumes.len()));
+    let what = if network == Left::Nothing { " and the network made for them" } else { "" };
+    output::done(format!("removed {n} containers, {} volumes{what}", volumes.len()));
     if let Left::InUse(name) = network {
         output::warning(format!(
             "the network {name} stays, because Docker says that something uses it. `docker network inspect {name}` shows what: \
