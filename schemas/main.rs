@@ -1,17 +1,18 @@
 //! `cargo schemas`: packs the schemas of the built-in kinds into files of the repository, so that neither a build nor a run generates them.
 //! `cargo schemas --check` changes nothing, and fails when the files are not what it would write.
 //!
-//! Input: k8s-openapi's types and the facts they lack. Output, in `src/api/schema/packed`:
+//! Input: k8s-openapi's types, the facts they lack, and the definitions that it has not (`openshift.yaml`). Output, in `src/api/schema/packed`:
 //! - `structure.txt`: every definition's fields and their types, one line each, read by `src/api/schema/structure.rs`;
 //! - `definitions.z`: the same definitions as OpenAPI wants them, with descriptions, one `name<TAB>JSON` line each, deflated;
 //! - `sums.txt`: of what the two were made from, and of themselves; the crate's tests compare it, which needs no generator.
 //!
 //! It is a package of its own because it needs k8s-openapi with schemars, which takes longer to compile than the rest of a build.
 //!
-//! To publish a kind: its line in [`pack_kinds`], and its facts in `src/api/schema/facts.rs`.
+//! To publish a kind: its line in [`pack_kinds`], or its definition in `openshift.yaml`; and its facts in `src/api/schema/facts.rs`.
 
 #[path = "../src/api/schema/facts.rs"]
 mod facts;
+mod own;
 #[path = "../src/api/schema/sums.rs"]
 mod sums;
 
@@ -129,15 +130,22 @@ fn pack_kinds(pack: &mut Pack) {
 struct Pack {
     generator: SchemaGenerator,
     /// Definition → its groups, versions and kinds.
-    kinds: BTreeMap<String, Vec<[&'static str; 3]>>,
+    kinds: BTreeMap<String, Vec<[String; 3]>>,
     /// Definition of a list → definition of its items.
     lists: BTreeMap<String, String>,
+    /// Definitions that no type has.
+    own: BTreeMap<String, Value>,
 }
 
 impl Pack {
     fn new() -> Self {
         let settings = SchemaSettings::openapi3().with(|s| s.transforms.clear());
-        Self { generator: settings.into_generator(), kinds: BTreeMap::new(), lists: BTreeMap::new() }
+        Self {
+            generator: settings.into_generator(),
+            kinds: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            own: BTreeMap::new(),
+        }
     }
 
     fn plain<T: JsonSchema>(&mut self) -> String {
@@ -147,21 +155,39 @@ impl Pack {
 
     fn kind<T: JsonSchema + Resource>(&mut self) -> String {
         let name = self.plain::<T>();
-        self.kinds.entry(name.clone()).or_default().push([T::GROUP, T::VERSION, T::KIND]);
+        self.is_kind(&name, T::GROUP, T::VERSION, T::KIND);
         name
+    }
+
+    fn is_kind(&mut self, definition: &str, group: &str, version: &str, kind: &str) {
+        self.kinds.entry(definition.to_owned()).or_default().push([group, version, kind].map(str::to_owned));
     }
 
     fn listed<T: JsonSchema + ListableResource>(&mut self) {
         self.plain::<meta::ListMeta>();
         let item = self.kind::<T>();
         let list = format!("{item}List");
-        self.kinds.entry(list.clone()).or_default().push([T::GROUP, T::VERSION, T::LIST_KIND]);
+        self.is_kind(&list, T::GROUP, T::VERSION, T::LIST_KIND);
         self.lists.insert(list, item);
+    }
+
+    fn own(&mut self, own: own::Definition) {
+        let kind = own.name.rsplit('.').next().expect("split gives at least one part").to_owned();
+        if let Some((group, version)) = &own.kind {
+            self.is_kind(&own.name, group, version, &kind);
+            if own.is_listed {
+                let list = format!("{}List", own.name);
+                self.is_kind(&list, group, version, &format!("{kind}List"));
+                self.lists.insert(list, own.name.clone());
+            }
+        }
+        self.own.insert(own.name, own.schema);
     }
 
     /// All definitions, complete.
     fn finish(mut self) -> BTreeMap<String, Value> {
         let mut definitions: BTreeMap<String, Value> = self.generator.take_definitions(false).into_iter().collect();
+        definitions.extend(self.own);
         for (list, item) in &self.lists {
             definitions.insert(list.clone(), list_schema(item));
         }
@@ -381,6 +407,7 @@ fn main() -> ExitCode {
     let is_check = env::args().nth(1).is_some_and(|argument| argument == "--check");
     let mut pack = Pack::new();
     pack_kinds(&mut pack);
+    own::definitions().into_iter().for_each(|own| pack.own(own));
     let definitions = pack.finish();
     let structure = structure(&definitions).into_bytes();
     let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());

@@ -4,8 +4,8 @@
 //! which they go (the registry holds it).
 //!
 //! To add a kind: 1. its file in `kinds/` (facts and hooks); 2. its `mod` line here; 3. its line in [`KINDS`];
-//! 4. a manifest and its golden in the file's tests; 5. its line in `schemas/main.rs`, and in `schema/facts.rs` the merge keys of its lists;
-//! then `cargo schemas`.
+//! 4. a manifest and its golden in the file's tests; 5. its line in `schemas/main.rs`, or its definition in `schemas/openshift.yaml`, and in
+//! `schema/facts.rs` the merge keys of its lists; then `cargo schemas`.
 
 mod admission_rules;
 pub mod certificate_signing_request;
@@ -19,6 +19,7 @@ pub mod csi_storage_capacity;
 pub mod custom_resource_definition;
 pub mod daemon_set;
 pub mod deployment;
+pub mod deployment_config;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
@@ -86,6 +87,7 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<secret::Secrets>::NEW,
     &Erased::<service_account::ServiceAccounts>::NEW,
     &Erased::<service::Services>::NEW,
+    &Erased::<deployment_config::LegacyDeploymentConfigs>::NEW,
     &webhook_configurations::MUTATING_WEBHOOK_CONFIGURATIONS,
     &validating_admission_policy::VALIDATING_ADMISSION_POLICIES,
     &validating_admission_policy::VALIDATING_ADMISSION_POLICY_BINDINGS,
@@ -95,6 +97,7 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<deployment::Deployments>::NEW,
     &Erased::<replica_set::ReplicaSets>::NEW,
     &stateful_set::STATEFUL_SETS,
+    &Erased::<deployment_config::DeploymentConfigs>::NEW,
     &horizontal_pod_autoscaler::HORIZONTAL_POD_AUTOSCALERS,
     &horizontal_pod_autoscaler_v1::HORIZONTAL_POD_AUTOSCALERS_V1,
     &cron_job::CRON_JOBS,

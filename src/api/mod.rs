@@ -1,6 +1,7 @@
 //! Level 1: what objects are. Pure: no I/O, no async, no clock. May use `base`.
 pub mod agreements;
 pub mod bounds;
+pub mod fence;
 pub mod field;
 pub mod json_kind;
 pub mod kind;
@@ -14,6 +15,7 @@ pub mod pod_resources;
 pub mod pod_security;
 pub mod pod_state;
 pub mod quantity;
+pub mod rollout;
 pub mod schema;
 pub mod selector;
 pub mod service_range;

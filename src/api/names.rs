@@ -302,6 +302,11 @@ pub fn check_annotations(annotations: &BTreeMap<String, String>, path: &str) -> 
     errs
 }
 
+/// FNV-1a with 32 bits, of which Kubernetes makes parts of names.
+pub fn fnv1a(bytes: impl Iterator<Item = u8>) -> u32 {
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,5 +380,11 @@ mod tests {
         let errs = check_annotations(&annotations, "metadata.annotations");
         assert_eq!(errs.len(), 1);
         assert_eq!(errs[0].to_string(), "metadata.annotations: Too long: may not be more than 262144 bytes");
+    }
+
+    #[test]
+    fn the_hash_of_names_is_fnv_1a() {
+        assert_eq!(fnv1a("".bytes()), 0x811c_9dc5);
+        assert_eq!(fnv1a("foobar".bytes()), 0xbf9c_f968);
     }
 }

@@ -9,8 +9,8 @@
 //! **Invariants**: nothing is generated at run time. `cargo schemas` packs what k8s-openapi knows and what `schema/facts.rs` adds;
 //! the structure is read on first use, descriptions are unpacked only for a document and dropped after.
 //!
-//! To publish a kind: its line in `schemas/main.rs`, and its facts (merge keys, values) in `schema/facts.rs`; then `cargo schemas`, which
-//! writes the files in `schema/packed`.
+//! To publish a kind: its line in `schemas/main.rs` (or its definition in `schemas/openshift.yaml`), and its facts (merge keys, values) in
+//! `schema/facts.rs`; then `cargo schemas`, which writes the files in `schema/packed`.
 
 pub(in crate::api) mod added;
 mod check;

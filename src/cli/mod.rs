@@ -9,13 +9,14 @@ mod doctor;
 mod down;
 mod kubeconfig;
 mod output;
+mod rollout;
 mod snapshot;
 mod up;
 mod version;
 
 use crate::roles;
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 /// A local Kubernetes on the Docker engine you already have.
 #[derive(Debug, Parser)]
@@ -37,6 +38,8 @@ enum Command {
     Kubeconfig(kubeconfig_command::Args),
     /// Keep the cluster's state in a file, and begin again from one
     Snapshot(snapshot::Args),
+    /// Start, end, repeat and undo rollouts of DeploymentConfigs
+    Rollout(rollout::Args),
     /// Work with the demo images
     Demo(demo::Args),
     /// Print the version
@@ -53,6 +56,9 @@ enum Command {
     /// Looks at paths of the engine's host (run by skiff, in a container)
     #[command(hide = true)]
     HostPaths,
+    /// Does one rollout of a DeploymentConfig (run by skiff, in a container)
+    #[command(hide = true)]
+    Deployer(roles::deployer::Args),
     /// Ends commands of probes and hooks that hang (run by skiff, in a container)
     #[command(hide = true)]
     EndProcesses,
@@ -65,13 +71,21 @@ mod kubeconfig_command;
 
 /// Parses the arguments and does what they say.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli.command) {
+    match run(command()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             output::error(&err);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What the arguments say; or the name, in skiff's image.
+fn command() -> Command {
+    let name = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&name).file_name() {
+        Some(name) if name == roles::deployer::PROGRAM => Command::Deployer(roles::deployer::Args::parse()),
+        _ => Cli::parse().command,
     }
 }
 
@@ -83,6 +97,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Kubeconfig(args) => kubeconfig_command::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Demo(args) => demo::run(&args),
+        Command::Rollout(args) => rollout::run(args),
         Command::Version => {
             version::run();
             Ok(())
@@ -91,6 +106,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Pause(args) => roles::pause::run(&args),
         Command::BindPaths => roles::bind_paths::run(),
         Command::HostPaths => roles::host_paths::run(),
+        Command::Deployer(args) => roles::deployer::run(args),
         Command::EndProcesses => roles::end_processes::run(),
         Command::DemoServer(args) => roles::demo_server::run(args),
     }

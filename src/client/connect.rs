@@ -15,7 +15,7 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -33,6 +33,7 @@ pub(super) struct Target {
     port: u16,
     authority: HeaderValue,
     tls: Option<Tls>,
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -55,7 +56,18 @@ impl Target {
         let tls = is_tls.then(|| Tls::new(kubeconfig, &host)).transpose()?;
         let port = authority.port_u16().unwrap_or(usual_port);
         let authority = HeaderValue::from_str(authority.as_str()).map_err(|err| KubeconfigError::bad("server", err))?;
-        Ok(Self { host, port, authority, tls })
+        Ok(Self { host, port, authority, tls, token_file: kubeconfig.token_file.clone() })
+    }
+
+    /// What the header `Authorization` says now, if there is a token.
+    pub(super) fn authorization(&self) -> Result<Option<HeaderValue>, ClientError> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let token = std::fs::read_to_string(file)
+            .map_err(|source| ClientError::Token { file: file.display().to_string(), source })?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+            .map_err(|err| ClientError::Malformed(err.into()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 
     /// What the header `Host` says.

@@ -1,8 +1,10 @@
-//! A kubeconfig, as far as skiff writes one: the current context's server and credentials, all of them in the file itself.
+//! A kubeconfig, as far as skiff writes one: the current context's server and credentials, all of them in the file itself. And what a
+//! pod is given in its place.
 
 use crate::api::schema::{document::SyntaxError, read};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 /// What is wrong with a kubeconfig.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,8 @@ pub struct Kubeconfig {
     pub ca_pem: Option<Vec<u8>>,
     /// The client's certificate and key, PEM.
     pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
+    /// The file with the client's token. It is read for each request: tokens are replaced before they end.
+    pub token_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Kubeconfig {
@@ -62,6 +66,26 @@ impl Kubeconfig {
             server: text_of(cluster, "server")?.to_owned(),
             ca_pem: data(cluster, "certificate-authority-data")?,
             identity_pem: certificate.zip(key),
+            token_file: None,
+        })
+    }
+
+    /// What the service account of the pod gives, in which this program runs. Source: `InClusterConfig`, `k8s.io/client-go/rest`.
+    ///
+    /// # Errors
+    /// It runs in no pod, or in one without a token.
+    pub fn in_pod(env: impl Fn(&str) -> Option<String>) -> Result<Self, KubeconfigError> {
+        const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let variable =
+            |name: &str| env(name).ok_or_else(|| KubeconfigError::Missing(format!("${name}: is this a pod?")));
+        let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
+        let folder = Path::new(FOLDER);
+        let ca = std::fs::read(folder.join("ca.crt")).map_err(|err| KubeconfigError::bad("ca.crt", err))?;
+        Ok(Self {
+            server: format!("https://{host}:{port}"),
+            ca_pem: Some(ca),
+            identity_pem: None,
+            token_file: Some(folder.join("token")),
         })
     }
 }
@@ -106,7 +130,16 @@ users:
     fn the_current_context_counts() {
         let found = Kubeconfig::parse(FILE).unwrap();
         let identity_pem = Some((b"CERT".to_vec(), b"KEY".to_vec()));
-        assert_eq!(found, Kubeconfig { server: "https://b:2".into(), ca_pem: Some(b"CA".to_vec()), identity_pem });
+        assert_eq!(
+            found,
+            Kubeconfig { server: "https://b:2".into(), ca_pem: Some(b"CA".to_vec()), identity_pem, token_file: None }
+        );
+    }
+
+    #[test]
+    fn outside_of_a_pod_there_is_no_access_of_a_pod() {
+        let said = Kubeconfig::in_pod(|_| None).unwrap_err().to_string();
+        assert_eq!(said, "the kubeconfig has no $KUBERNETES_SERVICE_HOST: is this a pod?");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The API as those reach it who are not in the control plane's process: the command line and the data plane.
+//! The API as those reach it who are not in the control plane's process: the command line, the data plane and deployers.
 //!
 //! HTTP/1.1 on hyper, over TLS where the kubeconfig says so. Requests share kept connections, a watch has one of its own.
 //! `kubeconfig` says where the server is and who asks, `watch` reads the lines of a watch.
@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::timeout;
-pub use watch::{Lines, WatchEvent};
+pub use watch::{Chunks, Lines, WatchEvent};
 
 /// How long a request may take, its answer included.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -47,6 +47,15 @@ pub enum ClientError {
     Connect {
         /// Host and port.
         server: String,
+        /// What the machine says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of the client's token cannot be read.
+    #[error("cannot read the token {file}")]
+    Token {
+        /// Its path.
+        file: String,
         /// What the machine says.
         #[source]
         source: std::io::Error,
@@ -134,10 +143,22 @@ impl Client {
         within(ANSWER_WITHIN, &Method::GET, path, reading).await
     }
 
+    /// Replaces an object.
+    pub async fn put(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
+        let content_type = HeaderValue::from_static("application/json");
+        self.send(Method::PUT, path, Some(Payload { content_type, bytes: object.to_string().into() })).await
+    }
+
     /// Creates an object.
     pub async fn post(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
         let content_type = HeaderValue::from_static("application/json");
         self.send(Method::POST, path, Some(Payload { content_type, bytes: object.to_string().into() })).await
+    }
+
+    /// Deletes an object; `options` is a `DeleteOptions`.
+    pub async fn delete(&self, path: &str, options: &Value) -> Result<Value, ClientError> {
+        let content_type = HeaderValue::from_static("application/json");
+        self.send(Method::DELETE, path, Some(Payload { content_type, bytes: options.to_string().into() })).await
     }
 
     /// Patches an object; `kind` is the word in `application/…-patch+json`.
@@ -148,19 +169,30 @@ impl Client {
 
     /// Watches a kind from a revision on, until the server ends it.
     pub async fn watch(&self, collection: &str, revision: &str) -> Result<Lines, ClientError> {
-        let path = watch::path(collection, revision);
-        let request = self.request(&Method::GET, &path, None)?;
+        let (connection, body) = self.open(&watch::path(collection, revision)).await?;
+        Ok(Lines::new(connection, body))
+    }
+
+    /// Reads what goes on until the server has no more, like the log of a container.
+    pub async fn follow(&self, path: &str) -> Result<Chunks, ClientError> {
+        let (connection, body) = self.open(path).await?;
+        Ok(Chunks::new(connection, body))
+    }
+
+    /// Begins to read an answer, on a connection of its own.
+    async fn open(&self, path: &str) -> Result<(Connection, Incoming), ClientError> {
+        let request = self.request(&Method::GET, path, None)?;
         let begun = async {
             let mut connection = self.0.target.connect().await?;
             let response = connection.send(request).await.map_err(|failed| failed.error)?;
             Ok::<_, ClientError>((connection, response))
         };
-        let (connection, response) = within(ANSWER_WITHIN, &Method::GET, &path, begun).await?;
+        let (connection, response) = within(ANSWER_WITHIN, &Method::GET, path, begun).await?;
         if response.status().is_success() {
-            return Ok(Lines::new(connection, response.into_body()));
+            return Ok((connection, response.into_body()));
         }
         let reading = read(response);
-        Err(within(ANSWER_WITHIN, &Method::GET, &path, reading).await.err().unwrap_or_else(none))
+        Err(within(ANSWER_WITHIN, &Method::GET, path, reading).await.err().unwrap_or_else(none))
     }
 
     async fn send(&self, method: Method, path: &str, payload: Option<Payload>) -> Result<Value, ClientError> {
@@ -212,6 +244,9 @@ impl Client {
             .header(header::HOST, self.0.target.authority())
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::ACCEPT, "application/json");
+        if let (Some(headers), Some(token)) = (request.headers_mut(), self.0.target.authorization()?) {
+            headers.insert(header::AUTHORIZATION, token);
+        }
         let body = payload.map(|payload| {
             request.headers_mut().map(|headers| headers.insert(header::CONTENT_TYPE, payload.content_type));
             payload.bytes

@@ -49,7 +49,7 @@ impl Server {
 
     fn client(&self) -> Client {
         let server = format!("http://{}", self.address);
-        Client::new(&Kubeconfig { server, ca_pem: None, identity_pem: None }).unwrap()
+        Client::new(&Kubeconfig { server, ca_pem: None, identity_pem: None, token_file: None }).unwrap()
     }
 
     fn asked(&self) -> Vec<String> {
@@ -138,8 +138,13 @@ async fn nobody_there_is_said_with_the_address() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let client =
-        Client::new(&Kubeconfig { server: format!("http://{address}"), ca_pem: None, identity_pem: None }).unwrap();
+    let client = Client::new(&Kubeconfig {
+        server: format!("http://{address}"),
+        ca_pem: None,
+        identity_pem: None,
+        token_file: None,
+    })
+    .unwrap();
     let err = client.get("/").await.unwrap_err();
     assert_eq!(err.to_string(), format!("cannot connect to the API server {address}"));
 }
@@ -147,7 +152,7 @@ async fn nobody_there_is_said_with_the_address() {
 #[test]
 fn a_server_that_cannot_be_is_refused() {
     let said = |server: &str| {
-        let kubeconfig = Kubeconfig { server: server.to_owned(), ca_pem: None, identity_pem: None };
+        let kubeconfig = Kubeconfig { server: server.to_owned(), ca_pem: None, identity_pem: None, token_file: None };
         crate::base::chain::chain(&Client::new(&kubeconfig).unwrap_err())
     };
     let cannot = "the kubeconfig's server cannot be used";

@@ -1,4 +1,4 @@
-//! A watch: one JSON value a line.
+//! A watch: one JSON value a line; and answers that go on as they are.
 
 use super::{ClientError, connect::Connection};
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -80,6 +80,30 @@ impl Lines {
                 return Ok(Some(bytes));
             }
         }
+    }
+}
+
+/// An answer that goes on, as it comes.
+#[derive(Debug)]
+pub struct Chunks {
+    /// Ends the connection with the answer.
+    _connection: Connection,
+    body: Incoming,
+}
+
+impl Chunks {
+    pub(super) fn new(connection: Connection, body: Incoming) -> Self {
+        Self { _connection: connection, body }
+    }
+
+    /// The next bytes; nothing at the end. They may take as long as they like.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(bytes) = frame.map_err(|err| ClientError::Broken(err.into()))?.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -7,7 +7,9 @@ pub mod certificate_signing;
 pub mod cluster_objects;
 pub mod cluster_role_aggregation;
 pub mod data_plane;
+pub mod deployer;
 pub mod deployment;
+pub mod deployment_config;
 pub mod endpoints;
 mod entries;
 pub mod events_ttl;
@@ -47,6 +49,8 @@ pub struct ControllersConfig {
     pub api: Option<ApiPlace>,
     /// The data plane, once it is known; `None`: there is none.
     pub data_plane: Option<watch::Receiver<Option<DataPlane>>>,
+    /// skiff's own image, once it is known, for deployers; `None`: there are none.
+    pub image: Option<watch::Receiver<Option<String>>>,
     /// Who signs the tokens that Secrets hold; `None`: nobody does.
     pub tokens: Option<Tokens>,
     /// Who signs requests for certificates; `None`: nobody does.
@@ -83,16 +87,20 @@ impl Start {
     }
 }
 
-/// The data plane's controller, as soon as its image is known.
-async fn data_plane(start: Start) {
-    let Some(mut wanted) = start.config.data_plane.clone() else { return start.drain.drained().await };
+/// A controller that needs something which is not known from the start.
+async fn once_known<T: Clone, C: Controller>(
+    start: Start,
+    wanted: Option<watch::Receiver<Option<T>>>,
+    controller: impl FnOnce(T) -> C,
+) {
+    let Some(mut wanted) = wanted else { return start.drain.drained().await };
     let known = tokio::select! {
         biased;
         () = start.drain.drained() => return,
         known = wanted.wait_for(Option::is_some) => known.ok().and_then(|wanted| wanted.clone()),
     };
     match known {
-        Some(wanted) => start.run(wanted).await,
+        Some(known) => start.run(controller(known)).await,
         // The start failed: it is about to drain.
         None => start.drain.drained().await,
     }
@@ -107,8 +115,10 @@ pub static CONTROLLERS: &[Row] = &[
         Some(place) => s.run(cluster_objects::ClusterObjects { place }),
         None => s.rest(),
     }),
-    ("data-plane", |s| Box::pin(data_plane(s.clone()))),
+    ("data-plane", |s| Box::pin(once_known(s.clone(), s.config.data_plane.clone(), |plane: DataPlane| plane))),
+    ("deployer", |s| Box::pin(once_known(s.clone(), s.config.image.clone(), |image| deployer::Deployer { image }))),
     ("deployment", |s| s.run(deployment::DeploymentController)),
+    ("deploymentconfig", |s| s.run(deployment_config::DeploymentConfigController)),
     ("replicaset", |s| s.run(replica_set::PodSetController::<ReplicaSets>::NEW)),
     ("replicationcontroller", |s| s.run(replica_set::PodSetController::<ReplicationControllers>::NEW)),
     ("scheduler", |s| s.run(scheduler::Scheduler)),

@@ -1,4 +1,4 @@
-//! skiff's own image: the running executable as the one file of an image, so that nothing need be pulled.
+//! skiff's own image: the running executable as the one program of an image, so that nothing need be pulled.
 //!
 //! `app` calls it at its start; the node agent uses the reference for sandboxes, the proxy and the deployer.
 //!
@@ -25,6 +25,10 @@ const HASH_LABEL: &str = "dev.skiff.hash";
 const EXECUTABLE: &str = "/proc/self/exe";
 /// What the own image's name begins with; its version and the hash follow.
 const SELF_NAME: &str = "skiff:";
+
+/// The program in the image, and the other names that it goes by there: custom deployers of OpenShift call the stock one.
+const PROGRAM: &str = "skiff";
+const ALIASES: [&str; 1] = ["usr/bin/openshift-deploy"];
 
 /// An image that shows how skiff works: its program and the names it goes by.
 struct Demo {
@@ -211,8 +215,15 @@ async fn tar_of(executable: &Path) -> Result<Bytes, EngineError> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
         let mut tar = Builder::new(Vec::with_capacity(usize::try_from(size).unwrap_or_default() + (16 << 10)));
-        for (directory, mode) in [("dev/", 0o755), ("etc/", 0o755), ("proc/", 0o755), ("sys/", 0o755), ("tmp/", 0o1777)]
-        {
+        for (directory, mode) in [
+            ("dev/", 0o755),
+            ("etc/", 0o755),
+            ("proc/", 0o755),
+            ("sys/", 0o755),
+            ("tmp/", 0o1777),
+            ("usr/", 0o755),
+            ("usr/bin/", 0o755),
+        ] {
             let mut header = Header::new_ustar();
             header.set_entry_type(EntryType::Directory);
             header.set_mode(mode);
@@ -222,7 +233,14 @@ async fn tar_of(executable: &Path) -> Result<Bytes, EngineError> {
         let mut header = Header::new_ustar();
         header.set_mode(0o755);
         header.set_size(size);
-        tar.append_data(&mut header, "skiff", &mut file)?;
+        tar.append_data(&mut header, PROGRAM, &mut file)?;
+        for alias in ALIASES {
+            let mut header = Header::new_ustar();
+            header.set_entry_type(EntryType::Symlink);
+            header.set_mode(0o777);
+            header.set_size(0);
+            tar.append_link(&mut header, alias, format!("/{PROGRAM}"))?;
+        }
         Ok(tar.into_inner()?.into())
     })
     .await
@@ -274,7 +292,8 @@ mod tests {
                 (entry.path().unwrap().display().to_string(), header.mode().unwrap(), header.size().unwrap())
             })
             .collect();
-        assert_eq!(entries.last().unwrap(), &("skiff".to_owned(), 0o755, 7));
+        assert!(entries.contains(&("skiff".to_owned(), 0o755, 7)), "{entries:?}");
+        assert_eq!(entries.last().unwrap().0, "usr/bin/openshift-deploy");
         assert!(entries.contains(&("tmp/".to_owned(), 0o1777, 0)), "{entries:?}");
     }
 

@@ -1,6 +1,7 @@
 //! Level 6: the other lives of the binary, each small: what skiff runs inside containers of its own image.
 pub mod bind_paths;
 pub mod demo_server;
+pub mod deployer;
 pub mod end_processes;
 pub mod host_paths;
 pub mod pause;

@@ -15,7 +15,7 @@ pub fn sample(group: &str, kind: &str) -> Value {
             json!({ "spec": { "selector": selector, "template": template } })
         }
         (_, "StatefulSet") => json!({ "spec": { "serviceName": "web", "selector": selector, "template": template } }),
-        (_, "ReplicationController") => json!({ "spec": { "template": template } }),
+        (_, "ReplicationController" | "DeploymentConfig") => json!({ "spec": { "template": template } }),
         (_, "PodTemplate") => json!({ "template": template }),
         (_, "Pod") => json!({ "spec": pod }),
         (_, "Job") => json!({ "spec": job }),

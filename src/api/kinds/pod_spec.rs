@@ -21,7 +21,9 @@ mod validate;
 mod volumes;
 mod warnings;
 
+pub(super) use env::variables as check_env;
 pub(super) use handlers::port as port_or_name;
+pub(super) use resources::requirements as check_resources;
 pub(super) use scheduling::check_taints;
 pub(super) use validate::validate;
 pub(super) use warnings::warnings;

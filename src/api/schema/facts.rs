@@ -112,6 +112,15 @@ const CONTAINER: &[(&str, Fact)] = &[
 /// Definition → field → fact. The field `""` is the definition itself.
 pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
     (
+        "com.github.openshift.api.apps.v1.DeploymentCondition",
+        &[("status", named("ConditionStatus")), ("type", named("DeploymentConditionType"))],
+    ),
+    ("com.github.openshift.api.apps.v1.DeploymentConfigStatus", &[CONDITIONS]),
+    (
+        "com.github.openshift.api.apps.v1.DeploymentStrategy",
+        &[("type", one_of("DeploymentStrategyType", &["Custom", "Recreate", "Rolling"]))],
+    ),
+    (
         "io.k8s.api.apps.v1.DaemonSetCondition",
         &[("status", named("ConditionStatus")), ("type", named("DaemonSetConditionType"))],
     ),

@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 pub(crate) const FOLDER: &str = "src/api/schema/packed";
 
 /// The generator and what it adds to k8s-openapi's types.
-const SOURCES: [&str; 2] = ["schemas/main.rs", "src/api/schema/facts.rs"];
+const SOURCES: [&str; 4] = ["schemas/main.rs", "schemas/openshift.yaml", "schemas/own.rs", "src/api/schema/facts.rs"];
 
 /// Libraries whose version decides what is written.
 const LIBRARIES: [&str; 4] = ["flate2", "k8s-openapi", "miniz_oxide", "schemars"];

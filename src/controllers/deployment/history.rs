@@ -2,7 +2,8 @@
 //!
 //! **Source**: `SetNewReplicaSetAnnotations` and `cleanupDeployment`, pkg/controller/deployment, v1.37.
 
-use super::sets::{Fence, actual, by_age, replicas, size, spec};
+use super::sets::{actual, by_age, replicas, size, spec};
+use crate::api::fence::Fence;
 use k8s_openapi::{
     api::apps::v1::{Deployment, ReplicaSet},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,

@@ -11,7 +11,7 @@
 //! **Source**: `pkg/controller/deployment`, v1.37.
 
 mod decide;
-mod hash;
+pub(super) mod hash;
 mod history;
 mod plan;
 mod recreate;

@@ -8,10 +8,11 @@ use super::{
     Observed, claim_of,
     hash::{HASH_LABEL, set_name, template_hash},
     history::{self, REVISION, annotation, next_revision},
-    sets::{Fence, Sets, actual, is_complete, is_recreate, replicas, size, spec},
+    sets::{Sets, actual, fence, is_complete, is_recreate, replicas, size, spec},
 };
 use crate::{
     api::{
+        fence::Fence,
         kind::Kind as _,
         kinds::{deployment::Deployments, replica_set::ReplicaSets},
     },
@@ -73,7 +74,7 @@ impl<'a> Plan<'a> {
             observed,
             deployment,
             replicas: replicas(deployment),
-            fence: Fence::of(deployment),
+            fence: fence(deployment),
             sets,
             new,
             next_revision: next_revision(&found.old),

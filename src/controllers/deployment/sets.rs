@@ -3,12 +3,10 @@
 //! **Source**: `pkg/controller/deployment/util/deployment_util.go`, v1.37.
 
 use super::hash::{HASH_LABEL, normal_form};
-use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, DeploymentSpec, ReplicaSet},
-        core::v1::PodTemplateSpec,
-    },
-    apimachinery::pkg::util::intstr::IntOrString,
+use crate::api::fence::Fence;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, DeploymentSpec, ReplicaSet},
+    core::v1::PodTemplateSpec,
 };
 use std::cmp::Ordering;
 
@@ -68,39 +66,14 @@ pub(super) fn by_age(a: &ReplicaSet, b: &ReplicaSet) -> Ordering {
 }
 
 /// How far a rollout may go above and below the wanted number of pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fence {
-    pub(super) surge: i32,
-    pub(super) unavailable: i32,
-}
-
-impl Fence {
-    /// Source: `MaxSurge`, `MaxUnavailable`, `ResolveFenceposts`.
-    pub(super) fn of(d: &Deployment) -> Self {
-        if is_recreate(d) {
-            return Self { surge: 0, unavailable: 0 };
-        }
-        let params = spec(d).strategy.as_ref().and_then(|s| s.rolling_update.clone()).unwrap_or_default();
-        let wanted = replicas(d);
-        let surge = scaled(params.max_surge.as_ref(), wanted, true);
-        let unavailable = scaled(params.max_unavailable.as_ref(), wanted, false);
-        let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
-        Self { surge, unavailable: unavailable.min(wanted) }
+pub(super) fn fence(d: &Deployment) -> Fence {
+    if is_recreate(d) {
+        return Fence::CLOSED;
     }
-}
-
-/// A number, or a share of the wanted replicas. Source: `GetScaledValueFromIntOrPercent`.
-fn scaled(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
-    match value {
-        None => 0,
-        Some(IntOrString::Int(n)) => *n,
-        Some(IntOrString::String(text)) => {
-            let percent: i64 = text.strip_suffix('%').and_then(|p| p.parse().ok()).unwrap_or(0);
-            let share = percent.saturating_mul(total.into());
-            let rounded = if round_up { share.saturating_add(99).div_euclid(100) } else { share.div_euclid(100) };
-            i32::try_from(rounded).unwrap_or(i32::MAX)
-        }
-    }
+    let params = spec(d).strategy.as_ref().and_then(|s| s.rolling_update.clone()).unwrap_or_default();
+    let wanted = replicas(d);
+    let fence = Fence::new(params.max_surge.as_ref(), params.max_unavailable.as_ref(), wanted);
+    Fence { unavailable: fence.unavailable.min(wanted), ..fence }
 }
 
 /// A Deployment's sets.

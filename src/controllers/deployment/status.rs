@@ -7,7 +7,7 @@ use super::{
     Observed,
     decide::selects_all,
     plan::{CREATE_NEW, owned},
-    sets::{Fence, Sets, actual, available, is_complete, is_paused, progress_deadline_secs, replicas, size},
+    sets::{Sets, actual, available, fence, is_complete, is_paused, progress_deadline_secs, replicas, size},
 };
 use crate::{
     api::{kinds::deployment::Deployments, status::ApiError},
@@ -149,7 +149,7 @@ impl Pass<'_> {
     }
 
     fn note_availability(&self, status: &mut DeploymentStatus) {
-        let enough = replicas(self.d).saturating_sub(Fence::of(self.d).unavailable);
+        let enough = replicas(self.d).saturating_sub(fence(self.d).unavailable);
         let condition = if status.available_replicas.unwrap_or(0) >= enough {
             self.condition(AVAILABLE, "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
         } else {

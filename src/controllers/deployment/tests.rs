@@ -6,7 +6,7 @@ use super::{
     DeploymentController, Observed,
     hash::HASH_LABEL,
     history::{DESIRED_REPLICAS, MAX_REPLICAS, REVISION},
-    sets::{Fence, Sets, actual, available, replicas, size},
+    sets::{self, Sets, actual, available, replicas, size},
 };
 use crate::api::kind::Kind as _;
 use crate::{
@@ -55,7 +55,7 @@ spec:
 
 /// A set of `web` with this image, age in seconds, size and available pods, as a rollout of these replicas left it.
 fn set(d: &Deployment, image: &str, revision: i64, size: i32, available: i32) -> ReplicaSet {
-    let fence = Fence::of(d);
+    let fence = sets::fence(d);
     let max = replicas(d) + fence.surge;
     let desired = replicas(d);
     let mut set: ReplicaSet = crate::testing::from_yaml(&format!(
@@ -92,7 +92,7 @@ fn with_image(mut d: Deployment, image: &str) -> Deployment {
 }
 
 fn observed(d: &Deployment, mut sets: Vec<ReplicaSet>) -> Observed {
-    sets.sort_by(super::sets::by_age);
+    sets.sort_by(sets::by_age);
     Observed {
         deployment: Arc::new(d.clone()),
         replica_sets: sets.into_iter().map(Arc::new).collect(),
@@ -669,7 +669,7 @@ struct World {
 
 impl World {
     fn new(d: Deployment, mut sets: Vec<ReplicaSet>) -> Self {
-        sets.sort_by(super::sets::by_age);
+        sets.sort_by(sets::by_age);
         Self { d, sets, made: 0 }
     }
 
@@ -835,7 +835,7 @@ proptest! {
 }
 
 fn within_the_fence(before: &World, after: &World) -> Result<(), TestCaseError> {
-    let fence = Fence::of(&before.d);
+    let fence = sets::fence(&before.d);
     let max = replicas(&before.d) + fence.surge;
     let least = replicas(&before.d) - fence.unavailable;
     let total = |w: &World| w.sets.iter().map(size).sum::<i32>();

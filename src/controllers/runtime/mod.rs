@@ -23,7 +23,7 @@ pub mod trigger;
 
 pub use claim::{Claim, claim, controller_reference, is_selected, selector_of};
 pub use decision::{Action, Decision, EventDraft, Planned, Report, Step, erased};
-pub use execute::Done;
+pub use execute::{Done, is_moved};
 pub use metrics::Metrics;
 pub use run::{Controller, run};
 pub use stamp::stamp;

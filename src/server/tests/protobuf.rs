@@ -60,7 +60,8 @@ fn pruned(value: &Value) -> Option<Value> {
 #[tokio::test]
 async fn every_kind_is_read_and_written_back_as_protobuf() {
     let desk = Desk::open().await;
-    for row in rows(&desk.registry) {
+    // OpenShift's clients send JSON, and its kinds have no numbers here.
+    for row in rows(&desk.registry).into_iter().filter(|row| row.kind != "DeploymentConfig") {
         let kind = &row.kind;
         let mut object = sample(&row.group, kind);
         object["apiVersion"] = json!(row.api_version);

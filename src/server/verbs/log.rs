@@ -4,7 +4,7 @@
 
 use super::Call;
 use crate::{
-    api::{field::FieldError, status::ApiError},
+    api::{field::FieldError, meta::ObjectKey, status::ApiError},
     node::streams::LogQuery,
     server::{
         options,
@@ -18,8 +18,16 @@ use futures::StreamExt as _;
 pub(super) async fn get(call: &mut Call<'_>) -> Result<Response, ApiError> {
     // A pod that is not there is told before what is wrong with the query.
     call.entry()?;
-    let query = log_query(call)?;
-    let chunks = call.state.streams().logs(&call.key(), &query).await?;
+    of(call, &call.key(), None).await
+}
+
+/// Answers with the log of a pod, of the container that the query names unless this one is meant.
+pub(super) async fn of(call: &mut Call<'_>, pod: &ObjectKey, container: Option<&str>) -> Result<Response, ApiError> {
+    let mut query = log_query(call)?;
+    if let Some(container) = container {
+        container.clone_into(&mut query.container);
+    }
+    let chunks = call.state.streams().logs(pod, &query).await?;
     let drain = call.drain.clone();
     let chunks = chunks.take_until(Box::pin(async move { drain.drained().await }));
     if call.request.upgrade.is_some() {

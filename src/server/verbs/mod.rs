@@ -8,6 +8,8 @@
 mod apply;
 mod binding;
 mod delete;
+mod deployment_config;
+mod deployment_log;
 mod eviction;
 mod log;
 mod not_yet;

@@ -10,7 +10,6 @@ const RESOURCES: &[(&str, &[&str])] = &[
     ("", &["componentstatuses"]),
     ("admissionregistration.k8s.io", &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"]),
     ("apiregistration.k8s.io", &["apiservices"]),
-    ("apps.openshift.io", &["deploymentconfigs"]),
     ("certificates.k8s.io", &["clustertrustbundles", "podcertificaterequests"]),
     ("image.openshift.io", &["imagestreams", "imagestreamtags"]),
     ("project.openshift.io", &["projectrequests", "projects"]),

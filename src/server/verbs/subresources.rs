@@ -4,7 +4,7 @@
 //! [`TABLE`]; 3. its facts in the kind's file, for discovery and OpenAPI. Rows go by names, not by kinds, so that they hold for kinds
 //! that come and go while the server runs.
 
-use super::{Call, binding, eviction, log, reviews, scale, token, write};
+use super::{Call, binding, deployment_config, deployment_log, eviction, log, reviews, scale, token, write};
 use crate::{
     api::status::ApiError,
     server::{
@@ -43,6 +43,14 @@ static TABLE: &[Row] = &[
     row("", "pods", "eviction", |call| Box::pin(eviction::create(call))),
     Row { is_stream: |query| query.is_true("follow"), ..row("", "pods", "log", |call| Box::pin(log::get(call))) },
     row("", "serviceaccounts", "token", |call| Box::pin(ready(token::create(call)))),
+    row("apps.openshift.io", "deploymentconfigs", "instantiate", |call| Box::pin(deployment_config::instantiate(call))),
+    Row {
+        is_stream: |query| query.is_true("follow"),
+        ..row("apps.openshift.io", "deploymentconfigs", "log", |call| Box::pin(deployment_log::get(call)))
+    },
+    row("apps.openshift.io", "deploymentconfigs", "rollback", |call| {
+        Box::pin(ready(deployment_config::rollback(call)))
+    }),
     row("certificates.k8s.io", "certificatesigningrequests", "approval", |call| Box::pin(call.plain())),
     row("authentication.k8s.io", "selfsubjectreviews", "", |call| Box::pin(ready(reviews::who(call)))),
     row("authentication.k8s.io", "tokenreviews", "", |call| Box::pin(ready(reviews::token(call)))),

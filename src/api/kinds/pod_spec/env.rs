@@ -37,17 +37,22 @@ const BYTE_DIVISORS: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki
 
 /// Checks `env` and `envFrom` of the container at `path`.
 pub(super) fn validate(errs: &mut Errors, container: &Container, path: &str) {
-    for (i, var) in container.env.iter().flatten().enumerate() {
-        let at = format!("{path}.env[{i}]");
+    variables(errs, container.env.as_deref().unwrap_or_default(), &format!("{path}.env"));
+    let list = format!("{path}.envFrom");
+    for (i, source) in container.env_from.iter().flatten().enumerate() {
+        env_from(errs, source, &list, &format!("{list}[{i}]"));
+    }
+}
+
+/// Checks the variables of the list at `path`.
+pub(in crate::api::kinds) fn variables(errs: &mut Errors, all: &[EnvVar], path: &str) {
+    for (i, var) in all.iter().enumerate() {
+        let at = format!("{path}[{i}]");
         match var.name.as_str() {
             "" => errs.push(FieldError::required(format!("{at}.name"), "")),
             name => check::each(errs, &format!("{at}.name"), name, names::env_name(name)),
         }
         value_from(errs, var, &format!("{at}.valueFrom"));
-    }
-    let list = format!("{path}.envFrom");
-    for (i, source) in container.env_from.iter().flatten().enumerate() {
-        env_from(errs, source, &list, &format!("{list}[{i}]"));
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) fn validate(errs: &mut Errors, container: &Container, path: &str) {
     }
 }
 
-fn requirements(errs: &mut Errors, resources: &ResourceRequirements, path: &str) {
+/// Checks the amounts at `path`.
+pub(in crate::api::kinds) fn requirements(errs: &mut Errors, resources: &ResourceRequirements, path: &str) {
     for (name, text) in resources.limits.iter().flatten() {
         amount(errs, name, text, &format!("{path}.limits[{name}]"));
     }

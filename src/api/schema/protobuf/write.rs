@@ -517,7 +517,7 @@ mod tests {
 
         #[test]
         fn an_object_of_every_kind_comes_back_as_it_was(seed in any::<u64>()) {
-            for kind in KINDS {
+            for kind in KINDS.iter().filter(|kind| Form::of(kind.info().schema).is_some()) {
                 let info = kind.info();
                 let mut wanted = object(packed(info.schema), 5, &Rng::seeded(seed));
                 wanted["apiVersion"] = json!(info.api_version());
