@@ -27,6 +27,8 @@ pub mod event_v1;
 pub mod flow_schema;
 pub mod horizontal_pod_autoscaler;
 pub mod horizontal_pod_autoscaler_v1;
+pub mod image_stream;
+pub mod image_views;
 pub mod ingress;
 pub mod ingress_class;
 pub mod ip_address;
@@ -108,6 +110,13 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<event_v1::EventsV1>::NEW,
     &flow_schema::FLOW_SCHEMAS,
     &priority_level_configuration::PRIORITY_LEVEL_CONFIGURATIONS,
+    &image_views::IMAGES,
+    &image_views::IMAGE_STREAM_IMAGES,
+    &image_views::IMAGE_STREAM_IMPORTS,
+    &image_views::IMAGE_STREAM_MAPPINGS,
+    &Erased::<image_stream::ImageStreams>::NEW,
+    &image_views::IMAGE_STREAM_TAGS,
+    &image_views::IMAGE_TAGS,
     &ingress_class::INGRESS_CLASSES,
     &ingress::INGRESSES,
     &ip_address::IP_ADDRESSES,

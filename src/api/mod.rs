@@ -3,6 +3,7 @@ pub mod agreements;
 pub mod bounds;
 pub mod fence;
 pub mod field;
+pub mod image_name;
 pub mod json_kind;
 pub mod kind;
 pub mod kinds;

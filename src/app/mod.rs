@@ -225,7 +225,7 @@ async fn run(
     };
     let metrics = metrics::metrics(&registry, &supervisor, &controllers_config.metrics, agent.report());
     let ready = ready_report(&registry, &supervisor);
-    let state = server::ServerState::new(registry.clone(), tokens, agent.streams(), ready, metrics);
+    let state = server::ServerState::new(registry.clone(), tokens, (agent.streams(), agent.images()), ready, metrics);
     let tls_config = pki.server_config()?;
     let listener = Arc::new(listener);
     let api = serving(listener, &tls_config, &state, Reach::Anyone, &plan, drain);

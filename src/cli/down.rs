@@ -13,6 +13,7 @@ use crate::{
         data_dir::{DataDir, Leaving},
     },
     engine::{CLUSTER_LABEL, Engine, EngineError, docker::DockerEngine, self_image},
+    node::kept_images,
 };
 use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -73,6 +74,7 @@ async fn remove(cluster: &ClusterArgs) -> anyhow::Result<()> {
              remove that, then run `docker network rm {name}`. If it shows nothing, restart Docker before. The next `skiff up` takes the network over."
         ));
     }
+    kept_images::remove_all(&engine, name).await?;
     remove_images(&engine).await?;
     remove_context(name, access.as_ref())?;
     remove_state(state, &path)

@@ -14,6 +14,8 @@ pub mod endpoints;
 mod entries;
 pub mod events_ttl;
 pub mod garbage_collector;
+pub mod image_stream;
+pub mod image_trigger;
 pub mod namespace;
 pub mod node_status;
 pub mod replica_set;
@@ -139,6 +141,8 @@ pub static CONTROLLERS: &[Row] = &[
     ("serviceaccount", |s| s.run(service_account::NamespaceDefaults { root_ca: s.config.root_ca.clone() })),
     ("nodelifecycle", |s| s.run(node_status::NodeStatusController::default())),
     ("taint-eviction-controller", |s| s.run(taint_eviction::TaintEviction::default())),
+    ("image-import", |s| s.run(image_stream::ImageStreamController)),
+    ("image-trigger", |s| s.run(image_trigger::ImageTriggerController)),
     ("events-ttl", |s| s.run(events_ttl::EventsTtl)),
 ];
 

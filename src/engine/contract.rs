@@ -6,7 +6,7 @@
 use super::{
     CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind,
     EventKind::{Created, Died, Killed, Removed, Started},
-    LogOptions, Mount, MountSource, NetworkMode, NetworkSpec, Phase,
+    ImageDetails, LogOptions, Mount, MountSource, NetworkMode, NetworkSpec, Phase,
     docker::DockerEngine,
     fake::{Behaviour, FakeEngine, OnStop},
 };
@@ -601,7 +601,8 @@ async fn images_have_names_labels_and_a_program(f: Arc<Fixture>) {
     let image = f.engine.image(&f.image).await.unwrap().unwrap();
     assert!(image.id.starts_with("sha256:"), "{}", image.id);
     assert_eq!((&image.tags, &image.digests), (&vec![f.image.clone()], &Vec::new()));
-    assert_eq!(image.command, ["/bin/busybox"]);
+    assert_eq!((&image.command, &image.details.entrypoint), (&words(&["/bin/busybox"]), &words(&["/bin/busybox"])));
+    assert!(image.details.created_at.is_some() && !image.details.layers.is_empty(), "{:?}", image.details);
     assert_eq!(image.labels.get("dev.skiff.test").map(String::as_str), Some("a \"quoted\" word"));
     assert_eq!(f.engine.image(&image.id).await.unwrap(), Some(image.clone()));
     let second = format!("{}:2", f.prefix);
@@ -613,6 +614,7 @@ async fn images_have_names_labels_and_a_program(f: Arc<Fixture>) {
     let listed = f.engine.images().await.unwrap();
     let found = listed.iter().find(|listed| listed.id == image.id).unwrap();
     assert_eq!((&found.command, &found.labels), (&image.command, &image.labels));
+    assert_eq!(found.details, ImageDetails::default(), "a list says no more than containers need");
     f.engine.remove_image(&second).await.unwrap();
     f.engine.remove_image(&second).await.unwrap();
     assert_eq!(f.engine.image(&second).await.unwrap(), None);

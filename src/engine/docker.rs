@@ -18,7 +18,7 @@ mod translate;
 
 use super::{
     CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, FILE_BYTES_MAX,
-    FileEnd, Image, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError,
+    FileEnd, Image, ImageDetails, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -145,6 +145,8 @@ impl DockerEngine {
         }
         let inspected = self.call(|| format!("inspect image {id}"), READ_BOUND, self.docker().inspect_image(id)).await;
         let Some(image) = found(inspected)?.map(translate::image) else { return Ok(None) };
+        // It stays in memory, and nobody reads more of a list.
+        let image = Image { details: ImageDetails::default(), ..image };
         self.0.images.lock().expect("no one panics while holding it").insert(id.into(), image.clone());
         Ok(Some(image))
     }

@@ -332,6 +332,31 @@ pub struct Image {
     pub stop_signal: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What running it needs nothing of; empty in lists.
+    pub details: ImageDetails,
+}
+
+/// What an image says of itself beside what its containers need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageDetails {
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// E.g. `amd64`.
+    pub architecture: String,
+    /// `ENTRYPOINT`.
+    pub entrypoint: Vec<String>,
+    /// `CMD`.
+    pub command: Vec<String>,
+    /// `ENV`, each `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// `WORKDIR`.
+    pub working_dir: String,
+    /// `EXPOSE`, each `PORT/PROTOCOL`.
+    pub exposed_ports: Vec<String>,
+    /// `VOLUME`.
+    pub volumes: Vec<String>,
+    /// The digests of its layers, the lowest first.
+    pub layers: Vec<String>,
 }
 
 /// What a pull failed with; the texts are the engine's.

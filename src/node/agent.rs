@@ -17,6 +17,8 @@ use super::{
     NodeConfig,
     context::{Context, NodeReport, stored_pod},
     identity::{PodId, pod_uid},
+    imports, kept_images,
+    local_images::{LocalImages, NodeImages},
     node_object,
     streams::{PodStreams, Streams},
     sweep::{self, Listing, Strays},
@@ -113,6 +115,11 @@ impl Agent {
         Arc::new(Streams::new(Arc::clone(&self.context)))
     }
 
+    /// The engine's images.
+    pub fn images(&self) -> Arc<dyn LocalImages> {
+        Arc::new(NodeImages::new(Arc::clone(&self.context)))
+    }
+
     /// Says how it is, whenever it is asked.
     pub fn report(&self) -> Arc<dyn Fn() -> NodeReport + Send + Sync> {
         let context = Arc::clone(&self.context);
@@ -124,6 +131,8 @@ impl Agent {
         let context = self.context;
         let supervisor = context.config.supervisor.clone();
         node_object::start(&context, &drain);
+        imports::start(&context, &drain);
+        kept_images::start(&context, &drain);
         let ended = drain.clone();
         supervisor.run("node-agent", drain, move || Routes::begin(Arc::clone(&context), ended.clone())).await;
     }
@@ -470,7 +479,10 @@ impl Routes {
                 self.send_to(|_| true, &Message::Images);
                 self.context.images_changed();
             }
-            EngineEvent::Resync => self.list(Why::Back),
+            EngineEvent::Resync => {
+                self.context.images_changed();
+                self.list(Why::Back);
+            }
         }
     }
 

@@ -46,6 +46,15 @@ pub struct NodeReport {
     pub is_engine_up: bool,
 }
 
+/// Who follows the engine's images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ImageFollower {
+    /// The node's object lists them.
+    NodeObject,
+    /// Those that a rollback needs are kept.
+    Keeper,
+}
+
 /// What every worker shares.
 pub(super) struct Context {
     pub(super) registry: Registry,
@@ -57,8 +66,9 @@ pub(super) struct Context {
     changes: Semaphore,
     /// Why the engine is away; `None`: it is there.
     away: watch::Sender<Option<String>>,
-    /// Counts changes of the engine's images.
-    images_changed: watch::Sender<u64>,
+    /// Counts changes of the engine's images, for each [`ImageFollower`]: one channel wakes those who wait for it in no order, and the
+    /// simulator wants one.
+    images_changed: [watch::Sender<u64>; 2],
     facts: OnceLock<NodeFacts>,
     /// The UIDs of the pods that wait until the data plane has taken them out of the rotation.
     leaving: Mutex<BTreeSet<String>>,
@@ -84,7 +94,7 @@ impl Context {
             images: Images::new(Arc::clone(&engine), registry.clock().clone()),
             changes: Semaphore::new(config.parallel_calls.max(1)),
             away: watch::Sender::new(None),
-            images_changed: watch::Sender::new(0),
+            images_changed: [0, 0].map(watch::Sender::new),
             facts: OnceLock::new(),
             leaving: Mutex::default(),
             relist_finds: AtomicU64::new(0),
@@ -156,12 +166,12 @@ impl Context {
 
     /// Notes that the engine's images changed.
     pub(super) fn images_changed(&self) {
-        self.images_changed.send_modify(|n| *n += 1);
+        self.images_changed.iter().for_each(|follower| follower.send_modify(|n| *n += 1));
     }
 
     /// Follows the engine's images.
-    pub(super) fn watch_images(&self) -> watch::Receiver<u64> {
-        self.images_changed.subscribe()
+    pub(super) fn watch_images(&self, who: ImageFollower) -> watch::Receiver<u64> {
+        self.images_changed[who as usize].subscribe()
     }
 
     // The rotation.

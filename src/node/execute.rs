@@ -10,7 +10,7 @@ use super::{
     decide::Ending,
     hooks,
     identity::{Identity, PodId, exchange_name, pod_uid, spec_hash, volume_name},
-    images::ImageError,
+    images::{ImageError, engine_name},
     observe::ObservedContainer,
     status, termination,
     translate::{ConfigError, FILES_IN_INPUT, Ingredients, container_spec, environment, sandbox_name, sandbox_spec},
@@ -367,7 +367,7 @@ impl Site {
             identity: &identity,
             sandbox: &sandbox_name(&self.pod, sandbox),
             image: &image,
-            image_reference: name,
+            image_reference: engine_name(name, &image),
             env: &env,
             mounts: &mounts,
         };

@@ -9,6 +9,7 @@
 
 use super::text::go_duration;
 use crate::{
+    api::image_name::{digest, familiar, is_reference, with_tag},
     base::{chain::chain, clock::Clock, task},
     engine::{
         Engine, EngineError, Image, PullError,
@@ -131,7 +132,31 @@ impl Images {
 
     /// Whether an image is here.
     pub(super) async fn is_here(&self, reference: &str) -> Result<bool, EngineError> {
-        Ok(self.engine.image(&with_tag(reference)).await?.is_some())
+        Ok(self.look_up(reference).await?.is_some())
+    }
+
+    /// The image of a name. A name that is pinned to what the engine knows as an image's ID, or as an image's digest under another name,
+    /// is that image's: the digest says all, and an image that was built here is in no registry.
+    async fn find(&self, reference: &str) -> Result<Option<Image>, EngineError> {
+        let Some(digest) = digest(reference) else { return self.engine.image(reference).await };
+        if let Some(image) = self.engine.image(digest).await? {
+            return Ok(Some(image));
+        }
+        if let Some(image) = self.engine.image(reference).await? {
+            return Ok(Some(image));
+        }
+        let has_it = |image: &Image| image.digests.iter().any(|name| name.ends_with(&format!("@{digest}")));
+        Ok(self.engine.images().await?.into_iter().find(has_it))
+    }
+
+    /// The image of a name that a user writes, if it is here.
+    pub(super) async fn look_up(&self, name: &str) -> Result<Option<Image>, EngineError> {
+        self.find(&with_tag(name)).await
+    }
+
+    /// Pulls an image that no container waits for.
+    pub(super) async fn fetch(&self, name: &str) -> Result<(), PullError> {
+        self.pull_shared(&with_tag(name)).await
     }
 
     /// Makes sure that a container's image is here, by its pull policy.
@@ -144,7 +169,7 @@ impl Images {
             return Err(ImageError::InvalidName(message));
         }
         let reference = with_tag(name);
-        let here = self.engine.image(&reference).await.map_err(|e| {
+        let here = self.find(&reference).await.map_err(|e| {
             let message = format!("Failed to inspect image {name:?}: {e}");
             tell(Severity::Warning, "InspectFailed", &message);
             ImageError::Inspect(message)
@@ -183,7 +208,7 @@ impl Images {
         if !here.digests.is_empty() {
             return self.pull(name, reference, tell).await;
         }
-        if self.is_known_only_here(reference) {
+        if digest(reference) == Some(&here.id) || self.is_known_only_here(reference) {
             tell_only_here(name, tell);
             return Ok(here);
         }
@@ -245,6 +270,12 @@ fn stop_signal_of(image: &Image) -> String {
     if image.stop_signal.is_empty() { SIGTERM.to_owned() } else { image.stop_signal.clone() }
 }
 
+/// What the engine makes a container of this image from: the name that a user gave it, or the image's ID where the engine knows no such name.
+pub(super) fn engine_name<'a>(name: &'a str, image: &'a Image) -> &'a str {
+    let is_known = digest(name).is_none() || image.digests.contains(&familiar(name));
+    if is_known { name } else { &image.id }
+}
+
 fn tell_only_here(name: &str, tell: Tell<'_>) {
     let message = format!(
         "Container image {name:?} already present on machine; it was built here and no registry has it, so pull policy Always \
@@ -259,94 +290,10 @@ fn pulled_text(name: &str, took: Duration, bytes: i64) -> String {
     format!("Successfully pulled image {name:?} in {took} ({took} including waiting). Image size: {bytes} bytes.")
 }
 
-/// The reference with the tag `latest` when it has neither tag nor digest.
-pub(super) fn with_tag(name: &str) -> String {
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let is_id = name.starts_with("sha256:");
-    if is_id || name.contains('@') || last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
-}
-
-/// Whether a text may name an image. Source: `github.com/distribution/reference` (grammar of `reference`).
-pub(super) fn is_reference(name: &str) -> bool {
-    if let Some(id) = name.strip_prefix("sha256:") {
-        return id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    }
-    let (rest, digest) = name.split_once('@').map_or((name, None), |(rest, digest)| (rest, Some(digest)));
-    let last = rest.rfind('/').map_or(0, |slash| slash + 1);
-    let (path, tag) = match rest[last..].find(':') {
-        Some(colon) => (&rest[..last + colon], Some(&rest[last + colon + 1..])),
-        None => (rest, None),
-    };
-    digest.is_none_or(is_digest) && tag.is_none_or(is_tag) && is_path(path)
-}
-
-fn is_digest(digest: &str) -> bool {
-    let hex = |text: &str| text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    digest.split_once(':').is_some_and(|(algorithm, value)| !algorithm.is_empty() && hex(value))
-}
-
-fn is_tag(tag: &str) -> bool {
-    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let mut bytes = tag.bytes();
-    bytes.next().is_some_and(is_word) && bytes.all(|b| is_word(b) || matches!(b, b'.' | b'-')) && tag.len() <= 128
-}
-
-fn is_path(path: &str) -> bool {
-    let mut parts = path.split('/').peekable();
-    let first = *parts.peek().unwrap_or(&"");
-    // A first part with a dot or a port is a host.
-    let is_host = path.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    if is_host {
-        parts.next();
-        if !first.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']')) {
-            return false;
-        }
-    }
-    path.len() <= 255 && parts.all(is_component)
-}
-
-fn is_component(part: &str) -> bool {
-    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let (Some(first), Some(last)) = (part.bytes().next(), part.bytes().last()) else { return false };
-    is_word(first)
-        && is_word(last)
-        && part.bytes().all(|b| is_word(b) || matches!(b, b'.' | b'_' | b'-'))
-        && !part.contains("..")
-        && !part.contains("___")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::fake::{Behaviour, FakeEngine};
-
-    #[test]
-    fn a_missing_tag_is_latest() {
-        let cases = [
-            ("web", "web:latest"),
-            ("web:1", "web:1"),
-            ("host:5000/web", "host:5000/web:latest"),
-            ("host:5000/web:1", "host:5000/web:1"),
-            ("web@sha256:00", "web@sha256:00"),
-        ];
-        for (name, want) in cases {
-            assert_eq!(with_tag(name), want);
-        }
-    }
-
-    #[test]
-    fn references_follow_the_grammar() {
-        let digest = "0".repeat(64);
-        let good = ["web", "web:1.0_a-b", "a/b/c", "host:5000/web", "localhost/x", "gcr.io/project-1", "a__b", "a.b-c"];
-        for name in good {
-            assert!(is_reference(name), "{name}");
-        }
-        assert!(is_reference(&format!("web@sha256:{digest}")));
-        assert!(is_reference(&format!("sha256:{digest}")));
-        for name in ["", "Web", "web:", "web: 1", "a//b", "/a", "a/", "-a", "a..b", "web@sha256:xyz", "we b", "a___b"] {
-            assert!(!is_reference(name), "{name}");
-        }
-    }
 
     struct Told(Mutex<Vec<String>>);
 
@@ -380,6 +327,36 @@ mod tests {
         ensure(&images, "web:1", "Never", &told).await.unwrap();
         let line = "Normal Pulled: Container image \"web:1\" already present on machine and can be accessed by the pod";
         assert_eq!(told.take(), [line, line]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_pinned_to_an_image_here_is_that_image() {
+        let engine = FakeEngine::for_test();
+        engine.add_image("web:1", Behaviour::server());
+        let before = engine.image("web:1").await.unwrap().unwrap();
+        engine.add_image("web:1", Behaviour::server());
+        let pulled =
+            Image { tags: vec!["far:1".into()], digests: vec![format!("far@{}", digest_of('d'))], ..Image::default() };
+        engine.add_image_with(pulled, Arc::new(|_| Behaviour::server()));
+        let far = engine.image("far:1").await.unwrap().unwrap();
+        let (images, told) = (images(&engine), Told::new());
+        for (name, policy, image, engine_takes) in [
+            (format!("web@{}", before.id), "IfNotPresent", &before, &before.id),
+            (format!("web:1@{}", before.id), "Always", &before, &before.id),
+            (format!("far@{}", digest_of('d')), "Never", &far, &far.digests[0]),
+            (format!("other/name@{}", digest_of('d')), "IfNotPresent", &far, &far.id),
+        ] {
+            let found = ensure(&images, &name, policy, &told).await.unwrap();
+            assert_eq!((&found.id, engine_name(&name, &found)), (&image.id, &**engine_takes), "{name}");
+        }
+        let pulls = engine.calls().iter().filter(|c| c.kind == crate::engine::fake::CallKind::Pull).count();
+        assert_eq!(pulls, 0, "no registry is asked");
+        let error = ensure(&images, &format!("web@{}", digest_of('e')), "IfNotPresent", &told).await.unwrap_err();
+        assert_eq!(error.reason(), "ErrImagePull");
+    }
+
+    fn digest_of(c: char) -> String {
+        format!("sha256:{}", c.to_string().repeat(64))
     }
 
     #[tokio::test(start_paused = true)]

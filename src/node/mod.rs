@@ -1,6 +1,7 @@
 //! Level 3: the node agent. It brings containers to what Pods want.
 //!
-//! `app` makes an [`Agent`] and runs it; `server` asks it for byte streams through [`streams::PodStreams`]. It may use `api`,
+//! `app` makes an [`Agent`] and runs it; `server` asks it for byte streams through [`streams::PodStreams`] and for
+//! images through [`local_images::LocalImages`]. It may use `api`,
 //! `registry` and `engine`; never `controllers`, `server` or `net`: it meets them in objects.
 //!
 //! ```text
@@ -20,7 +21,10 @@ mod execute;
 mod hooks;
 pub mod identity;
 mod images;
+mod imports;
+pub mod kept_images;
 pub mod lifecycle;
+pub mod local_images;
 pub mod net_probe;
 mod node_object;
 pub mod observe;

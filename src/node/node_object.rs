@@ -9,10 +9,15 @@
 //! **Invariants**: the node is `Ready` exactly while the engine answers; pods keep their last status while it does not.
 //! **Source**: `pkg/kubelet/nodestatus/setters.go`, `pkg/kubelet/kubelet_node_status.go`, v1.37.
 
-use super::{context::Context, status::seconds, translate::NodeFacts};
+use super::{
+    context::{Context, ImageFollower},
+    status::seconds,
+    translate::NodeFacts,
+};
 use crate::{
     api::{
-        kinds::{lease::Leases, node::Nodes},
+        kind::Erased,
+        kinds::{image_stream::ImageStreams, lease::Leases, node::Nodes},
         meta::ObjectKey,
         status::{ApiError, ErrorClass},
     },
@@ -40,7 +45,7 @@ const LEASE_PERIOD: Duration = Duration::from_mins(1);
 const LEASE_SECS: i32 = 300;
 /// Source: `NodeStatusReportFrequency`, `pkg/kubelet/apis/config`, v1.37.
 const HEARTBEAT: Duration = Duration::from_mins(5);
-/// Images change in bursts (a build tags several): they are written once.
+/// Images change in bursts (a build tags several): the first change is told at once, for image streams follow it, and the rest together.
 const IMAGES_SETTLE: Duration = Duration::from_millis(500);
 /// Looking whether an engine that is away is back.
 const AWAY_BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
@@ -73,12 +78,14 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self) {
         let mut away = self.context.watch_away();
-        let mut images = self.context.watch_images();
+        let mut images = self.context.watch_images(ImageFollower::NodeObject);
         self.look().await;
         self.write().await;
         self.renew().await;
         let mut lease_at = self.context.clock().mono() + LEASE_PERIOD;
         let mut heartbeat_at = self.context.clock().mono() + HEARTBEAT;
+        let mut images_at = None;
+        let mut images_rest_until = self.context.clock().mono();
         let mut failures = 0;
         loop {
             let is_away = away.borrow().is_some();
@@ -89,14 +96,23 @@ impl Keeper {
                 changed = away.changed() => if changed.is_err() { return },
                 changed = images.changed() => {
                     if changed.is_err() { return }
-                    tokio::time::sleep(IMAGES_SETTLE).await;
+                    images_at = Some(images_rest_until);
+                    continue;
+                }
+                () = sleep_until(images_at) => {
+                    images_at = None;
                     images.mark_unchanged();
                     self.look_at_images().await;
+                    images_rest_until = self.context.clock().mono() + IMAGES_SETTLE;
                 }
                 () = sleep_until(look_at) => self.look().await,
                 () = tokio::time::sleep_until(lease_at) => {
                     lease_at = self.context.clock().mono() + LEASE_PERIOD;
                     self.look().await;
+                    // Not every change of an image has an event, so whoever follows images gets a look now and then too.
+                    if self.context.registry.has_any(&Erased::<ImageStreams>::NEW, "") {
+                        self.look_at_images().await;
+                    }
                     self.renew().await;
                 }
                 () = tokio::time::sleep_until(heartbeat_at) => {}

@@ -379,6 +379,7 @@ impl Registry {
         }
         let _allocating = self.0.allocator.begin(&*obj).await;
         alloc::on_create(self, &mut *obj)?;
+        admission::complete(self, None, &mut *obj)?;
         self.manage(kind, None, &mut *obj, Part::Main, options)?;
         for tries in 1.. {
             if generates_name {
@@ -497,6 +498,7 @@ impl Registry {
             Part::Main => {
                 kind.prepare_update(new, old);
                 alloc::on_update(self, new, old)?;
+                admission::complete(self, Some(old), new)?;
                 if kind.has_generation() && !kind.same_spec(new, old) {
                     new.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
                 }

@@ -42,7 +42,7 @@ mod websocket;
 use crate::{
     base::descriptors,
     identity::{Rbac, Tokens},
-    node::streams::PodStreams,
+    node::{local_images::LocalImages, streams::PodStreams},
     registry::Registry,
 };
 use gate::{Bound, Gate, Seat, Seats};
@@ -61,6 +61,7 @@ pub struct ServerState(Arc<Inner>);
 struct Inner {
     registry: Registry,
     streams: Arc<dyn PodStreams>,
+    images: Arc<dyn LocalImages>,
     ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
     rbac: Rbac,
     tokens: Tokens,
@@ -86,12 +87,12 @@ impl std::fmt::Debug for ServerState {
 }
 
 impl ServerState {
-    /// A server over a registry. `tokens` are whose it takes and issues; `streams` are the containers' logs; `ready` says whether the control plane is, and `other_metrics` what
+    /// A server over a registry. `tokens` are whose it takes and issues; `streams` are the containers' logs and `images` the engine's; `ready` says whether the control plane is, and `other_metrics` what
     /// its other parts count, when it is asked.
     pub fn new(
         registry: Registry,
         tokens: Tokens,
-        streams: Arc<dyn PodStreams>,
+        (streams, images): (Arc<dyn PodStreams>, Arc<dyn LocalImages>),
         ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
         other_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     ) -> Self {
@@ -103,6 +104,7 @@ impl ServerState {
             tokens,
             registry,
             streams,
+            images,
             ready,
             metrics: Metrics::default(),
             other_metrics,
@@ -135,6 +137,10 @@ impl ServerState {
 
     fn streams(&self) -> &dyn PodStreams {
         &*self.0.streams
+    }
+
+    fn images(&self) -> &dyn LocalImages {
+        &*self.0.images
     }
 
     fn ready(&self) -> ReadyReport {

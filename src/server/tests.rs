@@ -18,7 +18,10 @@ use crate::{
         task::{self, Drain, DrainTrigger},
     },
     identity::{User, roles},
-    node::streams::{LogQuery, PodStreams},
+    node::{
+        local_images::LocalImages,
+        streams::{LogQuery, PodStreams},
+    },
     registry::{Registry, pipeline::DeleteOptions},
     testing,
 };
@@ -36,6 +39,7 @@ mod apply;
 mod every_kind;
 mod fuzz;
 mod identity;
+mod images;
 mod protobuf;
 mod websocket;
 
@@ -59,6 +63,8 @@ impl PodStreams for EchoStreams {
 struct Desk {
     state: ServerState,
     registry: Registry,
+    /// The engine's images, as the test has them.
+    images: Arc<images::KnownImages>,
     drain: Drain,
     trigger: DrainTrigger,
 }
@@ -87,9 +93,11 @@ impl Desk {
         let registry = testing::registry().await;
         let ready = Arc::new(|| ReadyReport::default().with("store", Ok(())));
         let tokens = testing::tokens(&registry);
-        let state = ServerState::new(registry.clone(), tokens, Arc::new(EchoStreams), ready, Arc::new(String::new));
+        let images = Arc::new(images::KnownImages::default());
+        let node: (Arc<dyn PodStreams>, Arc<dyn LocalImages>) = (Arc::new(EchoStreams), Arc::clone(&images) as Arc<_>);
+        let state = ServerState::new(registry.clone(), tokens, node, ready, Arc::new(String::new));
         let (trigger, drain) = task::drain_signal();
-        Self { state, registry, drain, trigger }
+        Self { state, registry, images, drain, trigger }
     }
 
     /// [`Desk::open`], with the roles that every cluster has.

@@ -111,6 +111,8 @@ const CONTAINER: &[(&str, Fact)] = &[
 
 /// Definition → field → fact. The field `""` is the definition itself.
 pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
+    ("com.github.openshift.api.image.v1.ImageStreamSpec", &[("tags", patch_merge("name"))]),
+    ("com.github.openshift.api.image.v1.ImageStreamStatus", &[("tags", patch_merge("tag"))]),
     (
         "com.github.openshift.api.apps.v1.DeploymentCondition",
         &[("status", named("ConditionStatus")), ("type", named("DeploymentConditionType"))],

@@ -1,8 +1,9 @@
 //! Between skiff's engine types and Docker's JSON. Pure.
 
 use crate::engine::{
-    CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, Image, LogOptions, Mount,
-    MountSource, NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase, PullError, signal_number,
+    CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, Image, ImageDetails,
+    LogOptions, Mount, MountSource, NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase, PullError,
+    signal_number,
 };
 use bollard::{errors::Error, models, query_parameters as query};
 use bytes::Bytes;
@@ -362,8 +363,19 @@ fn address(settings: models::NetworkSettings, mode: &str) -> Option<Ipv4Addr> {
 /// An image from its inspection.
 pub(super) fn image(found: models::ImageInspect) -> Image {
     let config = found.config.unwrap_or_default();
-    let mut command = config.entrypoint.unwrap_or_default();
-    command.extend(config.cmd.unwrap_or_default());
+    let (entrypoint, cmd) = (config.entrypoint.unwrap_or_default(), config.cmd.unwrap_or_default());
+    let command = [&entrypoint[..], &cmd[..]].concat();
+    let details = ImageDetails {
+        created_at: found.created.and_then(|at| at.parse().ok()),
+        architecture: found.architecture.unwrap_or_default(),
+        entrypoint,
+        command: cmd,
+        env: config.env.unwrap_or_default(),
+        working_dir: config.working_dir.unwrap_or_default(),
+        exposed_ports: config.exposed_ports.unwrap_or_default(),
+        volumes: config.volumes.unwrap_or_default(),
+        layers: found.root_fs.and_then(|root| root.layers).unwrap_or_default(),
+    };
     Image {
         id: found.id.unwrap_or_default(),
         tags: named(found.repo_tags.unwrap_or_default()),
@@ -373,6 +385,7 @@ pub(super) fn image(found: models::ImageInspect) -> Image {
         command,
         stop_signal: config.stop_signal.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
+        details,
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     behaviour::BehaviourFn,
     world::{Out, World},
 };
-use crate::engine::{EngineError, EngineEvent, Image, PullError};
+use crate::engine::{EngineError, EngineEvent, Image, ImageDetails, PullError};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -50,6 +50,11 @@ impl World {
             let id = hex_digest(&[image.tags.concat().as_bytes(), &self.n_images.to_be_bytes()]);
             image.id = format!("sha256:{id}");
         }
+        let details = &mut image.details;
+        details.created_at.get_or_insert(self.clock.now());
+        if details.layers.is_empty() {
+            details.layers.push(format!("sha256:{}", hex_digest(&[b"layer", image.id.as_bytes()])));
+        }
         self.images.insert(image.id.clone(), LocalImage { facts: image, behaviour });
         self.out.push(Out::Event(EngineEvent::Images));
     }
@@ -82,7 +87,8 @@ impl World {
     }
 
     pub(super) fn images(&self) -> Vec<Image> {
-        self.images.values().map(|image| image.facts.clone()).collect()
+        let listed = |image: &LocalImage| Image { details: ImageDetails::default(), ..image.facts.clone() };
+        self.images.values().map(listed).collect()
     }
 
     pub(super) fn pull(&mut self, reference: &str) -> Result<(), PullError> {
@@ -128,6 +134,7 @@ impl World {
             size_bytes: i64::try_from(tar.len()).unwrap_or(i64::MAX),
             command: entrypoint.to_vec(),
             labels: labels.clone(),
+            details: ImageDetails { entrypoint: entrypoint.to_vec(), ..ImageDetails::default() },
             ..Image::default()
         };
         let behaviour = self.imported.clone();

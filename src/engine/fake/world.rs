@@ -49,7 +49,7 @@ pub(super) enum Out {
 
 pub(super) struct World {
     pub(super) cluster: String,
-    clock: Clock,
+    pub(super) clock: Clock,
     rng: Rng,
     /// By name.
     containers: BTreeMap<String, LocalContainer>,

@@ -4,6 +4,7 @@
 //! **Not here**: what a kind says of itself (`api/kinds`), numbers to hand out (`alloc`).
 
 mod default_class;
+mod image_stream;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod pod_security;
@@ -37,6 +38,15 @@ pub(super) fn on_create(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn 
     STEPS.iter().try_for_each(|step| step(registry, info, obj))?;
     default_class::give(registry, info, obj);
     Ok(())
+}
+
+/// Completes what a write of all but the status makes of an object, once it is prepared. `old` is what it was; `None`: it is new.
+pub(super) fn complete(
+    registry: &Registry,
+    old: Option<&dyn DynObject>,
+    new: &mut dyn DynObject,
+) -> Result<(), ApiError> {
+    image_stream::complete(registry, old, new)
 }
 
 /// Reviews a write of all but the status of an object that is sound in itself. `old` is what it was; `None`: it is new.

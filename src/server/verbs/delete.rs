@@ -93,7 +93,7 @@ async fn delete_entry(
 }
 
 /// The options of the body or, when there is none, of the query.
-fn delete_options(call: &Call<'_>) -> Result<DeleteOptions, ApiError> {
+pub(super) fn delete_options(call: &Call<'_>) -> Result<DeleteOptions, ApiError> {
     let given = if call.request.body.is_empty() {
         options::delete_options_of_query(call.query())?
     } else {

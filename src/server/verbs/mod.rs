@@ -11,6 +11,7 @@ mod delete;
 mod deployment_config;
 mod deployment_log;
 mod eviction;
+mod images;
 mod log;
 mod not_yet;
 mod past;

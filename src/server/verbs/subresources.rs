@@ -4,7 +4,7 @@
 //! [`TABLE`]; 3. its facts in the kind's file, for discovery and OpenAPI. Rows go by names, not by kinds, so that they hold for kinds
 //! that come and go while the server runs.
 
-use super::{Call, binding, deployment_config, deployment_log, eviction, log, reviews, scale, token, write};
+use super::{Call, binding, deployment_config, deployment_log, eviction, images, log, reviews, scale, token, write};
 use crate::{
     api::status::ApiError,
     server::{
@@ -57,6 +57,12 @@ static TABLE: &[Row] = &[
     row("authorization.k8s.io", "localsubjectaccessreviews", "", |call| Box::pin(ready(reviews::local_access(call)))),
     row("authorization.k8s.io", "selfsubjectaccessreviews", "", |call| Box::pin(ready(reviews::own_access(call)))),
     row("authorization.k8s.io", "selfsubjectrulesreviews", "", |call| Box::pin(ready(reviews::rules(call)))),
+    row("image.openshift.io", "images", "", |call| Box::pin(images::images(call))),
+    row("image.openshift.io", "imagestreamimages", "", |call| Box::pin(images::stream_image(call))),
+    row("image.openshift.io", "imagestreamimports", "", |call| Box::pin(images::imports::import(call))),
+    row("image.openshift.io", "imagestreammappings", "", |call| Box::pin(images::imports::map(call))),
+    row("image.openshift.io", "imagestreamtags", "", |call| Box::pin(images::tags::answer(call))),
+    row("image.openshift.io", "imagetags", "", |call| Box::pin(images::tags::answer(call))),
     row("authorization.k8s.io", "subjectaccessreviews", "", |call| Box::pin(ready(reviews::access(call)))),
 ];
 
