@@ -11,6 +11,7 @@ mod kubeconfig;
 mod output;
 mod rollout;
 mod snapshot;
+mod tag;
 mod up;
 mod version;
 
@@ -40,6 +41,8 @@ enum Command {
     Snapshot(snapshot::Args),
     /// Start, end, repeat and undo rollouts of DeploymentConfigs
     Rollout(rollout::Args),
+    /// Give an image a tag of an image stream
+    Tag(tag::Args),
     /// Work with the demo images
     Demo(demo::Args),
     /// Print the version
@@ -96,6 +99,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Kubeconfig(args) => kubeconfig_command::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
+        Command::Tag(args) => tag::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Rollout(args) => rollout::run(args),
         Command::Version => {
