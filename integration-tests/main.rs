@@ -19,6 +19,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod last_words;
+mod openshift;
 mod outside;
 mod poison;
 mod replica_sets;

@@ -36,6 +36,7 @@ use std::{sync::Arc, time::Duration};
 
 mod added_kinds;
 mod apply;
+mod deployment_config;
 mod every_kind;
 mod fuzz;
 mod identity;

@@ -41,6 +41,7 @@ use tokio::sync::watch;
 
 const CLUSTER: &str = "skiff";
 const SANDBOX_IMAGE: &str = "skiff:sim";
+const DEPLOYER_IMAGE: &str = "skiff:deployer";
 /// Simulated time within which everything must have converged: longer than the longest back-off.
 const CONVERGE_MAX: Duration = Duration::from_secs(900);
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -178,7 +179,10 @@ impl World {
     fn run(&self, registry: &Registry, drain: &Drain) -> Vec<tokio::task::JoinHandle<()>> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
         let agent = node::Agent::new(registry.clone(), engine, self.node_config());
-        let config = controllers::ControllersConfig::default();
+        let config = controllers::ControllersConfig {
+            image: Some(watch::channel(Some(DEPLOYER_IMAGE.to_owned())).1),
+            ..controllers::ControllersConfig::default()
+        };
         let (supervisor, events, ended) = (Supervisor::default(), registry.clone(), drain.clone());
         vec![
             supervisor.keep("events", drain.clone(), move || events.clone().run_events(ended.clone())),
@@ -380,6 +384,15 @@ fn engine(clock: &Clock, rng: &Rng) -> FakeEngine {
     let engine = FakeEngine::new(clock.clone(), rng.clone(), config);
     // Its sandboxes say when the pod's files are there.
     engine.add_image(SANDBOX_IMAGE, Behaviour { output: vec!["ready".to_owned()], ..Behaviour::pause() });
+    // Deployers only end, soon or later, and not always well.
+    let chance = rng.clone();
+    engine.add_image_fn(
+        DEPLOYER_IMAGE,
+        Arc::new(move |_| {
+            let after = Duration::from_millis(chance.between(100, 9000));
+            Behaviour::exits(after, i32::from(chance.one_in(3)))
+        }),
+    );
     engine.add_image("app:1", Behaviour::server());
     engine.add_image("app:2", Behaviour::server());
     engine.add_image("app:slow", Behaviour::ready_after(Some(Duration::from_secs(7))));

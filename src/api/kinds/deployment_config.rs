@@ -100,12 +100,13 @@ impl Kind for DeploymentConfigs {
         errs
     }
 
-    /// The status stays, but for one thing: whoever asks for exactly the next rollout gets it. Rollbacks and old clients do that.
+    /// The status stays, but for one thing: whoever asks for exactly the next rollout gets it, and says why. Rollbacks and old clients do
+    /// that, and `instantiate`.
     fn prepare_update(new: &mut DeploymentConfig, old: &DeploymentConfig) {
-        let asked = new.status.latest_version;
-        new.status.clone_from(&old.status);
-        if old.status.latest_version.checked_add(1) == Some(asked) {
-            new.status.latest_version = asked;
+        let asked = std::mem::replace(&mut new.status, old.status.clone());
+        if old.status.latest_version.checked_add(1) == Some(asked.latest_version) {
+            new.status.latest_version = asked.latest_version;
+            new.status.details = asked.details;
         }
     }
 

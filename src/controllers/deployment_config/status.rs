@@ -24,7 +24,7 @@ const PROGRESSING: &str = "Progressing";
 pub(super) fn conclude(seen: &Observed, done: &Done) -> Decision {
     let config = &*seen.config;
     let mut decision = Decision::rest();
-    let mut status = numbers(seen);
+    let mut status = numbers(seen, done);
     available(config, &mut status, seen.now);
     let failure = done.error_of(BEGIN).filter(|err| !is_moved(err)).map(ToString::to_string);
     if let Some(why) = &failure {
@@ -43,7 +43,7 @@ pub(super) fn conclude(seen: &Observed, done: &Done) -> Decision {
     decision
 }
 
-fn numbers(seen: &Observed) -> DeploymentConfigStatus {
+fn numbers(seen: &Observed, done: &Done) -> DeploymentConfigStatus {
     let config = &*seen.config;
     let was = &config.status;
     let sum = |of: fn(&ReplicationControllerStatus) -> i32| -> i32 {
@@ -52,11 +52,9 @@ fn numbers(seen: &Observed) -> DeploymentConfigStatus {
     let available = sum(|s| s.available_replicas.unwrap_or(0));
     let wanted: i32 = seen.owned().map(size).sum();
     let updated = seen.latest().and_then(|rc| rc.status.as_ref()).map_or(0, |s| s.replicas);
-    // While a rollout goes on, what was asked for meanwhile has not been looked at.
-    let is_busy = seen.latest().is_some_and(|rc| !phase(rc).is_terminal()) && !config.spec.paused;
     let generation = config.metadata.generation.unwrap_or(0);
     DeploymentConfigStatus {
-        observed_generation: if is_busy { was.observed_generation } else { generation.max(was.observed_generation) },
+        observed_generation: if has_observed(seen, done) { generation } else { was.observed_generation },
         replicas: sum(|s| s.replicas),
         updated_replicas: updated,
         available_replicas: available,
@@ -64,6 +62,16 @@ fn numbers(seen: &Observed) -> DeploymentConfigStatus {
         ready_replicas: sum(|s| s.ready_replicas.unwrap_or(0)),
         ..was.clone()
     }
+}
+
+/// Whether what was asked for has been looked at: with the beginning of a rollout and while none goes on. From when a rollout is due until
+/// it begins, what the conditions say is of the one before; while it goes on, nobody looks.
+fn has_observed(seen: &Observed, done: &Done) -> bool {
+    let is_over = match seen.latest() {
+        Some(latest) => phase(latest).is_terminal(),
+        None => seen.config.status.latest_version == 0,
+    };
+    is_over || seen.config.spec.paused || done.succeeded(BEGIN)
 }
 
 fn available(config: &DeploymentConfig, status: &mut DeploymentConfigStatus, now: Timestamp) {

@@ -343,3 +343,19 @@ fn a_condition_that_says_the_same_stays_as_it_is() {
     let later = Observed { now: "2026-03-01T13:00:00Z".parse().unwrap(), ..seen(told, vec![complete]) };
     assert!(status::conclude(&later, &Done::default()).is_rest());
 }
+
+#[test]
+fn a_rollout_that_is_due_is_not_observed_before_it_begins() {
+    // Whoever waits for the next rollout is not told of the end of the one before.
+    let mut due = config(WEB, 2);
+    due.status.observed_generation = 1;
+    let complete = made(&due, 1, "Complete", 3);
+    let observed = |rollouts: Vec<ReplicationController>| {
+        let decision = status::conclude(&seen(due.clone(), rollouts), &Done::default());
+        let told = decision.planned().next().unwrap().action.object::<DeploymentConfigs>().unwrap().clone();
+        told.status.observed_generation
+    };
+    assert_eq!(observed(vec![complete.clone()]), 1);
+    assert_eq!(observed(vec![complete.clone(), made(&due, 2, "Running", 1)]), 1);
+    assert_eq!(observed(vec![complete, made(&due, 2, "Failed", 1)]), 3);
+}

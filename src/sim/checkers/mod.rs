@@ -2,6 +2,7 @@
 //! time; those that `look` see the world after every step; some look only at rest.
 
 mod containers;
+mod deployers;
 mod flood;
 mod history;
 mod model;
@@ -59,6 +60,7 @@ impl Checkers {
             self.sizes.see(&self.model, &moved, moment);
             self.owners.see(&self.model, &moved, moment);
             self.rollouts.see(&self.model, &moved, moment);
+            deployers::see(&self.model, &moved);
         }
     }
 

@@ -1,9 +1,9 @@
 //! Who owns what: one controller at most, which selects what it owns, and gets it only when no one else has it; no object outlives
 //! its owner, and what is orphaned lives on.
 
-use super::model::{Model, Moment, Moved, Set, goes, owner, selects_set, uid};
+use super::model::{Model, Moment, Moved, Pair, Set, goes, owner, selects_set, uid};
 use crate::{
-    api::{agreements::ORPHAN_FINALIZER, object::DynObject, pod_state},
+    api::{agreements::ORPHAN_FINALIZER, meta::controller_of, object::DynObject, pod_state, rollout::CONFIG},
     registry::{Registry, pipeline::Selection},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -123,6 +123,11 @@ fn gets_an_owner(model: &Model, moved: &Moved, before: Option<&ObjectMeta>, afte
     let Some(new) = owner(after) else { return };
     let is_selected = match moved {
         Moved::Pod(_) => model.sets.get(new).map(|set| set.selects(after)),
+        // Its rollouts carry the name of their DeploymentConfig, which the model does not know.
+        Moved::Set(Pair { after: Some(Set::Rc(_)), .. }) => {
+            let named = after.labels.as_ref().and_then(|labels| labels.get(CONFIG));
+            Some(named.is_some() && named == controller_of(after).map(|config| &config.name))
+        }
         Moved::Set(_) => model.deployments.get(new).map(|deployment| selects_set(deployment, after)),
         Moved::Deployment(_) => None,
     };
