@@ -4,6 +4,7 @@
 
 mod apply;
 mod cluster;
+mod convert;
 mod demo;
 mod doctor;
 mod down;
@@ -43,6 +44,8 @@ enum Command {
     Rollout(rollout::Args),
     /// Give an image a tag of an image stream
     Tag(tag::Args),
+    /// Make Deployments of DeploymentConfigs, and say what a Deployment does not do
+    Convert(convert::Args),
     /// Work with the demo images
     Demo(demo::Args),
     /// Print the version
@@ -101,6 +104,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Snapshot(args) => snapshot::run(args),
         Command::Tag(args) => tag::run(args),
         Command::Demo(args) => demo::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Rollout(args) => rollout::run(args),
         Command::Version => {
             version::run();

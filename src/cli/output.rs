@@ -18,6 +18,11 @@ pub(super) fn done(text: impl AsRef<str>) {
     println!(" {} {}", mark("✓", "ok", "32"), text.as_ref());
 }
 
+/// Prints a sentence beside what goes to standard output.
+pub(super) fn note(text: impl AsRef<str>) {
+    eprintln!("warning: {}", text.as_ref());
+}
+
 /// Prints that something needs attention.
 pub(super) fn warning(text: impl AsRef<str>) {
     println!(" {} {}", mark("!", "warning:", "33"), text.as_ref());
