@@ -62,7 +62,7 @@ fn the_example_of_the_documentation_rolls_out_updates_and_scales() {
     let table = cluster.kubectl(&["get", "dc"]);
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["NAME", "REVISION", "DESIRED", "CURRENT", "TRIGGERED", "BY"]);
-    assert_eq!(rows[1], ["frontend", "1", "5", "5", "config"]);
+    assert_eq!(rows[1], ["frontend", "1", "5", "5", "config,image(hello-openshift:latest)"]);
     assert!(cluster.kubectl(&["logs", "frontend-1-deploy"]).ends_with("--> Success\n"));
 
     // Two at a time, so that it is soon over; nothing is rolled out twice.

@@ -195,12 +195,13 @@ async fn apply(client: &Client, doc: Document) -> anyhow::Result<()> {
             if same { "unchanged" } else { "configured" }
         }
     };
-    output::done(format!("{}/{name} {told}", qualified(info.singular, info.group)));
+    output::done(format!("{}/{name} {told}", qualified(&info.kind.to_lowercase(), info.group)));
     Ok(())
 }
 
-fn qualified(singular: &str, group: &str) -> String {
-    if group.is_empty() { singular.to_owned() } else { format!("{singular}.{group}") }
+/// How kubectl calls what it has applied.
+fn qualified(kind: &str, group: &str) -> String {
+    if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") }
 }
 
 fn strict(path: &str) -> String {

@@ -167,9 +167,13 @@ impl<'a> Conversion<'a> {
         let is_recreate = kind == RECREATE;
         self.set("spec.strategy.type", json!(if is_recreate { "Recreate" } else { "RollingUpdate" }));
         let params = if is_recreate { "spec.strategy.recreateParams" } else { "spec.strategy.rollingParams" };
-        for field in ["maxSurge", "maxUnavailable"] {
-            if let Some(value) = self.of(&format!("{params}.{field}")).filter(|_| !is_recreate) {
-                self.set(&format!("spec.strategy.rollingUpdate.{field}"), value.clone());
+        for (field, other) in [("maxSurge", "maxUnavailable"), ("maxUnavailable", "maxSurge")] {
+            let Some(value) = self.of(&format!("{params}.{field}")).filter(|_| !is_recreate) else { continue };
+            self.set(&format!("spec.strategy.rollingUpdate.{field}"), value.clone());
+            // There, one that is given as something makes the other nothing; here, a quarter.
+            let is_something = value != &json!(0) && value != &json!("0%");
+            if is_something && self.of(&format!("{params}.{other}")).is_none() {
+                self.set(&format!("spec.strategy.rollingUpdate.{other}"), json!(0));
             }
         }
         if let Some(secs) = self.of(&format!("{params}.timeoutSeconds")) {
@@ -328,7 +332,36 @@ spec:
     imageChangeParams: {automatic: true, containerNames: [helloworld], from: {kind: ImageStreamTag, name: 'hello-openshift:latest'}}
   strategy: {type: Rolling, rollingParams: {maxSurge: 1, timeoutSeconds: 300, updatePeriodSeconds: 5}}
 ",
-            expect![""],
+            expect![[r#"
+                apiVersion: apps/v1
+                kind: Deployment
+                metadata:
+                  annotations:
+                    image.openshift.io/triggers: '[{"fieldPath":"spec.template.spec.containers[?(@.name==\"helloworld\")].image","from":{"kind":"ImageStreamTag","name":"hello-openshift:latest"}}]'
+                  name: frontend
+                spec:
+                  progressDeadlineSeconds: 300
+                  replicas: 5
+                  selector:
+                    matchLabels:
+                      name: frontend
+                  strategy:
+                    rollingUpdate:
+                      maxSurge: 1
+                      maxUnavailable: 0
+                    type: RollingUpdate
+                  template:
+                    metadata:
+                      labels:
+                        name: frontend
+                    spec:
+                      containers:
+                      - image: ' '
+                        name: helloworld
+                ---
+                deploymentconfig frontend: `updatePeriodSeconds` has no counterpart: the next step comes as soon as it may
+                deploymentconfig frontend: after a rollout that fails, it does not go back by itself: `kubectl rollout undo` does
+            "#]],
         );
     }
 
@@ -354,7 +387,74 @@ spec:
       mid: {failurePolicy: Retry, execNewPod: {command: [migrate], containerName: c, env: [{name: B, value: x}], volumes: [data]}}
       post: {failurePolicy: Ignore, tagImages: [{containerName: c, to: {kind: ImageStreamTag, name: 'web:prod'}}]}
 ",
-            expect![""],
+            expect![[r#"
+                apiVersion: apps/v1
+                kind: Deployment
+                metadata:
+                  name: web
+                  namespace: shop
+                spec:
+                  replicas: 0
+                  selector:
+                    matchLabels:
+                      app: web
+                  strategy:
+                    type: Recreate
+                  template:
+                    metadata:
+                      labels:
+                        app: web
+                    spec:
+                      containers:
+                      - env:
+                        - name: A
+                          value: a
+                        - name: B
+                          value: b
+                        image: one
+                        name: c
+                        volumeMounts:
+                        - mountPath: /d
+                          name: data
+                      volumes:
+                      - emptyDir: {}
+                        name: data
+                      - emptyDir: {}
+                        name: other
+                ---
+                apiVersion: batch/v1
+                kind: Job
+                metadata:
+                  name: web-mid
+                  namespace: shop
+                spec:
+                  backoffLimit: 6
+                  template:
+                    spec:
+                      containers:
+                      - command:
+                        - migrate
+                        env:
+                        - name: A
+                          value: a
+                        - name: B
+                          value: x
+                        image: one
+                        name: lifecycle
+                        volumeMounts:
+                        - mountPath: /d
+                          name: data
+                      restartPolicy: OnFailure
+                      volumes:
+                      - emptyDir: {}
+                        name: data
+                ---
+                deploymentconfig web: `test: true` has no counterpart: its pods stay after a rollout
+                deploymentconfig web: the mid hook is the Job web-mid: it runs when it is applied, and not in each rollout; delete it and apply it again with each new version, before the Deployment
+                deploymentconfig web: the post hook tags images: `skiff tag`, or `oc tag`, after a rollout does that
+                deploymentconfig web: it has no ConfigChange trigger, and a Deployment rolls out each change of its template: `paused: true` holds it
+                deploymentconfig web: after a rollout that fails, it does not go back by itself: `kubectl rollout undo` does
+            "#]],
         );
     }
 
