@@ -38,10 +38,17 @@ fn ready_pods(cluster: &Cluster) -> usize {
     cluster.jsonpath(&["pods", "-l", "app=backend-app"], path).split_whitespace().filter(|s| *s == "True").count()
 }
 
+/// Whoever only looks needs no cluster of their own.
 #[test]
-fn six_requests_are_answered_by_three_pods_twice_each() {
-    let cluster = demo("robin");
-    assert_eq!(ready_pods(&cluster), 3);
+fn what_is_there_answers_in_turn_and_reads_as_in_kubernetes() {
+    let cluster = demo("looks");
+    six_requests_are_answered_by_three_pods_twice_each(&cluster);
+    lists_read_as_in_kubernetes(&cluster);
+    describe_logs_events_and_explain_work(&cluster);
+}
+
+fn six_requests_are_answered_by_three_pods_twice_each(cluster: &Cluster) {
+    assert_eq!(ready_pods(cluster), 3);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..6 {
         *counts.entry(pod_of(&http_get(NODE_PORT).unwrap())).or_default() += 1;
@@ -49,9 +56,7 @@ fn six_requests_are_answered_by_three_pods_twice_each() {
     assert_eq!(counts.values().copied().collect::<Vec<_>>(), [2, 2, 2], "{counts:?}");
 }
 
-#[test]
-fn lists_read_as_in_kubernetes() {
-    let cluster = demo("lists");
+fn lists_read_as_in_kubernetes(cluster: &Cluster) {
     let header = |args: &[&str]| {
         let out = cluster.kubectl(args);
         out.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
@@ -94,9 +99,7 @@ fn lists_read_as_in_kubernetes() {
     assert!(yaml.contains("maxSurge: 25%") && yaml.contains("progressDeadlineSeconds: 600"), "{yaml}");
 }
 
-#[test]
-fn describe_logs_events_and_explain_work() {
-    let cluster = demo("describe");
+fn describe_logs_events_and_explain_work(cluster: &Cluster) {
     // Counts and events are written after what they tell of.
     let says = |what: &[&str], parts: &[&str]| {
         eventually("all is told", SOON, || {

@@ -30,6 +30,9 @@ const LOOK_MIN: Duration = Duration::from_millis(20);
 /// The longest pause between two looks.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
+/// How long the API may be away: a control plane that is stopped or upgraded comes back where it was.
+const AWAY_MAX: Duration = Duration::from_secs(120);
+
 /// How a hook's pod ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -103,6 +106,30 @@ pub(super) async fn wait(pause: &mut Duration) {
     *pause = (*pause * 2).min(LOOK_MAX);
 }
 
+/// Asks until there is an answer. What deployers ask may be asked twice.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let since = Instant::now();
+    let mut pause = LOOK_MIN;
+    loop {
+        match ask().await {
+            Err(err) if is_passing(&err) && since.elapsed() < AWAY_MAX => wait(&mut pause).await,
+            answer => return answer,
+        }
+    }
+}
+
+/// Whether another answer may come by itself.
+fn is_passing(err: &ClientError) -> bool {
+    match err {
+        ClientError::Connect { .. } | ClientError::Late { .. } | ClientError::Broken(_) => true,
+        ClientError::Refused { code, .. } => code.is_server_error() || *code == StatusCode::TOO_MANY_REQUESTS,
+        ClientError::Token { .. } | ClientError::Malformed(_) => false,
+    }
+}
+
 /// Whether a ReplicationController has seen what was asked of it last.
 pub(super) fn is_observed(rc: &ReplicationController) -> bool {
     let observed = rc.status.as_ref().and_then(|status| status.observed_generation).unwrap_or(0);
@@ -126,7 +153,8 @@ impl Api {
     }
 
     async fn pod(&self, name: &str) -> anyhow::Result<Option<Pod>> {
-        match self.client.get(&self.path(&format!("pods/{name}"))).await {
+        let path = self.path(&format!("pods/{name}"));
+        match patiently(|| self.client.get(&path)).await {
             Ok(pod) => Ok(Some(typed(&pod)?)),
             Err(err) if err.code() == Some(StatusCode::NOT_FOUND) => Ok(None),
             Err(err) => Err(err).with_context(|| format!("read pod {name}")),
@@ -155,20 +183,22 @@ impl Cluster for Api {
     }
 
     async fn rollout(&self, name: &str) -> anyhow::Result<ReplicationController> {
-        let found = self.client.get(&self.path(&format!("replicationcontrollers/{name}"))).await;
+        let path = self.path(&format!("replicationcontrollers/{name}"));
+        let found = patiently(|| self.client.get(&path)).await;
         Ok(typed(&found.with_context(|| format!("couldn't get deployment {name}"))?)?)
     }
 
     async fn rollouts(&self, config: &str) -> anyhow::Result<Vec<ReplicationController>> {
         let path = self.path(&format!("replicationcontrollers?labelSelector={CONFIG}%3D{config}"));
-        let found = self.client.get(&path).await.with_context(|| format!("couldn't get deployments of {config}"))?;
+        let found = patiently(|| self.client.get(&path)).await;
+        let found = found.with_context(|| format!("couldn't get deployments of {config}"))?;
         Ok(typed::<List<ReplicationController>>(&found)?.items)
     }
 
     async fn scale_and_wait(&self, rollout: &str, wanted: i32, within: Duration) -> anyhow::Result<()> {
         let path = self.path(&format!("replicationcontrollers/{rollout}/scale"));
         let scale = json!({ "spec": { "replicas": wanted } });
-        let scaled = self.client.patch(&path, PatchKind::Merge, &scale).await;
+        let scaled = patiently(|| self.client.patch(&path, PatchKind::Merge, &scale)).await;
         scaled.with_context(|| format!("couldn't scale {rollout} to {wanted}"))?;
         let since = Instant::now();
         let mut pause = LOOK_MIN;
@@ -190,7 +220,7 @@ impl Cluster for Api {
             annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         let change = json!({ "metadata": { "annotations": annotations } });
         let path = self.path(&format!("replicationcontrollers/{rollout}"));
-        let changed = self.client.patch(&path, PatchKind::Merge, &change).await;
+        let changed = patiently(|| self.client.patch(&path, PatchKind::Merge, &change)).await;
         changed.with_context(|| format!("couldn't annotate {rollout}"))?;
         Ok(())
     }
@@ -200,13 +230,15 @@ impl Cluster for Api {
         let pairs: Vec<String> = selector.into_iter().flatten().map(|(k, v)| format!("{k}={v}")).collect();
         let query =
             form_urlencoded::Serializer::new(String::new()).append_pair("labelSelector", &pairs.join(",")).finish();
-        let found = self.client.get(&self.path(&format!("pods?{query}"))).await.context("couldn't list pods")?;
+        let path = self.path(&format!("pods?{query}"));
+        let found = patiently(|| self.client.get(&path)).await.context("couldn't list pods")?;
         Ok(typed::<List<Pod>>(&found)?.items)
     }
 
     async fn create_pod(&self, pod: &Pod) -> anyhow::Result<String> {
         let name = pod.metadata.name.clone().unwrap_or_default();
-        match self.client.post(&self.path("pods"), &untyped(pod)).await {
+        let (path, object) = (self.path("pods"), untyped(pod));
+        match patiently(|| self.client.post(&path, &object)).await {
             Ok(_) => Ok(name),
             Err(err) if err.code() == Some(StatusCode::CONFLICT) => Ok(name),
             Err(err) => Err(err).with_context(|| format!("couldn't create pod {name}")),
@@ -257,7 +289,7 @@ impl Cluster for Api {
             "metadata": { "name": tag, "namespace": namespace },
             "tag": { "from": { "kind": "DockerImage", "name": image } },
         });
-        let tagged = self.client.put(&path, &object).await;
+        let tagged = patiently(|| self.client.put(&path, &object)).await;
         tagged.with_context(|| format!("couldn't tag {image} as {namespace}/{tag}"))?;
         Ok(())
     }
