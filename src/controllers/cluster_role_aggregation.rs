@@ -4,19 +4,19 @@
 
 use super::runtime::{Action, Controller, Decision, Trigger};
 use crate::{
-    api::{kind::KindRef, kinds::rbac::CLUSTER_ROLES, meta::ObjectKey, selector::LabelSelector},
+    api::{kind::KindRef, kinds::rbac::CLUSTER_ROLES, selector::LabelSelector},
     registry::{Registry, pipeline::Part},
     store::Entry,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const KIND: KindRef = KindRef::BuiltIn(&CLUSTER_ROLES);
 
-/// A role that sums others, and the rules that it should have.
+/// Every role.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    role: Value,
-    wanted: Vec<Value>,
+    roles: Vec<Value>,
 }
 
 /// The controller.
@@ -24,57 +24,58 @@ pub struct Observed {
 pub struct ClusterRoleAggregation;
 
 impl Controller for ClusterRoleAggregation {
-    /// The name of a role that sums others.
-    type Key = String;
+    /// All roles together: any may be one that is summed, and many come at once.
+    type Key = ();
     type Observed = Observed;
 
     fn name(&self) -> &'static str {
         "clusterrole-aggregation-controller"
     }
 
-    fn triggers(&self) -> Vec<Trigger<String>> {
-        // Any role may be one that is summed.
-        vec![Trigger::on_erased(KIND, |registry, _, _, keys| keys.extend(sums(registry)))]
+    fn triggers(&self) -> Vec<Trigger<()>> {
+        vec![Trigger::on_erased(KIND, |_, _, _, keys| keys.push(()))]
     }
 
-    fn observe(&self, registry: &Registry, name: &String) -> Option<Observed> {
-        let role = read(&*registry.entry(&CLUSTER_ROLES, &ObjectKey::new("", name))?);
-        let selectors = selectors(&role);
+    fn observe(&self, registry: &Registry, _key: &()) -> Option<Observed> {
         let all = registry.snapshot(&CLUSTER_ROLES, "", &Default::default()).entries;
-        let mut wanted: Vec<Value> = Vec::new();
-        for entry in all.iter().filter(|e| selectors.iter().any(|s| s.matches(&e.attrs.labels))) {
-            let summed = read(entry);
-            if summed["metadata"]["name"] == *name {
-                continue;
-            }
-            for rule in summed["rules"].as_array().into_iter().flatten() {
-                if !wanted.contains(rule) {
-                    wanted.push(rule.clone());
-                }
-            }
-        }
-        Some(Observed { role, wanted })
+        Some(Observed { roles: all.iter().map(|entry| read(entry)).collect() })
     }
 
     fn decide(&self, observed: &Observed) -> Decision {
         let mut decision = Decision::rest();
-        let has = observed.role["rules"].as_array().map_or(&[][..], Vec::as_slice);
-        if observed.role["aggregationRule"].is_null() || has == observed.wanted {
-            return decision;
+        for role in observed.roles.iter().filter(|role| !role["aggregationRule"].is_null()) {
+            let wanted = summed(role, &observed.roles);
+            let has = role["rules"].as_array().map_or(&[][..], Vec::as_slice);
+            if has == wanted {
+                continue;
+            }
+            let mut role = role.clone();
+            role["rules"] = json!(wanted);
+            let object = KIND.decode(role).expect("a stored role with other rules fits the schema");
+            let update = Action::Update { kind: KIND, part: Part::Main, object };
+            decision.then(update.because("the roles it sums have others"));
         }
-        let mut role = observed.role.clone();
-        role["rules"] = json!(observed.wanted);
-        let object = KIND.decode(role).expect("a stored role with other rules fits the schema");
-        decision.then(Action::Update { kind: KIND, part: Part::Main, object }.because("the roles it sums have others"));
         decision
     }
 }
 
-/// The names of the roles that sum others.
-fn sums(registry: &Registry) -> Vec<String> {
-    let all = registry.snapshot(&CLUSTER_ROLES, "", &Default::default()).entries;
-    let roles = all.iter().map(|entry| read(entry)).filter(|role| !role["aggregationRule"].is_null());
-    roles.filter_map(|role| role["metadata"]["name"].as_str().map(str::to_owned)).collect()
+/// The rules of the roles that a role's selectors pick, itself left out.
+fn summed(role: &Value, all: &[Value]) -> Vec<Value> {
+    let selectors = selectors(role);
+    let labels = |of: &Value| -> BTreeMap<String, String> {
+        serde_json::from_value(of["metadata"]["labels"].clone()).unwrap_or_default()
+    };
+    let is_picked = |of: &&Value| {
+        let labels = labels(of);
+        of["metadata"]["name"] != role["metadata"]["name"] && selectors.iter().any(|s| s.matches(&labels))
+    };
+    let mut rules: Vec<Value> = Vec::new();
+    for rule in all.iter().filter(is_picked).flat_map(|of| of["rules"].as_array().into_iter().flatten()) {
+        if !rules.contains(rule) {
+            rules.push(rule.clone());
+        }
+    }
+    rules
 }
 
 fn selectors(role: &Value) -> Vec<LabelSelector> {
@@ -96,18 +97,18 @@ mod tests {
     async fn a_role_has_the_rules_of_those_it_sums() {
         let registry = testing::registry_with_namespaces(&["kube-public"]).await;
         roles::reconcile(&registry).await.unwrap();
-        assert_eq!(sums(&registry), ["admin", "edit", "view"]);
-        let decide = |name: &str| {
-            let observed = ClusterRoleAggregation.observe(&registry, &name.to_owned()).unwrap();
-            (ClusterRoleAggregation.decide(&observed).to_text(), observed.wanted.len())
-        };
-        let (text, n_rules) = decide("view");
-        assert_eq!(text, "update ClusterRole view (the roles it sums have others)");
-        assert!(n_rules > 5, "{n_rules}");
-        let summed = ClusterRoleAggregation.observe(&registry, &"view".to_owned()).unwrap();
-        let done = Observed { role: json!({ "aggregationRule": {}, "rules": summed.wanted }), wanted: summed.wanted };
-        assert_eq!(ClusterRoleAggregation.decide(&done).to_text(), "");
-        let plain = Observed { role: json!({ "rules": [] }), wanted: done.wanted };
-        assert_eq!(ClusterRoleAggregation.decide(&plain).to_text(), "", "a role that sums nothing is the user's");
+        let observed = ClusterRoleAggregation.observe(&registry, &()).unwrap();
+        let updated =
+            ["admin", "edit", "view"].map(|name| format!("update ClusterRole {name} (the roles it sums have others)"));
+        assert_eq!(ClusterRoleAggregation.decide(&observed).to_text(), updated.join("\n"));
+        let view = observed.roles.iter().find(|role| role["metadata"]["name"] == "view").unwrap();
+        let rules = summed(view, &observed.roles);
+        assert!(rules.len() > 5, "{rules:?}");
+        let mut done = observed.clone();
+        done.roles.retain(|role| role["metadata"]["name"] != "admin" && role["metadata"]["name"] != "edit");
+        for role in done.roles.iter_mut().filter(|role| role["metadata"]["name"] == "view") {
+            role["rules"] = json!(rules);
+        }
+        assert_eq!(ClusterRoleAggregation.decide(&done).to_text(), "", "a role that sums nothing is the user's");
     }
 }

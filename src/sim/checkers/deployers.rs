@@ -23,3 +23,26 @@ pub(super) fn see(model: &Model, moved: &Moved) {
     let names: Vec<_> = working.map(|pod| pod.metadata.name.as_deref().unwrap_or_default()).collect();
     assert!(names.len() <= 1, "{config} has {} deployers: {}", names.len(), names.join(", "));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::rollout::annotate;
+    use std::{collections::BTreeMap, sync::Arc};
+
+    fn deployer(rollout: &str) -> Arc<Pod> {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some(format!("{rollout}-deploy"));
+        pod.metadata.labels = Some(BTreeMap::from([(DEPLOYER_POD_FOR.to_owned(), rollout.to_owned())]));
+        annotate(&mut pod.metadata, CONFIG, "web");
+        Arc::new(pod)
+    }
+
+    #[test]
+    #[should_panic(expected = "web has 2 deployers: web-1-deploy, web-2-deploy")]
+    fn a_second_deployer_is_noticed() {
+        let mut model = Model::default();
+        model.pods = [1, 2].map(|n| (n.to_string(), deployer(&format!("web-{n}")))).into();
+        see(&model, &Moved::Pod(Pair { before: None, after: Some(deployer("web-2")) }));
+    }
+}
