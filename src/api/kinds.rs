@@ -49,6 +49,7 @@ pub mod pod_template_object;
 pub(crate) mod priority;
 pub mod priority_class;
 pub mod priority_level_configuration;
+pub mod project;
 pub mod rbac;
 pub mod replica_set;
 pub mod replication_controller;
@@ -141,6 +142,8 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &reviews::SELF_SUBJECT_ACCESS_REVIEWS,
     &reviews::SELF_SUBJECT_RULES_REVIEWS,
     &reviews::SUBJECT_ACCESS_REVIEWS,
+    &project::PROJECT_REQUESTS,
+    &project::PROJECTS,
     &Erased::<custom_resource_definition::CustomResourceDefinitions>::NEW,
 ];
 

@@ -41,6 +41,7 @@ mod every_kind;
 mod fuzz;
 mod identity;
 mod images;
+mod projects;
 mod protobuf;
 mod websocket;
 

@@ -17,6 +17,7 @@ mod not_yet;
 mod past;
 mod patch;
 mod privileges;
+mod projects;
 mod read;
 mod reviews;
 mod scale;

@@ -11,7 +11,6 @@ const RESOURCES: &[(&str, &[&str])] = &[
     ("admissionregistration.k8s.io", &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"]),
     ("apiregistration.k8s.io", &["apiservices"]),
     ("certificates.k8s.io", &["clustertrustbundles", "podcertificaterequests"]),
-    ("project.openshift.io", &["projectrequests", "projects"]),
     (
         "resource.k8s.io",
         &["deviceclasses", "devicetaintrules", "resourceclaims", "resourceclaimtemplates", "resourceslices"],

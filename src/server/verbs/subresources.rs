@@ -4,7 +4,9 @@
 //! [`TABLE`]; 3. its facts in the kind's file, for discovery and OpenAPI. Rows go by names, not by kinds, so that they hold for kinds
 //! that come and go while the server runs.
 
-use super::{Call, binding, deployment_config, deployment_log, eviction, images, log, reviews, scale, token, write};
+use super::{
+    Call, binding, deployment_config, deployment_log, eviction, images, log, projects, reviews, scale, token, write,
+};
 use crate::{
     api::status::ApiError,
     server::{
@@ -52,6 +54,8 @@ static TABLE: &[Row] = &[
         Box::pin(ready(deployment_config::rollback(call)))
     }),
     row("certificates.k8s.io", "certificatesigningrequests", "approval", |call| Box::pin(call.plain())),
+    row("project.openshift.io", "projectrequests", "", |call| Box::pin(projects::request(call))),
+    row("project.openshift.io", "projects", "", |call| Box::pin(projects::answer(call))),
     row("authentication.k8s.io", "selfsubjectreviews", "", |call| Box::pin(ready(reviews::who(call)))),
     row("authentication.k8s.io", "tokenreviews", "", |call| Box::pin(ready(reviews::token(call)))),
     row("authorization.k8s.io", "localsubjectaccessreviews", "", |call| Box::pin(ready(reviews::local_access(call)))),

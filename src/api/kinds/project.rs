@@ -1,0 +1,107 @@
+//! `Project` and `ProjectRequest`, project.openshift.io/v1: a namespace as OpenShift's clients see it, and the wish for one.
+//!
+//! **Not here**: how a wish is granted, and how a project goes (`server/verbs/projects`).
+//! **Source**: github.com/openshift/openshift-apiserver, `pkg/project/apiserver/registry`, release 4.20.
+
+use crate::api::{
+    json_kind::{JsonKind, Rules, View, at, set_at, text_at},
+    kind::{KindInfo, Scope},
+    names,
+    object::Untyped,
+    table::{self, Column},
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// The group and version.
+pub const API_VERSION: &str = "project.openshift.io/v1";
+/// Annotations of a project: what it is called, what it is for, and who wished for it.
+pub const DISPLAY_NAME: &str = "openshift.io/display-name";
+/// See [`DISPLAY_NAME`].
+pub const DESCRIPTION: &str = "openshift.io/description";
+/// See [`DISPLAY_NAME`].
+pub const REQUESTER: &str = "openshift.io/requester";
+
+/// The kind `Project`. It is made by a `ProjectRequest`, or as a namespace.
+pub static PROJECTS: JsonKind = JsonKind::new(
+    KindInfo {
+        verbs: &["delete", "get", "list", "patch", "update", "watch"],
+        columns: &[
+            Column::name(),
+            Column::text("Display Name", "What it is called for people."),
+            Column::text("Status", "Whether it is active or going away."),
+        ],
+        stored_as: Some(("", "namespaces")),
+        ..KindInfo::of(
+            ("project.openshift.io", "v1", "Project"),
+            ("projects", "project"),
+            Scope::Cluster,
+            "com.github.openshift.api.project.v1.Project",
+        )
+    },
+    Rules {
+        prepare_update: keep_all_but_metadata,
+        row,
+        validate_name: names::dns1123_label,
+        view: Some(View {
+            to_stored: |json| called(json, "v1", "Namespace"),
+            from_stored: |json| called(json, API_VERSION, "Project"),
+        }),
+        ..Rules::PLAIN
+    },
+);
+
+/// The kind `ProjectRequest`.
+pub static PROJECT_REQUESTS: JsonKind = JsonKind::new(
+    KindInfo {
+        verbs: &["create", "list"],
+        ..KindInfo::of(
+            ("project.openshift.io", "v1", "ProjectRequest"),
+            ("projectrequests", "projectrequest"),
+            Scope::Cluster,
+            "com.github.openshift.api.project.v1.ProjectRequest",
+        )
+    },
+    Rules::PLAIN,
+);
+
+fn called(mut json: Value, api_version: &str, kind: &str) -> Value {
+    json["apiVersion"] = json!(api_version);
+    json["kind"] = json!(kind);
+    json
+}
+
+fn keep_all_but_metadata(new: &mut Untyped, old: &Untyped) {
+    for part in ["spec", "status"] {
+        match at(&old.rest, part) {
+            Some(value) => set_at(&mut new.rest, part, value.clone()),
+            None => drop(new.rest.remove(part)),
+        }
+    }
+}
+
+fn row(obj: &Untyped, _now: Timestamp) -> Vec<Value> {
+    let display = obj.metadata.annotations.as_ref().and_then(|all| all.get(DISPLAY_NAME));
+    vec![
+        table::name(&obj.metadata),
+        json!(display.map_or("", String::as_str)),
+        json!(text_at(&obj.rest, "status.phase")),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::testing::json::row;
+
+    #[test]
+    fn a_project_is_a_namespace_under_another_name() {
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } });
+        let project = called(namespace.clone(), API_VERSION, "Project");
+        assert_eq!((&project["kind"], &project["metadata"]["name"]), (&json!("Project"), &json!("shop")));
+        assert_eq!(called(project, "v1", "Namespace"), namespace);
+        let yaml =
+            "metadata: {name: shop, annotations: {openshift.io/display-name: The shop}}\nstatus: {phase: Active}\n";
+        assert_eq!(row(&PROJECTS, yaml), "shop | The shop | Active");
+    }
+}
