@@ -18,6 +18,7 @@ mod deployments;
 mod harness;
 mod hostile;
 mod identity;
+mod image_streams;
 mod last_words;
 mod openshift;
 mod outside;

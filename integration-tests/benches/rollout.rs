@@ -2,7 +2,8 @@
 //!
 //! A rolling update of ten replicas is shown as a ratio to the same containers (ten sandboxes and ten applications made, as many
 //! removed) by bare Docker calls, all at once, in the same run, turn by turn. The update has to keep its bounds meanwhile: at most
-//! thirteen pods, at least eight of them available. Run it with `cargo bench --bench rollout`; Docker must run.
+//! thirteen pods, at least eight of them available. Last comes how soon a name that an image gets starts a rollout.
+//! Run it with `cargo bench --bench rollout`; Docker must run.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 #[path = "../harness/bench.rs"]
@@ -10,22 +11,33 @@ mod bench;
 #[path = "../harness/stats.rs"]
 mod stats;
 
-use bench::{NAME, Skiff, bare_pod, deployment, is_ready, remove_bare_pod, wait};
+use anyhow::{Context as _, bail};
+use bench::{IMAGE, NAME, Skiff, bare_pod, deployment, is_ready, remove_bare_pod, wait};
 use futures::future::try_join_all;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::Pod,
+};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use skiff::engine::{Engine, docker::DockerEngine};
+use skiff::engine::{Engine, EngineError, docker::DockerEngine};
 use stats::{median, millis, row};
-use std::time::Instant;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 const REPLICAS: usize = 10;
 const ROUNDS: usize = 7;
 /// A rolling update makes pods in waves, each of which has to be ready before the next may begin; bare calls are all made at once.
 const RATIO_MAX: f64 = 1.5;
+/// A person who tags an image looks up and sees the rollout.
+const TAG_MS_MAX: f64 = 300.0;
+/// How often an image that a container still uses is removed.
+const REMOVE_TRIES: usize = 100;
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -34,7 +46,8 @@ fn main() -> anyhow::Result<()> {
         let engine = DockerEngine::connect(NAME).await?;
         engine.info().await?;
         let skiff = Skiff::up(home).await?;
-        bench_rollout(&skiff, &engine).await
+        bench_rollout(&skiff, &engine).await?;
+        bench_image_tag(&skiff, &engine).await
     })
 }
 
@@ -80,6 +93,66 @@ async fn bench_rollout(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<(
     wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
     times.report();
     Ok(())
+}
+
+/// What a stream and its image are called.
+const STREAM: &str = "bench-streamed";
+
+/// From `docker tag` to the new ReplicaSet of a Deployment that follows the tag.
+async fn bench_image_tag(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(skiff.client.clone());
+    let sets: Api<ReplicaSet> = Api::default_namespaced(skiff.client.clone());
+    let stream = json!({"apiVersion": "image.openshift.io/v1", "kind": "ImageStream", "metadata": {"name": STREAM}});
+    let url = "/apis/image.openshift.io/v1/namespaces/default/imagestreams";
+    let request =
+        http::Request::post(url).header("content-type", "application/json").body(stream.to_string().into())?;
+    skiff.client.request_text(request).await?;
+    let triggers = json!([{
+        "from": {"kind": "ImageStreamTag", "name": format!("{STREAM}:latest")},
+        "fieldPath": "spec.template.spec.containers[0].image",
+    }]);
+    let mut follower = deployment("follow", 1);
+    follower.metadata.annotations = Some([("image.openshift.io/triggers".to_owned(), triggers.to_string())].into());
+    deployments.create(&PostParams::default(), &follower).await?;
+    let tag = format!("{STREAM}:latest");
+    let program = engine.image(IMAGE).await?.context("the demo image is gone")?.command;
+    let mut took = Vec::new();
+    for round in 0..ROUNDS {
+        // Another image each round, of the same content.
+        let source = format!("{STREAM}:{round}");
+        let labels = BTreeMap::from([("round".to_owned(), round.to_string())]);
+        let id = engine.derive_image(IMAGE, &source, &program, &labels).await?;
+        let begun = Instant::now();
+        engine.tag_image(&source, &tag).await?;
+        let runs_it = |set: &ReplicaSet| {
+            let spec = set.spec.template.as_ref().and_then(|template| template.spec.as_ref());
+            spec.is_some_and(|s| s.containers.iter().any(|c| c.image.as_deref().is_some_and(|i| i.ends_with(&id))))
+        };
+        wait(&sets, "the rollout has started", |sets| sets.iter().any(runs_it)).await?;
+        took.push(millis(begun.elapsed()));
+    }
+    deployments.delete("follow", &DeleteParams::default()).await?;
+    let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+    wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+    for name in (0..ROUNDS).map(|round| format!("{STREAM}:{round}")).chain([tag]) {
+        remove_image(engine, &name).await?;
+    }
+    let median = median(&mut took);
+    row("image tag → rollout of a Deployment started", median, "ms", TAG_MS_MAX, median <= TAG_MS_MAX);
+    Ok(())
+}
+
+/// Docker counts a container as there for a moment after its pod.
+async fn remove_image(engine: &DockerEngine, name: &str) -> anyhow::Result<()> {
+    let mut every = tokio::time::interval(Duration::from_millis(100));
+    for _ in 0..REMOVE_TRIES {
+        every.tick().await;
+        match engine.remove_image(name).await {
+            Err(EngineError::Conflict(_)) => {}
+            other => return Ok(other?),
+        }
+    }
+    bail!("a container still uses {name}")
 }
 
 /// Whether a pod is of this round's version.

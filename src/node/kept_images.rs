@@ -88,7 +88,11 @@ async fn pass(context: &Context) -> Result<bool, EngineError> {
     let keeps = kept_before || !steps.is_empty();
     for step in steps {
         match step {
-            Step::Keep { id, name } => context.ask(context.engine.tag_image(&id, &name)).await?,
+            Step::Keep { id, name } => match context.ask(context.engine.tag_image(&id, &name)).await {
+                // Somebody has removed it meanwhile.
+                Ok(()) | Err(EngineError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            },
             // A container still uses it: next time, then.
             Step::LetGo { name } => match context.ask(context.engine.remove_image(&name)).await {
                 Ok(()) | Err(EngineError::Conflict(_)) => {}

@@ -46,7 +46,7 @@ const LEASE_SECS: i32 = 300;
 /// Source: `NodeStatusReportFrequency`, `pkg/kubelet/apis/config`, v1.37.
 const HEARTBEAT: Duration = Duration::from_mins(5);
 /// Images change in bursts (a build tags several): the first change is told at once, for image streams follow it, and the rest together.
-const IMAGES_SETTLE: Duration = Duration::from_millis(500);
+const IMAGES_SETTLE: Duration = Duration::from_millis(100);
 /// Looking whether an engine that is away is back.
 const AWAY_BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
 const LEASE_NAMESPACE: &str = "kube-node-lease";

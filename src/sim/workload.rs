@@ -13,8 +13,8 @@ use crate::{
     api::{
         kind::{Erased, ErasedKind, Kind},
         kinds::{
-            config_map::ConfigMaps, deployment::Deployments, pod::Pods, replica_set::ReplicaSets,
-            replication_controller::ReplicationControllers, resource_quota::RESOURCE_QUOTAS,
+            config_map::ConfigMaps, deployment::Deployments, image_stream::ImageStreams, pod::Pods,
+            replica_set::ReplicaSets, replication_controller::ReplicationControllers, resource_quota::RESOURCE_QUOTAS,
         },
         meta::{ObjectKey, controller_of},
         object::Object as _,
@@ -25,7 +25,7 @@ use crate::{
 };
 use k8s_openapi::{
     api::{
-        apps::v1::{DeploymentSpec, ReplicaSet},
+        apps::v1::{Deployment, DeploymentSpec, ReplicaSet},
         core::v1::ConfigMap,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -33,6 +33,8 @@ use k8s_openapi::{
 use serde_json::json;
 use std::time::Duration;
 
+/// The image stream, and the image that it follows.
+const STREAM: &str = "streamed";
 /// The label that keeps what the label `app` was.
 const WAS: &str = "was";
 
@@ -64,6 +66,9 @@ enum Action {
     ChangeSettings,
     ChangeQuota,
     BuildImage,
+    TagImage,
+    FollowStream,
+    DeleteStream,
     MakeUnready,
     MakeReady,
     KillContainer,
@@ -110,6 +115,9 @@ const ACTIONS: &[(u64, Action)] = &[
     (1, Action::ChangeSettings),
     (2, Action::ChangeQuota),
     (1, Action::BuildImage),
+    (2, Action::TagImage),
+    (2, Action::FollowStream),
+    (1, Action::DeleteStream),
     (1, Action::MakeUnready),
     (2, Action::MakeReady),
     (4, Action::KillContainer),
@@ -190,6 +198,8 @@ async fn write(world: &World, action: Action, key: &ObjectKey) -> Option<Result<
         Action::ApplySet => {
             apply::<ReplicaSets>(world, replica_set(world), |old, new| old.spec.clone_from(&new.spec)).await
         }
+        Action::FollowStream => follow_stream(world, key).await,
+        Action::DeleteStream => delete::<ImageStreams>(world, &ObjectKey::new("default", STREAM)).await,
         Action::DeleteSet => delete::<ReplicaSets>(world, &ObjectKey::new("default", SET)).await,
         Action::ApplyController => {
             let wanted = replication_controller(world);
@@ -377,6 +387,9 @@ async fn hurt(world: &mut World, action: Action) {
     let victim = one_of(world, &running).cloned();
     match (action, victim) {
         (Action::BuildImage, _) => world.engine.add_image("app:missing", crate::engine::fake::Behaviour::server()),
+        (Action::TagImage, _) => {
+            world.engine.add_image(&format!("{STREAM}:latest"), crate::engine::fake::Behaviour::server());
+        }
         (Action::MakeUnready, Some(id)) => world.engine.set_ready(&id, Some(false)),
         (Action::MakeReady, _) => make_all_ready(world),
         (Action::KillContainer, Some(id)) => drop(world.engine.docker_kill(&id, "SIGKILL")),
@@ -445,6 +458,22 @@ pub(super) async fn settle(world: &mut World) {
         world.user_wrote();
         world.tick(Duration::from_secs(5)).await;
     }
+}
+
+/// Lets a Deployment follow the image that is called as the stream.
+async fn follow_stream(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
+    let streams = world.registry().api::<ImageStreams>();
+    if streams.get(&ObjectKey::new("default", STREAM)).is_none() {
+        let stream = json!({ "metadata": { "name": STREAM, "namespace": "default" } });
+        streams.create(serde_json::from_value(stream).unwrap()).await?;
+    }
+    let from = json!({ "kind": "ImageStreamTag", "name": format!("{STREAM}:latest") });
+    let triggers = json!([{ "from": from, "fieldPath": "spec.template.spec.containers[0].image" }]).to_string();
+    let follows = |deployment: &mut Deployment| {
+        let annotations = deployment.metadata.annotations.get_or_insert_default();
+        annotations.insert("image.openshift.io/triggers".to_owned(), triggers.clone());
+    };
+    world.registry().api::<Deployments>().modify(key, follows).await.map(drop)
 }
 
 /// Deletes the sets and pods that belong to no one; whether there were any.
