@@ -90,7 +90,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         match args.command {
             Command::Latest { which, again } => Target::of(&which)?.latest(again).await,
             Command::Cancel(which) => Target::of(&which)?.cancel().await,
-            Command::Retry(which) => Target::of(&which)?.retry().await,
+            Command::Retry(which) => Box::pin(Target::of(&which)?.retry()).await,
             Command::Undo { which, to_revision } => Target::of(&which)?.undo(to_revision).await,
             Command::Status(which) => Target::of(&which)?.status().await,
         }
@@ -333,10 +333,10 @@ mod tests {
                 &(|_: &mut DeploymentConfig| {}) as &dyn Fn(&mut DeploymentConfig),
             ),
             ("Waiting for rollout to finish: 1 old replicas are pending termination... false", &|c| {
-                c.status.updated_replicas = 3
+                c.status.updated_replicas = 3;
             }),
             ("Waiting for rollout to finish: 0 of 4 updated replicas are available... false", &|c| {
-                c.status.updated_replicas = 4
+                c.status.updated_replicas = 4;
             }),
             ("m true", &|c| c.status.conditions = condition("NewReplicationControllerAvailable")),
             ("error: m", &|c| c.status.conditions = condition("ProgressDeadlineExceeded")),

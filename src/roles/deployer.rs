@@ -114,12 +114,13 @@ impl Rollout<'_> {
         if self.until == Until::Start {
             return Ok(Outcome::Reached("start".to_owned()));
         }
-        match &*self.config.spec.strategy.type_ {
-            ROLLING => rolling::run(self).await,
-            RECREATE => recreate::run(self).await,
-            // Whoever calls the stock deployer in a custom one means the parameters that are there.
-            CUSTOM if self.config.spec.strategy.rolling_params.is_some() => rolling::run(self).await,
-            CUSTOM => recreate::run(self).await,
+        let strategy = &self.config.spec.strategy;
+        // Whoever calls the stock deployer in a custom one means the parameters that are there.
+        let has_steps = strategy.rolling_params.is_some();
+        match &*strategy.type_ {
+            ROLLING => Box::pin(rolling::run(self)).await,
+            CUSTOM if has_steps => Box::pin(rolling::run(self)).await,
+            RECREATE | CUSTOM => Box::pin(recreate::run(self)).await,
             other => bail!("unsupported strategy type: {other}"),
         }
     }

@@ -239,7 +239,7 @@ impl User {
 
 async fn story(seed: u64) {
     let mut user = User::new(seed).await;
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         faults::arm(&user.world);
     }
     for _ in 0..STEPS {

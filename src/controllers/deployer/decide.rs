@@ -32,9 +32,8 @@ pub(super) fn decide(seen: &Observed, image: &str) -> Decision {
     }
     let phase = rollout::phase(rc);
     match phase {
-        Phase::Complete => Decision::rest(),
         Phase::Failed if is_cancelled(rc) => end_workers(seen),
-        Phase::Failed => Decision::rest(),
+        Phase::Complete | Phase::Failed => Decision::rest(),
         Phase::New | Phase::Pending | Phase::Running => match rollout::config(rc) {
             Err(why) => ended(rc, Phase::Failed, &why),
             Ok(_) if phase != Phase::New => follow(seen, phase),

@@ -121,7 +121,6 @@ fn progressing(
     }
     let latest = seen.latest()?;
     match phase(latest) {
-        Phase::New => None,
         Phase::Pending => {
             let pod = deployer_pod_name(&name);
             say("Unknown", "", format!("replication controller {name:?} is waiting for pod {pod:?} to run"))
@@ -129,7 +128,7 @@ fn progressing(
         Phase::Running if has_progressed(&seen.config.status, status) => {
             say("True", "ReplicationControllerUpdated", format!("replication controller {name:?} is progressing"))
         }
-        Phase::Running => None,
+        Phase::New | Phase::Running => None,
         Phase::Failed if is_cancelled(latest) => {
             say("False", "RolloutCancelled", format!("rollout of replication controller {name:?} was cancelled"))
         }

@@ -7,7 +7,7 @@ use crate::{
         pod_state,
         rollout::{CONFIG, DEPLOYER_CONTAINER, NAME_VARIABLE, deployer_pod_name, size},
     },
-    base::clock::whole_seconds,
+    base::clock::{Clock, whole_seconds},
     client::{Client, ClientError, PatchKind},
 };
 use anyhow::{Context as _, bail};
@@ -140,12 +140,13 @@ pub(super) fn is_observed(rc: &ReplicationController) -> bool {
 #[derive(Debug)]
 pub(super) struct Api {
     client: Client,
+    clock: Clock,
     namespace: String,
 }
 
 impl Api {
     pub(super) fn new(client: Client, namespace: String) -> Self {
-        Self { client, namespace }
+        Self { client, clock: Clock::system(), namespace }
     }
 
     fn path(&self, rest: &str) -> String {
@@ -179,7 +180,7 @@ impl Cluster for Api {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        self.clock.now()
     }
 
     async fn rollout(&self, name: &str) -> anyhow::Result<ReplicationController> {

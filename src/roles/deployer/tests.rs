@@ -92,7 +92,7 @@ impl Model {
     }
 
     async fn run(&self, until: &str) -> anyhow::Result<()> {
-        deploy(self, "web-2", until.parse().unwrap()).await
+        Box::pin(deploy(self, "web-2", until.parse().unwrap())).await
     }
 
     fn said(&self) -> String {

@@ -41,8 +41,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "web has 2 deployers: web-1-deploy, web-2-deploy")]
     fn a_second_deployer_is_noticed() {
-        let mut model = Model::default();
-        model.pods = [1, 2].map(|n| (n.to_string(), deployer(&format!("web-{n}")))).into();
+        let pods = [1, 2].map(|n| (n.to_string(), deployer(&format!("web-{n}"))));
+        let model = Model { pods: pods.into(), ..Model::default() };
         see(&model, &Moved::Pod(Pair { before: None, after: Some(deployer("web-2")) }));
     }
 }

@@ -352,6 +352,7 @@ pub struct DeploymentConfigRollback {
 /// What is taken from an earlier rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[allow(clippy::struct_excessive_bools, reason = "the API has them")]
 pub struct DeploymentConfigRollbackSpec {
     /// The ReplicationController of that rollout.
     pub from: ObjectReference,
