@@ -1,7 +1,8 @@
 //! Image streams follow the images of the engine, as the nodes' objects list them.
 //!
 //! A tag that names an image follows that name: whatever image has it here is what the tag means. A tag that no user has set follows the
-//! name `STREAM:TAG`, or `NAMESPACE/STREAM:TAG`: giving an image that name is what a push is elsewhere. An image that is not here is
+//! name `STREAM:TAG`, or `NAMESPACE/STREAM:TAG`: giving an image that name is what a push is elsewhere. A stream that stands for a repository
+//! has the tags of that repository that are here. An image that is not here is
 //! fetched by the node (`node/imports`), which also says why that failed.
 //!
 //! **Not here**: what tags mean when they are written (`api/kinds/image_stream/tags`), the rollouts that follow (`image_trigger`).
@@ -10,7 +11,7 @@
 use super::runtime::{Action, Controller, Decision, Trigger};
 use crate::{
     api::{
-        image_name::{digest, familiar, pinned},
+        image_name::{digest, familiar, pinned, repository},
         kinds::{
             image_stream::{
                 DOCKER_IMAGE, IMPORT_SUCCESS, ImageStream, ImageStreams, TagEvent, TagReference, tags::add_event,
@@ -160,7 +161,9 @@ fn pushed<'n>(stream: &ImageStream, local: &Local<'n>) -> Vec<(String, Known<'n>
     let name = stream.metadata.name.as_deref().unwrap_or_default();
     let namespace = stream.metadata.namespace.as_deref().unwrap_or_default();
     let mut found = BTreeMap::new();
-    for repository in [name.to_owned(), format!("{namespace}/{name}")] {
+    let of_spec = Some(&stream.spec.docker_image_repository).filter(|name| !name.is_empty()).map(|name| familiar(name));
+    let of_spec = of_spec.map(|listed| repository(&listed).to_owned());
+    for repository in of_spec.into_iter().chain([name.to_owned(), format!("{namespace}/{name}")]) {
         let prefix = format!("{repository}:");
         let named = local.by_name.range(&*prefix..).take_while(|(known, _)| known.starts_with(&prefix));
         for (known, image) in named {
@@ -260,6 +263,9 @@ mod tests {
             format!("2 shop/web@{b} sha256:bb 3\n"),
             "a user has set the other"
         );
+        let of_repository = "spec: {dockerImageRepository: docker.io/other/web}";
+        let means = format!("2 shop/web@{b} sha256:bb 3\n3 other/web@{b} sha256:bb 3\nlatest web@{a} sha256:aa 3\n");
+        assert_eq!(followed_by(stream(of_repository), images), means);
     }
 
     #[test]

@@ -79,7 +79,24 @@ fn wanted(stream: &ImageStream) -> Vec<Wanted> {
             name,
         })
     };
-    stream.spec.tags.iter().filter_map(of).collect()
+    stream.spec.tags.iter().filter_map(of).chain(newest(stream)).collect()
+}
+
+/// The newest image of the repository that a stream stands for.
+fn newest(stream: &ImageStream) -> Option<Wanted> {
+    const LATEST: &str = "latest";
+    let repository = &stream.spec.docker_image_repository;
+    if repository.is_empty() || stream.spec_tag(LATEST).is_some() {
+        return None;
+    }
+    Some(Wanted {
+        stream: ObjectKey::of(&stream.metadata),
+        uid: stream.metadata.uid.clone().unwrap_or_default(),
+        tag: LATEST.to_owned(),
+        generation: stream.metadata.generation.unwrap_or(0),
+        is_scheduled: false,
+        name: format!("{repository}:{LATEST}"),
+    })
 }
 
 /// Whether a tag has had its image since it was set. Pure.
@@ -273,6 +290,13 @@ mod tests {
             of(&format!("{{name: a, from: {{kind: DockerImage, name: x}}, {scheduled}}}")),
             [("x".to_owned(), true)]
         );
+        let of_repository = |tags: &str| {
+            let spec = format!("{{dockerImageRepository: 'host:5000/x', tags: [{tags}]}}");
+            let stream = testing::from_yaml(&format!("metadata: {{name: web, namespace: default}}\nspec: {spec}"));
+            wanted(&stream.unwrap()).into_iter().map(|w| (w.name, w.tag)).collect::<Vec<_>>()
+        };
+        assert_eq!(of_repository(""), [("host:5000/x:latest".to_owned(), "latest".to_owned())]);
+        assert_eq!(of_repository("{name: latest}"), []);
         for none in [
             "{name: a}",
             "{name: a, reference: true, from: {kind: DockerImage, name: x}}",

@@ -37,6 +37,7 @@ const STEPS: &[Step] = &[namespace_lifecycle::review, limit_ranger::review, serv
 pub(super) fn on_create(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     STEPS.iter().try_for_each(|step| step(registry, info, obj))?;
     default_class::give(registry, info, obj);
+    image_stream::look_up(registry, obj);
     Ok(())
 }
 
