@@ -103,6 +103,7 @@ impl Kind for DeploymentConfigs {
     /// The status stays, but for one thing: whoever asks for exactly the next rollout gets it, and says why. Rollbacks and old clients do
     /// that, and `instantiate`.
     fn prepare_update(new: &mut DeploymentConfig, old: &DeploymentConfig) {
+        triggers::keep_images(&mut new.spec, &old.spec);
         let asked = std::mem::replace(&mut new.status, old.status.clone());
         if old.status.latest_version.checked_add(1) == Some(asked.latest_version) {
             new.status.latest_version = asked.latest_version;

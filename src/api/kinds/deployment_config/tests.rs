@@ -175,6 +175,41 @@ fn an_update_keeps_the_status_but_may_ask_for_the_next_rollout() {
 }
 
 #[test]
+fn the_same_file_applied_again_changes_nothing() {
+    const IMAGE: &str = "hello-openshift@sha256:1";
+    let mut old = created::<DeploymentConfigs>(FRONTEND);
+    let image = |config: &mut DeploymentConfig, text: &str| {
+        let pods = config.spec.template.as_mut().unwrap().spec.as_mut().unwrap();
+        pods.containers[0].image = Some(text.to_owned());
+    };
+    let last = |config: &mut DeploymentConfig, text: &str| {
+        let params = config.spec.triggers.as_mut().unwrap()[1].image_change_params.as_mut().unwrap();
+        text.clone_into(&mut params.last_triggered_image);
+    };
+    image(&mut old, IMAGE);
+    last(&mut old, IMAGE);
+    let applied = |change: &dyn Fn(&mut DeploymentConfig)| {
+        let mut new = created::<DeploymentConfigs>(FRONTEND);
+        change(&mut new);
+        DeploymentConfigs::prepare_update(&mut new, &old);
+        new
+    };
+    assert_eq!(applied(&|_| {}).spec, old.spec);
+    assert_eq!(applied(&|new| image(new, "mine")).spec, old.spec, "whoever follows images has no other");
+    // The trigger's own controller brings the next one.
+    let mut next = old.clone();
+    image(&mut next, "two");
+    last(&mut next, "two");
+    assert_eq!(applied(&|new| new.spec.clone_from(&next.spec)).spec, next.spec);
+    // Where images do not follow by themselves, the user's counts.
+    let manual = applied(&|new| {
+        new.spec.triggers.as_mut().unwrap()[1].image_change_params.as_mut().unwrap().automatic = false;
+        image(new, "mine");
+    });
+    assert_eq!(manual.spec.template.unwrap().spec.unwrap().containers[0].image.as_deref(), Some("mine"));
+}
+
+#[test]
 fn versions_do_not_go_back() {
     let mut old = read::<DeploymentConfigs>(FRONTEND);
     (old.status.latest_version, old.status.observed_generation) = (3, 7);

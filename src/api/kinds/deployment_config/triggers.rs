@@ -1,6 +1,8 @@
 //! What starts a rollout of a DeploymentConfig: its defaults, its rules, and how it is printed.
 
-use super::types::{DeploymentTriggerImageChangeParams as ImageChange, DeploymentTriggerPolicy as Trigger};
+use super::types::{
+    DeploymentConfigSpec, DeploymentTriggerImageChangeParams as ImageChange, DeploymentTriggerPolicy as Trigger,
+};
 use crate::api::{
     field::FieldError,
     kinds::check::{self, Errors},
@@ -37,6 +39,32 @@ pub(super) fn set_defaults(triggers: &mut [Trigger], namespace: &str) {
             from.namespace = Some(namespace.to_owned());
         }
     }
+}
+
+/// Keeps what triggers have brought, when a manifest is applied that says nothing of it: which image was the last, and in the template the
+/// image itself where it follows by itself. Applying the same file again so changes nothing, and starts no rollout.
+pub(super) fn keep_images(new: &mut DeploymentConfigSpec, old: &DeploymentConfigSpec) {
+    let known: Vec<&ImageChange> = images(old.triggers.as_deref().unwrap_or_default()).collect();
+    let Some(pods) = new.template.as_mut().and_then(|template| template.spec.as_mut()) else { return };
+    let triggers = new.triggers.iter_mut().flatten().filter(|trigger| trigger.type_ == IMAGE_CHANGE);
+    for image in triggers.filter_map(|trigger| trigger.image_change_params.as_mut()) {
+        if let Some(known) =
+            known.iter().find(|known| known.from == image.from && image.last_triggered_image.is_empty())
+        {
+            image.last_triggered_image.clone_from(&known.last_triggered_image);
+        }
+        if !image.automatic || image.last_triggered_image.is_empty() {
+            continue;
+        }
+        let containers = pods.containers.iter_mut().chain(pods.init_containers.iter_mut().flatten());
+        for container in containers.filter(|container| image.container_names.contains(&container.name)) {
+            container.image = Some(image.last_triggered_image.clone());
+        }
+    }
+}
+
+fn images(triggers: &[Trigger]) -> impl Iterator<Item = &ImageChange> {
+    triggers.iter().filter(|t| t.type_ == IMAGE_CHANGE).filter_map(|t| t.image_change_params.as_ref())
 }
 
 pub(super) fn validate(errs: &mut Errors, triggers: &[Trigger]) {
@@ -85,8 +113,7 @@ pub(super) fn stream_tag(errs: &mut Errors, path: &str, name: &str) {
 
 /// Whether a trigger gives this container its image.
 pub(super) fn names(triggers: &[Trigger], container: &str) -> bool {
-    let images = triggers.iter().filter(|t| t.type_ == IMAGE_CHANGE).filter_map(|t| t.image_change_params.as_ref());
-    images.flat_map(|image| &image.container_names).any(|name| name == container)
+    images(triggers).flat_map(|image| &image.container_names).any(|name| name == container)
 }
 
 /// The printed cell: `config,image(web:latest)`. Containers are named when the template has others too.
