@@ -7,7 +7,6 @@ use super::Call;
 use crate::{
     api::{
         field::FieldError,
-        json_kind::at,
         kinds::{
             deployment_config::{
                 triggers::{CONFIG_CHANGE, IMAGE_CHANGE},
@@ -17,6 +16,7 @@ use crate::{
                     DeploymentTriggerImageChangeParams as ImageChange,
                 },
             },
+            image_stream::ImageStreams,
             replication_controller::ReplicationControllers,
         },
         meta::ObjectKey,
@@ -33,7 +33,7 @@ use crate::{
     store::Entry,
 };
 use k8s_openapi::api::core::v1::{ObjectReference, PodTemplateSpec, ReplicationController};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 /// The cause of a rollout that somebody asked for.
@@ -97,13 +97,8 @@ fn rollout_of(registry: &Registry, config: &ObjectKey, version: i64) -> Option<A
 /// The image that a tag of an image stream stands for now.
 fn image_of(registry: &Registry, from: &ObjectReference) -> Option<String> {
     let (stream, tag) = from.name.as_deref()?.split_once(':')?;
-    let kinds = registry.kinds();
-    let streams = kinds.stored("image.openshift.io", "imagestreams")?;
     let key = ObjectKey::new(from.namespace.as_deref().unwrap_or_default(), stream);
-    let stored: Map<String, Value> = serde_json::from_slice(&registry.entry(&**streams, &key)?.value).ok()?;
-    let tags = at(&stored, "status.tags")?.as_array()?;
-    let image = tags.iter().find(|known| known["tag"] == tag)?["items"][0]["dockerImageReference"].as_str()?;
-    Some(image.to_owned())
+    registry.api::<ImageStreams>().get(&key)?.resolve(tag)
 }
 
 fn images(config: &DeploymentConfig) -> impl Iterator<Item = &ImageChange> {
