@@ -1,6 +1,10 @@
 //! Which cluster a command is about: the arguments that several commands take.
 
-use crate::app::data_dir::DataDir;
+use crate::{
+    app::{access::Access, data_dir::DataDir},
+    client::{Client, Kubeconfig},
+};
+use anyhow::Context as _;
 use std::path::PathBuf;
 
 /// Which cluster a command is about.
@@ -18,6 +22,16 @@ impl ClusterArgs {
     /// The folder of the cluster's state.
     pub(super) fn data_dir(&self) -> anyhow::Result<PathBuf> {
         self.data_dir.clone().map_or_else(|| DataDir::default_path(&self.name), Ok)
+    }
+
+    /// A client of its API, as its admin.
+    ///
+    /// # Errors
+    /// It does not run from this folder.
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        let access = Access::read(&DataDir::at(&self.data_dir()?).access())
+            .with_context(|| format!("the cluster {} does not run: start it with `skiff up`", self.name))?;
+        Ok(Client::new(&Kubeconfig::parse(&access.kubeconfig())?)?)
     }
 }
 

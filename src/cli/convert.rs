@@ -4,18 +4,14 @@
 //! **Source** of what differs: the OpenShift documentation, "Understanding deployments"; of the annotation: `pkg/image/apiserver/trigger`.
 
 use super::{cluster::ClusterArgs, output};
-use crate::{
-    api::{
-        json_kind::{at, set_at},
-        kinds::deployment_config::{
-            strategy::{CUSTOM, RECREATE},
-            triggers::{CONFIG_CHANGE, IMAGE_CHANGE},
-            types::{API_VERSION, KIND},
-        },
-        schema::read,
+use crate::api::{
+    json_kind::{at, set_at},
+    kinds::deployment_config::{
+        strategy::{CUSTOM, RECREATE},
+        triggers::{CONFIG_CHANGE, IMAGE_CHANGE},
+        types::{API_VERSION, KIND},
     },
-    app::{access::Access, data_dir::DataDir},
-    client::{Client, Kubeconfig},
+    schema::read,
 };
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
@@ -77,9 +73,7 @@ fn of_file(path: &Path) -> anyhow::Result<Vec<Value>> {
 }
 
 fn of_cluster(args: &Args, name: &str) -> anyhow::Result<Value> {
-    let access = Access::read(&DataDir::at(&args.cluster.data_dir()?).access())
-        .with_context(|| format!("the cluster {} does not run: start it with `skiff up`", args.cluster.name))?;
-    let client = Client::new(&Kubeconfig::parse(&access.kubeconfig())?)?;
+    let client = args.cluster.client()?;
     let path = format!("/apis/{API_VERSION}/namespaces/{}/deploymentconfigs/{name}", args.namespace);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(client.get(&path)).with_context(|| format!("cannot read deploymentconfig {name}"))

@@ -9,8 +9,7 @@ use crate::{
         object::typed,
         rollout::{CANCELLED, CONFIG, DEPLOYER_POD_FOR, PHASE, Phase, REASON, phase, rollout_name, version},
     },
-    app::{access::Access, data_dir::DataDir},
-    client::{Client, Kubeconfig, PatchKind},
+    client::{Client, PatchKind},
 };
 use anyhow::{Context as _, bail};
 use k8s_openapi::{
@@ -106,10 +105,7 @@ struct Target {
 
 impl Target {
     fn of(which: &Which) -> anyhow::Result<Self> {
-        let path = which.cluster.data_dir()?;
-        let access = Access::read(&DataDir::at(&path).access())
-            .with_context(|| format!("the cluster {} does not run: start it with `skiff up`", which.cluster.name))?;
-        let client = Client::new(&Kubeconfig::parse(&access.kubeconfig())?)?;
+        let client = which.cluster.client()?;
         Ok(Self { client, namespace: which.namespace.clone(), name: which.config.clone() })
     }
 

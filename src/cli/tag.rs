@@ -3,11 +3,7 @@
 //! **Source** of what is sent and said: github.com/openshift/oc, `pkg/cli/tag/tag.go`, release 4.20.
 
 use super::{cluster::ClusterArgs, output};
-use crate::{
-    api::kinds::image_stream::{API_VERSION, DOCKER_IMAGE, IMAGE_STREAM_IMAGE, IMAGE_STREAM_TAG},
-    app::{access::Access, data_dir::DataDir},
-    client::{Client, Kubeconfig},
-};
+use crate::api::kinds::image_stream::{API_VERSION, DOCKER_IMAGE, IMAGE_STREAM_IMAGE, IMAGE_STREAM_TAG};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
@@ -67,10 +63,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn tag(args: &Args) -> anyhow::Result<()> {
-    let path = args.cluster.data_dir()?;
-    let access = Access::read(&DataDir::at(&path).access())
-        .with_context(|| format!("the cluster {} does not run: start it with `skiff up`", args.cluster.name))?;
-    let client = Client::new(&Kubeconfig::parse(&access.kubeconfig())?)?;
+    let client = args.cluster.client()?;
     let url = format!("/apis/{API_VERSION}/namespaces/{}/imagestreamtags/{}", args.namespace, args.to);
     client.put(&url, &body(args)).await.with_context(|| format!("cannot set {}", args.to))?;
     output::done(format!("Tag {} set to {}.", args.to, args.from));
