@@ -26,6 +26,7 @@ mod poison;
 mod replica_sets;
 mod snapshot;
 mod story;
+mod streams;
 mod surroundings;
 mod upgrade;
 mod volumes;

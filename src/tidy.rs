@@ -36,7 +36,17 @@ const BORDERS: [(&str, &[&str]); 7] = [
     ("rcgen", &["src/server/tls"]),
     ("x509_parser", &["src/server"]),
     ("clap", &["src/cli", "src/roles"]),
-    ("hyper", &["src/client", "src/server", "src/roles", "src/node/net_probe"]),
+    (
+        "hyper",
+        &[
+            "src/client",
+            "src/engine/docker/hijack",
+            "src/node/forward",
+            "src/node/net_probe",
+            "src/roles",
+            "src/server",
+        ],
+    ),
     ("granit_parser", &["src/api/schema/yaml"]),
 ];
 

@@ -136,7 +136,7 @@ pub static DOCKER: LazyLock<()> = LazyLock::new(|| {
 
 /// An image of small programs, made once of Debian's static busybox: its name.
 pub static BUSYBOX: LazyLock<&str> = LazyLock::new(|| {
-    const NAME: &str = "skiff-it-busybox:1";
+    const NAME: &str = "skiff-it-busybox:2";
     LazyLock::force(&DOCKER);
     if output(Command::new("docker").args(["image", "inspect", NAME])).status.success() {
         return NAME;
@@ -151,7 +151,7 @@ pub static BUSYBOX: LazyLock<&str> = LazyLock::new(|| {
         find(&dir.join("package"), "busybox").expect("the package brings busybox")
     });
     fs::copy(busybox, dir.join("root/bin/busybox")).unwrap();
-    let programs = "cat cp echo grep id ln ls mkdir mv rm rmdir sh sleep stat touch tr head dd";
+    let programs = "cat cp echo grep id ln ls mkdir mv rm rmdir sh sleep stat touch tr head dd tar nc stty";
     for program in programs.split(' ') {
         // There from an earlier try.
         drop(std::os::unix::fs::symlink("busybox", dir.join("root/bin").join(program)));

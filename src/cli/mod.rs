@@ -65,6 +65,9 @@ enum Command {
     /// Does one rollout of a DeploymentConfig (run by skiff, in a container)
     #[command(hide = true)]
     Deployer(roles::deployer::Args),
+    /// Makes connections to the ports of a pod's localhost (run by skiff, in a container)
+    #[command(hide = true)]
+    Forward,
     /// Ends commands of probes and hooks that hang (run by skiff, in a container)
     #[command(hide = true)]
     EndProcesses,
@@ -115,6 +118,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::BindPaths => roles::bind_paths::run(),
         Command::HostPaths => roles::host_paths::run(),
         Command::Deployer(args) => roles::deployer::run(args),
+        Command::Forward => roles::forward::run(),
         Command::EndProcesses => roles::end_processes::run(),
         Command::DemoServer(args) => roles::demo_server::run(args),
     }

@@ -4,11 +4,11 @@
 //! (Debian: `busybox-static`); the fake plays the few programs that the suite uses.
 
 use super::{
-    CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind,
+    CLUSTER_LABEL, Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind,
     EventKind::{Created, Died, Killed, Removed, Started},
-    ImageDetails, LogOptions, Mount, MountSource, NetworkMode, NetworkSpec, Phase,
+    ImageDetails, LogOptions, Mount, MountSource, NetworkMode, NetworkSpec, Phase, Printed, Session, TerminalSize,
     docker::DockerEngine,
-    fake::{Behaviour, FakeEngine, OnStop},
+    fake::{Behaviour, FakeEngine, OnStop, PRINTS_BOTH, TELLS_SIZE},
 };
 use crate::base::secret::variable;
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::io::AsyncWriteExt as _;
 
 /// Longer than a loaded machine needs for any step.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -61,6 +62,7 @@ fn program(spec: &ContainerSpec) -> Behaviour {
             let writes = files.map(|(path, content)| (path.to_owned(), Bytes::copy_from_slice(content))).to_vec();
             Behaviour { output: words(&["ready"]), writes, ..Behaviour::server() }
         }
+        ["cat"] => Behaviour::server(),
         ["sleep", _] => Behaviour { on_stop: OnStop::Ignores, ..Behaviour::server() },
         _ if spec.entrypoint == ["/nope"] => Behaviour::cannot_start("exec: \"/nope\": no such file or directory"),
         other => panic!("the fake does not know {other:?}"),
@@ -271,6 +273,8 @@ contract! {
     26 mounts_are_exchanged_below_a_shared_volume,
     29 a_program_is_given_its_input,
     28 the_end_of_a_regular_file_is_read_and_nothing_else_is_opened,
+    30 conversations_with_commands,
+    31 conversations_with_the_program,
 }
 
 async fn a_name_is_given_once(f: Arc<Fixture>) {
@@ -419,6 +423,76 @@ async fn commands_run_beside_the_program(f: Arc<Fixture>) {
 }
 
 /// Unpacks an archive behind its length.
+/// All that a session's program prints, to its outputs apart.
+async fn hear(session: &mut Session) -> (Vec<u8>, Vec<u8>) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    while let Some(printed) = session.output.try_next().await.unwrap() {
+        match printed {
+            Printed::Stdout(bytes) => out.extend_from_slice(&bytes),
+            Printed::Stderr(bytes) => err.extend_from_slice(&bytes),
+        }
+    }
+    (out, err)
+}
+
+async fn conversations_with_commands(f: Arc<Fixture>) {
+    let id = f.run(&f.spec("a", &["sleep", "3600"])).await;
+    let all = Connected { stdin: true, stdout: true, stderr: true, tty: false };
+    // Every byte, more than any pipe holds, and the end of the input is the end of the command.
+    let mut session = f.engine.exec_session(&id, &words(&["cat"]), all).await.unwrap();
+    let sent: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let mut input = session.input.take().expect("it was asked for");
+    let give = async {
+        input.write_all(&sent).await.unwrap();
+        input.shutdown().await.unwrap();
+    };
+    let (heard, ()) = tokio::join!(hear(&mut session), give);
+    assert!(heard.0 == sent && heard.1.is_empty(), "{} bytes came back", heard.0.len());
+    assert_eq!(session.control.exit_code().await.unwrap(), Some(0));
+
+    let outputs = Connected { stdin: false, ..all };
+    let mut session = f.engine.exec_session(&id, &words(&["sh", "-c", PRINTS_BOTH]), outputs).await.unwrap();
+    assert!(session.input.is_none());
+    assert_eq!(hear(&mut session).await, (b"out\n".to_vec(), b"err\n".to_vec()));
+    assert_eq!(session.control.exit_code().await.unwrap(), Some(3));
+
+    let terminal = Connected { stderr: false, tty: true, ..all };
+    let mut session = f.engine.exec_session(&id, &words(&["sh", "-c", TELLS_SIZE]), terminal).await.unwrap();
+    session.control.resize(TerminalSize { columns: 101, rows: 33 }).await.unwrap();
+    let mut input = session.input.take().expect("it was asked for");
+    input.write_all(b"\n").await.unwrap();
+    let (shown, _) = hear(&mut session).await;
+    assert!(String::from_utf8_lossy(&shown).contains("33 101"), "{shown:?}");
+    assert_eq!(session.control.exit_code().await.unwrap(), Some(0));
+
+    let stopped = f.engine.create(&f.spec("b", &["sleep", "3600"])).await.unwrap();
+    let err = f.engine.exec_session(&stopped, &words(&["cat"]), all).await.unwrap_err();
+    assert!(matches!(err, EngineError::Conflict(_)), "{err}");
+    let err = f.engine.exec_session(&f.name("none"), &words(&["cat"]), all).await.unwrap_err();
+    assert!(matches!(err, EngineError::NotFound(_)), "{err}");
+}
+
+async fn conversations_with_the_program(f: Arc<Fixture>) {
+    let spec = ContainerSpec { stdin: true, ..f.spec("a", &["cat"]) };
+    let id = f.run(&spec).await;
+    let all = Connected { stdin: true, stdout: true, stderr: true, tty: false };
+    for text in ["once\n", "and again\n"] {
+        let mut session = f.engine.attach(&id, all).await.unwrap();
+        session.input.as_mut().expect("it was asked for").write_all(text.as_bytes()).await.unwrap();
+        let heard = session.output.try_next().await.unwrap();
+        assert_eq!(heard, Some(Printed::Stdout(text.into())));
+        assert_eq!(session.control.exit_code().await.unwrap(), None);
+    }
+    let mut session = f.engine.attach(&id, Connected { stdin: false, ..all }).await.unwrap();
+    f.engine.remove(&id).await.unwrap();
+    assert_eq!(hear(&mut session).await, (Vec::new(), Vec::new()), "it ends with the container");
+    let err = f.engine.attach(&f.name("none"), all).await.unwrap_err();
+    assert!(matches!(err, EngineError::NotFound(_)), "{err}");
+    let stopped = f.engine.create(&f.spec("b", &["sleep", "3600"])).await.unwrap();
+    let err = f.engine.attach(&stopped, all).await.unwrap_err();
+    assert!(matches!(err, EngineError::Conflict(_)), "{err}");
+}
+
 const UNPACKS_INPUT: &str = "mkdir /volumes; busybox tail -c +9 | busybox tar x -C /volumes; exec sleep 3600";
 
 async fn a_program_is_given_its_input(f: Arc<Fixture>) {

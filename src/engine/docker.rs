@@ -6,19 +6,23 @@
 //! what is gone already counts as removed, what runs already as started.
 //!
 //! **Not here**: which sockets there are and what to tell a user whose engine is away (`connect`), the shapes of requests
-//! and replies (`translate`), the event stream (`events`), what a line of a log is (`logs`).
+//! and replies (`translate`), the event stream (`events`), what a line of a log is (`logs`), conversations with programs (`hijack`,
+//! `sessions`).
 //!
 //! Source: Docker Engine API 1.41 (engine 20.10) and later. bollard asks without a version in the path, so an engine answers with
 //! its newest, and every field read here exists since 1.41.
 
 mod connect;
 mod events;
+mod hijack;
 mod logs;
+mod sessions;
 mod translate;
 
 use super::{
-    CLUSTER_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, FILE_BYTES_MAX,
-    FileEnd, Image, ImageDetails, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError,
+    CLUSTER_LABEL, Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput,
+    FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec,
+    PullError, Session,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -417,6 +421,19 @@ impl Engine for DockerEngine {
             None => None,
         };
         Err(EngineError::Overdue(what(), timeout, process))
+    }
+
+    async fn exec_session(
+        &self,
+        container: &str,
+        command: &[String],
+        connected: Connected,
+    ) -> Result<Session, EngineError> {
+        sessions::exec(self, container, command, connected).await
+    }
+
+    async fn attach(&self, container: &str, connected: Connected) -> Result<Session, EngineError> {
+        sessions::attach(self, container, connected).await
     }
 
     async fn logs(

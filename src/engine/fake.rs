@@ -15,14 +15,16 @@ mod behaviour;
 mod faults;
 mod images;
 mod network;
+mod session;
 mod world;
 
 pub use behaviour::{Behaviour, BehaviourFn, ExecBehaviour, Life, OnStop};
 pub use faults::{CallFault, CallKind, EventFault, EventFaultKind, Fault, FaultPlan};
+pub use session::{PRINTS_BOTH, TELLS_SIZE};
 
 use super::{
-    Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, FileEnd, Image, LogOptions,
-    MemoryVolume, Neighbours, Network, NetworkSpec, PullError,
+    Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, FileEnd, Image,
+    LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError, Session,
 };
 use crate::base::{clock::Clock, rng::Rng, task};
 use async_trait::async_trait;
@@ -630,6 +632,21 @@ impl Engine for FakeEngine {
             return Ok(ExecOutput { exit_code: 137, output: Bytes::new() });
         }
         Ok(run.output)
+    }
+
+    async fn exec_session(
+        &self,
+        container: &str,
+        command: &[String],
+        connected: Connected,
+    ) -> Result<Session, EngineError> {
+        let run = self.call(CallKind::ExecSession, container, |world| world.exec(container, command)).await?;
+        Ok(session::of_command(command, connected, (run.takes, run.output.exit_code, run.output.output)))
+    }
+
+    async fn attach(&self, container: &str, connected: Connected) -> Result<Session, EngineError> {
+        let lines = self.call(CallKind::Attach, container, |world| world.attach(container)).await?;
+        Ok(session::of_container(lines, connected))
     }
 
     async fn logs(

@@ -11,8 +11,10 @@ pub mod docker;
 #[cfg(test)]
 pub mod fake;
 pub mod self_image;
+mod session;
 mod signal;
 
+pub use session::{Connected, Printed, Session, SessionControl, TerminalSize};
 pub use signal::signal_number;
 
 use crate::base::secret::Variable;
@@ -520,6 +522,16 @@ pub trait Engine: Send + Sync + 'static {
     /// Runs a command in a running container and waits for it, at most `timeout`: then it goes on without being waited for, and the
     /// error is `Overdue`.
     async fn exec(&self, container: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, EngineError>;
+    /// Runs a command in a running container and talks with it. `Conflict` when the container does not run.
+    async fn exec_session(
+        &self,
+        container: &str,
+        command: &[String],
+        connected: Connected,
+    ) -> Result<Session, EngineError>;
+    /// Talks with the program of a running container, from now on. `connected` tells what the container has: of a terminal that it
+    /// lacks, or the other way round, nothing comes back that can be read. `Conflict` when the container does not run.
+    async fn attach(&self, container: &str, connected: Connected) -> Result<Session, EngineError>;
     /// The container's output, in chunks, standard output and error together.
     async fn logs(
         &self,

@@ -18,6 +18,7 @@ pub mod agent;
 mod context;
 pub mod decide;
 mod execute;
+mod forward;
 mod hooks;
 pub mod identity;
 mod images;

@@ -3,12 +3,15 @@
 //! **Source** of the errors: `pkg/registry/core/pod/strategy.go` `validateContainer`, `pkg/kubelet/kubelet_pods.go`
 //! `validateContainerLogStatus`, v1.37.
 
-use super::context::Context;
+use super::{context::Context, forward::Ports};
 use crate::{
     api::{kind::Kind as _, kinds::pod::Pods, meta::ObjectKey, status::ApiError},
     base::clock::after,
     engine::{EngineError, LogOptions},
 };
+
+pub use crate::engine::{Connected, Printed, Session, SessionControl, TerminalSize};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{
@@ -18,6 +21,7 @@ use futures::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
 use std::{io, sync::Arc};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The query of a `log` request. Source: `PodLogOptions`, core/v1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +53,42 @@ pub trait PodStreams: Send + Sync + 'static {
         pod: &ObjectKey,
         query: &LogQuery,
     ) -> Result<BoxStream<'static, Result<Bytes, io::Error>>, ApiError>;
+
+    /// Where a conversation with a container of the pod would be held; empty: the only container, or the default one. Errors (no such
+    /// container, not running …) read as the kubelet's.
+    fn find(&self, pod: &ObjectKey, container: &str) -> Result<Running, ApiError>;
+
+    /// Runs a command in a container.
+    async fn exec(&self, on: &Running, command: &[String], connected: Connected) -> Result<Session, EngineError>;
+
+    /// Talks with a container's program.
+    async fn attach(&self, to: &Running, connected: Connected) -> Result<Session, EngineError>;
+
+    /// The ports of a pod.
+    async fn ports(&self, pod: &ObjectKey) -> Result<Arc<dyn PodPorts>, ApiError>;
 }
+
+/// A container that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The engine's ID.
+    pub id: String,
+    /// Its name in its pod.
+    pub name: String,
+    /// Whether it has a terminal.
+    pub tty: bool,
+}
+
+/// The ports of a pod's localhost.
+#[async_trait]
+pub trait PodPorts: Send + Sync {
+    /// A connection to a port; the error is what users read.
+    async fn connect(&self, port: u16) -> Result<Box<dyn Duplex>, String>;
+}
+
+/// What is read and written.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// The agent's streams.
 pub(super) struct Streams {
@@ -84,6 +123,53 @@ impl PodStreams for Streams {
         let log = self.context.ask(self.context.engine.logs(&id, &options)).await.map_err(|e| log_error(&id, &e))?;
         Ok(limited(log, query.limit_bytes))
     }
+
+    fn find(&self, key: &ObjectKey, container: &str) -> Result<Running, ApiError> {
+        let pod = self.context.pods.get(key).ok_or_else(|| ApiError::not_found(&Pods::INFO, &key.name))?;
+        let name = choose_container(&pod, container)?;
+        check_placed(&pod)?;
+        running(&pod, &name).ok_or_else(|| ApiError::Internal(format!("container not found ({name:?})")))
+    }
+
+    async fn exec(&self, on: &Running, command: &[String], connected: Connected) -> Result<Session, EngineError> {
+        self.context.ask(self.context.engine.exec_session(&on.id, command, connected)).await
+    }
+
+    async fn attach(&self, to: &Running, connected: Connected) -> Result<Session, EngineError> {
+        self.context.ask(self.context.engine.attach(&to.id, connected)).await
+    }
+
+    async fn ports(&self, key: &ObjectKey) -> Result<Arc<dyn PodPorts>, ApiError> {
+        let pod = self.context.pods.get(key).ok_or_else(|| ApiError::not_found(&Pods::INFO, &key.name))?;
+        check_placed(&pod)?;
+        match Ports::of(Arc::clone(&self.context), pod).await {
+            Ok(ports) => Ok(Arc::new(ports)),
+            Err(EngineError::Unreachable(why)) => Err(ApiError::Unavailable(why)),
+            Err(err) => Err(ApiError::Internal(err.to_string())),
+        }
+    }
+}
+
+/// Source: `streamLocation`, `pkg/registry/core/pod/strategy.go`, v1.37.
+fn check_placed(pod: &Pod) -> Result<(), ApiError> {
+    let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    if is_placed { Ok(()) } else { Err(ApiError::BadRequest(format!("pod {name} does not have a host assigned"))) }
+}
+
+/// The container of this name, if it runs.
+fn running(pod: &Pod, name: &str) -> Option<Running> {
+    let status = container_statuses(pod).find(|s| s.name == name)?;
+    status.state.as_ref()?.running.as_ref()?;
+    let spec = pod.spec.as_ref()?;
+    let container = spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)?;
+    Some(Running { id: own_id(status)?, name: name.to_owned(), tty: container.tty == Some(true) })
+}
+
+fn container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    pod.status
+        .iter()
+        .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()))
 }
 
 fn since(query: &LogQuery, now: Timestamp) -> Option<Timestamp> {
@@ -154,11 +240,7 @@ pub(super) fn choose_container(pod: &Pod, name: &str) -> Result<String, ApiError
 fn log_source(pod: &Pod, container: &str, previous: bool) -> Result<String, ApiError> {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let refuse = |why: String| Err(ApiError::BadRequest(why));
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
-    let Some(status) = statuses.into_iter().find(|s| s.name == container) else {
+    let Some(status) = container_statuses(pod).find(|s| s.name == container) else {
         return refuse(format!("container {container:?} in pod {pod_name:?} is not available"));
     };
     let state = status.state.clone().unwrap_or_default();

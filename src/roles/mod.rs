@@ -3,6 +3,7 @@ pub mod bind_paths;
 pub mod demo_server;
 pub mod deployer;
 pub mod end_processes;
+pub mod forward;
 pub mod host_paths;
 pub mod pause;
 pub mod proxy;

@@ -13,7 +13,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::ffi::OsStr;
 
 /// The roles that see more than the containers beside them.
-const ROLES: [&str; 5] = ["bind-paths", "end-processes", "host-paths", "pause", "proxy"];
+const ROLES: [&str; 6] = ["bind-paths", "end-processes", "forward", "host-paths", "pause", "proxy"];
 
 /// Shields the process, when it is of such a role. The binary does this first.
 ///

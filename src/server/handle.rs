@@ -19,8 +19,8 @@ use super::{
     respond,
     respond::Response,
     route::{self, Query, RequestInfo, Verb},
+    upgrade::{Upgrade, Wish},
     verbs,
-    websocket::{self, Upgrade},
 };
 use crate::{
     api::{kinds::Kinds, status::ApiError},
@@ -65,7 +65,8 @@ where
 {
     let started = state.registry().clock().mono();
     let is_head = request.method() == Method::HEAD;
-    let upgrade = websocket::is_wanted(request.headers()).then(|| Upgrade {
+    let upgrade = Wish::of(request.headers()).map(|wish| Upgrade {
+        wish,
         on: hyper::upgrade::on(&mut request),
         ticket: peer.ticket.clone(),
         seat: None,

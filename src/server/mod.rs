@@ -7,7 +7,8 @@
 //! - [`handle`](mod@handle): one request. [`auth`]: who, and may they. [`route`](mod@route): which verb on what.
 //! - [`impersonate`]: as whom a request acts.
 //! - [`paths`]: discovery, OpenAPI, version, health. [`verbs`]: reads, writes and watches of objects.
-//! - `websocket`: streams for clients that can open nothing else.
+//! - `upgrade`: connections that become something else. `websocket`: streams for clients that can open nothing else. `remote`:
+//!   conversations with containers, over WebSocket and SPDY.
 //! - [`media`] and [`codec`]: what comes in and goes out. [`print`]: objects, metadata and tables. [`options`]: queries.
 //!
 //! **Not here**: rules about objects (`registry`, `api/kinds`), the texts of errors (`api/status`).
@@ -28,6 +29,7 @@ mod pace;
 mod paths;
 mod pinned;
 pub mod print;
+mod remote;
 mod request;
 pub mod respond;
 pub mod route;
@@ -36,6 +38,7 @@ mod stall;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod upgrade;
 mod verbs;
 mod websocket;
 

@@ -17,10 +17,11 @@ use crate::{
         clock::Clock,
         task::{self, Drain, DrainTrigger},
     },
+    engine::EngineError,
     identity::{User, roles},
     node::{
         local_images::LocalImages,
-        streams::{LogQuery, PodStreams},
+        streams::{Connected, LogQuery, PodPorts, PodStreams, Running, Session},
     },
     registry::{Registry, pipeline::DeleteOptions},
     testing,
@@ -36,6 +37,7 @@ use std::{sync::Arc, time::Duration};
 
 mod added_kinds;
 mod apply;
+mod conversations;
 mod deployment_config;
 mod every_kind;
 mod fuzz;
@@ -58,6 +60,22 @@ impl PodStreams for EchoStreams {
         let first = Bytes::from(format!("{pod} {} {:?}\n", query.container, query.tail_lines));
         let rest = if query.follow { stream::pending().boxed() } else { stream::empty().boxed() };
         Ok(stream::once(async { Ok(first) }).chain(rest).boxed())
+    }
+
+    fn find(&self, pod: &ObjectKey, container: &str) -> Result<Running, ApiError> {
+        conversations::find(pod, container)
+    }
+
+    async fn exec(&self, on: &Running, command: &[String], connected: Connected) -> Result<Session, EngineError> {
+        conversations::exec(on, command, connected).await
+    }
+
+    async fn attach(&self, to: &Running, connected: Connected) -> Result<Session, EngineError> {
+        conversations::attach(to, connected).await
+    }
+
+    async fn ports(&self, pod: &ObjectKey) -> Result<Arc<dyn PodPorts>, ApiError> {
+        conversations::ports(pod)
     }
 }
 

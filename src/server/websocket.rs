@@ -1,24 +1,22 @@
-//! Streams over WebSocket, for clients that can open nothing else: a watch, a log.
+//! Streams over WebSocket, for clients that can open nothing else: a watch, a log; and the handshake of every WebSocket.
 //!
-//! Called by `verbs` with what is to be sent, one message each. `handle` gives every request that asks for it its [`Upgrade`].
+//! Called by `verbs` with what is to be sent, one message each, and by `remote` for those whose client speaks too.
 //!
 //! ```text
 //! GET with Upgrade ──► 101 ──► messages ──► the stream's end, the client's close, drain, or the place is needed ──► close
 //! ```
 //!
 //! **Invariants**
-//! - A stream over WebSocket has the bounds of the others: its place (`gate`) and its connection's are held until it ends, and a message
-//!   waits in memory until its peer takes the one before.
-//! - What a client sends is read and means nothing, but for its close.
+//! - A message waits in memory until its peer takes the one before.
+//! - What a client sends to a stream is read and means nothing, but for its close.
 //!
 //! **Source**: `k8s.io/apimachinery/pkg/util/httpstream/wsstream/{conn,stream}.go`, and `HandleWS` in
 //! `k8s.io/apiserver/pkg/endpoints/handlers/watch.go`, v1.37.
 
 use super::{
-    Ticket,
-    gate::Seat,
     request::Request,
-    respond::{self, Response},
+    respond::Response,
+    upgrade::{self, Upgrade, Wish},
 };
 use crate::{
     api::status::ApiError,
@@ -26,22 +24,23 @@ use crate::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
-use futures::{SinkExt as _, Stream, StreamExt as _, TryStreamExt as _};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::timeout};
+use futures::{Sink, SinkExt as _, Stream, StreamExt as _, TryStreamExt as _};
+use http::{HeaderMap, HeaderValue, header};
+use std::{io, pin::pin, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message,
+        self, Message,
         handshake::derive_accept_key,
         protocol::{
-            Role, WebSocketConfig,
+            CloseFrame, Role, WebSocketConfig,
             frame::{
                 Frame,
-                coding::{Data, OpCode},
+                coding::{CloseCode, Data, OpCode},
             },
         },
     },
@@ -54,19 +53,6 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// Protocols that say who calls and not how. Source: `bearerProtocolPrefix` in authentication/request/websocket/protocol.go.
 const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
-
-/// A connection that may become a WebSocket, and what it holds for as long as it is one.
-#[derive(Debug)]
-pub(super) struct Upgrade {
-    /// The connection, once its answer has gone out.
-    pub(super) on: OnUpgrade,
-    /// The connection's place.
-    pub(super) ticket: Option<Arc<Ticket>>,
-    /// The stream's place.
-    pub(super) seat: Option<Seat>,
-    /// Tells that the connection is there still.
-    pub(super) alive: Option<mpsc::Sender<Infallible>>,
-}
 
 /// How messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,17 +78,8 @@ impl Framing {
     }
 }
 
-/// Whether a request asks for a WebSocket. Source: `IsWebSocketRequest` in wsstream/conn.go.
-pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
-    let has = |name, word: &str| {
-        let lines = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
-        lines.flat_map(|line| line.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
-    };
-    has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "websocket")
-}
-
 /// The protocols that a client offers, best first, but for those that say who it is.
-fn offered(headers: &HeaderMap) -> Vec<&str> {
+pub(super) fn offered(headers: &HeaderMap) -> Vec<&str> {
     let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|p| !p.is_empty() && !p.starts_with(BEARER)).collect()
 }
@@ -158,6 +135,16 @@ fn accept(
     framing: Framing,
     parts: impl Stream<Item = io::Result<Part>> + Send + 'static,
 ) -> Result<Response, ApiError> {
+    let (response, upgrade) = shake(request, protocol.as_deref())?;
+    let work = upgrade::hold(upgrade, move |connection| async move {
+        converse(socket(connection, READ_BYTES_MAX).await, framing, parts).await;
+    });
+    drop(task::spawn("websocket", work));
+    Ok(response)
+}
+
+/// The server's end of the handshake, with a protocol that was agreed on.
+pub(super) fn shake(request: &mut Request, protocol: Option<&str>) -> Result<(Response, Upgrade), ApiError> {
     let bad = |why: &str| ApiError::BadRequest(format!("unable to upgrade to a WebSocket: {why}"));
     let version = request.headers.get(header::SEC_WEBSOCKET_VERSION);
     if version.is_none_or(|version| version != "13") {
@@ -165,52 +152,41 @@ fn accept(
     }
     let key = request.headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| bad("there is no Sec-WebSocket-Key"))?;
     let answer = derive_accept_key(key.as_bytes());
-    let upgrade = request.upgrade.take().ok_or_else(|| bad("the connection cannot become one"))?;
-    let mut response = http::Response::new(respond::full(Bytes::new()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let upgrade = request.upgrade.take().filter(|upgrade| upgrade.wish == Wish::WebSocket);
+    let upgrade = upgrade.ok_or_else(|| bad("the connection cannot become one"))?;
+    let mut response = upgrade::switching("websocket");
     let value = |text: &str| HeaderValue::from_str(text).map_err(|err| bad(&err.to_string()));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, value(&answer)?);
+    response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, value(&answer)?);
     if let Some(protocol) = protocol {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value(&protocol)?);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, value(protocol)?);
     }
-    drop(task::spawn("websocket", run(upgrade, framing, parts)));
-    Ok(response)
+    Ok((response, upgrade))
 }
 
-/// Runs a WebSocket to its end.
-async fn run(upgrade: Upgrade, framing: Framing, parts: impl Stream<Item = io::Result<Part>> + Send) {
-    let Upgrade { on, ticket, seat, alive } = upgrade;
-    match on.await {
-        Ok(connection) => {
-            let config = WebSocketConfig::default()
-                .max_message_size(Some(READ_BYTES_MAX))
-                .max_frame_size(Some(READ_BYTES_MAX))
-                .write_buffer_size(0);
-            let socket = WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, Some(config)).await;
-            let put_out = async {
-                match &ticket {
-                    Some(ticket) => ticket.put_out().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = put_out => debug!(component = "server", "a WebSocket is ended: its place is needed"),
-                () = converse(socket, framing, parts) => {}
-            }
-        }
-        Err(err) => debug!(component = "server", err = chain(&err), "a connection did not become a WebSocket"),
-    }
-    drop((ticket, seat, alive));
+/// The WebSocket of a connection after its handshake; it reads messages of at most so many bytes.
+pub(super) async fn socket<S>(connection: S, message_bytes_max: usize) -> WebSocketStream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(message_bytes_max))
+        .max_frame_size(Some(message_bytes_max))
+        .write_buffer_size(0);
+    WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await
+}
+
+/// Says that all was said. Source: `Close` of `golang.org/x/net/websocket`: kubectl takes an end without a code for a broken connection.
+pub(super) async fn close<S>(sink: &mut S) -> Result<(), tungstenite::Error>
+where
+    S: Sink<Message, Error = tungstenite::Error> + Unpin,
+{
+    sink.send(Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))).await
 }
 
 /// Sends the messages until there are no more, or until the client has enough.
 async fn converse<S>(socket: WebSocketStream<S>, framing: Framing, parts: impl Stream<Item = io::Result<Part>> + Send)
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (mut sink, mut said) = socket.split();
     let send_all = async {
@@ -235,7 +211,7 @@ where
     };
     if let Some(mut sink) = sink {
         let closed = async {
-            if sink.close().await.is_ok() {
+            if close(&mut sink).await.is_ok() {
                 while let Some(Ok(_)) = said.next().await {}
             }
         };
@@ -251,13 +227,6 @@ mod tests {
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         lines.iter().map(|(k, v)| (k.parse().unwrap(), HeaderValue::from_static(v))).collect()
-    }
-
-    #[test]
-    fn a_request_says_that_it_wants_a_websocket() {
-        assert!(is_wanted(&headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")])));
-        assert!(!is_wanted(&headers(&[("connection", "Upgrade"), ("upgrade", "SPDY/3.1")])));
-        assert!(!is_wanted(&headers(&[("upgrade", "websocket")])));
     }
 
     #[test]

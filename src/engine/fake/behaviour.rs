@@ -40,7 +40,8 @@ pub enum OnStop {
 /// What a command run in the container does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExecBehaviour {
-    /// As a small shell would: `true`, `false`, `sleep N` and `cat FILE` of an uploaded file; anything else succeeds.
+    /// As a small shell would: `true`, `false`, `sleep N` and `cat FILE` of an uploaded file; anything else succeeds. In a conversation
+    /// `cat` alone gives back what it is given, and `sh -c` of the texts below does what they say.
     Shell,
     /// Succeeds when the program is ready and fails with 1 when it is not.
     Readiness,

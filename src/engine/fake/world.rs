@@ -742,6 +742,19 @@ impl World {
         Ok(Exec { takes, output: ExecOutput { exit_code: code, output }, run: found.run })
     }
 
+    /// What the program of a running container prints from now on.
+    pub(super) fn attach(&mut self, container: &str) -> Result<UnboundedReceiver<Bytes>, EngineError> {
+        let what = "attach to container";
+        let found = self.get_mut(container).ok_or_else(|| not_found(what, container))?;
+        if found.facts.phase != Phase::Running {
+            let id = &found.facts.id;
+            return Err(EngineError::Conflict(format!("{what} {container}: Container {id} is not running")));
+        }
+        let (sender, receiver) = mpsc::unbounded();
+        found.followers.push((sender, false));
+        Ok(receiver)
+    }
+
     /// A command of this run hangs; the ID of its process, unless the run is over.
     pub(super) fn hang(&mut self, container: &str, run: u64) -> Option<i64> {
         self.run_of(container).filter(|now| *now == run)?;

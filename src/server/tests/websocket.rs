@@ -9,12 +9,12 @@ use tokio_tungstenite::{
 };
 
 impl Desk {
-    /// Opens a WebSocket, or tells why not.
-    async fn dial(&self, url: &str, headers: &[(&'static str, &str)]) -> Result<Socket, (u16, String)> {
+    /// A connection of somebody.
+    pub(super) fn connect(&self, user: User) -> DuplexStream {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let (state, drain) = (self.state.clone(), self.drain.clone());
         drop(task::spawn("http connection", async move {
-            let peer = Peer { user: Some(admin()), address: "test".to_owned(), ticket: None, room: None, alive: None };
+            let peer = Peer { user: Some(user), address: "test".to_owned(), ticket: None, room: None, alive: None };
             let service = hyper::service::service_fn(move |request| {
                 let answer = handle(state.clone(), peer.clone(), drain.clone(), request);
                 async move { Ok::<_, std::convert::Infallible>(answer.await) }
@@ -22,6 +22,22 @@ impl Desk {
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
             drop(connection.with_upgrades().await);
         }));
+        client
+    }
+
+    /// Opens a WebSocket, or tells why not.
+    pub(super) async fn dial(&self, url: &str, headers: &[(&'static str, &str)]) -> Result<Socket, (u16, String)> {
+        self.dial_as(admin(), url, headers).await
+    }
+
+    /// [`Desk::dial`] of somebody.
+    pub(super) async fn dial_as(
+        &self,
+        user: User,
+        url: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Socket, (u16, String)> {
+        let client = self.connect(user);
         let mut request = format!("ws://test{url}").into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
@@ -40,13 +56,17 @@ impl Desk {
     }
 }
 
-struct Socket {
-    socket: WebSocketStream<DuplexStream>,
+pub(super) struct Socket {
+    pub(super) socket: WebSocketStream<DuplexStream>,
     protocol: Option<String>,
 }
 
 impl Socket {
-    async fn next(&mut self) -> Option<Message> {
+    pub(super) fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Message> {
         match self.socket.next().await? {
             Ok(Message::Close(_)) => None,
             other => Some(other.unwrap()),

@@ -30,7 +30,7 @@ pub(super) async fn of(call: &mut Call<'_>, pod: &ObjectKey, container: Option<&
     let chunks = call.state.streams().logs(pod, &query).await?;
     let drain = call.drain.clone();
     let chunks = chunks.take_until(Box::pin(async move { drain.drained().await }));
-    if call.request.upgrade.is_some() {
+    if call.request.wants_websocket() {
         return websocket::bytes(&mut call.request, chunks);
     }
     Ok(respond(200, "text/plain", respond::streamed(chunks)))

@@ -11,6 +11,7 @@ mod delete;
 mod deployment_config;
 mod deployment_log;
 mod eviction;
+mod exec;
 mod images;
 mod log;
 mod not_yet;

@@ -22,10 +22,7 @@ const RESOURCES: &[(&str, &[&str])] = &[
 /// Sub-resources of resources that are served: group, plural, sub-resource.
 pub(super) const SUBRESOURCES: &[(&str, &str, &str)] = &[
     ("", "nodes", "proxy"),
-    ("", "pods", "attach"),
     ("", "pods", "ephemeralcontainers"),
-    ("", "pods", "exec"),
-    ("", "pods", "portforward"),
     ("", "pods", "proxy"),
     ("", "pods", "resize"),
     ("", "services", "proxy"),

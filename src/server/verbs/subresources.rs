@@ -5,7 +5,8 @@
 //! that come and go while the server runs.
 
 use super::{
-    Call, binding, deployment_config, deployment_log, eviction, images, log, projects, reviews, scale, token, write,
+    Call, binding, deployment_config, deployment_log, eviction, exec, images, log, projects, reviews, scale, token,
+    write,
 };
 use crate::{
     api::status::ApiError,
@@ -41,8 +42,11 @@ const fn row(group: &'static str, plural: &'static str, subresource: &'static st
 static TABLE: &[Row] = &[
     row(ANY, ANY, "scale", |call| Box::pin(scale::answer(call))),
     row("", "namespaces", "finalize", |call| Box::pin(write::update(call))),
+    Row { is_stream: |_| true, ..row("", "pods", "attach", |call| Box::pin(ready(exec::attach(call)))) },
     row("", "pods", "binding", |call| Box::pin(binding::create(call))),
     row("", "pods", "eviction", |call| Box::pin(eviction::create(call))),
+    Row { is_stream: |_| true, ..row("", "pods", "exec", |call| Box::pin(ready(exec::exec(call)))) },
+    Row { is_stream: |_| true, ..row("", "pods", "portforward", |call| Box::pin(exec::port_forward(call))) },
     Row { is_stream: |query| query.is_true("follow"), ..row("", "pods", "log", |call| Box::pin(log::get(call))) },
     row("", "serviceaccounts", "token", |call| Box::pin(ready(token::create(call)))),
     row("apps.openshift.io", "deploymentconfigs", "instantiate", |call| Box::pin(deployment_config::instantiate(call))),

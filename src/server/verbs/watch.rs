@@ -52,7 +52,7 @@ pub(super) fn start(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let name = (call.info.is_collection && !call.info.name.is_empty()).then_some(call.info.name.as_str());
     let options = options::watch_options(&*call.kind, call.query(), name)?;
     let printer = call.printer(output)?;
-    let is_websocket = call.request.upgrade.is_some();
+    let is_websocket = call.request.wants_websocket();
     let binary = if output.format == Format::Protobuf { printer.binary() } else { None };
     let framing = Framing { binary, is_alone: is_websocket };
     let is_binary = framing.binary.is_some();

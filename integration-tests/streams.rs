@@ -1,0 +1,159 @@
+//! Streams into containers with real clients: exec, attach, cp, port-forward, run; over WebSocket and, by old clients, over SPDY.
+
+use crate::harness::{
+    cluster::{Cluster, free_port},
+    tools::{BUSYBOX, KUBECTL, KUBECTL_20, docker, output, text},
+    wait::eventually,
+};
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+const SOON: Duration = Duration::from_secs(40);
+
+fn pod(name: &str, rest: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n  \
+         terminationGracePeriodSeconds: 0\n  containers:\n  - {{name: app, image: {image}, {rest}}}\n",
+        image = *BUSYBOX
+    )
+}
+
+/// What a command prints when it is given this.
+fn with_input(command: &mut Command, input: &[u8]) -> (i32, Vec<u8>, String) {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let input = input.to_vec();
+    let giver = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it ends");
+    giver.join().expect("no one panics").expect("the command reads all");
+    (output.status.code().unwrap_or(-1), output.stdout, text(&output.stderr))
+}
+
+/// A `kubectl port-forward`, ended with it.
+struct Forward(Child);
+
+impl Forward {
+    fn to(cluster: &Cluster, what: &str, ports: &[String]) -> Self {
+        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+        let mut command = cluster.kubectl_command(&[&["port-forward", what], &ports[..]].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("kubectl starts");
+        let mut said = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("kubectl says what it forwards");
+        assert!(line.contains("Forwarding from"), "{line}");
+        // Nobody reads the rest: kubectl must not wait for that.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Self(child)
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// What a web server behind a port of this machine says.
+fn ask(port: u16) -> Result<String, String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|err| err.to_string())?;
+    stream.set_read_timeout(Some(SOON)).map_err(|err| err.to_string())?;
+    stream.write_all(b"GET /me HTTP/1.0\r\n\r\n").map_err(|err| err.to_string())?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said).map_err(|err| err.to_string())?;
+    if said.is_empty() { Err("no answer".to_owned()) } else { Ok(said) }
+}
+
+#[test]
+fn commands_run_in_containers_and_files_go_both_ways() {
+    let cluster = Cluster::start("exec");
+    let term = "command: [sh], stdin: true, tty: true";
+    cluster.apply(&(pod("web", "command: [sleep, \"3600\"]") + &pod("term", term)));
+    for name in ["web", "term"] {
+        cluster.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
+    }
+    assert_eq!(cluster.kubectl(&["exec", "web", "--", "echo", "hello"]), "hello\n");
+    let failed = output(&mut cluster.kubectl_command(&["exec", "web", "--", "sh", "-c", "echo no >&2; exit 7"]));
+    assert_eq!((failed.status.code(), &*text(&failed.stderr)), (Some(7), "no\ncommand terminated with exit code 7\n"));
+    let missing = cluster.kubectl_fails(&["exec", "web", "--", "bash"]);
+    assert!(missing.contains("bash") && missing.contains("not found"), "{missing}");
+
+    // Every byte, 8 MiB of them, to the end of the input.
+    let bytes: Vec<u8> = (0..8u32 << 20).map(|n| u8::try_from(n.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect();
+    let (code, back, err) = with_input(&mut cluster.kubectl_command(&["exec", "-i", "web", "--", "cat"]), &bytes);
+    assert!(code == 0 && back == bytes, "{code} {} bytes {err}", back.len());
+
+    let folder = tempfile::tempdir().unwrap();
+    let (there, here) = (folder.path().join("there"), folder.path().join("here"));
+    std::fs::write(&there, &bytes).unwrap();
+    cluster.kubectl(&["cp", there.to_str().unwrap(), "web:/there"]);
+    cluster.kubectl(&["cp", "web:/there", here.to_str().unwrap()]);
+    assert!(std::fs::read(&here).unwrap() == bytes, "what came back is not what went");
+
+    // A terminal: `script` gives kubectl one. The engine starts the command first and sets the size then.
+    let line = format!(
+        "stty rows 31 cols 97; {} --kubeconfig {} exec -it web -- sh -c 'until stty size; do :; done'",
+        KUBECTL.display(),
+        cluster.kubeconfig().display()
+    );
+    let shown = text(&output(Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null())).stdout);
+    assert!(shown.contains("31 97"), "{shown:?}");
+
+    // The program itself, over its own terminal.
+    let attach = &mut cluster.kubectl_command(&["attach", "-i", "term"]);
+    let (_, shown, err) = with_input(attach, b"echo $((6*7))\nexit\n");
+    assert!(text(&shown).contains("42"), "{} {err}", text(&shown));
+
+    let ran =
+        cluster.kubectl_command(&["run", "once", "-i", "--rm", "--restart=Never", "--image", &BUSYBOX, "--", "cat"]);
+    let mut ran = ran;
+    let (code, shown, err) = with_input(&mut ran, b"given\n");
+    assert!(code == 0 && text(&shown).contains("given"), "{} {err}", text(&shown));
+
+    // A client from before WebSockets.
+    let old = &*KUBECTL_20;
+    let old = |args: &[&str]| {
+        let mut command = Command::new(old);
+        command.arg("--kubeconfig").arg(cluster.kubeconfig()).args(args);
+        command
+    };
+    let (code, back, err) = with_input(&mut old(&["exec", "-i", "web", "--", "sh", "-c", "cat; exit 3"]), &bytes);
+    assert!(code == 3 && back == bytes, "{code} {} bytes {err}", back.len());
+}
+
+#[test]
+fn ports_of_pods_are_forwarded_and_a_connection_that_fails_ends_no_other() {
+    let cluster = Cluster::start("forward");
+    // On the pod's own loopback alone, which nobody else reaches.
+    let server =
+        "command: [sh, -c, \"mkdir /www; echo it is me > /www/me; busybox httpd -f -p 127.0.0.1:7000 -h /www\"]";
+    let deployment = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: up}}\nspec:\n  selector: {{matchLabels: {{app: up}}}}\n  \
+         template:\n    metadata: {{labels: {{app: up}}}}\n    spec:\n      terminationGracePeriodSeconds: 0\n      \
+         containers:\n      - {{name: app, image: {image}, {server}}}\n",
+        image = *BUSYBOX
+    );
+    cluster.apply(&deployment);
+    cluster.rolled_out("up");
+    let (good, bad) = (free_port(), free_port());
+    let _forward = Forward::to(&cluster, "deployment/up", &[format!("{good}:7000"), format!("{bad}:7001")]);
+    let answers = || eventually("it answers", SOON, || ask(good));
+    assert!(answers().ends_with("it is me\n"));
+    for _ in 0..3 {
+        assert!(ask(bad).is_err(), "nobody listens there");
+        answers();
+    }
+    // Another pod comes in the place of the one that was meant.
+    let old = cluster.jsonpath(&["pod", "-l", "app=up"], "{.items[0].metadata.name}");
+    cluster.kubectl(&["delete", "pod", &old, "--wait=true"]);
+    cluster.rolled_out("up");
+    answers();
+    let id = cluster.containers("io.kubernetes.container.name=app").pop().unwrap();
+    docker(&["kill", &id]);
+    answers();
+}
