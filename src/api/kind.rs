@@ -258,6 +258,40 @@ pub trait Kind: Send + Sync + 'static {
     }
 }
 
+/// A kind whose objects the program itself reads and writes as values of a type: every [`Kind`], and the kinds served from their schema
+/// ([`JsonKind`](super::json_kind::JsonKind)) that have a controller. Hooks of the latter see JSON all the same.
+pub trait TypedKind: Send + Sync + 'static {
+    /// The type of its objects.
+    type Object: Object;
+    /// Whether what the pipeline keeps decoded beside stored bytes is of that type.
+    const IS_SHARED: bool;
+
+    /// The row of the table of kinds.
+    fn erased() -> &'static dyn ErasedKind;
+    /// Reads stored bytes.
+    ///
+    /// # Errors
+    /// When the bytes are none of the kind.
+    fn read(stored: &[u8]) -> Result<Self::Object, serde_json::Error>;
+    /// The object as the kind's hooks take it.
+    fn pack(obj: Self::Object) -> Box<dyn DynObject>;
+}
+
+impl<K: Kind> TypedKind for K {
+    type Object = K::Object;
+    const IS_SHARED: bool = K::INFO.stored_as.is_none();
+
+    fn erased() -> &'static dyn ErasedKind {
+        const { &Erased::<K>::NEW }
+    }
+    fn read(stored: &[u8]) -> Result<K::Object, serde_json::Error> {
+        read_stored::<K>(stored)
+    }
+    fn pack(obj: K::Object) -> Box<dyn DynObject> {
+        Box::new(obj)
+    }
+}
+
 /// Reads stored bytes as an object of this kind; a view converts them.
 pub fn read_stored<K: Kind>(stored: &[u8]) -> Result<K::Object, serde_json::Error> {
     if K::INFO.stored_as.is_none() {

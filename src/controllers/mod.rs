@@ -18,6 +18,7 @@ pub mod image_stream;
 pub mod image_trigger;
 pub mod namespace;
 pub mod node_status;
+mod pods;
 pub mod replica_set;
 pub mod resource_quota;
 pub mod runtime;
@@ -26,6 +27,7 @@ pub mod service_account;
 pub mod service_account_token;
 pub mod taint_eviction;
 mod taints;
+mod template_hash;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@
 use super::pipeline::{DeleteOptions, Part, Registry, Selection, WriteOptions, decoded};
 use crate::{
     api::{
-        kind::{Erased, ErasedKind, Kind},
+        kind::{ErasedKind, TypedKind},
         meta::{ObjectKey, Revision},
         object::Object as _,
         status::ApiError,
@@ -36,14 +36,14 @@ pub struct List<T> {
     pub items: Vec<Arc<T>>,
 }
 
-impl<K: Kind> Api<K> {
+impl<K: TypedKind> Api<K> {
     /// A client over this registry.
     pub fn new(registry: Registry) -> Self {
         Self { registry, kind: PhantomData }
     }
 
     fn erased() -> &'static dyn ErasedKind {
-        const { &Erased::<K>::NEW }
+        K::erased()
     }
 
     fn typed(entry: &Entry) -> Arc<K::Object> {
@@ -84,14 +84,14 @@ impl<K: Kind> Api<K> {
     /// Creates an object and returns it as stored.
     pub async fn create(&self, obj: K::Object) -> Result<Arc<K::Object>, ApiError> {
         let namespace = obj.meta().namespace.clone().unwrap_or_default();
-        let written = self.registry.create(Self::erased(), &namespace, Box::new(obj), &WriteOptions::default()).await?;
+        let written = self.registry.create(Self::erased(), &namespace, K::pack(obj), &WriteOptions::default()).await?;
         Ok(Self::typed(&written))
     }
 
     /// Replaces an object (not its status). Its `resourceVersion`, when given, must be current.
     pub async fn replace(&self, obj: K::Object) -> Result<Arc<K::Object>, ApiError> {
         let key = ObjectKey::of(obj.meta());
-        let mut change = |_: &Entry| Ok(Box::new(obj.clone()) as Box<_>);
+        let mut change = |_: &Entry| Ok(K::pack(obj.clone()));
         let written =
             self.registry.update(Self::erased(), &key, Part::Main, &mut change, &WriteOptions::default()).await?;
         Ok(Self::typed(&written))
@@ -125,7 +125,7 @@ impl<K: Kind> Api<K> {
         let mut apply = |entry: &Entry| {
             let mut obj = K::Object::clone(&Self::typed(entry));
             change(&mut obj);
-            Ok(Box::new(obj) as Box<_>)
+            Ok(K::pack(obj))
         };
         let written = self.registry.update(Self::erased(), key, part, &mut apply, &WriteOptions::default()).await?;
         Ok(Self::typed(&written))

@@ -8,7 +8,7 @@ mod correlate;
 use super::Registry;
 use crate::{
     api::{
-        kind::Kind,
+        kind::TypedKind,
         kinds::event::Events,
         meta::ObjectKey,
         object::Object as _,
@@ -74,11 +74,11 @@ impl Recorder {
 }
 
 /// The reference by which an event names its object.
-pub fn reference<K: Kind>(obj: &K::Object) -> ObjectReference {
-    let meta = obj.meta();
+pub fn reference<K: TypedKind>(obj: &K::Object) -> ObjectReference {
+    let (meta, info) = (obj.meta(), K::erased().info());
     ObjectReference {
-        api_version: Some(K::INFO.api_version()),
-        kind: Some(K::INFO.kind.to_owned()),
+        api_version: Some(info.api_version()),
+        kind: Some(info.kind.to_owned()),
         namespace: meta.namespace.clone(),
         name: meta.name.clone(),
         uid: meta.uid.clone(),

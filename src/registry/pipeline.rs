@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         bounds::STORED_BYTES_MAX,
-        kind::{ErasedKind, Kind, KindInfo, read_stored},
+        kind::{ErasedKind, KindInfo, TypedKind},
         kinds::{Kinds, NameTaken, resource_quota::RESOURCE_QUOTAS},
         managed::{self, Reach, Writer},
         meta::{ObjectKey, Revision},
@@ -186,10 +186,10 @@ pub enum Deleted {
     Marked(Arc<Entry>),
 }
 
-/// The typed object that an entry of kind `K` holds, decoded once and shared; a view is decoded each time.
-pub fn decoded<K: Kind>(entry: &Entry) -> Arc<K::Object> {
-    let read = || Arc::new(read_stored::<K>(&entry.value).expect("stored objects decode as their kind"));
-    if K::INFO.stored_as.is_some() {
+/// The typed object that an entry of kind `K` holds, decoded once and shared where the pipeline decodes to that type; each time elsewhere.
+pub fn decoded<K: TypedKind>(entry: &Entry) -> Arc<K::Object> {
+    let read = || Arc::new(K::read(&entry.value).expect("stored objects decode as their kind"));
+    if !K::IS_SHARED {
         return read();
     }
     let any = entry.decoded.get_or_init(|| read());
@@ -299,7 +299,7 @@ impl Registry {
     }
 
     /// The typed client for a kind.
-    pub fn api<K: Kind>(&self) -> super::client::Api<K> {
+    pub fn api<K: TypedKind>(&self) -> super::client::Api<K> {
         super::client::Api::new(self.clone())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`decide`]: one pass, in order; [`rolling`], [`recreate`], [`scale`]: the three ways in which sizes change.
 //! - [`status`]: numbers, conditions and the progress deadline, concluded after the pass.
-//! - [`history`]: revisions, annotations, the clean-up of old sets; [`hash`]: names of new sets; [`sets`]: which set is which.
+//! - [`history`]: revisions, annotations, the clean-up of old sets; [`sets`]: which set is which.
 //!
 //! **Invariants**: pods ≤ replicas + maxSurge and available ≥ replicas − maxUnavailable, once reached; one pass either grows the new
 //! set or shrinks old ones, and a set's size only changes together with its annotations.
@@ -11,7 +11,6 @@
 //! **Source**: `pkg/controller/deployment`, v1.37.
 
 mod decide;
-pub(super) mod hash;
 mod history;
 mod plan;
 mod recreate;

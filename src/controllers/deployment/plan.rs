@@ -6,7 +6,6 @@
 
 use super::{
     Observed, claim_of,
-    hash::{HASH_LABEL, set_name, template_hash},
     history::{self, REVISION, annotation, next_revision},
     sets::{Sets, actual, fence, is_complete, is_recreate, replicas, size, spec},
 };
@@ -16,8 +15,9 @@ use crate::{
         kind::Kind as _,
         kinds::{deployment::Deployments, replica_set::ReplicaSets},
     },
-    controllers::runtime::{
-        Action, Claim, Decision, EventDraft, Planned, Report, Step, controller_reference, selector_of,
+    controllers::{
+        runtime::{Action, Claim, Decision, EventDraft, Planned, Report, Step, controller_reference, selector_of},
+        template_hash::{HASH_LABEL, set_name, template_hash},
     },
 };
 use k8s_openapi::{

@@ -2,8 +2,10 @@
 //!
 //! **Source**: `pkg/controller/deployment/util/deployment_util.go`, v1.37.
 
-use super::hash::{HASH_LABEL, normal_form};
-use crate::api::fence::Fence;
+use crate::{
+    api::fence::Fence,
+    controllers::template_hash::{HASH_LABEL, normal_form},
+};
 use k8s_openapi::api::{
     apps::v1::{Deployment, DeploymentSpec, ReplicaSet},
     core::v1::PodTemplateSpec,

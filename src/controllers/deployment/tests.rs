@@ -4,7 +4,6 @@
 
 use super::{
     DeploymentController, Observed,
-    hash::HASH_LABEL,
     history::{DESIRED_REPLICAS, MAX_REPLICAS, REVISION},
     sets::{self, Sets, actual, available, replicas, size},
 };
@@ -14,7 +13,10 @@ use crate::{
         kinds::{deployment::Deployments, replica_set::ReplicaSets},
         status::ApiError,
     },
-    controllers::runtime::{Action, Controller as _, Decision, Done, controller_reference, execute::StepResult},
+    controllers::{
+        runtime::{Action, Controller as _, Decision, Done, controller_reference, execute::StepResult},
+        template_hash::HASH_LABEL,
+    },
 };
 use expect_test::{Expect, expect};
 use jiff::{SignedDuration, Timestamp};

@@ -4,7 +4,7 @@
 //! thing differs: there, a first rollout waits for every image trigger; here only for those that somebody is going to answer, the
 //! automatic ones. A container with an image of its own would wait for ever otherwise.
 
-use super::super::deployment::hash::normal_form;
+use super::super::template_hash::normal_form;
 use crate::api::{
     kinds::deployment_config::{
         triggers::{CONFIG_CHANGE, IMAGE_CHANGE},

@@ -8,35 +8,23 @@
 //! **Source**: `pkg/controller/replicaset`, v1.37.
 
 pub mod adapter;
-mod rank;
+pub(super) mod rank;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use super::{
     namespace::namespace_goes,
-    runtime::{
-        Action, Claim, Controller, Decision, Done, Moved, Planned, Report, Step, Trigger, claim, controller_key,
-        controller_reference, is_selected,
-    },
+    pods,
+    runtime::{Action, Claim, Controller, Decision, Done, Planned, Report, Step, Trigger, claim, is_selected},
 };
 use crate::{
-    api::{
-        kind::{ErasedKind as _, Kind, KindRef},
-        kinds::{pod::Pods, resource_quota::RESOURCE_QUOTAS},
-        meta::{ObjectKey, controller_of},
-        object::Object as _,
-        pod_state,
-        selector::{FieldSelector, LabelSelector},
-    },
-    registry::{Registry, events::reference, keys, pipeline::Selection, quota},
+    api::{kind::Kind, kinds::pod::Pods, meta::ObjectKey, object::Object as _, pod_state, selector::LabelSelector},
+    registry::{Registry, events::reference},
 };
 use adapter::PodSet;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Pod, PodTemplateSpec},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::core::v1::Pod;
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 /// The most pods that are made or deleted in a pass. Source: `BurstReplicas`.
@@ -89,21 +77,17 @@ impl<K: PodSet> Controller for PodSetController<K> {
     }
 
     fn triggers(&self) -> Vec<Trigger<ObjectKey>> {
-        let quotas =
-            Trigger::on_erased(KindRef::BuiltIn(&RESOURCE_QUOTAS), |registry: &Registry, before, after, keys| {
-                if quota::leaves_more(before, after) {
-                    let key = after.or(before).and_then(|entry| keys::object_key(RESOURCE_QUOTAS.info(), &entry.key));
-                    let all = key.map(|key| registry.api::<K>().list(&key.namespace).items).unwrap_or_default();
-                    keys.extend(all.iter().map(|set| ObjectKey::of(set.meta())));
-                }
-            });
-        vec![Trigger::itself::<K>(), Trigger::on::<Pods>(wake_for_pod::<K>), quotas]
+        vec![
+            Trigger::itself::<K>(),
+            Trigger::on::<Pods>(|registry, moved, keys| pods::wake_owner::<K>(registry, moved, keys, K::selector)),
+            pods::on_more_quota::<K>(),
+        ]
     }
 
     fn observe(&self, registry: &Registry, key: &ObjectKey) -> Option<Observed<K>> {
         let set = registry.api::<K>().get(key)?;
         let selector = K::selector(&set);
-        let pods = pods_of(registry, set.meta(), &selector);
+        let pods = pods::of_owner(registry, set.meta(), &selector);
         Some(Observed {
             set,
             selector,
@@ -126,27 +110,6 @@ impl<K: PodSet> Controller for PodSetController<K> {
     }
 }
 
-/// The pods that the set owns, whatever their labels, and those without an owner that it selects.
-fn pods_of(registry: &Registry, set: &ObjectMeta, selector: &LabelSelector) -> Vec<Arc<Pod>> {
-    let api = registry.api::<Pods>();
-    let mut found = api.owned_by(set.uid.as_deref().unwrap_or_default());
-    let selection = Selection { labels: selector.clone(), fields: FieldSelector::everything() };
-    let selected = api.select(set.namespace.as_deref().unwrap_or_default(), &selection).items;
-    found.extend(selected.into_iter().filter(|pod| controller_of(&pod.metadata).is_none()));
-    found
-}
-
-/// The owner of a changed pod, before and after; a pod without one wakes every set that might adopt it.
-fn wake_for_pod<K: PodSet>(registry: &Registry, moved: &Moved<Pod>, keys: &mut Vec<ObjectKey>) {
-    keys.extend(moved.states().filter_map(|pod| controller_key::<K>(&pod.metadata)));
-    let Some(orphan) = moved.after.as_ref().filter(|pod| controller_of(&pod.metadata).is_none()) else { return };
-    for set in registry.api::<K>().list(orphan.metadata.namespace.as_deref().unwrap_or_default()).items {
-        if is_selected(&K::selector(&set), &orphan.metadata) {
-            keys.push(ObjectKey::of(set.meta()));
-        }
-    }
-}
-
 impl<K: PodSet> Observed<K> {
     /// The pods that are owned, selected, and neither ended nor going.
     fn active(&self) -> impl Iterator<Item = &Arc<Pod>> {
@@ -159,7 +122,8 @@ impl<K: PodSet> Observed<K> {
 }
 
 fn decide<K: PodSet>(observed: &Observed<K>) -> Decision {
-    let claims = claims(observed);
+    let is_ours = |pod: &Pod| is_selected(&observed.selector, &pod.metadata);
+    let claims = pods::claims::<K>(observed.set.meta(), &observed.pods, is_ours);
     if !claims.is_empty() {
         // The pods wake this key when they have changed hands, and everything else follows then.
         return Decision { steps: vec![Step::Parallel(claims)], ..Decision::default() };
@@ -180,19 +144,9 @@ fn decide<K: PodSet>(observed: &Observed<K>) -> Decision {
     decision
 }
 
-fn claims<K: PodSet>(observed: &Observed<K>) -> Vec<Planned> {
-    let owner = controller_reference(&K::INFO, observed.set.meta());
-    let planned = |pod: &Pod| match observed.claim(pod) {
-        Claim::Adopt => Some(Action::adopt::<Pods>(pod, owner.clone()).because("the selector selects an orphan")),
-        Claim::Release => Some(Action::release::<Pods>(pod, &owner.uid).because("the selector no longer selects it")),
-        Claim::Mine | Claim::NotMine => None,
-    };
-    observed.pods.iter().filter(|pod| pod_state::is_active(pod)).filter_map(|pod| planned(pod)).collect()
-}
-
 fn creations<K: PodSet>(set: &K::Object, n: usize) -> Vec<Planned> {
     let Some(template) = K::template(set) else { return Vec::new() };
-    let pod = pod_from_template::<K>(set, template);
+    let pod = pods::from_template::<K>(set.meta(), template);
     let report = Report::Creation(Box::new(reference::<K>(set)));
     std::iter::repeat_with(|| Action::create::<Pods>(pod.clone()).because(TOO_FEW).telling(report.clone()))
         .take(n)
@@ -202,23 +156,4 @@ fn creations<K: PodSet>(set: &K::Object, n: usize) -> Vec<Planned> {
 fn deletions<K: PodSet>(set: &K::Object, pods: Vec<&Pod>) -> Vec<Planned> {
     let report = Report::Deletion(Box::new(reference::<K>(set)));
     pods.into_iter().map(|pod| Action::delete::<Pods>(pod).because(TOO_MANY).telling(report.clone())).collect()
-}
-
-/// Source: `GetPodFromTemplate`, pkg/controller/controller_utils.go.
-fn pod_from_template<K: PodSet>(set: &K::Object, template: &PodTemplateSpec) -> Pod {
-    let meta = set.meta();
-    let from = template.metadata.clone().unwrap_or_default();
-    Pod {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", meta.name.as_deref().unwrap_or_default())),
-            namespace: meta.namespace.clone(),
-            labels: from.labels,
-            annotations: from.annotations,
-            finalizers: from.finalizers,
-            owner_references: Some(vec![controller_reference(&K::INFO, meta)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec.clone(),
-        status: None,
-    }
 }

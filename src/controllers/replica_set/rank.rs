@@ -20,7 +20,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 type Rank = (bool, u8, bool, i32, i32, Reverse<i32>, Reverse<i32>, i32, String);
 
 /// The `n` pods that go first.
-pub(super) fn first_to_go(mut active: Vec<&Pod>, n: usize, now: Timestamp) -> Vec<&Pod> {
+pub(in crate::controllers) fn first_to_go(mut active: Vec<&Pod>, n: usize, now: Timestamp) -> Vec<&Pod> {
     active.sort_by_cached_key(|pod| rank(pod, now));
     active.truncate(n);
     active

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{
-        kind::{Erased, Kind, KindRef},
+        kind::{KindRef, TypedKind},
         meta::ObjectKey,
         object::{DynObject, Object},
     },
@@ -18,8 +18,8 @@ use std::{fmt, time::Duration};
 const LOOK_AGAIN_MAX: Duration = Duration::from_hours(24);
 
 /// The erased form of a kind.
-pub fn erased<K: Kind>() -> KindRef {
-    KindRef::BuiltIn(const { &Erased::<K>::NEW })
+pub fn erased<K: TypedKind>() -> KindRef {
+    KindRef::BuiltIn(K::erased())
 }
 
 /// One write.
@@ -75,22 +75,22 @@ pub enum Action {
 
 impl Action {
     /// Creates an object.
-    pub fn create<K: Kind>(object: K::Object) -> Self {
-        Self::Create { kind: erased::<K>(), object: Box::new(object) }
+    pub fn create<K: TypedKind>(object: K::Object) -> Self {
+        Self::Create { kind: erased::<K>(), object: K::pack(object) }
     }
 
     /// Replaces all but the status of an object.
-    pub fn update<K: Kind>(object: K::Object) -> Self {
-        Self::Update { kind: erased::<K>(), part: Part::Main, object: Box::new(object) }
+    pub fn update<K: TypedKind>(object: K::Object) -> Self {
+        Self::Update { kind: erased::<K>(), part: Part::Main, object: K::pack(object) }
     }
 
     /// Replaces the status of an object.
-    pub fn update_status<K: Kind>(object: K::Object) -> Self {
-        Self::Update { kind: erased::<K>(), part: Part::Status, object: Box::new(object) }
+    pub fn update_status<K: TypedKind>(object: K::Object) -> Self {
+        Self::Update { kind: erased::<K>(), part: Part::Status, object: K::pack(object) }
     }
 
     /// Deletes exactly this object, and in the background what it owns.
-    pub fn delete<K: Kind>(object: &K::Object) -> Self {
+    pub fn delete<K: TypedKind>(object: &K::Object) -> Self {
         let meta = Object::meta(object);
         let options = DeleteOptions {
             uid: meta.uid.clone(),
@@ -101,13 +101,13 @@ impl Action {
     }
 
     /// Adds an owner to exactly this object.
-    pub fn adopt<K: Kind>(object: &K::Object, owner: OwnerReference) -> Self {
+    pub fn adopt<K: TypedKind>(object: &K::Object, owner: OwnerReference) -> Self {
         let meta = Object::meta(object);
         Self::Adopt { kind: erased::<K>(), key: ObjectKey::of(meta), uid: meta.uid.clone().unwrap_or_default(), owner }
     }
 
     /// Takes an owner from exactly this object.
-    pub fn release<K: Kind>(object: &K::Object, owner_uid: &str) -> Self {
+    pub fn release<K: TypedKind>(object: &K::Object, owner_uid: &str) -> Self {
         let meta = Object::meta(object);
         Self::Release {
             kind: erased::<K>(),
@@ -126,10 +126,25 @@ impl Action {
     }
 
     /// The object to write, when it is given and of this kind. For tests of decisions.
-    pub fn object<K: Kind>(&self) -> Option<&K::Object> {
+    pub fn object<K: TypedKind>(&self) -> Option<&K::Object> {
         match self {
             Self::Create { object, .. } | Self::Update { object, .. } => object.as_any().downcast_ref(),
             Self::Delete { .. } | Self::Adopt { .. } | Self::Release { .. } => None,
+        }
+    }
+
+    /// The object to write, when it is given and of this kind, whatever form it has. For tests of decisions.
+    #[cfg(test)]
+    pub fn read<K: TypedKind>(&self) -> Option<K::Object> {
+        match self {
+            Self::Create { kind, object } | Self::Update { kind, object, .. } if *kind == erased::<K>() => {
+                Some(K::read(&object.to_json()).expect("an object to write is of its kind"))
+            }
+            Self::Create { .. }
+            | Self::Update { .. }
+            | Self::Delete { .. }
+            | Self::Adopt { .. }
+            | Self::Release { .. } => None,
         }
     }
 
@@ -180,12 +195,12 @@ pub struct EventDraft {
 
 impl EventDraft {
     /// Something went as it should.
-    pub fn normal<K: Kind>(about: &K::Object, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn normal<K: TypedKind>(about: &K::Object, reason: &'static str, message: impl Into<String>) -> Self {
         Self { about: reference::<K>(about), severity: Severity::Normal, reason, message: message.into() }
     }
 
     /// Something that a user may want to act on.
-    pub fn warning<K: Kind>(about: &K::Object, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn warning<K: TypedKind>(about: &K::Object, reason: &'static str, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::normal::<K>(about, reason, message) }
     }
 }
@@ -202,6 +217,8 @@ pub enum Report {
     Creation(Box<ObjectReference>),
     /// `SuccessfulDelete` or `FailedDelete`, about this object.
     Deletion(Box<ObjectReference>),
+    /// The first if it succeeds, the second with the error behind its message if it fails.
+    Outcome(Box<[EventDraft; 2]>),
 }
 
 /// An action, why it is done, and what is told of it.

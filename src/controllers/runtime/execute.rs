@@ -235,7 +235,15 @@ impl Executor {
             (Report::Deletion(about), Err(err)) if !is_moved(err) => {
                 record(about, Severity::Warning, "FailedDelete", format!("Error deleting: {err}"));
             }
-            (Report::Nothing | Report::OnSuccess(_) | Report::Creation(_) | Report::Deletion(_), _) => {}
+            (Report::Outcome(events), Ok(_)) => self.tell(&events[0]),
+            (Report::Outcome(events), Err(err)) if !is_moved(err) => {
+                let failure = &events[1];
+                self.tell(&EventDraft { message: format!("{}{err}", failure.message), ..failure.clone() });
+            }
+            (
+                Report::Nothing | Report::OnSuccess(_) | Report::Creation(_) | Report::Deletion(_) | Report::Outcome(_),
+                _,
+            ) => {}
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     api::{
-        kind::{Kind, KindRef},
+        kind::{KindRef, TypedKind},
         meta::{ObjectKey, controller_of},
         object::Object as _,
     },
@@ -48,7 +48,7 @@ pub struct Trigger<K> {
 
 impl<K: 'static> Trigger<K> {
     /// Changes of this kind wake the keys that `map` adds.
-    pub fn on<Of: Kind>(map: impl Fn(&Registry, &Moved<Of::Object>, &mut Vec<K>) + Send + Sync + 'static) -> Self {
+    pub fn on<Of: TypedKind>(map: impl Fn(&Registry, &Moved<Of::Object>, &mut Vec<K>) + Send + Sync + 'static) -> Self {
         Self {
             kind: erased::<Of>(),
             map: Box::new(move |registry, before, after, keys| {
@@ -66,6 +66,20 @@ impl<K: 'static> Trigger<K> {
         Self { kind, map: Box::new(map) }
     }
 
+    /// The same for a controller whose keys are made of these.
+    #[must_use]
+    pub fn mapped<L: 'static>(self, into: fn(K) -> L) -> Trigger<L> {
+        let Self { kind, map } = self;
+        Trigger {
+            kind,
+            map: Box::new(move |registry, before, after, keys| {
+                let mut inner = Vec::new();
+                map(registry, before, after, &mut inner);
+                keys.extend(inner.into_iter().map(into));
+            }),
+        }
+    }
+
     /// The keys that a change wakes.
     pub fn keys(&self, registry: &Registry, before: Option<&Entry>, after: Option<&Entry>) -> Vec<K> {
         let mut keys = Vec::new();
@@ -76,21 +90,22 @@ impl<K: 'static> Trigger<K> {
 
 impl Trigger<ObjectKey> {
     /// Every change of an object of this kind wakes the object's own key.
-    pub fn itself<Of: Kind>() -> Self {
+    pub fn itself<Of: TypedKind>() -> Self {
         Self::on::<Of>(|_, moved, keys| keys.extend(moved.last().map(|o| ObjectKey::of(o.meta()))))
     }
 
     /// Every change of an object of this kind wakes its controller, when that is of kind `Owner`.
-    pub fn controller<Of: Kind, Owner: Kind>() -> Self {
+    pub fn controller<Of: TypedKind, Owner: TypedKind>() -> Self {
         Self::on::<Of>(|_, moved, keys| keys.extend(moved.states().filter_map(|o| controller_key::<Owner>(o.meta()))))
     }
 }
 
 /// The key of the object's controller, when that is of kind `Owner`.
-pub fn controller_key<Owner: Kind>(meta: &ObjectMeta) -> Option<ObjectKey> {
+pub fn controller_key<Owner: TypedKind>(meta: &ObjectMeta) -> Option<ObjectKey> {
     let owner = controller_of(meta)?;
     let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-    if owner.kind != Owner::INFO.kind || group != Owner::INFO.group {
+    let info = Owner::erased().info();
+    if owner.kind != info.kind || group != info.group {
         return None;
     }
     Some(ObjectKey::new(meta.namespace.clone().unwrap_or_default(), owner.name.clone()))

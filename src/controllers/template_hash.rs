@@ -1,4 +1,4 @@
-//! The `pod-template-hash`: what names a new ReplicaSet and keeps its pods apart from those of its siblings.
+//! The hash of a pod template: what names a new ReplicaSet or ControllerRevision and keeps its pods apart from those of its siblings.
 //!
 //! The hash only has to be stable: it is never recomputed to find a set again, templates are compared instead.
 //! **Source** of the form: `ComputeHash`, pkg/controller/controller_utils.go, and `SafeEncodeString`, apimachinery/util/rand, v1.37.
@@ -18,7 +18,7 @@ const NAME_MAX: usize = 253;
 const MAPS: &[&str] = &["annotations", "labels", "limits", "matchLabels", "nodeSelector", "overhead", "requests"];
 
 /// The template as JSON, in which equal templates are equal: no nulls, no empty lists, no empty maps, no hash label.
-pub(in crate::controllers) fn normal_form(template: &PodTemplateSpec) -> Value {
+pub(super) fn normal_form(template: &PodTemplateSpec) -> Value {
     let mut value = untyped(template);
     if let Some(labels) = value.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.remove(HASH_LABEL);
@@ -57,11 +57,11 @@ fn safe_text(hash: u32) -> String {
     hash.to_string().bytes().map(pick).collect()
 }
 
-/// The name of a Deployment's set, cut so that the hash stays whole. Source: `generateReplicaSetName`.
-pub(super) fn set_name(deployment: &str, hash: &str) -> String {
+/// The name of an owner's set or revision, cut so that the hash stays whole. Source: `generateReplicaSetName`.
+pub(super) fn set_name(owner: &str, hash: &str) -> String {
     let end = NAME_MAX - 1 - hash.len();
-    let end = (0..=deployment.len().min(end)).rev().find(|i| deployment.is_char_boundary(*i)).unwrap_or(0);
-    format!("{}-{hash}", &deployment[..end])
+    let end = (0..=owner.len().min(end)).rev().find(|i| owner.is_char_boundary(*i)).unwrap_or(0);
+    format!("{}-{hash}", &owner[..end])
 }
 
 #[cfg(test)]
