@@ -1,4 +1,4 @@
-//! A kind that no controller of the program reads. Its objects are JSON: its schema says what is in them, and what is special about it are
+//! A kind whose objects are JSON, because few parts of the program read them: its schema says what is in them, and what is special about it are
 //! small functions. Compiled-in kinds of this form and kinds that are added while the program runs differ in who owns their facts.
 //!
 //! Clients see no difference to a typed [`Kind`](super::kind::Kind): fields that the schema has not are dropped, and fields that it
@@ -22,6 +22,33 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector
 use owned_info::OwnedInfo;
 use serde_json::{Map, Value, json};
 use std::{any::Any, borrow::Cow, sync::Arc};
+
+/// Names the type by which controllers read and write the objects of a kind that is served from its schema: a row of the table, the marker
+/// type for [`TypedKind`](crate::api::kind::TypedKind), and the objects' type.
+macro_rules! typed_json_kind {
+    ($(#[$doc:meta])* $vis:vis $row:path => $marker:ident: $object:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        $vis struct $marker;
+
+        impl $crate::api::kind::TypedKind for $marker {
+            type Object = $object;
+            const IS_SHARED: bool = false;
+
+            fn erased() -> &'static dyn $crate::api::kind::ErasedKind {
+                &$row
+            }
+            fn read(stored: &[u8]) -> Result<$object, serde_json::Error> {
+                serde_json::from_slice(stored)
+            }
+            fn pack(obj: $object) -> Box<dyn $crate::api::object::DynObject> {
+                let json = $crate::api::object::untyped(&obj);
+                $crate::api::kind::ErasedKind::decode(&$row, json).expect("a type of the API fits its own schema")
+            }
+        }
+    };
+}
+pub(crate) use typed_json_kind;
 
 /// A kind that is served from its schema.
 #[derive(Debug)]

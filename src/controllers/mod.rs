@@ -16,6 +16,7 @@ pub mod events_ttl;
 pub mod garbage_collector;
 pub mod image_stream;
 pub mod image_trigger;
+pub mod job;
 pub mod namespace;
 pub mod node_status;
 mod pods;
@@ -128,6 +129,7 @@ pub static CONTROLLERS: &[Row] = &[
     ("scheduler", |s| s.run(scheduler::Scheduler)),
     ("endpoints", |s| s.run(endpoints::EndpointsController)),
     ("endpoints-mirror", |s| s.run(endpoints::mirror::MirrorController)),
+    ("job", |s| s.run(job::JobController)),
     ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),
     ("namespace", |s| s.run(namespace::NamespaceController)),
     ("certificatesigningrequest-signing-controller", |s| match s.config.signer.clone() {

@@ -8,13 +8,13 @@ use super::{
 };
 use crate::api::{
     field::FieldError,
-    json_kind::{JsonKind, Rules, at, default_at, set_at, text_at},
+    json_kind::{JsonKind, Rules, at, default_at, set_at, text_at, typed_json_kind},
     kind::{KindInfo, STATUS, Scope},
     object::{Untyped, typed},
     table::{self, Column, NONE},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::Time};
 use serde_json::{Map, Value, json};
 
 /// The labels that a job's pods get. Source: `generateSelector` in strategy.go.
@@ -48,12 +48,16 @@ pub static JOBS: JsonKind = JsonKind::new(
         validate,
         validate_update,
         row,
-        warnings: |_| vec!["skiff does not run Jobs yet: this one is stored and gets no pods".to_owned()],
         has_generation: true,
         selectable: &["status.successful"],
         ..Rules::PLAIN
     },
 );
+
+typed_json_kind! {
+    /// Jobs as their controllers have them.
+    pub JOBS => Jobs: Job
+}
 
 /// The defaults of a job's spec, which a CronJob has inside.
 pub(super) fn spec_defaults(fields: &mut Map<String, Value>, path: &str) {
