@@ -1,6 +1,7 @@
 //! Level 1: what objects are. Pure: no I/O, no async, no clock. May use `base`.
 pub mod agreements;
 pub mod bounds;
+pub mod cron;
 pub mod fence;
 pub mod field;
 pub mod image_name;

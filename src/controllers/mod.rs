@@ -6,6 +6,7 @@
 pub mod certificate_signing;
 pub mod cluster_objects;
 pub mod cluster_role_aggregation;
+pub mod cron_job;
 pub mod data_plane;
 pub mod deployer;
 pub mod deployment;
@@ -130,6 +131,7 @@ pub static CONTROLLERS: &[Row] = &[
     ("endpoints", |s| s.run(endpoints::EndpointsController)),
     ("endpoints-mirror", |s| s.run(endpoints::mirror::MirrorController)),
     ("job", |s| s.run(job::JobController)),
+    ("cronjob", |s| s.run(cron_job::CronJobController)),
     ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),
     ("namespace", |s| s.run(namespace::NamespaceController)),
     ("certificatesigningrequest-signing-controller", |s| match s.config.signer.clone() {

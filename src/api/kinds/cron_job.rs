@@ -8,14 +8,16 @@ use super::{
     workload,
 };
 use crate::api::{
+    cron::Schedule,
     field::FieldError,
-    json_kind::{JsonKind, Rules, at, default_at, text_at},
+    json_kind::{JsonKind, Rules, at, default_at, text_at, typed_json_kind},
     kind::{KindInfo, STATUS, Scope},
     names,
     object::Untyped,
     table::{self, Column},
 };
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::CronJob;
 use serde_json::{Value, json};
 
 /// Jobs are called after it, with eleven characters more.
@@ -46,15 +48,13 @@ pub static CRON_JOBS: JsonKind = JsonKind::new(
             "io.k8s.api.batch.v1.CronJob",
         )
     },
-    Rules {
-        set_defaults,
-        validate,
-        row,
-        warnings: |_| vec!["skiff does not run CronJobs yet: this one is stored and makes no Jobs".to_owned()],
-        has_generation: true,
-        ..Rules::PLAIN
-    },
+    Rules { set_defaults, validate, row, has_generation: true, ..Rules::PLAIN },
 );
+
+typed_json_kind! {
+    /// CronJobs as their controller has them.
+    pub CRON_JOBS => CronJobs: CronJob
+}
 
 fn set_defaults(obj: &mut Untyped) {
     let fields = &mut obj.rest;
@@ -81,6 +81,11 @@ fn validate(obj: &Untyped) -> Errors {
     if at(fields, "spec.timeZone").is_some_and(|zone| zone == "") {
         errs.push(FieldError::invalid("spec.timeZone", "", "timeZone must be nil or non-empty string"));
     }
+    let zone = text_at(fields, "spec.timeZone");
+    if zone.eq_ignore_ascii_case("local") {
+        let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        errs.push(FieldError::invalid("spec.timeZone", zone, why));
+    }
     json::one_of(&mut errs, fields, "spec.concurrencyPolicy", &["Allow", "Forbid", "Replace"]);
     for field in ["spec.startingDeadlineSeconds", "spec.successfulJobsHistoryLimit", "spec.failedJobsHistoryLimit"] {
         json::non_negative(&mut errs, fields, field);
@@ -89,9 +94,8 @@ fn validate(obj: &Untyped) -> Errors {
     errs
 }
 
-/// Checks that a schedule has the form of one: five fields of numbers, ranges, steps and names, or a word. Source: `cron.ParseStandard`.
+/// Checks a schedule. Source: `validateScheduleFormat`.
 fn check_schedule(errs: &mut Errors, schedule: &str, has_zone: bool) {
-    const WORDS: [&str; 7] = ["@annually", "@daily", "@hourly", "@midnight", "@monthly", "@weekly", "@yearly"];
     if schedule.is_empty() {
         errs.push(FieldError::required("spec.schedule", ""));
         return;
@@ -105,63 +109,9 @@ fn check_schedule(errs: &mut Errors, schedule: &str, has_zone: bool) {
         errs.push(FieldError::invalid("spec.schedule", schedule, why));
         return;
     }
-    if schedule.starts_with('@') {
-        if !WORDS.contains(&schedule) && !schedule.starts_with("@every ") {
-            errs.push(FieldError::invalid("spec.schedule", schedule, format!("unrecognized descriptor: {schedule}")));
-        }
-        return;
-    }
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    if fields.len() != 5 {
-        let why = format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "));
+    if let Err(why) = Schedule::parse(schedule) {
         errs.push(FieldError::invalid("spec.schedule", schedule, why));
-        return;
     }
-    let bounds = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
-    for (field, (low, high)) in fields.into_iter().zip(bounds) {
-        if let Err(why) = check_field(field, low, high) {
-            errs.push(FieldError::invalid("spec.schedule", schedule, why));
-            return;
-        }
-    }
-}
-
-fn check_field(field: &str, low: u32, high: u32) -> Result<(), String> {
-    field.split(',').try_for_each(|range| {
-        let (span, step) = range.split_once('/').map_or((range, None), |(span, step)| (span, Some(step)));
-        match step.map(str::parse::<u32>) {
-            Some(Err(_)) => return Err(format!("failed to parse int from {}: {range}", step.unwrap_or_default())),
-            Some(Ok(0)) => return Err(format!("step of range should be a positive number: {range}")),
-            _ => {}
-        }
-        if matches!(span, "*" | "?") {
-            return Ok(());
-        }
-        let (first, last) = span.split_once('-').unwrap_or((span, span));
-        let (first, last) = (number(first)?, number(last)?);
-        match () {
-            () if first < low => Err(format!("beginning of range ({first}) below minimum ({low}): {range}")),
-            () if last > high => Err(format!("end of range ({last}) above maximum ({high}): {range}")),
-            () if first > last => Err(format!("beginning of range ({first}) beyond end of range ({last}): {range}")),
-            () => Ok(()),
-        }
-    })
-}
-
-/// A number, or the first letters of a month or of a day of the week.
-fn number(text: &str) -> Result<u32, String> {
-    const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-    const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    let word = text.to_lowercase();
-    let at = |words: &[&str]| words.iter().position(|w| *w == word).and_then(|at| u32::try_from(at).ok());
-    at(&DAYS).or_else(|| at(&MONTHS).map(|month| month + 1)).map_or_else(
-        || {
-            text.parse().map_err(|_err| {
-                format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")
-            })
-        },
-        Ok,
-    )
 }
 
 fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
