@@ -25,8 +25,8 @@ impl Fence {
     }
 }
 
-/// A number, or a share of the wanted.
-fn scaled(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
+/// A number, or a share of the wanted; nothing is zero.
+pub fn scaled(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
     match value {
         None => 0,
         Some(IntOrString::Int(n)) => *n,

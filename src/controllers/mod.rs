@@ -23,10 +23,12 @@ pub mod node_status;
 mod pods;
 pub mod replica_set;
 pub mod resource_quota;
+mod revisions;
 pub mod runtime;
 pub mod scheduler;
 pub mod service_account;
 pub mod service_account_token;
+pub mod stateful_set;
 pub mod taint_eviction;
 mod taints;
 mod template_hash;
@@ -132,6 +134,7 @@ pub static CONTROLLERS: &[Row] = &[
     ("endpoints-mirror", |s| s.run(endpoints::mirror::MirrorController)),
     ("job", |s| s.run(job::JobController)),
     ("cronjob", |s| s.run(cron_job::CronJobController)),
+    ("statefulset", |s| s.run(stateful_set::StatefulSetController)),
     ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),
     ("namespace", |s| s.run(namespace::NamespaceController)),
     ("certificatesigningrequest-signing-controller", |s| match s.config.signer.clone() {

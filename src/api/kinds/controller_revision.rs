@@ -5,13 +5,14 @@
 use super::json::{self, Errors};
 use crate::api::{
     field::FieldError,
-    json_kind::{JsonKind, Rules, at},
+    json_kind::{JsonKind, Rules, at, typed_json_kind},
     kind::{KindInfo, Scope},
     meta::controller_of,
     object::Untyped,
     table::{self, Column, NONE},
 };
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 /// The kind `ControllerRevision`.
@@ -37,6 +38,11 @@ pub static CONTROLLER_REVISIONS: JsonKind = JsonKind::new(
         ..Rules::PLAIN
     },
 );
+
+typed_json_kind! {
+    /// Revisions as the controllers of StatefulSets and DaemonSets have them.
+    pub CONTROLLER_REVISIONS => ControllerRevisions: ControllerRevision
+}
 
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();

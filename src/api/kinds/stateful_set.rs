@@ -8,12 +8,13 @@ use super::{
 };
 use crate::api::{
     field::FieldError,
-    json_kind::{JsonKind, Rules, ScalePaths, at, default_at, text_at},
+    json_kind::{JsonKind, Rules, ScalePaths, at, default_at, text_at, typed_json_kind},
     kind::{KindInfo, SCALE, STATUS, Scope},
     object::Untyped,
     table::{self, Column},
 };
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use serde_json::{Value, json};
 
 /// What a user may change later.
@@ -54,7 +55,6 @@ pub static STATEFUL_SETS: JsonKind = JsonKind::new(
         validate,
         validate_update: |new, old| workload::fixed_but(new, old, FREE, FIXED),
         row,
-        warnings: |_| vec!["skiff does not run StatefulSets yet: this one is stored and gets no pods".to_owned()],
         has_generation: true,
         scale: Some(ScalePaths {
             spec_replicas: "spec.replicas",
@@ -64,6 +64,11 @@ pub static STATEFUL_SETS: JsonKind = JsonKind::new(
         ..Rules::PLAIN
     },
 );
+
+typed_json_kind! {
+    /// StatefulSets as their controller has them.
+    pub STATEFUL_SETS => StatefulSets: StatefulSet
+}
 
 fn set_defaults(obj: &mut Untyped) {
     let fields = &mut obj.rest;
