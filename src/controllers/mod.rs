@@ -7,6 +7,7 @@ pub mod certificate_signing;
 pub mod cluster_objects;
 pub mod cluster_role_aggregation;
 pub mod cron_job;
+pub mod daemon_set;
 pub mod data_plane;
 pub mod deployer;
 pub mod deployment;
@@ -134,6 +135,7 @@ pub static CONTROLLERS: &[Row] = &[
     ("endpoints-mirror", |s| s.run(endpoints::mirror::MirrorController)),
     ("job", |s| s.run(job::JobController)),
     ("cronjob", |s| s.run(cron_job::CronJobController)),
+    ("daemonset", |s| s.run(daemon_set::DaemonSetController)),
     ("statefulset", |s| s.run(stateful_set::StatefulSetController)),
     ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),
     ("namespace", |s| s.run(namespace::NamespaceController)),

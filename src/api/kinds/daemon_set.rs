@@ -7,12 +7,13 @@ use super::{
     workload,
 };
 use crate::api::{
-    json_kind::{JsonKind, Rules, at, default_at, text_at},
+    json_kind::{JsonKind, Rules, at, default_at, text_at, typed_json_kind},
     kind::{KindInfo, STATUS, Scope},
     object::Untyped,
     table::{self, Column},
 };
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::DaemonSet;
 use serde_json::{Value, json};
 
 /// The kind `DaemonSet`.
@@ -46,11 +47,15 @@ pub static DAEMON_SETS: JsonKind = JsonKind::new(
         validate,
         validate_update: |new, old| json::immutable(&new.rest, &old.rest, "spec.selector", "field is immutable"),
         row,
-        warnings: |_| vec!["skiff does not run DaemonSets yet: this one is stored and gets no pods".to_owned()],
         has_generation: true,
         ..Rules::PLAIN
     },
 );
+
+typed_json_kind! {
+    /// DaemonSets as their controller has them.
+    pub DAEMON_SETS => DaemonSets: DaemonSet
+}
 
 fn set_defaults(obj: &mut Untyped) {
     let fields = &mut obj.rest;

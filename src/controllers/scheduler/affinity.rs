@@ -21,7 +21,7 @@ pub(super) const NO_TOPOLOGY_LABEL: &str =
     "node(s) didn't match pod topology spread constraints (missing required label)";
 
 /// Whether the pod's node selector and required node affinity pick the node.
-pub(super) fn wants_node(pod: &Pod, node: &Node) -> bool {
+pub(in crate::controllers) fn wants_node(pod: &Pod, node: &Node) -> bool {
     let Some(spec) = &pod.spec else { return true };
     let labels = node.metadata.labels.as_ref();
     let label = |key: &str| labels.and_then(|l| l.get(key)).map(String::as_str);

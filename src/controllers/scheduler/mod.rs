@@ -10,7 +10,7 @@
 //!
 //! **Source**: `pkg/scheduler`, v1.37.
 
-mod affinity;
+pub(super) mod affinity;
 mod candidate;
 mod fit;
 #[cfg(test)]
