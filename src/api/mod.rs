@@ -2,6 +2,7 @@
 pub mod agreements;
 pub mod bounds;
 pub mod cron;
+pub mod disruption;
 pub mod fence;
 pub mod field;
 pub mod image_name;

@@ -113,6 +113,14 @@ pub enum ApiError {
     /// 429: more requests are under way than the server takes.
     #[error("Too many requests, please try again later.")]
     TooManyRequests,
+    /// 429: a budget does not let the pod go now.
+    #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
+    OverBudget {
+        /// Which budget, and what it needs.
+        cause: String,
+        /// How soon to try again, in seconds, if that can be said.
+        retry_after_secs: Option<u32>,
+    },
     /// 413: a patch has more operations than allowed.
     #[error("Request entity too large: {0}")]
     TooManyOperations(String),
@@ -243,6 +251,7 @@ impl ApiError {
             Self::Unavailable(_)
             | Self::Timeout(_)
             | Self::TooManyRequests
+            | Self::OverBudget { .. }
             | Self::FutureRevision { .. }
             | Self::Internal(_) => ErrorClass::Retry,
             Self::Invalid { .. }
@@ -281,7 +290,7 @@ impl ApiError {
             Self::TooLarge(_) | Self::TooManyOperations(_) | Self::ObjectTooLarge { .. } => {
                 (413, "RequestEntityTooLarge")
             }
-            Self::TooManyRequests => (429, "TooManyRequests"),
+            Self::TooManyRequests | Self::OverBudget { .. } => (429, "TooManyRequests"),
             Self::HeadTooLarge(_) => (431, "RequestEntityTooLarge"),
             Self::Expired(_) | Self::PageExpired { .. } => (410, "Expired"),
             Self::FutureRevision { .. } | Self::Timeout(_) => (504, "Timeout"),
@@ -292,6 +301,9 @@ impl ApiError {
 
     /// How soon the call may be tried again, if the error says so.
     pub fn retry_after_secs(&self) -> Option<u32> {
+        if let Self::OverBudget { retry_after_secs, .. } = self {
+            return *retry_after_secs;
+        }
         matches!(self, Self::Unavailable(_) | Self::FutureRevision { .. } | Self::TooManyRequests).then_some(1)
     }
 
@@ -355,6 +367,13 @@ impl ApiError {
                 "retryAfterSeconds": 1,
             })),
             Self::TooManyRequests => Some(json!({ "retryAfterSeconds": 1 })),
+            Self::OverBudget { cause, retry_after_secs } => {
+                let mut details = json!({ "causes": [{ "reason": "DisruptionBudget", "message": cause }] });
+                if let Some(secs) = retry_after_secs {
+                    details["retryAfterSeconds"] = json!(secs);
+                }
+                Some(details)
+            }
             Self::NoSuchResource
             | Self::NotServed(_)
             | Self::BadRequest(_)

@@ -12,6 +12,7 @@ pub mod data_plane;
 pub mod deployer;
 pub mod deployment;
 pub mod deployment_config;
+pub mod disruption;
 pub mod endpoints;
 mod entries;
 pub mod events_ttl;
@@ -136,6 +137,7 @@ pub static CONTROLLERS: &[Row] = &[
     ("job", |s| s.run(job::JobController)),
     ("cronjob", |s| s.run(cron_job::CronJobController)),
     ("daemonset", |s| s.run(daemon_set::DaemonSetController)),
+    ("disruption", |s| s.run(disruption::DisruptionController)),
     ("statefulset", |s| s.run(stateful_set::StatefulSetController)),
     ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),
     ("namespace", |s| s.run(namespace::NamespaceController)),

@@ -5,12 +5,13 @@
 use super::json::{self, Errors};
 use crate::api::{
     field::FieldError,
-    json_kind::{JsonKind, Rules, at},
+    json_kind::{JsonKind, Rules, at, typed_json_kind},
     kind::{KindInfo, STATUS, Scope},
     object::Untyped,
     table::{self, Column},
 };
 use jiff::Timestamp;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
 /// The kind `PodDisruptionBudget`.
@@ -32,18 +33,13 @@ pub static POD_DISRUPTION_BUDGETS: JsonKind = JsonKind::new(
             "io.k8s.api.policy.v1.PodDisruptionBudget",
         )
     },
-    Rules {
-        validate,
-        row,
-        warnings: |_| {
-            vec![
-                "skiff does not enforce PodDisruptionBudgets: evictions and drains do not wait for this one".to_owned(),
-            ]
-        },
-        has_generation: true,
-        ..Rules::PLAIN
-    },
+    Rules { validate, row, has_generation: true, ..Rules::PLAIN },
 );
+
+typed_json_kind! {
+    /// Budgets as their controller and evictions have them.
+    pub POD_DISRUPTION_BUDGETS => PodDisruptionBudgets: PodDisruptionBudget
+}
 
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
