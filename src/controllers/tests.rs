@@ -1,10 +1,12 @@
 //! The controllers on a registry in memory, under paused time, with a stand-in for the node agent.
 
+mod workloads;
+
 use super::{ControllersConfig, run_all};
 use crate::{
     api::{
         agreements::SERVICE_NAME_LABEL,
-        kind::Kind,
+        kind::TypedKind,
         kinds::{
             config_map::ConfigMaps, deployment::Deployments, endpoint_slice::EndpointSlices, endpoints::EndpointsKind,
             event::Events, namespace::Namespaces, node::Nodes, pod::Pods, replica_set::ReplicaSets,
@@ -63,19 +65,19 @@ impl Cluster {
     }
 
     /// Creates an object from YAML.
-    pub(super) async fn create<K: Kind>(&self, yaml: &str) -> Arc<K::Object> {
+    pub(super) async fn create<K: TypedKind>(&self, yaml: &str) -> Arc<K::Object> {
         self.registry.api::<K>().create(testing::from_yaml(yaml).unwrap()).await.unwrap()
     }
 
-    pub(super) fn get<K: Kind>(&self, namespace: &str, name: &str) -> Option<Arc<K::Object>> {
+    pub(super) fn get<K: TypedKind>(&self, namespace: &str, name: &str) -> Option<Arc<K::Object>> {
         self.registry.api::<K>().get(&ObjectKey::new(namespace, name))
     }
 
-    pub(super) fn list<K: Kind>(&self) -> Vec<Arc<K::Object>> {
+    pub(super) fn list<K: TypedKind>(&self) -> Vec<Arc<K::Object>> {
         self.registry.api::<K>().list("").items
     }
 
-    pub(super) async fn delete<K: Kind>(&self, namespace: &str, name: &str) {
+    pub(super) async fn delete<K: TypedKind>(&self, namespace: &str, name: &str) {
         let key = ObjectKey::new(namespace, name);
         self.registry.api::<K>().delete(&key, &DeleteOptions::default()).await.unwrap();
     }
@@ -297,7 +299,7 @@ async fn what_a_deleted_deployment_owned_goes_after_it() {
 }
 
 impl Cluster {
-    async fn delete_with<K: Kind>(&self, name: &str, propagation: Propagation) {
+    async fn delete_with<K: TypedKind>(&self, name: &str, propagation: Propagation) {
         let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
         self.registry.api::<K>().delete(&ObjectKey::new("default", name), &options).await.unwrap();
     }

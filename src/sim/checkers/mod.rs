@@ -13,6 +13,7 @@ mod restarts;
 mod rollout;
 mod services;
 mod sizes;
+mod workloads;
 
 use super::{network::DataPlane, trace::Line};
 use crate::{
@@ -61,6 +62,7 @@ impl Checkers {
             self.owners.see(&self.model, &moved, moment);
             self.rollouts.see(&self.model, &moved, moment);
             deployers::see(&self.model, &moved);
+            workloads::see(&self.model, &moved);
         }
     }
 

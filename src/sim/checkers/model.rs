@@ -129,6 +129,11 @@ pub(super) fn owner(meta: &ObjectMeta) -> Option<&str> {
     controller_of(meta).map(|o| o.uid.as_str())
 }
 
+/// Whether the object's controller is of a kind that the model knows, or that it has none.
+pub(super) fn is_known_owner(meta: &ObjectMeta) -> bool {
+    controller_of(meta).is_none_or(|o| matches!(o.kind.as_str(), "Deployment" | "ReplicaSet" | "ReplicationController"))
+}
+
 /// Whether the object is being deleted.
 pub(super) fn goes(meta: &ObjectMeta) -> bool {
     meta.deletion_timestamp.is_some()

@@ -1,7 +1,7 @@
 //! Who owns what: one controller at most, which selects what it owns, and gets it only when no one else has it; no object outlives
 //! its owner, and what is orphaned lives on.
 
-use super::model::{Model, Moment, Moved, Pair, Set, goes, owner, selects_set, uid};
+use super::model::{Model, Moment, Moved, Pair, Set, goes, is_known_owner, owner, selects_set, uid};
 use crate::{
     api::{agreements::ORPHAN_FINALIZER, meta::controller_of, object::DynObject, pod_state, rollout::CONFIG},
     registry::{Registry, pipeline::Selection},
@@ -122,6 +122,7 @@ fn gets_an_owner(model: &Model, moved: &Moved, before: Option<&ObjectMeta>, afte
     }
     let Some(new) = owner(after) else { return };
     let is_selected = match moved {
+        Moved::Pod(_) if !is_known_owner(after) => return,
         Moved::Pod(_) => model.sets.get(new).map(|set| set.selects(after)),
         // Its rollouts carry the name of their DeploymentConfig, which the model does not know.
         Moved::Set(Pair { after: Some(Set::Rc(_)), .. }) => {
@@ -137,7 +138,7 @@ fn gets_an_owner(model: &Model, moved: &Moved, before: Option<&ObjectMeta>, afte
 /// At rest, everything belongs to whom selects it, and to no one else.
 pub(super) fn own_what_they_select(registry: &Registry) {
     let model = Model::of(registry);
-    for pod in model.pods.values().filter(|pod| pod_state::is_active(pod)) {
+    for pod in model.pods.values().filter(|pod| pod_state::is_active(pod) && is_known_owner(&pod.metadata)) {
         let mut selecting = model.sets.values().filter(|set| !goes(set.meta()) && set.selects(&pod.metadata));
         let is_right = match owner(&pod.metadata) {
             Some(owner) => selecting.any(|set| uid(set.meta()) == owner),

@@ -3,7 +3,7 @@
 //!
 //! A user may ask for less, and a fault may take pods away: then a count may be beyond its bound, but no write takes it further.
 
-use super::model::{Model, Moment, Moved, Pair, Set, goes, owner, uid};
+use super::model::{Model, Moment, Moved, Pair, Set, goes, is_known_owner, owner, uid};
 use crate::{api::pod_state, sim::fence::Fence};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use std::{
@@ -85,7 +85,7 @@ impl Sizes {
 
     fn see_new_pod(&self, model: &Model, pod: &Pod) {
         let name = &pod.metadata.name;
-        let Some(set) = owner(&pod.metadata) else { return };
+        let Some(set) = owner(&pod.metadata).filter(|_| is_known_owner(&pod.metadata)) else { return };
         let set = model.sets.get(set).unwrap_or_else(|| panic!("{name:?} is made for a set that is not there"));
         let (has, wants) = (model.active(uid(set.meta())), set.size());
         assert!(has <= wants, "{name:?} is made, and {:?} has {has} pods of {wants}", set.meta().name);
