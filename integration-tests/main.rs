@@ -30,3 +30,4 @@ mod streams;
 mod surroundings;
 mod upgrade;
 mod volumes;
+mod workloads;
