@@ -13,6 +13,16 @@ pub const ORPHAN_FINALIZER: &str = "orphan";
 pub const SYSTEM_NAMESPACE: &str = "kube-system";
 /// The name of the data plane's Pod, Secret and Lease in [`SYSTEM_NAMESPACE`].
 pub const DATA_PLANE: &str = "skiff-proxy";
+/// The domain of the hosts that Routes get which name none. Names below `localhost` lead to this machine, without any set-up of names.
+pub const ROUTE_DOMAIN: &str = "apps.localhost";
+/// The controller of the classes whose Ingresses the router of the data plane serves.
+pub const INGRESS_CONTROLLER: &str = "skiff.dev/router";
+/// The class of Ingresses that every cluster has, and that those get which name none.
+pub const INGRESS_CLASS: &str = "skiff";
+/// By which name the router signs the status of a Route.
+pub const ROUTER_NAME: &str = "default";
+/// The name of the Secret in [`SYSTEM_NAMESPACE`] with the certificates that the router shows.
+pub const ROUTER_SECRET: &str = "skiff-router";
 /// The name of the API's own Service, in the namespace `default`.
 pub const API_SERVICE: &str = "kubernetes";
 /// The ConfigMap of every namespace by which pods check the API server.

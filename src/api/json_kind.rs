@@ -71,6 +71,8 @@ pub struct Rules {
     pub set_defaults: fn(&mut Untyped),
     /// Clears or sets what a create may not say, beside the status.
     pub prepare_create: fn(&mut Untyped),
+    /// Sets what depends on the name of a new object.
+    pub on_named: fn(&mut Untyped),
     /// Keeps what an update may not change, beside the status.
     pub prepare_update: fn(&mut Untyped, &Untyped),
     /// All that is wrong with an object, whoever wrote it.
@@ -120,6 +122,7 @@ impl Rules {
     pub const PLAIN: Self = Self {
         set_defaults: |_| {},
         prepare_create: |_| {},
+        on_named: |_| {},
         prepare_update: |_, _| {},
         validate: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
@@ -265,6 +268,9 @@ impl ErasedKind for JsonKind {
             schema::complete_field(self.definition(), STATUS_FIELD, &mut obj.rest);
         }
         (self.rules.prepare_create)(obj);
+    }
+    fn on_named(&self, obj: &mut dyn DynObject) {
+        (self.rules.on_named)(cast_mut(obj));
     }
     fn validate(&self, obj: &dyn DynObject) -> Vec<FieldError> {
         (self.rules.validate)(cast(obj))

@@ -322,6 +322,8 @@ pub trait ErasedKind: Send + Sync {
     fn set_defaults(&self, obj: &mut dyn DynObject);
     /// See [`Kind::prepare_create`].
     fn prepare_create(&self, obj: &mut dyn DynObject);
+    /// Sets what depends on the name of a new object, once it has one.
+    fn on_named(&self, _obj: &mut dyn DynObject) {}
     /// See [`Kind::validate`].
     fn validate(&self, obj: &dyn DynObject) -> Vec<FieldError>;
     /// See [`Kind::validate_create`].

@@ -55,6 +55,7 @@ pub mod replica_set;
 pub mod replication_controller;
 pub mod resource_quota;
 pub mod reviews;
+pub mod route;
 pub mod runtime_class;
 pub mod secret;
 pub mod service;
@@ -144,6 +145,7 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &reviews::SUBJECT_ACCESS_REVIEWS,
     &project::PROJECT_REQUESTS,
     &project::PROJECTS,
+    &route::ROUTES,
     &Erased::<custom_resource_definition::CustomResourceDefinitions>::NEW,
 ];
 

@@ -229,6 +229,13 @@ mod tests {
             (&proxy, "patch", on("coordination.k8s.io", "leases", "", "kube-system", "skiff-proxy"), true),
             (&proxy, "patch", on("coordination.k8s.io", "leases", "", "kube-system", "other"), false),
             (&proxy, "get", on("", "secrets", "", "kube-system", "skiff-proxy"), false),
+            (&proxy, "watch", on("", "secrets", "", "kube-system", "skiff-router"), true),
+            (&proxy, "watch", on("", "secrets", "", "kube-system", ""), false),
+            (&proxy, "list", on("", "secrets", "", "shop", "tls"), false),
+            (&proxy, "watch", on("route.openshift.io", "routes", "", "", ""), true),
+            (&proxy, "patch", on("route.openshift.io", "routes", "status", "shop", "web"), true),
+            (&proxy, "patch", on("route.openshift.io", "routes", "", "shop", "web"), false),
+            (&proxy, "patch", on("networking.k8s.io", "ingresses", "status", "shop", "web"), true),
         ] {
             assert_eq!(rbac.verdict(user, &Attributes { verb, on }).is_allowed, want, "{} {verb} {on:?}", user.name);
         }

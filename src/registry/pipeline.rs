@@ -385,6 +385,7 @@ impl Registry {
             if generates_name {
                 metadata::generate_name(obj.meta_mut(), &self.0.rng);
             }
+            kind.on_named(&mut *obj);
             check_create(kind, &*obj)?;
             admission::on_write(self, info, None, &*obj, options)?;
             match self.put_new(kind, &mut *obj, options).await {

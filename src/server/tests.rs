@@ -45,6 +45,7 @@ mod identity;
 mod images;
 mod projects;
 mod protobuf;
+mod routes;
 mod websocket;
 
 /// A log that repeats what was asked for.
@@ -267,11 +268,6 @@ async fn paths_that_no_kind_has_are_refused() {
         ("GET", "/apis/apps/v9/deployments", missing),
         ("GET", "/api/v1/namespaces/default/nodes", missing),
         ("GET", "/api/v1/configmaps/a", missing),
-        (
-            "POST",
-            "/apis/route.openshift.io/v1/namespaces/default/routes",
-            "404 skiff does not serve routes.route.openshift.io yet",
-        ),
         ("GET", "/apis/resource.k8s.io/v1/deviceclasses", "404 skiff does not serve deviceclasses.resource.k8s.io yet"),
         ("GET", "/apis/example.com/v1/jobs", missing),
         ("GET", "/nothing", missing),

@@ -69,6 +69,7 @@ pub fn sample(group: &str, kind: &str) -> Value {
         (_, "ValidatingAdmissionPolicyBinding") => {
             json!({ "spec": { "policyName": "web", "validationActions": ["Deny"] } })
         }
+        (_, "Route") => json!({ "spec": { "to": { "kind": "Service", "name": "web" } } }),
         (_, "IngressClass") => json!({ "spec": { "controller": "example.com/router" } }),
         (_, "NetworkPolicy") => json!({ "spec": { "podSelector": selector } }),
         (_, "LimitRange") => json!({ "spec": { "limits": [{ "type": "Container", "max": { "cpu": "1" } }] } }),

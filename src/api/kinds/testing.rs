@@ -84,6 +84,7 @@ pub(super) mod json {
         let mut obj = read(kind, yaml);
         kind.set_defaults(&mut *obj);
         kind.prepare_create(&mut *obj);
+        kind.on_named(&mut *obj);
         obj
     }
 

@@ -114,6 +114,10 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
     ("com.github.openshift.api.image.v1.ImageStreamSpec", &[("tags", patch_merge("name"))]),
     ("com.github.openshift.api.image.v1.ImageStreamStatus", &[("tags", patch_merge("tag"))]),
     (
+        "com.github.openshift.api.route.v1.RouteHTTPHeaderActions",
+        &[("request", map(&["name"])), ("response", map(&["name"]))],
+    ),
+    (
         "com.github.openshift.api.apps.v1.DeploymentCondition",
         &[("status", named("ConditionStatus")), ("type", named("DeploymentConditionType"))],
     ),

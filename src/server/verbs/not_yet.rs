@@ -16,7 +16,6 @@ const RESOURCES: &[(&str, &[&str])] = &[
         &["deviceclasses", "devicetaintrules", "resourceclaims", "resourceclaimtemplates", "resourceslices"],
     ),
     ("storagemigration.k8s.io", &["storageversionmigrations"]),
-    ("route.openshift.io", &["routes"]),
 ];
 
 /// Sub-resources of resources that are served: group, plural, sub-resource.

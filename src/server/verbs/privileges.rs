@@ -1,9 +1,10 @@
-//! What a write needs beyond the permission to write: nobody grants what they lack, and a request for a certificate says who asked.
+//! What a write needs beyond the permission to write: nobody grants what they lack, a request for a certificate says who asked, and
+//! who chooses the host or the certificate of a Route may do so.
 //!
 //! A table: (group, plural) → review. Called for each object that a client writes, before the pipeline has it.
 //!
 //! **Source**: `pkg/registry/rbac/{role,clusterrole,rolebinding,clusterrolebinding}/policybased/storage.go`,
-//! `pkg/registry/rbac/escalation_check.go`, v1.37.
+//! `pkg/registry/rbac/escalation_check.go`, v1.37; github.com/openshift/library-go, `pkg/route/hostassignment/assignment.go`, release 4.20.
 
 use super::Call;
 use crate::{
@@ -11,7 +12,10 @@ use crate::{
         field::FieldError,
         json_kind::{at, set_at, text_at},
         kind::{ErasedKind as _, KindInfo},
-        kinds::certificate_signing_request::{CERTIFICATE_SIGNING_REQUESTS, has_condition, request_pem},
+        kinds::{
+            certificate_signing_request::{CERTIFICATE_SIGNING_REQUESTS, has_condition, request_pem},
+            route::ROUTES,
+        },
         object::{DynObject, Untyped},
         status::ApiError,
     },
@@ -28,6 +32,18 @@ use serde_json::Value;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
+const ROUTES_GROUP: &str = "route.openshift.io";
+const NOT_YOUR_HOST: &str = "you do not have permission to set the host field of the route";
+const NOT_YOUR_SUBDOMAIN: &str = "you do not have permission to set the subdomain field of the route";
+const NOT_YOUR_CERTIFICATE: &str = "you do not have permission to set certificate fields on the route";
+/// The fields of a Route that have to do with certificates.
+const CERTIFICATE_FIELDS: [&str; 5] = [
+    "spec.tls.caCertificate",
+    "spec.tls.certificate",
+    "spec.tls.destinationCACertificate",
+    "spec.tls.externalCertificate.name",
+    "spec.tls.key",
+];
 
 /// Who writes, what, and where.
 pub(super) struct Asker<'a> {
@@ -47,6 +63,7 @@ static TABLE: &[(&str, &str, Review)] = &[
     (RBAC, "roles", role),
     (RBAC, "clusterrolebindings", binding),
     (RBAC, "rolebindings", binding),
+    (ROUTES_GROUP, "routes", route),
 ];
 
 /// The review of what is written to a kind, if it has one.
@@ -63,7 +80,11 @@ impl<'a> Asker<'a> {
     }
 
     fn may(&self, verb: &str, resource: &str, name: &str) -> bool {
-        let on = On::Resource { group: RBAC, resource, subresource: "", namespace: self.namespace, name };
+        self.may_do(verb, (RBAC, resource, ""), name)
+    }
+
+    fn may_do(&self, verb: &str, (group, resource, subresource): (&str, &str, &str), name: &str) -> bool {
+        let on = On::Resource { group, resource, subresource, namespace: self.namespace, name };
         self.rbac.verdict(self.user, &Attributes { verb, on }).is_allowed
     }
 
@@ -198,6 +219,46 @@ fn asked_by(asker: &Asker<'_>, new: &mut dyn DynObject) -> Result<(), ApiError> 
         }
     }
     Ok(())
+}
+
+/// Who names a Route's host or brings a certificate may do so; who names a Secret may read it.
+fn route(asker: &Asker<'_>, new: &mut dyn DynObject, old: Option<&dyn DynObject>) -> Result<(), ApiError> {
+    let Some(new) = new.as_any().downcast_ref::<Untyped>() else { return Ok(()) };
+    if asker.subresource == "status" {
+        return Ok(());
+    }
+    let old = old.and_then(|old| old.as_any().downcast_ref::<Untyped>());
+    let causes = route_causes(asker, new, old);
+    if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(ROUTES.info(), &name_of(new), causes)) }
+}
+
+fn route_causes(asker: &Asker<'_>, new: &Untyped, old: Option<&Untyped>) -> Vec<FieldError> {
+    let before = |path: &str| old.map(|old| text_at(&old.rest, path)).unwrap_or_default();
+    let now = |path: &str| text_at(&new.rest, path);
+    // A host or certificate that goes is nobody's choice: a host that is left out stays.
+    let is_chosen = |path: &str| !now(path).is_empty() && now(path) != before(path);
+    let may = |verb: &str| asker.may_do(verb, (ROUTES_GROUP, "routes", "custom-host"), "");
+    let mut causes = Vec::new();
+    let refuse = |causes: &mut Vec<FieldError>, path: &str, why: &str| match old {
+        None => causes.push(FieldError::forbidden(path, why)),
+        Some(_) => causes.push(FieldError::invalid(path, now(path), why)),
+    };
+    let verb = if old.is_some() { "update" } else { "create" };
+    if is_chosen("spec.host") && !may(verb) {
+        refuse(&mut causes, "spec.host", NOT_YOUR_HOST);
+    }
+    if old.is_some() && now("spec.subdomain") != before("spec.subdomain") && !may(verb) {
+        refuse(&mut causes, "spec.subdomain", NOT_YOUR_SUBDOMAIN);
+    }
+    let secret = now("spec.tls.externalCertificate.name");
+    if is_chosen("spec.tls.externalCertificate.name") && !asker.may_do("get", ("", "secrets", ""), &secret) {
+        let why = "you do not have permission to get this secret";
+        causes.push(FieldError::forbidden("spec.tls.externalCertificate", why));
+    }
+    if CERTIFICATE_FIELDS.iter().any(|path| is_chosen(path)) && causes.is_empty() && !may(verb) && !may("create") {
+        causes.push(FieldError::forbidden("spec.tls", NOT_YOUR_CERTIFICATE));
+    }
+    causes
 }
 
 fn name_of(obj: &Untyped) -> String {
