@@ -41,6 +41,7 @@ const BORDERS: [(&str, &[&str]); 7] = [
         &[
             "src/client",
             "src/engine/docker/hijack",
+            "src/net/router",
             "src/node/forward",
             "src/node/net_probe",
             "src/roles",

@@ -18,6 +18,7 @@ mod metrics;
 mod owner;
 mod pod_tokens;
 pub mod range;
+mod routed;
 mod signer;
 pub mod snapshot;
 
@@ -221,6 +222,7 @@ async fn run(
         image: Some(image),
         tokens: Some(tokens.clone()),
         signer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
+        issuer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
         ..Default::default()
     };
     let metrics = metrics::metrics(&registry, &supervisor, &controllers_config.metrics, agent.report());
@@ -446,6 +448,16 @@ impl App {
         let revision = |slice: &EndpointSlice| slice.metadata.resource_version.as_deref()?.parse::<u64>().ok();
         let wanted = || self.registry.api::<EndpointSlices>().list("").items.iter().filter_map(|s| revision(s)).max();
         self.until(|| self.endpoints_are_current() && applied().is_some_and(|a| Some(a) >= wanted())).await;
+    }
+
+    /// Returns when the router has said of every Route and every Ingress of its class where it answers, or why it does not.
+    pub async fn routes_told(&self) {
+        self.until(|| routed::are_told(&self.registry)).await;
+    }
+
+    /// Where Routes and Ingresses answer: the object, as kubectl names it, and its URLs.
+    pub fn routed(&self) -> Vec<(String, Vec<String>)> {
+        routed::urls(&self.registry)
     }
 
     /// Whether the EndpointSlices of every Service have all of its ready pods.

@@ -189,7 +189,10 @@ async fn apply_and_wait(app: &App, docs: Vec<apply::Document>) -> anyhow::Result
         }
     }
     let hint = "Services may not answer yet: `kubectl -n kube-system describe pod skiff-proxy` tells why";
-    wait_for("the data plane", hint, app.data_plane_ready()).await;
+    if wait_for("the data plane", hint, app.data_plane_ready()).await {
+        // What is not told yet is not printed; `kubectl get route,ingress` has it.
+        tokio::time::timeout(READY_SOON, app.routes_told()).await.ok();
+    }
     print_urls(app);
     print_hints(app);
     outcome
@@ -287,10 +290,20 @@ impl Part {
     }
 }
 
-/// Prints where the node ports answer.
+/// Prints where the node ports, and the hosts of Routes and Ingresses, answer.
 fn print_urls(app: &App) {
     for (name, node_port) in node_ports(app) {
         output::done(format!("service/{name} answers on http://localhost:{node_port}"));
+    }
+    let routed = app.routed();
+    for (object, urls) in &routed {
+        output::done(format!("{object} answers on {}", urls.join(" and ")));
+    }
+    let is_elsewhere = routed.iter().flat_map(|(_, urls)| urls).any(|url| url.matches(':').count() > 1);
+    if is_elsewhere {
+        output::line(
+            "   Port 80 or 443 of this machine is taken or not permitted: Routes and Ingresses have the ports above.",
+        );
     }
 }
 

@@ -18,9 +18,12 @@ const SILENT_MAX: Duration = Duration::from_secs(WATCH_SECS + 30);
 /// What a line may hold: an object of the greatest size that the API stores, and then some.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// The path of a watch.
+/// The path of a watch. A collection may have a query that selects.
 pub(super) fn path(collection: &str, revision: &str) -> String {
-    format!("{collection}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECS}&resourceVersion={revision}")
+    let mark = if collection.contains('?') { '&' } else { '?' };
+    format!(
+        "{collection}{mark}watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECS}&resourceVersion={revision}"
+    )
 }
 
 /// What a watch says.

@@ -26,6 +26,7 @@ mod pods;
 pub mod replica_set;
 pub mod resource_quota;
 mod revisions;
+pub mod router_certificates;
 pub mod runtime;
 pub mod scheduler;
 pub mod service_account;
@@ -65,6 +66,8 @@ pub struct ControllersConfig {
     pub tokens: Option<Tokens>,
     /// Who signs requests for certificates; `None`: nobody does.
     pub signer: Option<Arc<dyn certificate_signing::Signer>>,
+    /// Who makes certificates for the router; `None`: nobody does.
+    pub issuer: Option<Arc<dyn router_certificates::Issuer>>,
     /// Where the controllers count.
     pub metrics: Metrics,
 }
@@ -148,6 +151,10 @@ pub static CONTROLLERS: &[Row] = &[
     ("clusterrole-aggregation-controller", |s| s.run(cluster_role_aggregation::ClusterRoleAggregation)),
     ("serviceaccount-token", |s| match s.config.tokens.clone() {
         Some(tokens) => s.run(service_account_token::SecretTokens { tokens, root_ca: s.config.root_ca.clone() }),
+        None => s.rest(),
+    }),
+    ("router-certificates", |s| match s.config.issuer.clone() {
+        Some(issuer) => s.run(router_certificates::RouterCertificates { issuer }),
         None => s.rest(),
     }),
     ("resourcequota", |s| s.run(resource_quota::ResourceQuotaController)),

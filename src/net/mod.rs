@@ -16,6 +16,7 @@
     clippy::cast_possible_wrap,
     reason = "times are milliseconds of one run, and ports and slots are checked where they are made"
 )]
+#![allow(clippy::similar_names, reason = "http and https are what they are")]
 #![allow(clippy::struct_excessive_bools, reason = "a connection's sides are independent claims")]
 #![allow(clippy::single_match_else, clippy::manual_let_else, reason = "both ways of a decision are shown side by side")]
 
@@ -26,6 +27,8 @@ pub mod plan;
 pub mod ports;
 pub mod proxy;
 pub mod reach;
+mod rotation;
+pub mod router;
 mod seats;
 pub mod sockets;
 pub mod table;

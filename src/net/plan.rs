@@ -47,6 +47,10 @@ pub struct PlanSettings {
     pub load_balancer: Option<IpAddr>,
     /// Where the cluster's DNS listens itself: its Service needs no listener.
     pub dns: Option<SocketAddr>,
+    /// The places of the router, which Services cannot have.
+    pub router: BTreeSet<ListenKey>,
+    /// Namespaces and names of the Services that the router leads to: it wants their endpoints though they have no address.
+    pub routed: BTreeSet<(String, String)>,
     /// Where the API server answers, for the Service `default/kubernetes`. An EndpointSlice cannot name a loopback address.
     pub api_server: Option<SocketAddr>,
 }
@@ -58,7 +62,8 @@ pub fn plan<'a>(
     settings: &PlanSettings,
     accepting: &BTreeSet<Target>,
 ) -> ForwardTable {
-    let mut services: Vec<&Service> = services.into_iter().filter(|service| is_ours(service)).collect();
+    let is_planned = |service: &&Service| is_ours(service) || is_routed(service, &settings.routed);
+    let mut services: Vec<&Service> = services.into_iter().filter(is_planned).collect();
     services.sort_by_key(|service| {
         let meta = &service.metadata;
         (meta.creation_timestamp.as_ref().map(|time| time.0), &meta.namespace, &meta.name)
@@ -116,6 +121,13 @@ pub(super) fn is_ours(service: &Service) -> bool {
     let is_others = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(OTHER_PROXY_LABEL));
     let has_address = service.spec.as_ref().is_some_and(|spec| !cluster_ips(spec).is_empty());
     !is_others && has_address
+}
+
+/// Whether the router leads to a Service that has no address of its own.
+fn is_routed(service: &Service, routed: &BTreeSet<(String, String)>) -> bool {
+    let (namespace, name) = name_of(service);
+    let is_name = service.spec.as_ref().is_none_or(|spec| spec.type_.as_deref() == Some("ExternalName"));
+    !is_name && !routed.is_empty() && routed.contains(&(namespace.to_owned(), name.to_owned()))
 }
 
 struct Planner<'a> {
@@ -199,6 +211,13 @@ impl Planner<'_> {
             Role::LoadBalancer => self.source_ranges(asked),
             _ => Vec::new(),
         };
+        if self.settings.router.contains(&key) {
+            let message = format!(
+                "Cannot listen on {key} for the {}: the router of Routes and Ingresses has it already",
+                role.name()
+            );
+            return self.refuse(asked.service, message);
+        }
         if let Some(holder) = self.table.listeners.get(&key) {
             if holder.port != asked.named {
                 let message = format!("Cannot listen on {key} for the {}: {} has it already", role.name(), holder.port);
@@ -259,7 +278,7 @@ impl PlanSettings {
         let is_for_cluster = match role {
             Role::ClusterIp => true,
             Role::NodePort => self.node == Some(ip) && !self.node_port_addresses.contains(&ip),
-            Role::LoadBalancer | Role::ExternalIp => false,
+            Role::LoadBalancer | Role::ExternalIp | Role::Router => false,
         };
         if is_for_cluster { Reach::Cluster } else { Reach::Anyone }
     }
@@ -353,6 +372,8 @@ mod tests {
             node: None,
             load_balancer: None,
             dns: Some("10.245.0.10:53".parse().unwrap()),
+            router: BTreeSet::new(),
+            routed: BTreeSet::new(),
             api_server: Some("127.0.0.1:6443".parse().unwrap()),
         }
     }

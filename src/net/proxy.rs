@@ -17,7 +17,6 @@ mod conn;
 mod listener;
 mod relay;
 mod report;
-mod rotation;
 mod sources;
 mod token;
 mod udp;
@@ -30,13 +29,13 @@ use crate::{
     net::{
         ports::{self, ListenError},
         reach::Insiders,
+        rotation::{self, Backends, Endpoint},
         seats::Seats,
         sockets::Sockets,
         table::{ForwardTable, ListenKey, Listener, PortRef, Protocol},
     },
 };
 use listener::{Front, Listening};
-use rotation::{Backends, Endpoint};
 use rustix::{
     event::epoll,
     fd::OwnedFd,
@@ -235,11 +234,21 @@ impl Proxy {
                 self.unwatch(&taken.listening);
             }
             self.settings.sockets.resign();
-            let left = state.follow_rotations(&ForwardTable::default());
-            state.leaving.extend(left);
-            state.leaving.clone()
+            // They stay in their rotations: who was let in a moment ago, here or by the router, is still to be served.
+            let current = state.ports.values().flat_map(|backends| backends.endpoints());
+            state.leaving.iter().cloned().chain(current).collect()
         };
         self.drain(&Leavers(leaving), patience).await;
+    }
+
+    /// The endpoints behind a port, as they are now and as they will be. For the router, whose requests count as connections do.
+    pub(super) fn backends(&self, port: &PortRef) -> Option<Arc<Backends>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).ports.get(port).cloned()
+    }
+
+    /// The time in the measure of the endpoints.
+    pub(super) fn now(&self) -> rotation::Millis {
+        rotation::millis(self.shared.clock.mono().duration_since(self.shared.started))
     }
 
     /// Connections that are open now.

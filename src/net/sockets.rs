@@ -100,6 +100,11 @@ impl Sockets {
         Ok(socket)
     }
 
+    /// Whether an earlier leader left the socket of a listener.
+    pub(super) fn has_left(&self, key: ListenKey) -> bool {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
+    }
+
     /// A socket that the store makes, because the address is in its network.
     fn made(&self, store: &OwnedFd, key: ListenKey) -> Result<OwnedFd, Errno> {
         match self.ask(store, Word::Make(key))? {

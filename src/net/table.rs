@@ -115,6 +115,8 @@ pub enum Role {
     LoadBalancer,
     /// One of `spec.externalIPs`.
     ExternalIp,
+    /// The router, which is no Service's.
+    Router,
 }
 
 impl Role {
@@ -125,6 +127,7 @@ impl Role {
             Self::NodePort => "node port",
             Self::LoadBalancer => "load balancer",
             Self::ExternalIp => "external IP",
+            Self::Router => "router",
         }
     }
 }
@@ -185,6 +188,11 @@ pub struct IpRange {
 pub struct BadRange(String);
 
 impl IpRange {
+    /// The addresses that share so many leading bits with this one.
+    pub fn new(base: IpAddr, bits: u8) -> Self {
+        Self { base, bits }
+    }
+
     /// The first address and the number of leading bits that count.
     pub fn parts(&self) -> (IpAddr, u8) {
         (self.base, self.bits)

@@ -29,6 +29,16 @@ pub struct Totals {
     pub turned_away: u64,
     /// Datagram flows that were ended because there were too many.
     pub flows_ended: u64,
+    /// Where the router answers plain HTTP; 0: nowhere.
+    pub router_http_port: u64,
+    /// Where it answers TLS; 0: nowhere.
+    pub router_https_port: u64,
+    /// Requests to the router.
+    pub router_requests: u64,
+    /// Those that no endpoint answered.
+    pub router_errors: u64,
+    /// Clients of the router that were turned away because there were too many.
+    pub router_clients_turned_away: u64,
     /// Clients of the name server over TCP that were turned away.
     pub dns_clients_turned_away: u64,
     /// Questions that the name server did not pass on.
@@ -38,7 +48,7 @@ pub struct Totals {
 /// A metric: its name, type, help, and how to read it.
 type Metric = (&'static str, Kind, &'static str, fn(&Totals) -> u64);
 
-const METRICS: [Metric; 12] = [
+const METRICS: [Metric; 17] = [
     ("skiff_proxy_listeners", Kind::Gauge, "Open listeners.", |t| t.listeners),
     ("skiff_proxy_reserved_ports", Kind::Gauge, "Ports of Services that are taken.", |t| t.reserved_ports),
     ("skiff_proxy_listener_problems", Kind::Gauge, "Ports that could not be taken.", |t| t.listener_problems),
@@ -52,6 +62,19 @@ const METRICS: [Metric; 12] = [
     ("skiff_proxy_turned_away_total", Kind::Counter, "Clients reset because there were too many.", |t| t.turned_away),
     ("skiff_proxy_flows_ended_total", Kind::Counter, "Datagram flows ended because there were too many.", |t| {
         t.flows_ended
+    }),
+    ("skiff_router_http_port", Kind::Gauge, "The port of plain HTTP for Routes and Ingresses; 0: none.", |t| {
+        t.router_http_port
+    }),
+    ("skiff_router_https_port", Kind::Gauge, "The port of TLS for Routes and Ingresses; 0: none.", |t| {
+        t.router_https_port
+    }),
+    ("skiff_router_requests_total", Kind::Counter, "Requests to the router.", |t| t.router_requests),
+    ("skiff_router_errors_total", Kind::Counter, "Requests to the router that no endpoint answered.", |t| {
+        t.router_errors
+    }),
+    ("skiff_router_clients_turned_away_total", Kind::Counter, "Clients of the router turned away.", |t| {
+        t.router_clients_turned_away
     }),
     ("skiff_proxy_dns_clients_turned_away_total", Kind::Counter, "Clients of the name server turned away.", |t| {
         t.dns_clients_turned_away

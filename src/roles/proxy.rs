@@ -5,10 +5,11 @@
 //!
 //! ```text
 //!  API ──list, watch──▶ feed ──changes──▶ follow ──tables──▶ net::proxy
-//!                                           │  └────zones──▶ net::dns
+//!                                           │  ├──plans────▶ net::router
+//!                                           │  └──zones────▶ net::dns
 //!   ▲                                       ├──revisions──▶ ack      ──Lease──┐
 //!   │                                       ├──troubles───▶ notice   ──Event──┤
-//!   │                                       └──balancers──▶ balancer ─Status──┤
+//!   │                                       └──statuses───▶ statuses ─Status──┤
 //!   └─────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -22,30 +23,44 @@
 mod access;
 mod ack;
 mod admin;
-mod balancer;
 mod counted;
 mod feed;
 mod follow;
 mod notice;
 mod probe;
 mod settings;
+mod statuses;
 
 use super::stop::stop_signal;
 use crate::{
     base::{backoff::Backoff, clock::Clock, descriptors, supervise::Vital, task::Drain},
     net::{
+        balancer::ADDRESS_DEFAULT,
         dns::{DnsBounds, DnsServer, DnsSettings},
         netlink::{RouteKeeper, ServiceRoutes},
         proxy::{Proxy, ProxySettings},
+        router::{Router, RouterSettings, objects::Route},
         sockets::Sockets,
         zone::Zone,
     },
 };
+use access::AccessNow;
 use anyhow::{Context as _, bail};
 use counted::Counted;
+use feed::Change;
 use follow::{Follower, Known};
+use k8s_openapi::api::{
+    core::v1::Service,
+    discovery::v1::EndpointSlice,
+    networking::v1::{Ingress, IngressClass},
+};
 use settings::Settings;
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -81,8 +96,8 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     let (access, follow_access) = access::open(settings.kubeconfig.clone()).await?;
     vital.spawn("access", follow_access);
     let (changes, mut arriving) = mpsc::channel(CHANGES_MAX);
-    vital.spawn("feed-services", feed::follow(access.clone(), "services", changes.clone(), feed::Change::Services));
-    vital.spawn("feed-slices", feed::follow(access.clone(), "endpointslices", changes, feed::Change::Slices));
+    spawn_feeds(&vital, &access, &changes);
+    drop(changes);
     let mut known = Known::default();
     let led = tokio::select! { biased;
         () = stop.drained() => return Ok(()),
@@ -96,14 +111,18 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     let (acks, to_ack) = mpsc::unbounded_channel();
     let (notices, to_notice) = mpsc::channel(notice::NOTICES_MAX);
     vital.spawn("notice", notice::run(access.clone(), clock.clone(), to_notice));
-    let (balancers, to_tell) = watch::channel(balancer::ToTell::new());
-    vital.spawn("balancer", balancer::run(access.clone(), to_tell));
-    let outlets = follow::Outlets { zone, acks, notices, balancers };
+    let (balancers, to_tell) = watch::channel(statuses::ToTell::new());
+    vital.spawn("balancer", statuses::run(access.clone(), to_tell));
+    let (of_routes, to_tell) = watch::channel(statuses::ToTell::new());
+    vital.spawn("router-status", statuses::run(access.clone(), to_tell));
+    let router = router(&settings, &access, &proxy, &how)?;
+    let outlets = follow::Outlets { zone, acks, notices, balancers, routed: of_routes };
     let names = settings.plan.dns.map(|address| serve_names(address, zone_now, &how, &vital));
     let (names, bounds) = names.unzip();
-    let counted = Counted { proxy: Arc::clone(&proxy), names: bounds };
+    let counted = Counted { proxy: Arc::clone(&proxy), router: Arc::clone(&router), names: bounds };
     let ack = vital.spawn("ack", ack::run(access.clone(), counted.clone(), clock.clone(), to_ack));
-    let follower = Follower::new(known, access, settings.plan, settings.zone, Arc::clone(&proxy), outlets);
+    let served = follow::Served { proxy: Arc::clone(&proxy), router: Arc::clone(&router) };
+    let follower = Follower::new(known, access, settings.plan, settings.zone, (served, clock), outlets);
     let follower = vital.spawn("follow", follower.run(arriving));
     if let Some(port) = settings.admin_port {
         vital.spawn("admin", admin::run(port, counted));
@@ -117,8 +136,50 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     info!(component = "proxy", connections = proxy.connections(), "the data plane stops");
     // From here on nothing is changed any more, so that whoever leads next finds everything.
     [Some(follower), Some(ack), names].iter().flatten().for_each(JoinHandle::abort);
-    proxy.shut_down(FINISH).await;
+    // Before the lead is given away, which the proxy does.
+    tokio::join!(router.shut_down(FINISH), proxy.shut_down(FINISH));
     Ok(())
+}
+
+/// Follows every kind that is served.
+fn spawn_feeds(vital: &Vital, access: &AccessNow, changes: &mpsc::Sender<Change>) {
+    let with = || (access.clone(), changes.clone());
+    let (access, changes) = with();
+    let services = feed::all::<Service>("services");
+    vital.spawn("feed-services", feed::follow(access, services, changes, Change::Services));
+    let (access, changes) = with();
+    let slices = feed::all::<EndpointSlice>("endpointslices");
+    vital.spawn("feed-slices", feed::follow(access, slices, changes, Change::Slices));
+    let (access, changes) = with();
+    vital.spawn("feed-routes", feed::follow(access, feed::all::<Route>("routes"), changes, Change::Routes));
+    let (access, changes) = with();
+    let ingresses = feed::all::<Ingress>("ingresses");
+    vital.spawn("feed-ingresses", feed::follow(access, ingresses, changes, Change::Ingresses));
+    let (access, changes) = with();
+    let classes = feed::all::<IngressClass>("ingressclasses");
+    vital.spawn("feed-classes", feed::follow(access, classes, changes, Change::Classes));
+    let (access, changes) = with();
+    vital.spawn("feed-certificates", feed::follow(access, feed::certificates(), changes, Change::Certificates));
+}
+
+/// The router of Routes and Ingresses: where load balancers answer, and on `::1` where that is loopback.
+fn router(
+    settings: &Settings,
+    access: &AccessNow,
+    proxy: &Arc<Proxy>,
+    how: &ProxySettings,
+) -> anyhow::Result<Arc<Router>> {
+    let first = settings.plan.load_balancer.unwrap_or(ADDRESS_DEFAULT);
+    let second = (first == ADDRESS_DEFAULT).then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let addresses = std::iter::once(first).chain(second).collect();
+    let usual = RouterSettings::new(addresses, Arc::clone(&how.sockets), access.borrow().cluster_ca.clone());
+    let ports = |asked: &Option<Vec<u16>>, usual: Vec<u16>| asked.clone().unwrap_or(usual);
+    let settings = RouterSettings {
+        http_ports: ports(&settings.http_ports, usual.http_ports.clone()),
+        https_ports: ports(&settings.https_ports, usual.https_ports.clone()),
+        ..usual
+    };
+    Router::new(Arc::clone(proxy), settings).map(Arc::new).context("cannot set up the router")
 }
 
 /// Waits for the lead. While the store cannot be joined, nobody leads: two would take the ports and routes of each other.

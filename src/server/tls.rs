@@ -156,8 +156,24 @@ impl Pki {
 
     /// Loads or issues the credential of a client, kept in the files `<file>.crt` and `<file>.key`.
     pub fn client(&self, file: &str, user: &str, group: Option<&str>) -> Result<Credential, PkiError> {
-        let authority = Authority { dir: &self.dir, issuer: &self.issuer, now: self.clock.now() };
-        authority.credential(file, &client_identity(user, group))
+        self.authority().credential(file, &client_identity(user, group))
+    }
+
+    /// Issues a certificate for servers of a host, or of a wildcard; it is kept nowhere.
+    ///
+    /// # Errors
+    /// The host cannot stand in a certificate, or it cannot be made.
+    pub fn issue_for_host(&self, host: &str) -> Result<Credential, PkiError> {
+        self.authority().issue(&host_identity(host))
+    }
+
+    /// Whether a certificate is one that this CA made for a host, and lasts for long enough.
+    pub fn is_good_for_host(&self, found: &Credential, host: &str) -> bool {
+        self.authority().still_good(found, &host_identity(host))
+    }
+
+    fn authority(&self) -> Authority<'_> {
+        Authority { dir: &self.dir, issuer: &self.issuer, now: self.clock.now() }
     }
 
     /// Signs a request for a certificate (PEM), for so many seconds.
@@ -294,6 +310,19 @@ fn server_identity(extra: &[String]) -> Identity {
         organization: None,
         // Addresses have one spelling, so that a set can be compared with the one of a certificate.
         sans: sans.map(|s| s.parse::<IpAddr>().map_or(s, |ip| ip.to_string())).collect(),
+        usage: ExtendedKeyUsagePurpose::ServerAuth,
+    }
+}
+
+/// Who serves a host. The name of an owner is shorter than that of a host may be.
+/// Source: `ub-common-name` in RFC 5280, appendix A.1.
+fn host_identity(host: &str) -> Identity {
+    const COMMON_NAME_LENGTH_MAX: usize = 64;
+    let common_name = if host.len() <= COMMON_NAME_LENGTH_MAX { host } else { "skiff-router" };
+    Identity {
+        common_name: common_name.to_owned(),
+        organization: None,
+        sans: [host.to_owned()].into(),
         usage: ExtendedKeyUsagePurpose::ServerAuth,
     }
 }
@@ -601,6 +630,21 @@ mod tests {
         assert_eq!(mode(&dir.path().join("pki")), 0o700);
         for entry in fs::read_dir(dir.path().join("pki")).unwrap() {
             assert_eq!(mode(&entry.unwrap().path()), 0o600);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_gets_a_certificate_that_is_good_for_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = load_or_create(dir.path(), &[], &clock_at("2026-03-01T12:00:00Z")).unwrap();
+        let long = format!("{}.example.com", "a".repeat(60));
+        for host in ["shop.localhost", "*.apps.localhost", &long] {
+            let made = pki.issue_for_host(host).unwrap();
+            assert_eq!(parsed(&made.cert_pem, names_of), [host.to_owned()].into());
+            assert!(pki.is_good_for_host(&made, host));
+            assert!(!pki.is_good_for_host(&made, "other.localhost"));
+            let later = load_or_create(dir.path(), &[], &clock_at("2027-01-15T12:00:00Z")).unwrap();
+            assert!(!later.is_good_for_host(&made, host), "it ends soon");
         }
     }
 

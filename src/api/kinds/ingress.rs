@@ -4,7 +4,9 @@
 
 use super::json::{self, Errors};
 use crate::api::{
+    agreements::INGRESS_CLASS,
     field::FieldError,
+    http_options::HttpOptions,
     json_kind::{JsonKind, Rules, at, text_at},
     kind::{KindInfo, STATUS, Scope},
     names,
@@ -40,16 +42,25 @@ pub static INGRESSES: JsonKind = JsonKind::new(
             "io.k8s.api.networking.v1.Ingress",
         )
     },
-    Rules {
-        validate,
-        row,
-        warnings: |_| {
-            vec!["skiff does not serve Ingresses yet: this one is stored, and nothing answers for its hosts".to_owned()]
-        },
-        has_generation: true,
-        ..Rules::PLAIN
-    },
+    Rules { validate, row, warnings, has_generation: true, ..Rules::PLAIN },
 );
+
+/// What the router has no use for. Ingresses of other classes are others' business.
+fn warnings(obj: &Untyped) -> Vec<String> {
+    let annotations = obj.metadata.annotations.clone().unwrap_or_default();
+    let class = text_at(&obj.rest, "spec.ingressClassName");
+    let class = if class.is_empty() { annotations.get(CLASS_ANNOTATION).cloned().unwrap_or_default() } else { class };
+    if !class.is_empty() && class != INGRESS_CLASS {
+        return Vec::new();
+    }
+    let mut all = HttpOptions::of_ingress(&annotations).1;
+    let mut backends = json::objects(&obj.rest, "spec.rules").flat_map(|rule| json::objects(rule, "http.paths"));
+    let is_resource = backends.any(|path| json::has(path, "backend.resource"));
+    if is_resource || json::has(&obj.rest, "spec.defaultBackend.resource") {
+        all.push("skiff's router serves Services alone: resource backends are answered with 503".to_owned());
+    }
+    all
+}
 
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
@@ -223,6 +234,29 @@ mod tests {
             spec.rules[0].http.paths[1].backend: Required value: port name or number is required
             spec.rules[0].http.paths[2].pathType: Required value: pathType must be specified
         "#]].assert_eq(&causes(&INGRESSES, wrong));
+    }
+
+    #[test]
+    fn what_the_router_has_no_use_for_is_told() {
+        let told = |class: &str, key: &str| {
+            let mut obj = Untyped::default();
+            obj.metadata.annotations = Some([(key.to_owned(), "x".to_owned())].into());
+            obj.rest = json!({ "spec": { "ingressClassName": class, "defaultBackend": { "resource": {} } } })
+                .as_object()
+                .cloned()
+                .unwrap();
+            warnings(&obj)
+        };
+        let odd = "nginx.ingress.kubernetes.io/server-snippet";
+        assert_eq!(
+            told("", odd),
+            [
+                "metadata.annotations[nginx.ingress.kubernetes.io/server-snippet]: skiff's router has no such option: it has no effect",
+                "skiff's router serves Services alone: resource backends are answered with 503",
+            ]
+        );
+        assert_eq!(told("skiff", "example.com/x").len(), 1);
+        assert_eq!(told("nginx", odd), Vec::<String>::new());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use super::json::{self, Errors};
 use crate::api::{
+    agreements::INGRESS_CONTROLLER,
     field::FieldError,
     json_kind::{JsonKind, Rules, at, default_at, text_at},
     kind::{KindInfo, Scope},
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// The annotation of the class that Ingresses without one get.
-const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
+pub const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 const CONTROLLER_LENGTH_MAX: usize = 250;
 
 /// The kind `IngressClass`.
@@ -34,15 +35,7 @@ pub static INGRESS_CLASSES: JsonKind = JsonKind::new(
             "io.k8s.api.networking.v1.IngressClass",
         )
     },
-    Rules {
-        set_defaults,
-        validate,
-        validate_update,
-        row,
-        warnings: |_| vec!["skiff does not serve Ingresses yet: nothing answers for those of this class".to_owned()],
-        has_generation: true,
-        ..Rules::PLAIN
-    },
+    Rules { set_defaults, validate, validate_update, row, warnings, has_generation: true, ..Rules::PLAIN },
 );
 
 fn set_defaults(obj: &mut Untyped) {
@@ -81,6 +74,19 @@ fn validate(obj: &Untyped) -> Errors {
         }
     }
     errs
+}
+
+fn warnings(obj: &Untyped) -> Vec<String> {
+    let controller = text_at(&obj.rest, "spec.controller");
+    if controller != INGRESS_CONTROLLER {
+        return vec![format!(
+            "skiff serves Ingresses of the controller {INGRESS_CONTROLLER}: those of this class are served once something of yours does"
+        )];
+    }
+    if json::has(&obj.rest, "spec.parameters") {
+        return vec!["skiff's router has no parameters: spec.parameters have no effect".to_owned()];
+    }
+    Vec::new()
 }
 
 fn validate_update(new: &Untyped, old: &Untyped) -> Errors {

@@ -2,14 +2,17 @@
 //!
 //! **Source**: `pkg/controlplane/controller/defaultservicecidr`, `pkg/registry/flowcontrol/rest/storage_flowcontrol.go` and
 //! `pkg/registry/scheduling/rest/storage_scheduling.go`, v1.37.
+//! The class of Ingresses is skiff's own, and the default until a user says otherwise.
 
 use super::{Action, Planned};
 use crate::{
     api::{
+        agreements::{INGRESS_CLASS, INGRESS_CONTROLLER},
         json_kind::JsonKind,
         kind::{ErasedKind as _, KindRef},
         kinds::{
             flow_schema::{self, FLOW_SCHEMAS},
+            ingress_class::{self, INGRESS_CLASSES},
             priority,
             priority_class::PRIORITY_CLASSES,
             priority_level_configuration::{self, PRIORITY_LEVEL_CONFIGURATIONS},
@@ -27,8 +30,14 @@ use crate::{
 use serde_json::{Value, json};
 
 /// The kinds that these objects are of.
-pub(super) static KINDS: &[&JsonKind] =
-    &[&PRIORITY_CLASSES, &FLOW_SCHEMAS, &PRIORITY_LEVEL_CONFIGURATIONS, &SERVICE_CIDRS, &STORAGE_CLASSES];
+pub(super) static KINDS: &[&JsonKind] = &[
+    &PRIORITY_CLASSES,
+    &FLOW_SCHEMAS,
+    &PRIORITY_LEVEL_CONFIGURATIONS,
+    &SERVICE_CIDRS,
+    &STORAGE_CLASSES,
+    &INGRESS_CLASSES,
+];
 
 /// The priority classes of every cluster, and what they are for.
 const CLASSES: [(&str, &str); 2] = [
@@ -74,10 +83,14 @@ pub(super) fn wanted(range: &str, now: &str) -> Vec<Fixed> {
         "metadata": { "name": "standard", "annotations": { DEFAULT_ANNOTATION: "true" } },
         "provisioner": PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
     });
+    let ingress = json!({
+        "metadata": { "name": INGRESS_CLASS, "annotations": { ingress_class::DEFAULT_ANNOTATION: "true" } },
+        "spec": { "controller": INGRESS_CONTROLLER },
+    });
     let levels = priority_level_configuration::mandatory().into_iter().map(of(&PRIORITY_LEVEL_CONFIGURATIONS));
     let classes = classes.into_iter().map(of(&PRIORITY_CLASSES));
     let schemas = schemas.into_iter().map(of(&FLOW_SCHEMAS));
-    let others = [of(&SERVICE_CIDRS)(range), of(&STORAGE_CLASSES)(storage)];
+    let others = [of(&SERVICE_CIDRS)(range), of(&STORAGE_CLASSES)(storage), of(&INGRESS_CLASSES)(ingress)];
     classes.chain(levels).chain(schemas).chain(others).collect()
 }
 

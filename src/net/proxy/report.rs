@@ -6,6 +6,7 @@ use super::{Proxy, rotation::Endpoint};
 use crate::{
     base::exposition::{Exposition, Kind},
     net::{
+        router::RouterReport,
         table::{PodRef, PortRef, Protocol},
         totals::Totals,
     },
@@ -63,6 +64,8 @@ pub struct Report {
     pub turned_away: u64,
     /// Datagram flows that were ended because there were too many.
     pub flows_ended: u64,
+    /// What happened at the router; whoever runs it says so.
+    pub router: RouterReport,
     /// Clients of the name server over TCP that were turned away; whoever runs it says so.
     pub dns_clients_turned_away: u64,
     /// Questions that the name server did not pass on, because too many were under way.
@@ -87,6 +90,7 @@ impl Proxy {
             connections_max: self.shared.seats.max(),
             turned_away: self.shared.seats.turned_away(),
             flows_ended: self.shared.flows_ended.count(),
+            router: RouterReport::default(),
             dns_clients_turned_away: 0,
             dns_questions_refused: 0,
         }
@@ -147,6 +151,11 @@ impl Report {
             connections_max: of(self.connections_max),
             turned_away: self.turned_away,
             flows_ended: self.flows_ended,
+            router_http_port: self.router.http_port.into(),
+            router_https_port: self.router.https_port.into(),
+            router_requests: self.router.requests,
+            router_errors: self.router.errors,
+            router_clients_turned_away: self.router.turned_away,
             dns_clients_turned_away: self.dns_clients_turned_away,
             dns_questions_refused: self.dns_questions_refused,
         }
@@ -206,6 +215,11 @@ mod tests {
             skiff_proxy_connections_max 0
             skiff_proxy_turned_away_total 0
             skiff_proxy_flows_ended_total 0
+            skiff_router_http_port 0
+            skiff_router_https_port 0
+            skiff_router_requests_total 0
+            skiff_router_errors_total 0
+            skiff_router_clients_turned_away_total 0
             skiff_proxy_dns_clients_turned_away_total 0
             skiff_proxy_dns_questions_refused_total 0"#]]
         .assert_eq(&samples.join("\n"));

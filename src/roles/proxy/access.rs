@@ -25,6 +25,8 @@ pub(super) struct Access {
     pub(super) client: Client,
     /// Where it answers, for the Service `default/kubernetes`.
     pub(super) server: SocketAddr,
+    /// The certificate of the cluster's authority, PEM; empty without TLS.
+    pub(super) cluster_ca: String,
 }
 
 /// The access as it is now; changes with the file.
@@ -36,7 +38,8 @@ impl Access {
         let client = Client::new(&kubeconfig)?;
         let address = client.server_address().await;
         let server = address.with_context(|| format!("cannot find the API server {}", kubeconfig.server))?;
-        Ok(Self { client, server })
+        let cluster_ca = kubeconfig.ca_pem.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+        Ok(Self { client, server, cluster_ca })
     }
 }
 

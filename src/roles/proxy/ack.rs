@@ -43,6 +43,8 @@ pub(super) struct Ack {
     pub(super) revision: u64,
     /// Whose connections are waited for.
     pub(super) left: Leavers,
+    /// Whether what comes with it has changed, so that it is written although the revision has not.
+    pub(super) is_news: bool,
 }
 
 /// Acknowledges until nothing comes any more.
@@ -53,19 +55,19 @@ pub(super) async fn run(access: AccessNow, counted: Counted, clock: Clock, mut a
     loop {
         tokio::select! { biased;
             ack = acks.recv() => {
-                let Some(Ack { revision, left }) = ack else { return };
+                let Some(Ack { revision, left, is_news }) = ack else { return };
                 let proxy = Arc::clone(&proxy);
                 draining.push_back(async move {
                     proxy.drain(&left, DRAIN).await;
-                    revision
+                    (revision, is_news)
                 });
             }
-            Some(revision) = draining.next(), if !draining.is_empty() => {
-                let mut newest = revision;
-                while let Some(Some(revision)) = draining.next().now_or_never() {
-                    newest = newest.max(revision);
+            Some((revision, is_news)) = draining.next(), if !draining.is_empty() => {
+                let (mut newest, mut is_news) = (revision, is_news);
+                while let Some(Some((revision, is_too))) = draining.next().now_or_never() {
+                    (newest, is_news) = (newest.max(revision), is_news || is_too);
                 }
-                writer.observe(newest).await;
+                writer.observe(newest, is_news).await;
             }
             () = sleep_until(writer.due), if writer.observed.is_some() => writer.write().await,
         }
@@ -83,10 +85,10 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes a revision that is new.
-    async fn observe(&mut self, revision: u64) {
-        if self.observed.is_none_or(|observed| observed < revision) {
-            self.observed = Some(revision);
+    /// Writes a revision that is new, or what has changed beside it.
+    async fn observe(&mut self, revision: u64, is_news: bool) {
+        if is_news || self.observed.is_none_or(|observed| observed < revision) {
+            self.observed = self.observed.max(Some(revision));
             self.write().await;
         }
     }

@@ -6,14 +6,22 @@
 
 use super::access::AccessNow;
 use crate::{
-    api::object::typed,
+    api::{
+        agreements::{ROUTER_SECRET, SYSTEM_NAMESPACE},
+        object::typed,
+    },
     base::{backoff::Backoff, chain::chain},
     client::{Client, ClientError, WatchEvent},
+    net::router::objects::Route,
 };
 use http::StatusCode;
 use k8s_openapi::{
     Metadata,
-    api::{core::v1::Service, discovery::v1::EndpointSlice},
+    api::{
+        core::v1::{Secret, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::de::DeserializeOwned;
@@ -39,6 +47,14 @@ pub(super) enum Change {
     Services(Delta<Service>),
     /// Of EndpointSlices.
     Slices(Delta<EndpointSlice>),
+    /// Of Routes.
+    Routes(Delta<Route>),
+    /// Of Ingresses.
+    Ingresses(Delta<Ingress>),
+    /// Of classes of Ingresses.
+    Classes(Delta<IngressClass>),
+    /// Of the Secret with the router's certificates.
+    Certificates(Delta<Secret>),
 }
 
 /// A change of a kind.
@@ -76,20 +92,25 @@ pub(super) trait Kind: Metadata<Ty = ObjectMeta> + DeserializeOwned {}
 impl<K: Metadata<Ty = ObjectMeta> + DeserializeOwned> Kind for K {}
 
 /// Where the kind's objects of all namespaces are.
-fn collection<K: Kind>(plural: &str) -> String {
+pub(super) fn all<K: Kind>(plural: &str) -> String {
     let root = if K::GROUP.is_empty() { "/api".to_owned() } else { format!("/apis/{}", K::GROUP) };
     format!("{root}/{}/{plural}", K::VERSION)
 }
 
-/// Follows a kind until nobody listens.
+/// Where the router's certificates are: this Secret, and no other.
+pub(super) fn certificates() -> String {
+    format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets?fieldSelector=metadata.name%3D{ROUTER_SECRET}")
+}
+
+/// Follows the objects of a collection until nobody listens.
 pub(super) async fn follow<K: Kind>(
     mut access: AccessNow,
-    plural: &'static str,
+    collection: String,
     changes: mpsc::Sender<Change>,
     wrap: fn(Delta<K>) -> Change,
 ) {
     let client = access.borrow_and_update().client.clone();
-    let mut feed = Feed { client, collection: collection::<K>(plural), changes, wrap, revision: None };
+    let mut feed = Feed { client, collection, changes, wrap, revision: None };
     let kind = K::KIND;
     let mut failures = 0;
     loop {

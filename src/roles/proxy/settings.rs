@@ -6,6 +6,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -24,6 +25,11 @@ pub(super) struct Settings {
     pub(super) bridge: Option<String>,
     /// On which port of 127.0.0.1 counters are told (`SKIFF_PROXY_ADMIN_PORT`).
     pub(super) admin_port: Option<u16>,
+    /// The ports on which the router listens for plain HTTP and for TLS, in the order in which they are tried
+    /// (`SKIFF_ROUTER_HTTP_PORTS`, `SKIFF_ROUTER_HTTPS_PORTS`); the usual ones when not told.
+    pub(super) http_ports: Option<Vec<u16>>,
+    /// See `http_ports`.
+    pub(super) https_ports: Option<Vec<u16>>,
     /// What to forward. NodePorts listen on `SKIFF_NODEPORT_ADDRESSES` (loopback by default) for everybody, and on `SKIFF_NODE_IP`
     /// for the cluster, load balancers on `SKIFF_LOAD_BALANCER_IP` (127.0.0.1 by default). `SKIFF_DNS_IP` needs no listener.
     pub(super) plan: PlanSettings,
@@ -48,14 +54,19 @@ impl Settings {
         let plan = PlanSettings {
             node_port_addresses: {
                 let list = given("SKIFF_NODEPORT_ADDRESSES").unwrap_or_else(|| "127.0.0.1,::1".to_owned());
-                parse_list("SKIFF_NODEPORT_ADDRESSES", &list)?
+                parse_list("SKIFF_NODEPORT_ADDRESSES", &list, "address")?
             },
             node,
             load_balancer: parse("SKIFF_LOAD_BALANCER_IP", given("SKIFF_LOAD_BALANCER_IP"))?,
             dns: name_server.map(|ip| SocketAddr::new(ip, 53)),
+            // As the router has them.
+            router: BTreeSet::new(),
+            routed: BTreeSet::new(),
             // As the kubeconfig says.
             api_server: None,
         };
+        let ports = |name: &str| given(name).map(|list| parse_list(name, &list, "port")).transpose();
+        let (http_ports, tls_ports) = (ports("SKIFF_ROUTER_HTTP_PORTS")?, ports("SKIFF_ROUTER_HTTPS_PORTS")?);
         let zone = ZoneSettings {
             domain: given("SKIFF_CLUSTER_DOMAIN").unwrap_or_else(|| "cluster.local".to_owned()).to_ascii_lowercase(),
             name_server,
@@ -67,7 +78,18 @@ impl Settings {
         // Only routes to the bridge make them the host's.
         let spare_sources = bridge.iter().flat_map(|_| services.dialing()).collect();
         let proxy = ProxySettings { spare_sources, insiders, ..Default::default() };
-        Ok(Self { kubeconfig, socket_store, services, bridge, admin_port, plan, proxy, zone })
+        Ok(Self {
+            kubeconfig,
+            socket_store,
+            services,
+            bridge,
+            admin_port,
+            http_ports,
+            https_ports: tls_ports,
+            plan,
+            proxy,
+            zone,
+        })
     }
 }
 
@@ -78,9 +100,12 @@ where
     text.map(|text| text.parse().with_context(|| format!("{name}: cannot read {text:?}"))).transpose()
 }
 
-fn parse_list(name: &str, list: &str) -> anyhow::Result<Vec<IpAddr>> {
+fn parse_list<T>(name: &str, list: &str, what: &str) -> anyhow::Result<Vec<T>>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
     let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| part.parse().with_context(|| format!("{name}: {part:?} is no address"))).collect()
+    parts.map(|part| part.parse().with_context(|| format!("{name}: {part:?} is no {what}"))).collect()
 }
 
 #[cfg(test)]
@@ -117,9 +142,11 @@ mod tests {
             ("SKIFF_PROXY_ADMIN_PORT", "9400"),
             ("SKIFF_POD_CIDR", "10.244.0.0/16"),
             ("SKIFF_CLUSTER_DOMAIN", "Corp.Example"),
+            ("SKIFF_ROUTER_HTTP_PORTS", "8000, 8001"),
         ])
         .unwrap();
         assert_eq!(settings.plan.node_port_addresses.len(), 2);
+        assert_eq!((settings.http_ports, settings.https_ports), (Some(vec![8000, 8001]), None));
         assert_eq!(settings.plan.dns, Some("10.245.0.10:53".parse().unwrap()));
         assert_eq!((settings.bridge.as_deref(), settings.admin_port), (Some("skiff0"), Some(9400)));
         assert_eq!((settings.zone.domain.as_str(), settings.zone.own_ranges.len()), ("corp.example", 2));

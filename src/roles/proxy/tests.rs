@@ -28,6 +28,15 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(20);
 const SERVICES: &str = "/api/v1/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+const ROUTES: &str = "/apis/route.openshift.io/v1/routes";
+const KINDS: [&str; 6] = [
+    SERVICES,
+    SLICES,
+    ROUTES,
+    "/apis/networking.k8s.io/v1/ingresses",
+    "/apis/networking.k8s.io/v1/ingressclasses",
+    "/api/v1/namespaces/kube-system/secrets",
+];
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -194,8 +203,8 @@ async fn handle(
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let kind = [SERVICES, SLICES].into_iter().find(|kind| *kind == path);
-    if kind.is_some() {
+    let kind = KINDS.into_iter().find(|kind| *kind == path);
+    if kind.is_some_and(|kind| [SERVICES, SLICES].contains(&kind)) {
         let mut world = world.lock().unwrap();
         if world.failing > 0 {
             world.failing -= 1;
@@ -223,15 +232,16 @@ async fn handle(
         }
         (Method::PATCH, _) if path.ends_with("/status") => {
             let name = path.split('/').nth_back(1).unwrap().to_owned();
-            let Some(mut service) = world.lock().unwrap().objects.get(&(SERVICES, name)).cloned() else {
+            let kind = if path.contains("/routes/") { ROUTES } else { SERVICES };
+            let Some(mut object) = world.lock().unwrap().objects.get(&(kind, name)).cloned() else {
                 return Ok(failure(404, "NotFound"));
             };
-            if service["metadata"]["uid"] != body["metadata"]["uid"] {
+            if object["metadata"]["uid"] != body["metadata"]["uid"] {
                 return Ok(failure(409, "Conflict"));
             }
-            service["status"] = body["status"].clone();
-            changed.send_replace(world.lock().unwrap().put(SERVICES, service.clone()));
-            reply(StatusCode::OK, &service)
+            object["status"] = body["status"].clone();
+            changed.send_replace(world.lock().unwrap().put(kind, object.clone()));
+            reply(StatusCode::OK, &object)
         }
         _ => failure(405, "MethodNotAllowed"),
     })
@@ -552,7 +562,7 @@ async fn a_watch_that_ended_goes_on_where_it_ended_and_no_list_is_asked_for() {
         api.restart().await;
         until_served(port, name).await;
     }
-    assert_eq!(api.world.lock().unwrap().lists, BTreeMap::from([(SERVICES, 1), (SLICES, 1)]));
+    assert!(api.world.lock().unwrap().lists.values().all(|n| *n == 1), "{:?}", api.world.lock().unwrap().lists);
 }
 
 #[tokio::test]
@@ -764,4 +774,66 @@ async fn a_trouble_is_told_once_until_it_is_gone_and_comes_back() {
     api.balanced("other", LATE, address.port());
     until(|| count(busy) == 3).await;
     drop(taken);
+}
+
+/// What a host says on a port of the router.
+async fn ask_host(port: u16, host: &str) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.ok()?.ok()?;
+    Some(answer)
+}
+
+#[tokio::test]
+async fn a_route_is_served_told_where_and_counted_and_its_port_outlives_a_data_plane() {
+    let store = store();
+    let api = FakeApi::start().await;
+    let (port, router_port) = (free_port().await, free_port().await);
+    api.service(port);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    api.slice(&[listener.local_addr().unwrap()]);
+    task::spawn("web", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_buf(&mut Vec::with_capacity(4096)).await.ok();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nweb").await.ok();
+        }
+    });
+    let spec =
+        json!({"host": "a.b", "wildcardPolicy": "None", "to": {"kind": "Service", "name": "web", "weight": 100}});
+    api.put(ROUTES, json!({"metadata": {"namespace": "shop", "name": "web", "uid": "r"}, "spec": spec}));
+    let start = || {
+        let (trigger, stop) = drain_signal();
+        let (directory, mut settings) = settings_for(&api, Some(store.path()));
+        settings.http_ports = Some(vec![router_port]);
+        settings.https_ports = Some(vec![0]);
+        task::spawn("role", async move { serve(settings, Clock::system(), stop).await.unwrap() });
+        Role { _stop: trigger, directory }
+    };
+    let first = start();
+    timeout(PATIENCE, async {
+        while ask_host(router_port, "a.b").await.is_none_or(|answer| !answer.ends_with("web")) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let condition = || {
+        let world = api.world.lock().unwrap();
+        world.objects[&(ROUTES, "web".to_owned())]["status"]["ingress"][0]["conditions"][0].clone()
+    };
+    until(|| condition()["message"] == format!("Answers at http://a.b:{router_port}")).await;
+    let totals = || {
+        let world = api.world.lock().unwrap();
+        let text = world.lease.as_ref()?["metadata"]["annotations"][DATA_PLANE_TOTALS].as_str()?.to_owned();
+        Totals::parse(&text)
+    };
+    until(|| totals().is_some_and(|totals| totals.router_http_port == u64::from(router_port))).await;
+    let _second = start();
+    drop(first);
+    for _ in 0..20 {
+        let answer = ask_host(router_port, "a.b").await;
+        assert!(answer.as_ref().is_some_and(|answer| answer.ends_with("web")), "{answer:?}");
+    }
 }

@@ -1,18 +1,20 @@
 //! Who is next: the endpoints behind a port, strict round robin per listener, stickiness, and what happened at each endpoint.
 //!
-//! Called by the workers for every connection and by the proxy when the table changes. Atomics and short locks; no I/O.
+//! Called by the proxy's workers for every connection, by the router for every request, and by the proxy when the table changes. Atomics
+//! and short locks; no I/O.
 //!
 //! **Invariants**: a [`Claim`] is counted in `active` before the lock that chose it is released, so once a changed rotation is
 //! in place, `active` of an endpoint that left it can only fall. An endpoint whose connect hung is tried last for a second:
 //! the rotation stays strict among those that answer.
 
 use crate::net::table::{PodRef, PortRef, Rotation, Target};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     ops::Deref,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -51,9 +53,16 @@ pub(super) struct Endpoint {
     pub(super) port: Arc<PortRef>,
     pub(super) pod: Option<PodRef>,
     pub(super) counters: Counters,
+    /// Tells it from every other endpoint of this process.
+    pub(super) id: u64,
+    /// Tells it from others in a cookie, for whoever follows the same endpoints, and says nothing of it.
+    mark: OnceLock<String>,
     in_rotation: AtomicBool,
     suspect_until: AtomicU64,
 }
+
+/// Endpoints that were made.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 impl Endpoint {
     fn new(port: &Arc<PortRef>, target: &Target) -> Self {
@@ -62,9 +71,20 @@ impl Endpoint {
             port: Arc::clone(port),
             pod: target.pod.clone(),
             counters: Counters::default(),
+            id: MADE.fetch_add(1, Relaxed),
+            mark: OnceLock::new(),
             in_rotation: AtomicBool::new(true),
             suspect_until: AtomicU64::new(0),
         }
+    }
+
+    /// What a cookie calls it.
+    pub(super) fn mark(&self) -> &str {
+        self.mark.get_or_init(|| {
+            let pod = self.pod.as_ref().map_or("", |pod| &pod.uid);
+            let sum = Sha256::digest(format!("{} {} {pod}", self.port, self.address));
+            sum.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        })
     }
 
     /// Whether new connections may go there.
@@ -98,6 +118,11 @@ impl Claim {
         endpoint.counters.active.fetch_add(1, Relaxed);
         endpoint.counters.awaiting.fetch_add(1, Relaxed);
         Self { endpoint: Arc::clone(endpoint), awaiting: true }
+    }
+
+    /// The endpoint that is held.
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 
     /// Counts bytes that went to the endpoint; a reply is due from now on.
@@ -185,6 +210,29 @@ impl Backends {
         self.current.read().unwrap_or_else(PoisonError::into_inner).endpoints.clone()
     }
 
+    /// Claims the endpoint that a cookie calls so.
+    pub(super) fn pick_marked(&self, mark: &str, tried: &[SocketAddr]) -> Option<Claim> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |endpoint: &&Arc<Endpoint>| endpoint.mark() == mark && !tried.contains(&endpoint.address);
+        current.endpoints.iter().find(is_it).map(Claim::new)
+    }
+
+    /// Claims the endpoint that is not among `tried` and has the fewest connections; of several, the next.
+    pub(super) fn pick_fewest(&self, turn: &AtomicUsize, tried: &[SocketAddr], now: Millis) -> Option<Claim> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let first = turn.fetch_add(1, Relaxed);
+        let in_turn = current.in_order(first).filter(|endpoint| !tried.contains(&endpoint.address));
+        let load = |endpoint: &&Arc<Endpoint>| (endpoint.is_suspect(now), endpoint.counters.active.load(Relaxed));
+        in_turn.min_by_key(load).map(Claim::new)
+    }
+
+    /// Claims the endpoint that a number leads to; one that is not there or among `tried` gives its place to the next.
+    pub(super) fn pick_at(&self, number: usize, tried: &[SocketAddr], now: Millis) -> Option<Claim> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let in_order = current.in_order(number).filter(|endpoint| !tried.contains(&endpoint.address));
+        in_order.min_by_key(|endpoint| endpoint.is_suspect(now)).map(Claim::new)
+    }
+
     /// Claims the next endpoint that is not among `tried`.
     pub(super) fn pick(
         &self,
@@ -217,6 +265,12 @@ fn remember(sticky: &mut BTreeMap<IpAddr, Sticky>, client: IpAddr, choice: Stick
 }
 
 impl Current {
+    /// Each endpoint once, from one on.
+    fn in_order(&self, first: usize) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let at = if self.endpoints.is_empty() { 0 } else { first % self.endpoints.len() };
+        self.endpoints[at..].iter().chain(&self.endpoints[..at])
+    }
+
     /// Round robin; suspects and what was tried give their turn to the next, and a suspect is better than none.
     fn next(&self, turn: &AtomicUsize, tried: &[SocketAddr], now: Millis) -> Option<&Arc<Endpoint>> {
         let mut last_resort = None;
@@ -322,6 +376,23 @@ mod tests {
         assert_eq!(at(28_000), 2, "ten seconds away");
         b.follow(&sticky(&[1, 3]));
         assert_ne!(at(28_001), 2);
+    }
+
+    #[test]
+    fn the_router_picks_by_a_cookie_by_load_and_by_a_number() {
+        let (b, turn) = (Backends::new(port()), AtomicUsize::new(0));
+        assert!(b.pick_fewest(&turn, &[], 0).is_none() && b.pick_at(7, &[], 0).is_none());
+        b.follow(&rotation(&[1, 2, 3]));
+        let mark = b.endpoints()[1].mark().to_owned();
+        let busy = b.pick_marked(&mark, &[]).unwrap();
+        assert_eq!(host(&busy), 2);
+        assert!(b.pick_marked(&mark, &[busy.address]).is_none() && b.pick_marked("x", &[]).is_none());
+        let fewest: Vec<Claim> = (0..3).map(|_| b.pick_fewest(&turn, &[], 0).unwrap()).collect();
+        assert!(!fewest[..2].iter().any(|claim| host(claim) == 2), "it has one already");
+        let at = |number, now| host(&b.pick_at(number, &[], now).unwrap());
+        assert_eq!([at(0, 0), at(1, 0), at(2, 0), at(3, 0)], [1, 2, 3, 1]);
+        b.endpoints()[0].suspect(0);
+        assert_eq!([at(0, 0), at(0, 1000)], [2, 1]);
     }
 
     #[test]
