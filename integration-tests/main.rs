@@ -24,6 +24,7 @@ mod openshift;
 mod outside;
 mod poison;
 mod replica_sets;
+mod router;
 mod snapshot;
 mod story;
 mod streams;

@@ -301,11 +301,17 @@ pub fn free_port() -> u16 {
 
 /// One HTTP request on a connection of its own; the body, or why there is none.
 pub fn http_get(port: u16) -> Result<String, String> {
+    http_get_of(port, "localhost")
+}
+
+/// The same of a host that answers there.
+pub fn http_get_of(port: u16, host: &str) -> Result<String, String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| format!("connect: {e}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
     stream
         .write_all(
-            b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+            format!("GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: curl/8\r\nAccept: */*\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
         )
         .map_err(|e| format!("write: {e}"))?;
     let mut answer = String::new();

@@ -1,6 +1,6 @@
 //! Browsers that never rest: one request after another on a node port, each on a connection of its own.
 
-use super::{cluster::http_get, wait::eventually};
+use super::{cluster::http_get_of, wait::eventually};
 use std::{
     sync::{
         Arc, Mutex,
@@ -44,12 +44,18 @@ impl Seen {
 impl Load {
     /// Starts so many clients.
     pub fn on(port: u16, clients: usize) -> Self {
+        Self::on_host(port, "localhost", clients)
+    }
+
+    /// Starts so many clients of a host.
+    pub fn on_host(port: u16, host: &str, clients: usize) -> Self {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
         let client = |_| {
             let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+            let host = host.to_owned();
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = http_get(port);
+                    let answer = http_get_of(port, &host);
                     let mut seen = seen.lock().unwrap();
                     match answer {
                         Ok(_) => seen.answered.push(Instant::now()),
