@@ -42,6 +42,10 @@ pub const DATA_PLANE_TOTALS: &str = "skiff.dev/totals";
 /// forwards to them sees for itself whether a program listens.
 pub const UNPROBED_PODS: &str = "skiff.dev/unprobed-pods";
 
+/// The annotation of a Pod with the last restart of each of its containers, as JSON: `restart` counts them, and `killed`, `ended`,
+/// `created` and `started` are instants by the engine's clock, with milliseconds. The dashboard tells the story by it.
+pub const RESTARTS: &str = "skiff.dev/restarts";
+
 /// How long a pod that ends may wait until the data plane has taken it out of the rotation. It gets its signal then at the latest.
 pub const ROTATION_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the data plane may let endpoints that leave stand in for others that do not listen yet. Shorter than

@@ -196,6 +196,11 @@ pub trait Kind: Send + Sync + 'static {
     fn validate_status(_new: &Self::Object, _old: &Self::Object) -> Vec<FieldError> {
         Vec::new()
     }
+    /// Whether who writes the status may change annotations with it, as a node's agent may those of its Pods. The rest of the metadata
+    /// is never changed so. Source: `podStatusStrategy.PrepareForUpdate` in pkg/registry/core/pod/strategy.go, v1.37.
+    fn status_annotates() -> bool {
+        false
+    }
     /// Whether `metadata.generation` counts: true when the kind has a spec that controllers observe.
     fn has_generation() -> bool {
         Self::INFO.has_status()
@@ -336,6 +341,10 @@ pub trait ErasedKind: Send + Sync {
     fn prepare_status(&self, new: &mut dyn DynObject, old: &dyn DynObject);
     /// See [`Kind::validate_status`].
     fn validate_status(&self, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError>;
+    /// See [`Kind::status_annotates`].
+    fn status_annotates(&self) -> bool {
+        false
+    }
     /// See [`Kind::has_generation`].
     fn has_generation(&self) -> bool;
     /// See [`Kind::same_spec`].
@@ -485,6 +494,9 @@ impl<K: Kind> ErasedKind for Erased<K> {
     }
     fn validate_status(&self, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError> {
         K::validate_status(cast::<K>(new), cast::<K>(old))
+    }
+    fn status_annotates(&self) -> bool {
+        K::status_annotates()
     }
     fn has_generation(&self) -> bool {
         K::has_generation()

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     api::{
+        agreements::RESTARTS,
         meta::ObjectKey,
         status::{ApiError, ErrorClass},
     },
@@ -517,12 +518,15 @@ impl Site {
 
     // The pod's object.
 
-    /// Writes the pod's status.
-    pub(super) async fn write_status(&self, wanted: &PodStatus) -> Result<(), ApiError> {
+    /// Writes the pod's status, and what is known of its restarts beside it.
+    pub(super) async fn write_status(&self, wanted: &PodStatus, restarts: Option<String>) -> Result<(), ApiError> {
         let (key, uid) = (ObjectKey::of(&self.pod.metadata), self.pod.metadata.uid.clone());
         let write = self.context.pods.modify_status(&key, |stored| {
             if stored.metadata.uid == uid {
                 status::merge(stored, wanted);
+                if let Some(restarts) = &restarts {
+                    stored.metadata.annotations.get_or_insert_default().insert(RESTARTS.to_owned(), restarts.clone());
+                }
             }
         });
         match write.await {
@@ -536,7 +540,7 @@ impl Site {
     pub(super) async fn delete_pod(&self, last: &PodStatus) -> Result<(), ApiError> {
         let (key, id) = (ObjectKey::of(&self.pod.metadata), self.id());
         if stored_pod(&self.context.pods, &key, &id.uid).is_some_and(|pod| status::is_news(&pod, last)) {
-            self.write_status(last).await?;
+            self.write_status(last, None).await?;
         }
         let options = DeleteOptions { grace_period_secs: Some(0), uid: Some(id.uid), ..DeleteOptions::default() };
         match self.context.pods.delete(&key, &options).await {

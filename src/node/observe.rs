@@ -149,6 +149,11 @@ pub struct ObservedContainer {
 pub type Run = (String, u32);
 
 impl ObservedContainer {
+    /// When it last got a signal, from whomever.
+    pub fn killed_at(&self) -> Option<Timestamp> {
+        self.last_signal.map(|(_, at)| at)
+    }
+
     /// Which run of it is known.
     pub fn run(&self) -> Run {
         (self.id.clone(), self.restarts)

@@ -9,6 +9,7 @@
 
 mod conditions;
 mod containers;
+mod restarts;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use k8s_openapi::{
     api::core::v1::{Container, ContainerState, ContainerStatus, HostIP, Pod, PodIP, PodSpec, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
+pub use restarts::restarts;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 /// What a status needs to know beside the pod.

@@ -24,7 +24,7 @@ use super::{
     probes::{self, Believed, Due, Probes},
     rotation,
     sandbox::sandbox_is_on_host,
-    status::{Facts, is_news, pod_ip, pod_status},
+    status::{Facts, is_news, pod_ip, pod_status, restarts},
 };
 use crate::{
     api::{
@@ -584,8 +584,8 @@ impl Worker {
             return;
         }
         self.is_writing_status = true;
-        let site = self.site(pod);
-        self.start(None, async move { Done::StatusWritten(site.write_status(&wanted).await) });
+        let (site, restarts) = (self.site(pod), restarts(&self.observed));
+        self.start(None, async move { Done::StatusWritten(site.write_status(&wanted, restarts).await) });
     }
 
     // Taking in.

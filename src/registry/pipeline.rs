@@ -511,10 +511,16 @@ impl Registry {
             Part::Status => {
                 let meta = new.meta_mut();
                 let (revision, managers) = (meta.resource_version.take(), meta.managed_fields.take());
+                let annotations = meta.annotations.take();
                 *meta = old.meta().clone();
                 (meta.resource_version, meta.managed_fields) = (revision, managers);
+                causes = Vec::new();
+                if kind.status_annotates() && annotations != meta.annotations {
+                    meta.annotations = annotations;
+                    causes = metadata::validate(kind, new.meta());
+                }
                 kind.prepare_status(new, old);
-                causes = kind.validate_status(new, old);
+                causes.extend(kind.validate_status(new, old));
             }
             Part::Allocated => causes = kind.validate(new),
         }
@@ -730,6 +736,30 @@ mod tests {
 
     fn config_map(name: &str) -> ConfigMap {
         serde_json::from_value(serde_json::json!({"metadata": {"name": name, "namespace": "default"}})).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_writes_a_pods_status_may_annotate_it_and_change_nothing_else_of_its_metadata() {
+        let api = registry().await.api::<Pods>();
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        }))
+        .unwrap();
+        let made = api.create(pod).await.unwrap();
+        let key = ObjectKey::of(&made.metadata);
+        let written = api.modify_status(&key, |pod| {
+            pod.metadata.annotations.get_or_insert_default().insert("a".into(), "b".into());
+            pod.metadata.labels.get_or_insert_default().insert("c".into(), "d".into());
+            pod.metadata.finalizers = Some(vec!["example.com/hold".into()]);
+        });
+        let metadata = written.await.unwrap().metadata.clone();
+        assert_eq!(metadata.annotations.unwrap()["a"], "b");
+        assert_eq!((&metadata.labels, &metadata.finalizers), (&made.metadata.labels, &made.metadata.finalizers));
+        let strange = api.modify_status(&key, |pod| {
+            pod.metadata.annotations.get_or_insert_default().insert("not a name".into(), String::new());
+        });
+        assert!(strange.await.unwrap_err().to_string().contains("metadata.annotations"));
     }
 
     #[tokio::test]

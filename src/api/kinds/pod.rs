@@ -139,6 +139,10 @@ impl Kind for Pods {
         }
     }
 
+    fn status_annotates() -> bool {
+        true
+    }
+
     fn validate_status(new: &Pod, old: &Pod) -> Errors {
         let mut errs = Errors::new();
         validate_status(&mut errs, &part(&new.status), &part(&old.status), &part(&old.spec));
