@@ -1,7 +1,7 @@
 //! Tests on the real thing: real Docker, the real binary, real kubectl. One binary, a module per subject.
 //!
-//! They install what they need (see `harness::tools`) and fail, never skip, when it cannot be had. Each test has a cluster of its own;
-//! they take turns, because host ports are shared.
+//! They install what they need (see `harness::tools`) and fail, never skip, when it cannot be had; but for Chromium, which only root can
+//! install. Each test has a cluster of its own; they take turns, because host ports are shared.
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so and ends")]
 #![allow(clippy::disallowed_methods, reason = "these tests run in real time, against real programs")]
@@ -13,6 +13,7 @@ mod bad_input;
 mod clients;
 mod commands;
 mod crash;
+mod dashboard;
 mod data_plane;
 mod deployments;
 mod harness;

@@ -136,6 +136,8 @@ impl Cluster {
             .env("SKIFF_NAME", &self.name)
             .env("SKIFF_DATA_DIR", self.data_dir())
             .env("KUBECONFIG", self.kubeconfig())
+            // The port after the API's may be another test's; who wants a dashboard says so.
+            .env("SKIFF_DASHBOARD_ADDRESS", "none")
             .env("HOME", self.home.path());
         command
     }

@@ -1,5 +1,6 @@
 //! What tests share: tools, a cluster of their own, waiting for values.
 
+pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod history;

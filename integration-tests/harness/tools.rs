@@ -161,6 +161,18 @@ pub static BUSYBOX: LazyLock<&str> = LazyLock::new(|| {
     NAME
 });
 
+/// The program that drives a browser, with its browser: Debian's packages, installed once where that can be done. `None`: it cannot.
+pub static CHROMEDRIVER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let installed = || Some(PathBuf::from("/usr/bin/chromedriver")).filter(|path| path.exists());
+    let is_root = text(&output(Command::new("id").arg("-u")).stdout).trim() == "0";
+    if installed().is_none() && is_root && Path::new("/usr/bin/apt-get").exists() {
+        run(Command::new("apt-get").args(["update", "--quiet"]));
+        let packages = ["install", "--yes", "--quiet", "--no-install-recommends", "chromium", "chromium-driver"];
+        run(Command::new("apt-get").args(packages).env("DEBIAN_FRONTEND", "noninteractive"));
+    }
+    installed()
+});
+
 fn find(dir: &Path, name: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(dir).ok()?;
     for entry in entries.map_while(Result::ok) {

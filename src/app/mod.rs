@@ -9,6 +9,7 @@ pub mod access;
 pub mod bootstrap;
 pub mod cidr;
 pub mod claim;
+mod dashboard;
 pub mod data_dir;
 mod endpoints;
 pub mod host;
@@ -46,7 +47,7 @@ use crate::{
     net::{reach::Insiders, table::Reach},
     node,
     registry::Registry,
-    server::{self, health::ReadyReport, tls},
+    server::{self, dashboard::Dashboard, health::ReadyReport, tls},
     store::{Store, disk::DiskBackend},
 };
 use access::Access;
@@ -103,6 +104,19 @@ pub struct Config {
     pub max_pods: u32,
     /// Whether a cluster whose state is elsewhere is taken over.
     pub adopt: bool,
+    /// The dashboard; `None`: there is none.
+    pub dashboard: Option<DashboardConfig>,
+}
+
+/// What a user can choose about the dashboard.
+#[derive(Clone, Debug)]
+pub struct DashboardConfig {
+    /// Where it is served; `None`: on loopback, beside the API.
+    pub address: Option<SocketAddr>,
+    /// Names that it answers as, beside addresses and `localhost`.
+    pub names: Vec<String>,
+    /// The ClusterRole of whoever opens it.
+    pub role: String,
 }
 
 /// A running control plane.
@@ -113,6 +127,8 @@ pub struct App {
     pub server_url: String,
     /// The administrator's way in.
     pub access: Access,
+    /// The page for people, if it is served.
+    pub dashboard: Option<Dashboard>,
     /// The engine's name and version, for people.
     pub engine_version: String,
     /// What a user should know about the start.
@@ -153,13 +169,14 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
         started = run(&config, (&engine, &engine_info), &drain, &mut made) => started,
     };
     match started {
-        Ok((registry, access, notes)) => {
+        Ok((registry, access, dashboard, notes)) => {
             claim.serves(&access.server);
             let (held, tasks) = made.keep();
             Ok(App {
                 registry,
                 server_url: access.server.clone(),
                 access,
+                dashboard,
                 engine_version: format!("Docker {}", engine_info.version),
                 notes,
                 engine,
@@ -183,7 +200,7 @@ async fn run(
     (engine, engine_info): (&Arc<dyn Engine>, &EngineInfo),
     drain: &Drain,
     made: &mut Made,
-) -> anyhow::Result<(Registry, Access, Vec<String>)> {
+) -> anyhow::Result<(Registry, Access, Option<Dashboard>, Vec<String>)> {
     let clock = Clock::system();
     let held = made.folder(DataDir::take(&config.data_dir, &config.name).await?);
     let dir = held.dir().clone();
@@ -232,6 +249,16 @@ async fn run(
     let listener = Arc::new(listener);
     let api = serving(listener, &tls_config, &state, Reach::Anyone, &plan, drain);
     made.supervised(&supervisor, "api", drain, api);
+    let dashboard = match &config.dashboard {
+        Some(wish) => {
+            let (listener, dashboard) = dashboard::open(config, wish, (&registry, &pki), api_address).await?;
+            notes.extend(dashboard::exposed(wish));
+            state.tell_of(dashboard.clone());
+            made.supervised(&supervisor, "dashboard", drain, dashboard::serving(listener, &dashboard, &state, drain));
+            Some(dashboard)
+        }
+        None => None,
+    };
     let (events, ended) = (registry.clone(), drain.clone());
     made.supervised(&supervisor, "events", drain, move || events.clone().run_events(ended.clone()));
     made.task("controllers", controllers::run_all(registry.clone(), controllers_config, drain.clone()));
@@ -258,7 +285,7 @@ async fn run(
     let admin = pki.admin();
     let access = Access { cert_pem: admin.cert_pem.clone(), key_pem: admin.key_pem.clone(), ..access };
     access.save(&dir.access())?;
-    Ok((registry, access, notes))
+    Ok((registry, access, dashboard, notes))
 }
 
 /// The cluster's network, once it is known that the cluster is this state's; and what a user should know about that.

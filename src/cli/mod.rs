@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod down;
 mod kubeconfig;
+mod open;
 mod output;
 mod rollout;
 mod snapshot;
@@ -34,6 +35,8 @@ enum Command {
     Up(up::Args),
     /// Remove the cluster: containers, network, volumes, state, kubeconfig entry
     Down(down::Args),
+    /// Open the dashboard in the browser
+    Open(open::Args),
     /// Check this machine, and with --fix install and start what is missing
     Doctor(doctor::Args),
     /// Print the cluster's kubeconfig, or merge it into yours
@@ -102,6 +105,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => up::run(args),
         Command::Down(args) => down::run(args),
+        Command::Open(args) => open::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Kubeconfig(args) => kubeconfig_command::run(&args),
         Command::Snapshot(args) => snapshot::run(args),

@@ -16,6 +16,7 @@ use crate::{
     app::{self, App, access::Access, range::Cidr},
     base::task::{Drain, DrainTrigger, drain_signal},
     net::balancer::{ADDRESS_DEFAULT, is_dialable},
+    server::dashboard::ADMIN_ROLE,
 };
 use anyhow::Context as _;
 use k8s_openapi::{
@@ -59,6 +60,15 @@ pub(super) struct Args {
     /// More names or addresses that the API's certificate is for
     #[arg(long, env = "SKIFF_API_NAMES", value_delimiter = ',')]
     api_names: Vec<String>,
+    /// Where the dashboard is served, or none [default: 127.0.0.1, at the port after the API's]
+    #[arg(long, env = "SKIFF_DASHBOARD_ADDRESS", value_name = "ADDRESS|none", value_parser = dashboard_address)]
+    dashboard_address: Option<DashboardAddress>,
+    /// Names that the dashboard answers as, beside addresses and localhost
+    #[arg(long, env = "SKIFF_DASHBOARD_NAMES", value_delimiter = ',', value_name = "NAME")]
+    dashboard_names: Vec<String>,
+    /// The ClusterRole of whoever opens the dashboard; view may look and change nothing
+    #[arg(long, env = "SKIFF_DASHBOARD_AS", value_name = "CLUSTERROLE", default_value = ADMIN_ROLE)]
+    dashboard_as: String,
     /// The range that pods and Services share [default: the first free /15, 10.244.0.0/15 if it is]
     #[arg(long, env = "SKIFF_CLUSTER_CIDR")]
     cluster_cidr: Option<Cidr>,
@@ -89,6 +99,20 @@ pub(super) struct Args {
 fn dialable(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|err| format!("{err}"))?;
     if is_dialable(&address) { Ok(address) } else { Err("name one address of this machine".to_owned()) }
+}
+
+/// Where the dashboard is to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DashboardAddress {
+    Nowhere,
+    At(SocketAddr),
+}
+
+fn dashboard_address(text: &str) -> Result<DashboardAddress, String> {
+    match text {
+        "none" => Ok(DashboardAddress::Nowhere),
+        _ => text.parse().map(DashboardAddress::At).map_err(|err| format!("{err}: give ADDRESS:PORT, or none")),
+    }
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
@@ -142,6 +166,7 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         load_balancer_ip: args.load_balancer_ip,
         max_pods: args.max_pods,
         adopt: args.adopt,
+        dashboard: dashboard(args),
     };
     let app = app::start(config, trigger, drain.clone()).await?;
     app.notes.iter().for_each(output::warning);
@@ -173,6 +198,17 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
     Ok(())
 }
 
+/// What the arguments say of the dashboard.
+fn dashboard(args: &Args) -> Option<app::DashboardConfig> {
+    let address = match args.dashboard_address {
+        Some(DashboardAddress::Nowhere) => return None,
+        Some(DashboardAddress::At(address)) => Some(address),
+        None => None,
+    };
+    let (names, role) = (args.dashboard_names.clone(), args.dashboard_as.clone());
+    Some(app::DashboardConfig { address, names, role })
+}
+
 fn merge_kubeconfig(path: &Path, access: &Access) -> anyhow::Result<()> {
     kubeconfig::add(path, access)?;
     output::done(format!("kubectl context {:?} is set in {}", access.name, path.display()));
@@ -194,6 +230,9 @@ async fn apply_and_wait(app: &App, docs: Vec<apply::Document>) -> anyhow::Result
         tokio::time::timeout(READY_SOON, app.routes_told()).await.ok();
     }
     print_urls(app);
+    if let Some(dashboard) = &app.dashboard {
+        output::done(format!("the dashboard is on {}", dashboard.link()));
+    }
     print_hints(app);
     outcome
 }

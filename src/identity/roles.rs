@@ -46,6 +46,17 @@ pub async fn reconcile(registry: &Registry) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Gives a user a ClusterRole, in all namespaces, by a binding of the user's name.
+///
+/// # Errors
+/// As writes have them.
+pub async fn bind_user(registry: &Registry, role: &str, user: &str) -> Result<(), ApiError> {
+    let (key, kind, mut object) = object(user, false);
+    object["roleRef"] = json!({ "apiGroup": RBAC, "kind": "ClusterRole", "name": role });
+    object["subjects"] = json!([{ "apiGroup": RBAC, "kind": "User", "name": user }]);
+    ensure(registry, Wanted { kind, key, object }).await
+}
+
 async fn ensure(registry: &Registry, wanted: Wanted) -> Result<(), ApiError> {
     let Wanted { kind, key, object } = wanted;
     let decode = |value: Value| KindRef::BuiltIn(kind).decode(value).expect("it fits the schema");

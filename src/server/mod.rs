@@ -7,6 +7,7 @@
 //! - [`handle`](mod@handle): one request. [`auth`]: who, and may they. [`route`](mod@route): which verb on what.
 //! - [`impersonate`]: as whom a request acts.
 //! - [`paths`]: discovery, OpenAPI, version, health. [`verbs`]: reads, writes and watches of objects.
+//! - [`dashboard`]: a page for people, and the API for it.
 //! - `upgrade`: connections that become something else. `websocket`: streams for clients that can open nothing else. `remote`:
 //!   conversations with containers, over WebSocket and SPDY.
 //! - [`media`] and [`codec`]: what comes in and goes out. [`print`]: objects, metadata and tables. [`options`]: queries.
@@ -16,6 +17,7 @@
 pub mod auth;
 pub mod codec;
 mod compress;
+pub mod dashboard;
 pub mod discovery;
 mod documents;
 mod encoded;
@@ -53,7 +55,7 @@ use health::{Metrics, ReadyReport};
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 use tokio::sync::Notify;
 
@@ -75,6 +77,7 @@ struct Inner {
     encoded: Arc<encoded::Encoded>,
     seats: BTreeMap<Bound, Arc<Seats>>,
     pinned: pinned::Pinned,
+    dashboard: OnceLock<dashboard::Dashboard>,
 }
 
 /// The open connections, and how each is told to end.
@@ -116,7 +119,18 @@ impl ServerState {
             encoded: Arc::default(),
             seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
             pinned: pinned::Pinned::default(),
+            dashboard: OnceLock::new(),
         }))
+    }
+
+    /// Tells of the dashboard that is served, so that clients may ask for a way in. The first one stays.
+    pub fn tell_of(&self, dashboard: dashboard::Dashboard) {
+        drop(self.0.dashboard.set(dashboard));
+    }
+
+    /// The dashboard, if one is served.
+    fn dashboard(&self) -> Option<&dashboard::Dashboard> {
+        self.0.dashboard.get()
     }
 
     fn registry(&self) -> &Registry {

@@ -32,6 +32,9 @@ const PROTOBUF_V2: [&str; 2] = [
 
 /// Answers a request for a plain path.
 pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Result<Response, ApiError> {
+    if let ("/skiff/dashboard", &Method::POST) = (path, &request.method) {
+        return dashboard(state, request);
+    }
     let documents = state.documents();
     let kinds = documents.kinds();
     if !matches!(request.method, Method::GET | Method::HEAD) {
@@ -58,6 +61,13 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
         [endpoint @ ("healthz" | "livez" | "readyz"), check] => health(state, request, endpoint, Some(check)),
         _ => Err(ApiError::NoSuchResource),
     }
+}
+
+/// A link into the dashboard, for `skiff open`: whoever may do anything at all may have one, and no one else.
+fn dashboard(state: &ServerState, request: &Request) -> Result<Response, ApiError> {
+    let why = "the dashboard is not served: start skiff without `--dashboard-address none`";
+    let dashboard = state.dashboard().ok_or_else(|| ApiError::BadRequest(why.to_owned()))?;
+    in_any_case(request, &json!({ "url": dashboard.link() }))
 }
 
 /// Everything that the store holds at its revision.

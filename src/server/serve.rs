@@ -9,14 +9,17 @@
 
 use super::{
     ServerState, Ticket, auth,
+    dashboard::Dashboard,
     handle::{self, Peer},
     pace::{self, Room},
+    respond::Response,
     stall::Impatient,
 };
 use crate::base::{
     chain::chain,
     task::{self, Drain},
 };
+use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -30,7 +33,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::{sleep, timeout},
@@ -84,6 +87,15 @@ where
 /// Tells whether a client at an address may speak to a listener.
 pub type Admits = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
+/// What is behind a listener.
+#[derive(Clone)]
+enum Door {
+    /// The API, over TLS.
+    Api(TlsAcceptor),
+    /// The dashboard, over plain HTTP.
+    Dashboard(Dashboard),
+}
+
 /// Serves the API on a listener until drained; returns when its connections have ended. Whom it does not admit is cut off unheard.
 pub async fn serve(
     listener: Arc<TcpListener>,
@@ -92,7 +104,15 @@ pub async fn serve(
     admits: Admits,
     drain: Drain,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
+    accept(listener, Door::Api(TlsAcceptor::from(tls)), state, admits, drain).await;
+}
+
+/// Serves the dashboard on a listener until drained; returns when its connections have ended. Its connections are counted with the API's.
+pub async fn serve_dashboard(listener: Arc<TcpListener>, dashboard: Dashboard, state: ServerState, drain: Drain) {
+    accept(listener, Door::Dashboard(dashboard), state, Arc::new(|_| true), drain).await;
+}
+
+async fn accept(listener: Arc<TcpListener>, door: Door, state: ServerState, admits: Admits, drain: Drain) {
     // Every connection holds a sender; when all are gone, the receiver ends.
     let (alive, mut ended) = mpsc::channel::<Infallible>(1);
     loop {
@@ -110,7 +130,7 @@ pub async fn serve(
                     debug!(component = "server", peer = %address, "closed at once: too many connections");
                     continue;
                 };
-                let (acceptor, state, drain, alive) = (acceptor.clone(), state.clone(), drain.clone(), alive.clone());
+                let (door, state, drain, alive) = (door.clone(), state.clone(), drain.clone(), alive.clone());
                 drop(task::spawn("http connection", async move {
                     let ticket = Arc::new(ticket);
                     tokio::select! {
@@ -118,7 +138,7 @@ pub async fn serve(
                         () = ticket.put_out() => {
                             debug!(component = "server", peer = %address, "ended: its place is needed");
                         }
-                        () = connection(stream, address, acceptor, state, drain, Arc::clone(&ticket), alive) => {}
+                        () = connection(stream, address, door, state, drain, Arc::clone(&ticket), alive) => {}
                     }
                 }));
             }
@@ -135,7 +155,7 @@ pub async fn serve(
 async fn connection(
     stream: TcpStream,
     address: SocketAddr,
-    acceptor: TlsAcceptor,
+    door: Door,
     state: ServerState,
     drain: Drain,
     ticket: Arc<Ticket>,
@@ -145,21 +165,60 @@ async fn connection(
         debug!(component = "server", peer = %address, err = chain(&err), "cannot set TCP_NODELAY");
     }
     let room = Room::default();
+    let peer = Peer {
+        user: None,
+        address: address.to_string(),
+        ticket: Some(ticket),
+        room: Some(room.clone()),
+        alive: Some(alive),
+    };
+    match door {
+        Door::Api(acceptor) => speak_api(stream, acceptor, peer, room, state, drain).await,
+        Door::Dashboard(dashboard) => {
+            let ended = drain.clone();
+            let answer = move |request| {
+                let (dashboard, state, peer, drain) = (dashboard.clone(), state.clone(), peer.clone(), drain.clone());
+                async move { dashboard.answer(state, peer, drain, request).await }
+            };
+            talk(Impatient::new(stream, WRITE_MAX, room), &address.to_string(), ended, answer).await;
+        }
+    }
+}
+
+async fn speak_api(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    mut peer: Peer,
+    room: Room,
+    state: ServerState,
+    drain: Drain,
+) {
+    let address = peer.address.clone();
     let shaken = tokio::select! {
         biased;
         () = drain.drained() => return,
-        shaken = timeout(HANDSHAKE_MAX, handshake(stream, acceptor, room.clone())) => shaken,
+        shaken = timeout(HANDSHAKE_MAX, handshake(stream, acceptor, room)) => shaken,
     };
-    match shaken {
-        Ok(Ok(Some(stream))) => {
-            let address = address.to_string();
-            let peer = Peer { user: None, address, ticket: Some(ticket), room: Some(room), alive: Some(alive) };
-            talk(stream, peer, state, drain).await;
+    let stream = match shaken {
+        Ok(Ok(Some(stream))) => stream,
+        Ok(Ok(None)) => return,
+        Ok(Err(err)) => {
+            debug!(component = "server", peer = %address, err = chain(&err), "TLS handshake failed");
+            return;
         }
-        Ok(Ok(None)) => {}
-        Ok(Err(err)) => debug!(component = "server", peer = %address, err = chain(&err), "TLS handshake failed"),
-        Err(_elapsed) => debug!(component = "server", peer = %address, "TLS handshake took too long"),
+        Err(_elapsed) => {
+            debug!(component = "server", peer = %address, "TLS handshake took too long");
+            return;
+        }
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    peer.user = certificate.and_then(|der| auth::user_of_certificate(der));
+    if let (Some(ticket), Some(_)) = (&peer.ticket, &peer.user) {
+        ticket.prove();
     }
+    let ended = drain.clone();
+    let answer = move |request| handle::handle(state.clone(), peer.clone(), drain.clone(), request);
+    talk(stream, &address, ended, answer).await;
 }
 
 /// The TLS stream; `None` when the peer speaks plain HTTP, which is told so.
@@ -178,20 +237,17 @@ async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor, room: Room) -> 
     acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_BUFFER_MAX))).await.map(Some)
 }
 
-async fn talk(stream: Stream, mut peer: Peer, state: ServerState, drain: Drain) {
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    peer.user = certificate.and_then(|der| auth::user_of_certificate(der));
-    if let (Some(ticket), Some(_)) = (&peer.ticket, &peer.user) {
-        ticket.prove();
-    }
-    let address = peer.address.clone();
-    let service = {
-        let drain = drain.clone();
-        hyper::service::service_fn(move |request| {
-            let answered = handle::handle(state.clone(), peer.clone(), drain.clone(), request);
-            async move { Ok::<_, Infallible>(answered.await) }
-        })
-    };
+/// Answers what is asked on a connection, until it ends.
+async fn talk<S, A, F>(stream: S, address: &str, drain: Drain, answer: A)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |request| {
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
     let mut builder = Builder::new(Tasks);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HTTP1_BUFFER_MAX);
     builder

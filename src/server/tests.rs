@@ -80,6 +80,11 @@ impl PodStreams for EchoStreams {
     }
 }
 
+/// A node that has no images and whose logs repeat what was asked for.
+pub(super) fn node() -> (Arc<dyn PodStreams>, Arc<dyn LocalImages>) {
+    (Arc::new(EchoStreams), Arc::new(images::KnownImages::default()))
+}
+
 /// A server without a socket.
 struct Desk {
     state: ServerState,

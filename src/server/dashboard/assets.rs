@@ -1,0 +1,242 @@
+//! The files of the page, and how they go out: compressed, and only when the browser has not got them.
+//!
+//! They are plain modules, styles and pictures, as they lie in `assets`; nothing builds them, and nothing comes from elsewhere. To add a
+//! file: put it there, and its line into [`FILES`]; what others made needs a line in [`VENDORED`] too.
+//!
+//! In a debug build `SKIFF_DASHBOARD_ASSETS` names a folder that files are read from instead, for whoever works on the page.
+
+use super::super::{
+    compress,
+    respond::{self, Response},
+};
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use http::{HeaderMap, HeaderValue, header};
+use sha2::{Digest as _, Sha256};
+use std::{io::Write as _, sync::OnceLock};
+
+/// A file of the page.
+pub(super) struct File {
+    /// Its path below `/`.
+    path: &'static str,
+    bytes: &'static [u8],
+    sent: OnceLock<Sent>,
+}
+
+/// A file as it goes out.
+#[derive(Clone, Debug)]
+struct Sent {
+    plain: Bytes,
+    gzip: Bytes,
+    etag: HeaderValue,
+}
+
+macro_rules! files {
+    ($($path:literal),* $(,)?) => {
+        [$(File { path: $path, bytes: include_bytes!(concat!("assets/", $path)), sent: OnceLock::new() }),*]
+    };
+}
+
+/// Every file of the page.
+static FILES: [File; N_FILES] = files![
+    "index.html",
+    "style.css",
+    "icon.svg",
+    "boot.js",
+    "app.js",
+    "api.js",
+    "cluster.js",
+    "model.js",
+    "layout.js",
+    "map.js",
+    "table.js",
+    "actions.js",
+    "panel.js",
+    "edit.js",
+    "logs.js",
+    "story.js",
+    "replay.js",
+    "shell.js",
+    "ui.js",
+    "vendor/preact.js",
+    "vendor/NOTICE.txt",
+];
+const N_FILES: usize = 21;
+
+/// A file that others made.
+#[cfg(test)]
+struct Vendored {
+    /// Its path below `/`.
+    path: &'static str,
+    /// The package, its version, and the file in it.
+    origin: &'static str,
+    /// Under which licences.
+    licences: &'static str,
+    /// Its SHA-256.
+    sha256: &'static str,
+}
+
+/// What others made; a test holds the files to it. The licences' texts are in `assets/vendor/NOTICE.txt`.
+#[cfg(test)]
+const VENDORED: [Vendored; 1] = [Vendored {
+    path: "vendor/preact.js",
+    origin: "npm htm 3.1.1, preact/standalone.mjs",
+    licences: "Apache-2.0 (htm), MIT (Preact, which is in it)",
+    sha256: "72284e8e9079c87817145df1110f74e8a2aa040b2fc384922e18dfcb46fc1fd7",
+}];
+
+/// The answer to a read of a path; `None`: there is no such file.
+pub(super) fn answer(path: &str, asked: &HeaderMap) -> Option<Response> {
+    let name = path.strip_prefix('/').filter(|name| !name.is_empty()).unwrap_or("index.html");
+    let file = FILES.iter().find(|file| file.path == name)?;
+    let sent = file.sent();
+    let has_it = asked.get_all(header::IF_NONE_MATCH).iter().any(|tags| has_tag(tags, &sent.etag));
+    let mut response = if has_it {
+        respond::respond(304, file.content_type(), respond::full(Bytes::new()))
+    } else if compress::is_taken(asked) {
+        let mut response = respond::respond(200, file.content_type(), respond::full(sent.gzip));
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+    } else {
+        respond::respond(200, file.content_type(), respond::full(sent.plain))
+    };
+    response.headers_mut().insert(header::ETAG, sent.etag);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    Some(response)
+}
+
+/// Whether the tags of a request have this one, weak or not.
+fn has_tag(tags: &HeaderValue, etag: &HeaderValue) -> bool {
+    let (tags, etag) = (tags.to_str().unwrap_or_default(), etag.to_str().unwrap_or_default());
+    tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
+}
+
+impl File {
+    fn sent(&self) -> Sent {
+        if let Some(bytes) = self.of_folder() {
+            return Sent::of(bytes.into());
+        }
+        self.sent.get_or_init(|| Sent::of(Bytes::from_static(self.bytes))).clone()
+    }
+
+    /// What whoever works on the page has in a folder of their own.
+    #[cfg(debug_assertions)]
+    fn of_folder(&self) -> Option<Vec<u8>> {
+        let folder = std::env::var_os("SKIFF_DASHBOARD_ASSETS")?;
+        std::fs::read(std::path::Path::new(&folder).join(self.path)).ok()
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[allow(clippy::unused_self, reason = "the page of a release is in the program")]
+    fn of_folder(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self.path.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("html") => "text/html; charset=utf-8",
+            Some("css") => "text/css; charset=utf-8",
+            Some("js") => "text/javascript; charset=utf-8",
+            Some("svg") => "image/svg+xml",
+            _ => "text/plain; charset=utf-8",
+        }
+    }
+}
+
+impl Sent {
+    fn of(plain: Bytes) -> Self {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let written = encoder.write_all(&plain).and_then(|()| encoder.finish());
+        let hash: String = Sha256::digest(&plain).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let etag = HeaderValue::try_from(format!("\"{hash}\"")).expect("hexadecimal digits are a header");
+        Self { gzip: written.expect("memory takes all that is written").into(), plain, etag }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::read::GzDecoder;
+    use http_body_util::BodyExt as _;
+    use std::{fs, io::Read as _, path::Path};
+
+    /// What the first paint may cost on the wire.
+    const FIRST_PAINT_BYTES_MAX: usize = 60_000;
+    /// What the page asks for later, or never.
+    const LATER: [&str; 2] = ["shell.js", "vendor/NOTICE.txt"];
+
+    fn names_below(folder: &Path, prefix: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+            if entry.path().is_dir() {
+                names.extend(names_below(&entry.path(), &format!("{name}/")));
+            } else {
+                names.push(name);
+            }
+        }
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn every_file_is_served_and_the_first_paint_is_small() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/dashboard/assets");
+        let mut served: Vec<&str> = FILES.iter().map(|file| file.path).collect();
+        served.sort_unstable();
+        assert_eq!(served, names_below(&folder, ""), "FILES and the folder differ");
+        let sizes: Vec<(usize, &str)> = FILES
+            .iter()
+            .filter(|file| !LATER.contains(&file.path))
+            .map(|file| (file.sent().gzip.len(), file.path))
+            .collect();
+        let total: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
+        assert!(total <= FIRST_PAINT_BYTES_MAX, "{total} bytes: {sizes:?}");
+    }
+
+    #[test]
+    fn what_others_made_is_as_it_was_made() {
+        let is_program = |file: &&File| file.path.starts_with("vendor/") && file.content_type().contains("javascript");
+        let others: Vec<&str> = FILES.iter().filter(is_program).map(|file| file.path).collect();
+        assert_eq!(others, VENDORED.map(|vendored| vendored.path), "every file in vendor has its line");
+        let notice = FILES.iter().find(|file| file.path == "vendor/NOTICE.txt").unwrap();
+        for vendored in VENDORED {
+            let file = FILES.iter().find(|file| file.path == vendored.path).unwrap();
+            let hash: String = Sha256::digest(file.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hash, vendored.sha256, "{} ({}, {})", vendored.path, vendored.origin, vendored.licences);
+            assert!(std::str::from_utf8(notice.bytes).unwrap().contains(vendored.path), "{}", vendored.path);
+        }
+    }
+
+    /// Text of users becomes text, never markup: what would break that is not in the page.
+    #[test]
+    fn the_page_makes_no_markup_of_text() {
+        let banned =
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "dangerously", "document.write", "eval(", "new Function"];
+        for file in FILES.iter().filter(|file| !file.path.starts_with("vendor/")) {
+            let text = std::str::from_utf8(file.bytes).unwrap();
+            for word in banned {
+                assert!(!text.contains(word), "{} has {word}", file.path);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_goes_out_compressed_and_once() {
+        let mut asked = HeaderMap::new();
+        let plain = answer("/", &asked).unwrap();
+        assert_eq!(plain.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        let etag = plain.headers()[header::ETAG].clone();
+        let plain = plain.into_body().collect().await.unwrap().to_bytes();
+        asked.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, br"));
+        let packed = answer("/index.html", &asked).unwrap();
+        assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
+        let packed = packed.into_body().collect().await.unwrap().to_bytes();
+        let mut unpacked = Vec::new();
+        GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
+        assert_eq!(unpacked, plain);
+        asked.insert(header::IF_NONE_MATCH, etag);
+        assert_eq!(answer("/", &asked).unwrap().status(), 304);
+        assert!(answer("/../Cargo.toml", &asked).is_none() && answer("/nothing.js", &asked).is_none());
+    }
+}
