@@ -49,7 +49,9 @@ fn an_indexed_job_does_each_part_and_a_policy_fails_another_at_once() {
         "--schedule=0 0 1 1 *",
         &format!("--image={}", *BUSYBOX),
         "--",
-        "true",
+        "sh",
+        "-c",
+        "exit 0",
     ]);
     cluster.kubectl(&["create", "job", "now", "--from=cronjob/tick"]);
     cluster.kubectl(&["wait", "--for=condition=complete", "job/now", "--timeout=40s"]);
@@ -88,11 +90,14 @@ fn a_stateful_set_keeps_its_names_through_kills_and_a_canary() {
     cluster.apply(&set("v2", 2));
     cluster.kubectl(&["rollout", "status", "sts/db", "--timeout=60s"]);
     let log = |pod: &str| cluster.kubectl(&["logs", pod]).lines().last().unwrap_or_default().to_owned();
-    assert_eq!([log("db-0"), log("db-1"), log("db-2")], ["v1", "v1", "v2"]);
+    let told = ["v1", "v1", "v2"].map(str::to_owned);
+    until_equal("each tells its version", SOON, told, || [log("db-0"), log("db-1"), log("db-2")]);
     let history = cluster.kubectl(&["rollout", "history", "sts/db"]);
     assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
     cluster.kubectl(&["rollout", "undo", "sts/db"]);
-    until_equal("the canary is taken back", SOON, "v1".to_owned(), || log("db-2"));
+    let commands = || cluster.jsonpath(&["pods", "-l", "app=db"], "{.items[*].spec.containers[0].command[2]}");
+    let former = ["echo v1; exec sleep 3600"; 3].join(" ");
+    until_equal("the canary is taken back", SOON, former, commands);
 }
 
 #[test]
