@@ -184,11 +184,10 @@ fn brought_forward(at: Timestamp, old: i64, new: i64, now: Timestamp) -> Timesta
 }
 
 /// Checks what the caller of a delete knows of the object.
-pub(super) fn check_preconditions(
-    info: &KindInfo<'_>,
-    meta: &ObjectMeta,
-    options: &DeleteOptions,
-) -> Result<(), ApiError> {
+///
+/// # Errors
+/// `Conflict`: the object is another.
+pub fn check_preconditions(info: &KindInfo<'_>, meta: &ObjectMeta, options: &DeleteOptions) -> Result<(), ApiError> {
     let name = meta.name.as_deref().unwrap_or_default();
     if let Some(uid) = options.uid.as_deref().filter(|u| Some(*u) != meta.uid.as_deref()) {
         return Err(uid_conflict(info, name, uid, meta));

@@ -15,4 +15,5 @@ mod metadata;
 pub mod pipeline;
 pub mod quota;
 
+pub use metadata::check_preconditions;
 pub use pipeline::Registry;

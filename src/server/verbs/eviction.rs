@@ -15,8 +15,8 @@ use crate::{
     },
     base::clock::whole_seconds,
     registry::{
-        Registry,
-        pipeline::{DeleteOptions, Part, WriteOptions},
+        Registry, check_preconditions,
+        pipeline::{DeleteOptions, Part, WriteOptions, decoded},
     },
     server::{codec, media::Offer, options, paths, respond::Response},
     store::Entry,
@@ -67,13 +67,24 @@ async fn evict(registry: &Registry, key: &ObjectKey, mut options: DeleteOptions)
         }
     }
     if !options.dry_run && !goes_anyway(&pod) {
-        let now = registry.clock().now();
-        let marked = pods.modify_status(key, |pod| mark(pod, now)).await?;
+        let marked = mark(registry, key, &options).await?;
         if options.resource_version.is_some() {
-            options.resource_version.clone_from(&marked.metadata.resource_version);
+            options.resource_version = Some(marked.modified.to_string());
         }
     }
     pods.delete(key, &options).await
+}
+
+/// Says in a pod why it goes, if it is still the one that the caller means.
+async fn mark(registry: &Registry, key: &ObjectKey, options: &DeleteOptions) -> Result<Arc<Entry>, ApiError> {
+    let now = registry.clock().now();
+    let mut change = |entry: &Entry| {
+        let mut pod = Pod::clone(&decoded::<Pods>(entry));
+        check_preconditions(&Pods::INFO, &pod.metadata, options)?;
+        set_disrupted(&mut pod, now);
+        Ok(Pods::pack(pod))
+    };
+    registry.update(Pods::erased(), key, Part::Status, &mut change, &WriteOptions::default()).await
 }
 
 /// Whether a pod has ended, goes already or never began: no budget counts it. Source: `canIgnorePDB`.
@@ -166,8 +177,8 @@ fn take_one(budget: &mut PodDisruptionBudget, pod: &str, now: &Time) -> Result<(
     Ok(())
 }
 
-/// Says in a pod why it goes.
-fn mark(pod: &mut Pod, now: Timestamp) {
+/// The condition of a pod that is evicted.
+fn set_disrupted(pod: &mut Pod, now: Timestamp) {
     let condition = PodCondition {
         type_: "DisruptionTarget".to_owned(),
         status: "True".to_owned(),
@@ -211,6 +222,26 @@ mod tests {
         b.metadata.generation = Some(3);
         let refused = take_one(&mut b, "web-2", &now()).unwrap_err();
         assert_eq!(refused.retry_after_secs(), Some(10));
+    }
+
+    #[tokio::test]
+    async fn an_eviction_is_of_the_pod_that_the_caller_means() {
+        let registry = crate::testing::registry().await;
+        let pod = "{metadata: {name: web, namespace: default}, spec: {containers: [{name: c, image: i}]}}";
+        let pods = registry.api::<Pods>();
+        pods.create(crate::testing::from_yaml(pod).unwrap()).await.unwrap();
+        let key = ObjectKey::new("default", "web");
+        let running = |pod: &mut Pod| pod.status.get_or_insert_default().phase = Some("Running".to_owned());
+        let pod = pods.modify_status(&key, running).await.unwrap();
+        let of =
+            |version: &str| DeleteOptions { resource_version: Some(version.to_owned()), ..DeleteOptions::default() };
+        let refused = evict(&registry, &key, of("1")).await.unwrap_err();
+        assert_eq!(refused.code(), 409);
+        let has_condition = |pod: &Pod| pod_state::is_condition_true(pod, "DisruptionTarget");
+        assert!(!has_condition(&pods.get(&key).unwrap()), "nothing is said of a pod that stays");
+        evict(&registry, &key, of(pod.metadata.resource_version.as_deref().unwrap())).await.unwrap();
+        let going = pods.get(&key);
+        assert!(going.is_none_or(|pod| has_condition(&pod) && pod.metadata.deletion_timestamp.is_some()));
     }
 
     #[test]
