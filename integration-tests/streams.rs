@@ -97,7 +97,7 @@ fn commands_run_in_containers_and_files_go_both_ways() {
 
     // A terminal: `script` gives kubectl one. The engine starts the command first and sets the size then.
     let line = format!(
-        "stty rows 31 cols 97; {} --kubeconfig {} exec -it web -- sh -c 'until stty size; do :; done'",
+        "stty rows 31 cols 97; {} --kubeconfig {} exec -it web -- sh -c 'until stty size 2>/dev/null | grep 97; do :; done'",
         KUBECTL.display(),
         cluster.kubeconfig().display()
     );

@@ -17,6 +17,7 @@
 #[allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "tests need more of it than this bench")]
 mod harness;
 #[path = "../harness/stats.rs"]
+#[allow(dead_code, reason = "other benches need more of it")]
 mod stats;
 
 use harness::{

@@ -49,7 +49,7 @@ fn words(words: &[&str]) -> Vec<String> {
 fn program(spec: &ContainerSpec) -> Behaviour {
     let command: Vec<&str> = spec.command.iter().map(String::as_str).collect();
     match command.as_slice() {
-        ["sh", "-c", UNPACKS_INPUT] => Behaviour::server(),
+        ["cat"] | ["sh", "-c", UNPACKS_INPUT] => Behaviour::server(),
         ["sh", "-c", HANDLES_TERM | MOUNTS] => Behaviour { output: words(&["ready"]), ..Behaviour::server() },
         ["sh", "-c", SEES] => Behaviour::exits(Duration::ZERO, 0),
         ["sh", "-c", PRINTS_AND_FAILS] => {
@@ -62,7 +62,6 @@ fn program(spec: &ContainerSpec) -> Behaviour {
             let writes = files.map(|(path, content)| (path.to_owned(), Bytes::copy_from_slice(content))).to_vec();
             Behaviour { output: words(&["ready"]), writes, ..Behaviour::server() }
         }
-        ["cat"] => Behaviour::server(),
         ["sleep", _] => Behaviour { on_stop: OnStop::Ignores, ..Behaviour::server() },
         _ if spec.entrypoint == ["/nope"] => Behaviour::cannot_start("exec: \"/nope\": no such file or directory"),
         other => panic!("the fake does not know {other:?}"),

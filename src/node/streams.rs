@@ -3,7 +3,7 @@
 //! **Source** of the errors: `pkg/registry/core/pod/strategy.go` `validateContainer`, `pkg/kubelet/kubelet_pods.go`
 //! `validateContainerLogStatus`, v1.37.
 
-use super::{context::Context, forward::Ports};
+use super::{context, forward::Ports};
 use crate::{
     api::{kind::Kind as _, kinds::pod::Pods, meta::ObjectKey, status::ApiError},
     base::clock::after,
@@ -20,7 +20,12 @@ use futures::{
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
-use std::{io, sync::Arc};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The query of a `log` request. Source: `PodLogOptions`, core/v1.
@@ -77,6 +82,25 @@ pub struct Running {
     pub name: String,
     /// Whether it has a terminal.
     pub tty: bool,
+    /// Whether its input ends with that of the first client.
+    pub stdin_once: bool,
+}
+
+/// An input that goes on when its client has said all. Docker would take the end for the client's leave, and say nothing more to it.
+struct Unclosed<W>(W);
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Unclosed<W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
 }
 
 /// The ports of a pod's localhost.
@@ -92,11 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// The agent's streams.
 pub(super) struct Streams {
-    context: Arc<Context>,
+    context: Arc<context::Context>,
 }
 
 impl Streams {
-    pub(super) fn new(context: Arc<Context>) -> Self {
+    pub(super) fn new(context: Arc<context::Context>) -> Self {
         Self { context }
     }
 }
@@ -136,7 +160,11 @@ impl PodStreams for Streams {
     }
 
     async fn attach(&self, to: &Running, connected: Connected) -> Result<Session, EngineError> {
-        self.context.ask(self.context.engine.attach(&to.id, connected)).await
+        let mut session = self.context.ask(self.context.engine.attach(&to.id, connected)).await?;
+        if !to.stdin_once || to.tty {
+            session.input = session.input.map(|input| Box::pin(Unclosed(input)) as _);
+        }
+        Ok(session)
     }
 
     async fn ports(&self, key: &ObjectKey) -> Result<Arc<dyn PodPorts>, ApiError> {
@@ -163,7 +191,13 @@ fn running(pod: &Pod, name: &str) -> Option<Running> {
     status.state.as_ref()?.running.as_ref()?;
     let spec = pod.spec.as_ref()?;
     let container = spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)?;
-    Some(Running { id: own_id(status)?, name: name.to_owned(), tty: container.tty == Some(true) })
+    let is = |field: Option<bool>| field == Some(true);
+    Some(Running {
+        id: own_id(status)?,
+        name: name.to_owned(),
+        tty: is(container.tty),
+        stdin_once: is(container.stdin_once),
+    })
 }
 
 fn container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {

@@ -243,6 +243,7 @@ pub fn container_spec(
         no_new_privileges: context.allow_privilege_escalation == Some(false) && context.privileged != Some(true),
         security_options: security::options(&pod_spec, &context)?,
         stdin: spec.stdin == Some(true),
+        stdin_once: spec.stdin_once == Some(true),
         tty: spec.tty == Some(true),
         stop_signal: spec.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()).unwrap_or_default(),
         ..ContainerSpec::default()

@@ -136,7 +136,7 @@ mod tests {
             }
             drop(engine);
         };
-        let (_, all) = tokio::join!(send, printed(reader, tty).try_collect::<Vec<_>>());
+        let ((), all) = tokio::join!(send, printed(reader, tty).try_collect::<Vec<_>>());
         let mut joined: Vec<Printed> = Vec::new();
         for piece in all? {
             match (joined.last_mut(), piece) {

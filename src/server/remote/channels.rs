@@ -106,7 +106,7 @@ impl WebSocketChannels {
         };
         let tell = async {
             // That the conversation has begun.
-            sink.send(self.message(self.lowest(connected), &[])).await?;
+            sink.send(self.message(lowest(connected), &[])).await?;
             while let Some(out) = out.recv().await {
                 let (channel, bytes) = match out {
                     Out::Printed(Printed::Stdout(bytes)) => (STDOUT, bytes),
@@ -128,16 +128,6 @@ impl WebSocketChannels {
         if is_told {
             // The close is answered as it is read.
             drop(timeout(LEAVE_MAX, async { while let Some(Ok(_)) = said.next().await {} }).await);
-        }
-    }
-
-    fn lowest(self, connected: Connected) -> u8 {
-        if connected.stdout {
-            STDOUT
-        } else if connected.stderr {
-            STDERR
-        } else {
-            ERROR
         }
     }
 
@@ -169,6 +159,17 @@ impl WebSocketChannels {
         }
         let channel = first.checked_sub(b'0').filter(|digit| *digit < 10)?;
         Some((channel, BASE64.decode(rest).ok()?.into()))
+    }
+}
+
+/// The first channel that the client hears.
+fn lowest(connected: Connected) -> u8 {
+    if connected.stdout {
+        STDOUT
+    } else if connected.stderr {
+        STDERR
+    } else {
+        ERROR
     }
 }
 

@@ -235,9 +235,9 @@ mod tests {
         let mut heard: BTreeMap<u32, String> = BTreeMap::new();
         let mut ended = Vec::new();
         while ended.len() < 2 {
-            let mut head = [0; HEAD_BYTES];
-            client.read_exact(&mut head).await.unwrap();
-            let (stream, is_last, length) = match Head::parse(head).unwrap() {
+            let mut first = [0; HEAD_BYTES];
+            client.read_exact(&mut first).await.unwrap();
+            let (stream, is_last, length) = match Head::parse(first).unwrap() {
                 Head::Data { stream, is_last, length } => (Some(stream), is_last, length),
                 Head::Control { length, .. } => (None, false, length),
             };

@@ -99,7 +99,7 @@ impl SpdyStreams {
                 match timeout(OPEN_MAX, self.all_open(&mut connection, connected)).await {
                     Ok(Some(open)) => self.talk(open, connected, begin_session, drain).await,
                     Ok(None) | Err(_) => {
-                        debug!(component = "server", "a client did not open the streams of its command")
+                        debug!(component = "server", "a client did not open the streams of its command");
                     }
                 }
                 connection.go_away().await;
@@ -190,11 +190,14 @@ impl SpdyStreams {
                 drop(stream.writer.finish().await);
             }
         };
-        let hear = async { tokio::join!(give, resize) };
+        let hear = async {
+            tokio::join!(give, resize);
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             biased;
             ((), ()) = async { tokio::join!(converse(begin, client, drain), tell) } => {}
-            _ = async { hear.await; std::future::pending::<()>().await } => {}
+            () = hear => {}
         }
     }
 }

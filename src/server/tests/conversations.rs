@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 pub(super) fn find(pod: &ObjectKey, container: &str) -> Result<Running, ApiError> {
     let name = if container.is_empty() { "app" } else { container };
     match &*pod.name {
-        "web" => Ok(Running { id: "talks".to_owned(), name: name.to_owned(), tty: name == "term" }),
+        "web" => Ok(Running { id: "talks".to_owned(), name: name.to_owned(), tty: name == "term", stdin_once: false }),
         other => Err(ApiError::not_found(&Pods::INFO, other)),
     }
 }
@@ -251,10 +251,10 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Spdy<S> {
     async fn hear(&mut self, until: &[u32]) -> BTreeMap<u32, String> {
         let (mut heard, mut ended) = (BTreeMap::<u32, String>::new(), Vec::new());
         while !until.iter().all(|stream| ended.contains(stream)) {
-            let mut head = [0; 8];
-            self.stream.read_exact(&mut head).await.unwrap();
-            let (first, last) = (u32::from_be_bytes(head[..4].try_into().unwrap()), head[4] & 1 == 1);
-            let length = u32::from_be_bytes([0, head[5], head[6], head[7]]);
+            let mut start = [0; 8];
+            self.stream.read_exact(&mut start).await.unwrap();
+            let (first, last) = (u32::from_be_bytes(start[..4].try_into().unwrap()), start[4] & 1 == 1);
+            let length = u32::from_be_bytes([0, start[5], start[6], start[7]]);
             let mut body = vec![0; length.try_into().unwrap()];
             self.stream.read_exact(&mut body).await.unwrap();
             if first & 0x8000_0000 == 0 {
