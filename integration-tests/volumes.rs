@@ -210,3 +210,63 @@ fn a_container_that_sees_other_processes_sees_nothing_of_what_they_mount() {
         assert!(said.contains("saw a sandbox") && !said.contains("leads out"), "{name}:\n{said}");
     }
 }
+
+#[test]
+fn the_data_of_a_claim_outlives_containers_and_pods_and_goes_with_the_claim() {
+    let cluster = Cluster::start("claims");
+    let manifest = format!(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: data}}\nspec:\n  accessModes: [ReadWriteOnce]\n  \
+         resources: {{requests: {{storage: 1Gi}}}}\n---\n\
+         apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: keeper}}\nspec:\n  strategy: {{type: Recreate}}\n  \
+         selector: {{matchLabels: {{app: keeper}}}}\n  template:\n    metadata: {{labels: {{app: keeper}}}}\n    spec:\n      \
+         terminationGracePeriodSeconds: 0\n      securityContext: {{runAsUser: 1000, fsGroup: 2000}}\n      \
+         volumes:\n      - {{name: d, persistentVolumeClaim: {{claimName: data}}}}\n      \
+         - {{name: e, ephemeral: {{volumeClaimTemplate: {{spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Mi}}}}}}}}}}}}\n      \
+         containers:\n      - name: app\n        image: {image}\n        command: [sleep, \"3600\"]\n        volumeMounts:\n        \
+         - {{name: d, mountPath: /d}}\n        - {{name: d, mountPath: /part, subPath: a/b}}\n        - {{name: e, mountPath: /e}}\n",
+        image = *BUSYBOX
+    );
+    cluster.apply(&manifest);
+    cluster.rolled_out("keeper");
+    let sh = |script: &str| cluster.kubectl(&["exec", "deploy/keeper", "--", "sh", "-c", script]);
+    let listed = cluster.kubectl(&["get", "pvc", "data"]);
+    assert!(listed.contains("Bound") && listed.contains("1Gi") && listed.contains("standard"), "{listed}");
+    sh("echo kept > /d/file; echo part > /part/file; echo gone > /e/file");
+    assert_eq!(sh("cat /d/a/b/file; stat -c %g /d"), "part\n2000\n");
+    let volumes = |claim: &str| {
+        let label = format!("label=dev.skiff.claim=default/{claim}");
+        let cluster = format!("label=dev.skiff.cluster={}", cluster.name);
+        docker(&["volume", "ls", "-q", "--filter", &label, "--filter", &cluster]).lines().count()
+    };
+    assert_eq!(volumes("data"), 1);
+    docker(&["kill", &newest(&cluster, "app")]);
+    eventually("it is there after its container", SOON, || {
+        let said =
+            cluster.kubectl_command(&["exec", "deploy/keeper", "--", "cat", "/d/file", "/e/file"]).output().unwrap();
+        if said.stdout == b"kept\ngone\n" { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    // A claim that a pod uses stays, whoever deletes it.
+    cluster.kubectl(&["delete", "pod", "-l", "app=keeper", "--wait=true"]);
+    cluster.rolled_out("keeper");
+    assert_eq!(sh("cat /d/file; ls /e"), "kept\n", "what was the pod's own is gone with it");
+    cluster.kubectl(&[
+        "patch",
+        "pvc",
+        "data",
+        "-p",
+        "{\"spec\": {\"resources\": {\"requests\": {\"storage\": \"2Gi\"}}}}",
+    ]);
+    eventually("it has grown", SOON, || {
+        let size = cluster.jsonpath(&["pvc", "data"], "{.status.capacity.storage}");
+        if size == "2Gi" { Ok(()) } else { Err(size) }
+    });
+    cluster.kubectl(&["delete", "pvc", "data", "--wait=false"]);
+    assert!(cluster.kubectl(&["get", "pvc", "data"]).contains("Terminating"));
+    cluster.kubectl(&["delete", "deployment", "keeper", "--cascade=foreground"]);
+    eventually("claims, volumes and Docker volumes are gone", SOON, || {
+        let left = cluster.kubectl(&["get", "pvc,pv", "-A", "-o", "name"]);
+        let docker = docker(&["volume", "ls", "-q", "--filter", &format!("label=dev.skiff.cluster={}", cluster.name)]);
+        let claims: Vec<&str> = docker.lines().filter(|name| name.contains("_claim_")).collect();
+        if left.is_empty() && claims.is_empty() { Ok(()) } else { Err(format!("{left} {claims:?}")) }
+    });
+}

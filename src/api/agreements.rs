@@ -41,6 +41,13 @@ pub const DATA_PLANE_TOTALS: &str = "skiff.dev/totals";
 /// The annotation of a slice with the names of its pods that nothing probes before they count as ready, separated by commas. Whoever
 /// forwards to them sees for itself whether a program listens.
 pub const UNPROBED_PODS: &str = "skiff.dev/unprobed-pods";
+/// What makes the volumes of the cluster's own storage class, and mounts them: Docker volumes. The volume's handle is the name of the
+/// Docker volume without the cluster's.
+pub const DOCKER_VOLUMES: &str = "skiff.dev/docker-volume";
+/// The finalizer of a volume whose Docker volume is there, or may be. The node agent takes it off.
+pub const DOCKER_VOLUME_FINALIZER: &str = "skiff.dev/docker-volume";
+/// The annotation of a claim with the node that its first pod gets: now a volume may be made for it.
+pub const SELECTED_NODE_ANNOTATION: &str = "volume.kubernetes.io/selected-node";
 
 /// The annotation of a Pod with the last restart of each of its containers, as JSON: `restart` counts them, and `killed`, `ended`,
 /// `created` and `started` are instants by the engine's clock, with milliseconds. The dashboard tells the story by it.

@@ -16,6 +16,7 @@ pub mod meta;
 pub mod names;
 pub mod object;
 pub mod patch;
+pub mod pod_claims;
 pub mod pod_resources;
 pub mod pod_security;
 pub mod pod_state;

@@ -22,6 +22,7 @@ pub mod image_trigger;
 pub mod job;
 pub mod namespace;
 pub mod node_status;
+pub mod persistent_volume;
 mod pods;
 pub mod replica_set;
 pub mod resource_quota;
@@ -163,6 +164,9 @@ pub static CONTROLLERS: &[Row] = &[
     ("taint-eviction-controller", |s| s.run(taint_eviction::TaintEviction::default())),
     ("image-import", |s| s.run(image_stream::ImageStreamController)),
     ("image-trigger", |s| s.run(image_trigger::ImageTriggerController)),
+    ("persistentvolumeclaim", |s| s.run(persistent_volume::ClaimController)),
+    ("persistentvolume", |s| s.run(persistent_volume::VolumeController)),
+    ("ephemeral-volume", |s| s.run(persistent_volume::ephemeral::EphemeralController)),
     ("events-ttl", |s| s.run(events_ttl::EventsTtl)),
 ];
 

@@ -14,7 +14,7 @@
 //! **Not here**: what a pod needs (`worker`, `decide`), the node's own object (`node_object`).
 
 use super::{
-    NodeConfig,
+    NodeConfig, claims,
     context::{Context, NodeReport, stored_pod},
     identity::{PodId, pod_uid},
     imports, kept_images,
@@ -133,6 +133,7 @@ impl Agent {
         node_object::start(&context, &drain);
         imports::start(&context, &drain);
         kept_images::start(&context, &drain);
+        claims::start(&context, &drain);
         let ended = drain.clone();
         supervisor.run("node-agent", drain, move || Routes::begin(Arc::clone(&context), ended.clone())).await;
     }

@@ -6,11 +6,11 @@
 //! them; that the engine is away is noted once, here, whoever finds it out.
 
 use super::{
-    NodeConfig,
+    NodeConfig, claims,
     images::Images,
     overdue,
     translate::{Lookup, NodeFacts},
-    volumes::{Source, Token},
+    volumes::{Claimed, Source, Token},
 };
 use crate::{
     api::{
@@ -278,8 +278,8 @@ impl Source for Context {
         Ok(token)
     }
 
-    fn claim(&self, _namespace: &str, name: &str) -> Result<String, String> {
-        Err(format!("persistentvolumeclaim {name:?} not found"))
+    fn claim(&self, namespace: &str, name: &str) -> Result<Claimed, String> {
+        claims::claimed(&self.registry, &self.config.cluster, &ObjectKey::new(namespace, name))
     }
 }
 

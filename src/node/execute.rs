@@ -128,6 +128,9 @@ impl Site {
         for (name, memory) in &plan.memory {
             context.ask(context.engine.create_memory_volume(name, *memory, &labels)).await?;
         }
+        for (_, name, labels) in &plan.claims {
+            context.ask(context.engine.create_volume(name, labels)).await?;
+        }
         let mut roots = Roots::default();
         if plan.needs_volume() {
             roots.own = context.ask(context.engine.create_volume(&volume_name(cluster, &id.uid), &labels)).await?;

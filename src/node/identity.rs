@@ -78,6 +78,11 @@ pub fn volume_owner<'a>(cluster: &str, volume: &'a str) -> Option<&'a str> {
     Some(rest.split_once('_').map_or(rest, |(uid, _)| uid))
 }
 
+/// The Docker volume of a claim, by the handle that its volume's object has. No pod's has such a name.
+pub fn claim_volume_name(cluster: &str, handle: &str) -> String {
+    format!("skiff_{cluster}_claim_{handle}")
+}
+
 fn volume_prefix(cluster: &str) -> String {
     format!("skiff_{cluster}_pod_")
 }

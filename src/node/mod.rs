@@ -15,6 +15,7 @@
 //! identity is in names and labels, so that a restart of skiff finds everything again; a status write never delays a container.
 
 pub mod agent;
+mod claims;
 mod context;
 pub mod decide;
 mod execute;

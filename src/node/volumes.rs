@@ -46,13 +46,19 @@ use k8s_openapi::{
         VolumeProjection,
     },
 };
-use std::{cell::Cell, collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 use sub_paths::{SubPath, SubPaths};
 
 /// Where the pod's Docker volume is in the sandbox.
 pub const MOUNT_POINT: &str = "/volumes";
 /// Where the sandbox holds the exchange of sub-paths, for as long as it runs.
 const EXCHANGE_HELD: &str = "/exchange";
+/// Where the volumes of claims are in the sandbox, which makes them ready for their pod.
+pub const CLAIMS: &str = "/claims";
 /// What the sandbox prints once the pod's files are there.
 pub const FILES_READY: &str = "ready";
 /// Files of more bytes than this do not fit into the sandbox's environment (one variable holds 128 KiB) and are uploaded.
@@ -84,11 +90,25 @@ pub trait Source: Lookup {
     /// # Errors
     /// When there is none; the text says why.
     fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Result<Token, String>;
-    /// The Docker volume of a claim.
+    /// The volume of a claim.
     ///
     /// # Errors
-    /// When the claim does not exist or has none (yet); the text says which.
-    fn claim(&self, namespace: &str, name: &str) -> Result<String, String>;
+    /// When the claim does not exist or has none (yet), or none that can be mounted; the text says which.
+    fn claim(&self, namespace: &str, name: &str) -> Result<Claimed, String>;
+}
+
+/// What the volume of a claim is to the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Claimed {
+    /// A Docker volume.
+    Docker {
+        /// Its name.
+        name: String,
+        /// The labels by which people find it.
+        labels: BTreeMap<String, String>,
+    },
+    /// A path of the engine's host, as a `hostPath` has it.
+    Host(HostPathVolumeSource),
 }
 
 /// Why a volume cannot be mounted; the text is that of the Event `FailedMount`.
@@ -121,10 +141,14 @@ pub struct Plan {
     tree: Tree,
     /// Memory-backed Docker volumes to make, by name.
     pub memory: Vec<(String, MemoryVolume)>,
-    /// Those of them that hold files, by volume.
+    /// Docker volumes of claims to make where they are not there: the volume in the pod, the Docker volume, its labels.
+    pub claims: Vec<(String, String, BTreeMap<String, String>)>,
+    /// Memory-backed volumes that hold files, by volume.
     secrets: BTreeMap<String, String>,
     /// Host paths to look at before anything is made.
     pub host_paths: HostPaths,
+    /// Volumes that their claims only read.
+    read_only: BTreeSet<String>,
     /// Whether a container mounts a part of a volume that containers write (see `sub_paths`).
     pub has_sub_paths: bool,
     /// Whether a container has a file for its termination message.
@@ -183,8 +207,9 @@ impl Plan {
         let memory = self.memory.iter().filter(is_empty_dir);
         let memory = memory.map(|(name, _)| volume(name.clone(), format!("/memory/{name}")));
         let secrets = self.secrets.iter().map(|(name, docker)| volume(docker.clone(), format!("{MOUNT_POINT}/{name}")));
+        let claims = self.claims.iter().map(|(name, docker, _)| volume(docker.clone(), format!("{CLAIMS}/{name}")));
         let exchange = self.has_sub_paths.then(|| volume(exchange_name(cluster, uid), EXCHANGE_HELD.to_owned()));
-        own.into_iter().chain(memory).chain(secrets).chain(exchange).collect()
+        own.into_iter().chain(memory).chain(secrets).chain(claims).chain(exchange).collect()
     }
 
     /// What a container mounts, and the sub-paths that must be bound before it is created.
@@ -210,7 +235,8 @@ impl Plan {
                     MountSource::Existing(format!("{}/{entry}", roots.exchange))
                 }
             };
-            let read_only = mount.read_only == Some(true) || self.tree.is_read_only(&mount.name);
+            let is_read_only = self.tree.is_read_only(&mount.name) || self.read_only.contains(&mount.name);
+            let read_only = mount.read_only == Some(true) || is_read_only;
             Ok(Mount { source, target: mount.mount_path.clone(), read_only })
         };
         let mounts = spec.volume_mounts.iter().flatten().map(&mut mount);
@@ -362,8 +388,10 @@ impl Planner<'_> {
         } else if let Some(host) = &volume.host_path {
             self.add_host_path(name, host);
         } else if let Some(claim) = &volume.persistent_volume_claim {
-            let docker = self.source.claim(self.namespace(), &claim.claim_name)?;
-            self.show(name, Shown::Docker(docker));
+            self.add_claim(name, &claim.claim_name, claim.read_only == Some(true))?;
+        } else if volume.ephemeral.is_some() {
+            let pod = self.pod.metadata.name.as_deref().unwrap_or_default();
+            self.add_claim(name, &format!("{pod}-{name}"), false)?;
         } else {
             return Err("skiff does not support this type of volume".to_owned());
         }
@@ -391,6 +419,25 @@ impl Planner<'_> {
         }
         self.plan.tree.add_directory(name, bits, self.group);
         self.show(name, Shown::Directory);
+    }
+
+    fn add_claim(&mut self, name: &str, claim: &str, is_read_only: bool) -> Result<(), String> {
+        match self.source.claim(self.namespace(), claim)? {
+            Claimed::Host(host) => self.add_host_path(name, &host),
+            Claimed::Docker { name: docker, labels } => {
+                // What is only read keeps its owners.
+                let group = self.group.filter(|_| !is_read_only);
+                let context = self.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+                let policy = context.and_then(|context| context.fs_group_change_policy.as_deref());
+                self.plan.tree.add_claim(name, group, policy != Some("OnRootMismatch"));
+                self.plan.claims.push((name.to_owned(), docker.clone(), labels));
+                self.show(name, Shown::Docker(docker));
+                if is_read_only {
+                    self.plan.read_only.insert(name.to_owned());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn add_host_path(&mut self, name: &str, host: &HostPathVolumeSource) {

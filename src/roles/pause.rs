@@ -18,7 +18,7 @@ use crate::{
         sandbox::{SERVICE_RANGE, SOCKET_STORE},
         termination,
         translate::{ETC_HOSTS, FILES, FILES_IN_INPUT, RESOLV_CONF, network::POD_IP},
-        volumes::{FILES_READY, MOUNT_POINT, publish_all},
+        volumes::{CLAIMS, FILES_READY, MOUNT_POINT, publish_all},
     },
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -75,7 +75,7 @@ pub struct Args {
 /// Runs until it is told to stop, or publishes files and ends.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match &args.publish {
-        Some(directory) => Ok(publish_all(directory).map(drop).map_err(PauseError::Volumes)?),
+        Some(directory) => Ok(publish_all(directory, Path::new(CLAIMS)).map(drop).map_err(PauseError::Volumes)?),
         None => hold(),
     }
 }
@@ -154,7 +154,7 @@ fn write_volumes(root: &Path, files: Option<Vec<u8>>) -> Result<(), PauseError> 
         archive.unpack(root).map_err(PauseError::Volumes)?;
     }
     if root.exists() {
-        publish_all(root).map_err(PauseError::Volumes)?;
+        publish_all(root, Path::new(CLAIMS)).map_err(PauseError::Volumes)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::api::{
     selector::LabelSelector,
     table::NONE,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as ApiSelector, ObjectMeta};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 
@@ -18,6 +18,14 @@ type Fields = Map<String, Value>;
 /// Whether there is anything at a path.
 pub(super) fn has(fields: &Fields, path: &str) -> bool {
     at(fields, path).is_some()
+}
+
+/// Adds a finalizer that is not there.
+pub(super) fn add_finalizer(meta: &mut ObjectMeta, name: &str) {
+    let finalizers = meta.finalizers.get_or_insert_default();
+    if !finalizers.iter().any(|finalizer| finalizer == name) {
+        finalizers.push(name.to_owned());
+    }
 }
 
 /// The items of a list; none when there is no list.

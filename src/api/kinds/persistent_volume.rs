@@ -7,6 +7,7 @@ use super::{
     persistent_volume_claim::{ACCESS_MODES, access_modes, class_of},
 };
 use crate::api::{
+    agreements::DOCKER_VOLUMES,
     field::FieldError,
     json_kind::{JsonKind, Rules, at, default_at, set_at, text_at},
     kind::{KindInfo, STATUS, Scope},
@@ -16,6 +17,8 @@ use crate::api::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+/// The finalizer of a volume that a claim may have.
+pub const PROTECTION: &str = "kubernetes.io/pv-protection";
 /// What every volume has beside its source.
 const PLAIN_FIELDS: &[&str] = &[
     "accessModes",
@@ -54,16 +57,42 @@ pub static PERSISTENT_VOLUMES: JsonKind = JsonKind::new(
             "io.k8s.api.core.v1.PersistentVolume",
         )
     },
-    Rules {
-        set_defaults,
-        prepare_create: |obj| set_at(&mut obj.rest, "status.phase", json!("Pending")),
-        validate,
-        validate_update,
-        row,
-        warnings: |_| vec!["skiff does not bind PersistentVolumes yet: no pod can use this one".to_owned()],
-        ..Rules::PLAIN
-    },
+    Rules { set_defaults, prepare_create, validate, validate_update, warnings, row, ..Rules::PLAIN },
 );
+
+/// What can be mounted: Docker volumes of skiff's own, and paths of the machine.
+const MOUNTED: &[&str] = &["csi", "hostPath", "local"];
+
+fn prepare_create(obj: &mut Untyped) {
+    set_at(&mut obj.rest, "status.phase", json!("Pending"));
+    json::add_finalizer(&mut obj.metadata, PROTECTION);
+}
+
+fn warnings(obj: &Untyped) -> Vec<String> {
+    let driver = text_at(&obj.rest, "spec.csi.driver");
+    let is_block = text_at(&obj.rest, "spec.volumeMode") == "Block";
+    let mut all = Vec::new();
+    all.extend(sources(obj).filter(|source| !MOUNTED.contains(source)).map(|source| {
+        format!(
+            "spec.{source}: skiff mounts no such volume: a pod that uses this one waits; hostPath and local are mounted"
+        )
+    }));
+    if !driver.is_empty() && driver != DOCKER_VOLUMES {
+        all.push(format!(
+            "spec.csi.driver: skiff runs no CSI drivers: a pod that uses this volume waits for {driver:?} in vain"
+        ));
+    }
+    if is_block {
+        all.push("spec.volumeMode: skiff has no block devices: a pod that uses this volume waits".to_owned());
+    }
+    all
+}
+
+/// The fields of a volume's source.
+fn sources(obj: &Untyped) -> impl Iterator<Item = &str> {
+    let spec = at(&obj.rest, "spec").and_then(Value::as_object);
+    spec.into_iter().flat_map(|s| s.keys()).map(String::as_str).filter(|field| !PLAIN_FIELDS.contains(field))
+}
 
 fn set_defaults(obj: &mut Untyped) {
     default_at(&mut obj.rest, "spec.persistentVolumeReclaimPolicy", "Retain");
@@ -84,10 +113,7 @@ fn validate(obj: &Untyped) -> Errors {
     }
     json::one_of(&mut errs, fields, "spec.persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"]);
     json::one_of(&mut errs, fields, "spec.volumeMode", &["Block", "Filesystem"]);
-    let spec = at(fields, "spec").and_then(Value::as_object);
-    let sources: Vec<&String> =
-        spec.into_iter().flat_map(|s| s.keys()).filter(|f| !PLAIN_FIELDS.contains(&f.as_str())).collect();
-    match sources.as_slice() {
+    match sources(obj).collect::<Vec<_>>().as_slice() {
         [] => errs.push(FieldError::required("spec", "must specify a volume type")),
         [_one] => {}
         [_, more @ ..] => errs

@@ -9,6 +9,7 @@ use crate::api::{
     json_kind::{JsonKind, Rules, at, default_at, set_at, text_at},
     kind::{KindInfo, STATUS, Scope},
     object::Untyped,
+    quantity::Quantity,
     table::{self, Column},
 };
 use jiff::Timestamp;
@@ -16,6 +17,8 @@ use serde_json::{Map, Value, json};
 
 /// How a volume may be mounted.
 pub(super) const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+/// The finalizer of a claim that a pod may use. Source: `plugin/pkg/admission/storage/storageobjectinuseprotection`, v1.37.
+pub const PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// The annotation that named the class before there was a field for it.
 pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
@@ -44,16 +47,18 @@ pub static PERSISTENT_VOLUME_CLAIMS: JsonKind = JsonKind::new(
     },
     Rules {
         set_defaults: |obj| default_at(&mut obj.rest, "spec.volumeMode", "Filesystem"),
-        prepare_create: |obj| set_at(&mut obj.rest, "status.phase", json!("Pending")),
+        prepare_create,
         validate,
         validate_update,
         row,
-        warnings: |_| {
-            vec!["skiff does not provision volumes yet: this claim stays Pending, and no pod can use it".to_owned()]
-        },
         ..Rules::PLAIN
     },
 );
+
+fn prepare_create(obj: &mut Untyped) {
+    set_at(&mut obj.rest, "status.phase", json!("Pending"));
+    json::add_finalizer(&mut obj.metadata, PROTECTION);
+}
 
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
@@ -89,11 +94,25 @@ fn validate_update(new: &Untyped, old: &Untyped) -> Errors {
         spec
     };
     if fixed(new) == fixed(old) {
-        return Errors::new();
+        return shrinks(new, old);
     }
     let why =
         "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
     vec![FieldError::forbidden("spec", why)]
+}
+
+/// A claim asks for no less than it has. Source: `ValidatePersistentVolumeClaimUpdate`.
+fn shrinks(new: &Untyped, old: &Untyped) -> Errors {
+    const PATH: &str = "spec.resources.requests.storage";
+    let size = |obj: &Untyped, path| Quantity::parse(&text_at(&obj.rest, path)).ok();
+    let (wanted, had) = (size(new, PATH), size(old, "status.capacity.storage"));
+    let before = size(old, PATH);
+    match (wanted, had) {
+        (Some(wanted), Some(had)) if wanted < had && before > Some(wanted) => {
+            vec![FieldError::forbidden(PATH, "field can not be less than status.capacity")]
+        }
+        _ => Errors::new(),
+    }
 }
 
 /// The class of a claim or a volume.

@@ -4,6 +4,7 @@
 
 use super::json::{self, Errors};
 use crate::api::{
+    agreements::DOCKER_VOLUMES,
     field::FieldError,
     json_kind::{JsonKind, Rules, default_at, text_at},
     kind::{KindInfo, Scope},
@@ -38,15 +39,17 @@ pub static STORAGE_CLASSES: JsonKind = JsonKind::new(
             "io.k8s.api.storage.v1.StorageClass",
         )
     },
-    Rules {
-        set_defaults,
-        validate,
-        validate_update,
-        row,
-        warnings: |_| vec!["skiff does not provision volumes yet: claims of this class stay Pending".to_owned()],
-        ..Rules::PLAIN
-    },
+    Rules { set_defaults, validate, validate_update, warnings, row, ..Rules::PLAIN },
 );
+
+fn warnings(obj: &Untyped) -> Vec<String> {
+    let provisioner = text_at(&obj.rest, "provisioner");
+    if [DOCKER_VOLUMES, "kubernetes.io/no-provisioner", ""].contains(&&*provisioner) {
+        return Vec::new();
+    }
+    let why = "claims of this class stay Pending unless a provisioner of that name runs in the cluster";
+    vec![format!("provisioner: skiff itself makes volumes for {DOCKER_VOLUMES:?} alone: {why}")]
+}
 
 fn set_defaults(obj: &mut Untyped) {
     default_at(&mut obj.rest, "reclaimPolicy", "Delete");

@@ -7,7 +7,7 @@
 use super::{Action, Planned};
 use crate::{
     api::{
-        agreements::{INGRESS_CLASS, INGRESS_CONTROLLER},
+        agreements::{DOCKER_VOLUMES, INGRESS_CLASS, INGRESS_CONTROLLER},
         json_kind::JsonKind,
         kind::{ErasedKind as _, KindRef},
         kinds::{
@@ -45,9 +45,6 @@ const CLASSES: [(&str, &str); 2] = [
     ("system-node-critical", "For system pods that their node needs, and that must not move."),
 ];
 
-/// What makes the volumes of the cluster's own storage class.
-const PROVISIONER: &str = "skiff.dev/docker-volume";
-
 /// An object that every cluster has, and what there is of it.
 #[derive(Clone, Debug)]
 pub(super) struct Fixed {
@@ -81,7 +78,7 @@ pub(super) fn wanted(range: &str, now: &str) -> Vec<Fixed> {
     });
     let storage = json!({
         "metadata": { "name": "standard", "annotations": { DEFAULT_ANNOTATION: "true" } },
-        "provisioner": PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
+        "provisioner": DOCKER_VOLUMES, "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
     });
     let ingress = json!({
         "metadata": { "name": INGRESS_CLASS, "annotations": { ingress_class::DEFAULT_ANNOTATION: "true" } },

@@ -9,7 +9,7 @@ use crate::{
     controllers::runtime::{is_selected, selector_of},
 };
 use k8s_openapi::api::core::v1::{
-    Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodAffinityTerm, TopologySpreadConstraint,
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodAffinityTerm, TopologySpreadConstraint,
 };
 use std::collections::BTreeMap;
 
@@ -28,9 +28,16 @@ pub(in crate::controllers) fn wants_node(pod: &Pod, node: &Node) -> bool {
     let selected = spec.node_selector.iter().flatten().all(|(k, v)| label(k) == Some(v));
     let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
     let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    selected && required.is_none_or(|selector| node_matches(node, selector))
+}
+
+/// Whether a selector picks the node.
+pub(super) fn node_matches(node: &Node, selector: &NodeSelector) -> bool {
+    let labels = node.metadata.labels.as_ref();
+    let label = |key: &str| labels.and_then(|l| l.get(key)).map(String::as_str);
     let name = node.metadata.name.as_deref();
     let field = |key: &str| if key == "metadata.name" { name } else { None };
-    selected && required.is_none_or(|s| s.node_selector_terms.iter().any(|t| term_holds(t, label, field)))
+    selector.node_selector_terms.iter().any(|term| term_holds(term, label, field))
 }
 
 /// A term with nothing in it picks nothing.

@@ -6,6 +6,7 @@
 use super::{
     Observed, affinity,
     candidate::{Candidate, requests},
+    claims,
 };
 use crate::{
     api::{pod_resources::Amounts, quantity::Quantity},
@@ -24,11 +25,7 @@ pub(super) struct Unfit {
 impl Unfit {
     /// What upstream's preemption says of such a node.
     pub(super) fn preemption(&self) -> &'static str {
-        if self.others_are_in_the_way {
-            "No preemption victims found for incoming pod"
-        } else {
-            "Preemption is not helpful for scheduling"
-        }
+        if self.others_are_in_the_way { "No preemption victims found for incoming pod" } else { super::NO_HELP }
     }
 
     fn for_good(reason: &str) -> Self {
@@ -51,6 +48,9 @@ pub(super) fn check(
     tolerates_taints(pod, candidate.node)?;
     if !affinity::wants_node(pod, candidate.node) {
         return Err(Unfit::for_good("node(s) didn't match Pod's node affinity/selector"));
+    }
+    if claims::nodes_of(pod, &observed.claims).any(|nodes| !affinity::node_matches(candidate.node, nodes)) {
+        return Err(Unfit::for_good("node(s) didn't match PersistentVolume's node affinity"));
     }
     has_free_ports(pod, candidate)?;
     has_room(pod, candidate)?;

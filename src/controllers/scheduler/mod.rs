@@ -3,7 +3,8 @@
 //! One pass looks at all waiting pods at once, the most important first, and writes all bindings together: no pod is counted twice
 //! against a node, and one flush makes a whole Deployment's bindings durable.
 //!
-//! - [`fit`]: whether a node can take a pod, filter by filter. [`affinity`]: what pods want of nodes and of each other.
+//! - [`fit`]: whether a node can take a pod, filter by filter. [`affinity`]: what pods want of nodes and of each other. [`claims`]: what
+//!   their volumes say.
 //!
 //! **Not here**: preemption (a pod never makes room for another), scoring (there is one node; among several the emptiest is taken),
 //! the condition `PodScheduled=True`, which the node agent writes with its first status.
@@ -12,6 +13,7 @@
 
 pub(super) mod affinity;
 mod candidate;
+mod claims;
 mod fit;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ use crate::{
     registry::Registry,
 };
 use candidate::{Candidate, candidates};
+use claims::Claim;
 use fit::Unfit;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
@@ -43,6 +46,8 @@ pub struct Observed {
     pub nodes: Vec<Arc<Node>>,
     /// The labels of every namespace.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// How it is with the claims of the pods that wait.
+    claims: BTreeMap<ObjectKey, Claim>,
     /// The time.
     pub now: Timestamp,
 }
@@ -65,7 +70,9 @@ impl Controller for Scheduler {
     }
 
     fn triggers(&self) -> Vec<Trigger<()>> {
-        vec![Trigger::on::<Pods>(wake_for_pod), Trigger::on::<Nodes>(wake_for_node)]
+        let mut all = vec![Trigger::on::<Pods>(wake_for_pod), Trigger::on::<Nodes>(wake_for_node)];
+        all.extend(claims::kinds().map(|kind| Trigger::on_erased(kind, |_, _, _, keys| keys.push(()))));
+        all
     }
 
     fn observe(&self, registry: &Registry, (): &()) -> Option<Observed> {
@@ -79,6 +86,7 @@ impl Controller for Scheduler {
             (n.metadata.name.clone().unwrap_or_default(), n.metadata.labels.clone().unwrap_or_default())
         };
         Some(Observed {
+            claims: claims::of_waiting(registry, &pods),
             pods,
             nodes: registry.api::<Nodes>().list("").items,
             namespaces: namespaces.iter().map(|n| labels(n)).collect(),
@@ -135,23 +143,34 @@ fn decide(observed: &Observed) -> Decision {
     });
     let mut planned = Vec::new();
     for pod in waiting {
-        planned.extend(if is_gated(pod) { gated(pod, observed.now) } else { place(pod, &mut candidates, observed) });
+        if is_gated(pod) {
+            planned.extend(gated(pod, observed.now));
+        } else {
+            planned.extend(place(pod, &mut candidates, observed));
+        }
     }
     let steps = if planned.is_empty() { Vec::new() } else { vec![Step::Parallel(planned)] };
     Decision { steps, ..Decision::default() }
 }
 
 /// Gives the pod a node, or notes why it cannot have one.
-fn place<'a>(pod: &'a Pod, candidates: &mut [Candidate<'a>], observed: &'a Observed) -> Option<Planned> {
+fn place<'a>(pod: &'a Pod, candidates: &mut [Candidate<'a>], observed: &'a Observed) -> Vec<Planned> {
+    if let Some(why) = claims::obstacle(pod, &observed.claims, &observed.pods) {
+        let n = candidates.len();
+        let reason = if n == 0 { message(Vec::new()) } else { refused(n, &why, &format!("{n} {NO_HELP}")) };
+        return unschedulable(pod, &reason, observed.now).into_iter().collect();
+    }
     let verdicts: Vec<Result<(), Unfit>> =
         candidates.iter().map(|c| fit::check(pod, c, candidates, observed)).collect();
     let fitting = (0..candidates.len()).filter(|i| verdicts[*i].is_ok());
     match fitting.min_by_key(|i| candidates[*i].pods.len()) {
         Some(i) => {
             candidates[i].assume(pod);
-            Some(bind(pod, candidates[i].name()))
+            let node = candidates[i].name();
+            // Its volumes are made first; then it is looked at again.
+            claims::prepare(pod, node, &observed.claims).unwrap_or_else(|| vec![bind(pod, node)])
         }
-        None => unschedulable(pod, &message(verdicts), observed.now),
+        None => unschedulable(pod, &message(verdicts), observed.now).into_iter().collect(),
     }
 }
 
@@ -185,6 +204,13 @@ fn message(verdicts: Vec<Result<(), Unfit>>) -> String {
     };
     let reasons = join(reasons.iter().map(|(reason, n)| format!("{n} {reason}")).collect());
     let preemption = join(preemption.iter().map(|(reason, n)| format!("{n} {reason}")).collect());
+    refused(n, &reasons, &preemption)
+}
+
+/// What upstream's preemption says where no pod is in the way.
+const NO_HELP: &str = "Preemption is not helpful for scheduling";
+
+fn refused(n: usize, reasons: &str, preemption: &str) -> String {
     format!(
         "0/{n} nodes are available: {reasons}. no new claims to deallocate, \
          preemption: 0/{n} nodes are available: {preemption}."

@@ -2,13 +2,14 @@
 
 #![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
-use super::{Observed, Scheduler};
+use super::{Observed, Scheduler, claims};
 use crate::{
-    api::kinds::pod::Pods,
+    api::{kinds::pod::Pods, meta::ObjectKey},
     controllers::runtime::{Controller as _, Report},
 };
 use expect_test::expect;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 
 fn node(changes: &str) -> Node {
@@ -25,12 +26,12 @@ status: {allocatable: {cpu: '4', memory: 8Gi, pods: '3'}}
 }
 
 fn pod(name: &str, spec: &str) -> Pod {
-    let mut spec: serde_json::Value = crate::testing::from_yaml(spec).unwrap();
+    let mut spec: Value = crate::testing::from_yaml(spec).unwrap();
     if spec.get("containers").is_none() {
-        spec["containers"] = serde_json::json!([{ "name": "c" }]);
+        spec["containers"] = json!([{ "name": "c" }]);
     }
-    let labels = spec.as_object_mut().unwrap().remove("labels").unwrap_or(serde_json::json!({ "app": name }));
-    serde_json::from_value(serde_json::json!({
+    let labels = spec.as_object_mut().unwrap().remove("labels").unwrap_or(json!({ "app": name }));
+    serde_json::from_value(json!({
         "metadata": { "name": name, "namespace": "default", "uid": name, "resourceVersion": "1", "labels": labels },
         "spec": spec, "status": { "phase": "Pending" },
     }))
@@ -43,6 +44,7 @@ fn observed(nodes: Vec<Node>, pods: Vec<Pod>) -> Observed {
         pods: pods.into_iter().map(Arc::new).collect(),
         nodes: nodes.into_iter().map(Arc::new).collect(),
         namespaces: BTreeMap::from([("default".to_owned(), labels.into())]),
+        claims: BTreeMap::new(),
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     }
 }
@@ -228,4 +230,34 @@ overhead: {cpu: 50m}
     let text: Vec<String> =
         super::candidate::requests(&p).iter().map(|(name, amount)| format!("{name}={}", amount.to_text().0)).collect();
     assert_eq!(text, ["cpu=2150m", "memory=1Gi"]);
+}
+
+#[test]
+fn a_pod_waits_for_its_claims_and_names_a_node_for_those_that_bind_late() {
+    let of = |claim: Option<claims::Claim>| {
+        let pod = pod("web", "{volumes: [{name: d, persistentVolumeClaim: {claimName: data}}]}");
+        let mut observed = observed(vec![node("{}")], vec![pod]);
+        observed.claims.extend(claim.map(|claim| (ObjectKey::new("default", "data"), claim)));
+        Scheduler.decide(&observed).to_text()
+    };
+    assert!(of(None).contains("0/1 nodes are available: persistentvolumeclaim \"data\" not found."), "{}", of(None));
+    assert!(of(Some(claims::Claim::Going)).contains("persistentvolumeclaim \"data\" is being deleted"));
+    assert!(of(Some(claims::Claim::Unbound)).contains("pod has unbound immediate PersistentVolumeClaims"));
+    let claim = json!({
+        "metadata": { "name": "data", "namespace": "default", "resourceVersion": "1" },
+        "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
+    });
+    let waits = of(Some(claims::Claim::Waiting(claim.clone())));
+    assert_eq!(waits, "update PersistentVolumeClaim default/data (its pod has a node to go to)");
+    let mut named = claim;
+    named["metadata"]["annotations"] = json!({ "volume.kubernetes.io/selected-node": "n" });
+    assert_eq!(of(Some(claims::Claim::Waiting(named))), "", "its volume is being made");
+    let bound = |nodes: Value| claims::Claim::Bound {
+        nodes: serde_json::from_value(json!({ "nodeSelectorTerms": [{ "matchExpressions": nodes }] })).unwrap(),
+        is_for_one_pod: false,
+    };
+    let there = bound(json!([{ "key": "disk", "operator": "Exists" }]));
+    assert!(of(Some(there)).contains("Scheduled"), "a disk it has");
+    let elsewhere = bound(json!([{ "key": "tape", "operator": "Exists" }]));
+    assert!(of(Some(elsewhere)).contains("1 node(s) didn't match PersistentVolume's node affinity"));
 }

@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
+    fs::Permissions,
     io,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
 };
 use tar::{Builder, EntryType, Header};
 
@@ -31,8 +33,18 @@ pub(super) type Files = BTreeMap<String, File>;
 struct Directory {
     mode: u32,
     group: Option<i64>,
-    /// `None`: a plain directory that containers write; else files that only skiff writes.
-    files: Option<Files>,
+    content: Content,
+}
+
+/// What is in a volume's directory.
+#[derive(Clone, PartialEq, Eq)]
+enum Content {
+    /// What containers write.
+    Plain,
+    /// Files that only skiff writes.
+    Files(Files),
+    /// What a claim keeps, in a Docker volume; whether all of it is given to the group each time.
+    Claim { always: bool },
 }
 
 /// The directories of a pod, by volume. What files hold is never printed.
@@ -51,29 +63,38 @@ impl Tree {
     }
 
     pub(super) fn has_files(&self) -> bool {
-        self.0.values().any(|d| d.files.is_some())
+        self.0.values().any(|d| matches!(d.content, Content::Files(_)))
     }
 
     /// Whether containers may not write into a volume: its files are skiff's.
     pub(super) fn is_read_only(&self, volume: &str) -> bool {
-        self.0.get(volume).is_some_and(|d| d.files.is_some())
+        self.0.get(volume).is_some_and(|d| matches!(d.content, Content::Files(_)))
     }
 
     pub(super) fn add_directory(&mut self, volume: &str, mode: u32, group: Option<i64>) {
-        self.0.insert(volume.to_owned(), Directory { mode, group, files: None });
+        self.0.insert(volume.to_owned(), Directory { mode, group, content: Content::Plain });
+    }
+
+    /// Adds the volume of a claim, which is given to the group: each time, or only when its root is not the group's.
+    pub(super) fn add_claim(&mut self, volume: &str, group: Option<i64>, always: bool) {
+        self.0.insert(volume.to_owned(), Directory { mode: 0o777, group, content: Content::Claim { always } });
     }
 
     /// Adds a volume of files; the error says what is wrong with the path of one.
     pub(super) fn add_files(&mut self, volume: &str, files: Files, group: Option<i64>) -> Result<(), String> {
         let files = checked(files)?;
-        self.0.insert(volume.to_owned(), Directory { mode: 0o777, group, files: Some(files) });
+        self.0.insert(volume.to_owned(), Directory { mode: 0o777, group, content: Content::Files(files) });
         Ok(())
     }
 
     /// A text that differs when the archive does.
     pub(super) fn fingerprint(&self) -> String {
         self.0.iter().fold(String::new(), |mut text, (volume, directory)| {
-            let files = directory.files.as_ref().map(version);
+            let files = match &directory.content {
+                Content::Files(files) => Some(version(files)),
+                Content::Plain => None,
+                Content::Claim { always } => Some(format!("claim {always}")),
+            };
             write!(text, "{volume} {:o} {:?} {files:?};", directory.mode, directory.group)
                 .expect("writing to a String cannot fail");
             text
@@ -85,13 +106,18 @@ impl Tree {
         let mtime = u64::try_from(at.as_second()).unwrap_or_default();
         let mut tar = Writer { tar: Builder::new(Vec::new()), mtime };
         let mut plain = String::new();
-        for (volume, Directory { mode, group, files }) in &self.0 {
-            if let Some(files) = files {
-                tar.append(&format!("{volume}/"), EntryType::Directory, *mode, *group, &[])?;
-                tar.append_files(volume, *group, files)?;
-            } else {
-                writeln!(plain, "{volume} {mode:o} {}", id(*group)).expect("writing to a String cannot fail");
-            }
+        for (volume, Directory { mode, group, content }) in &self.0 {
+            let word = match content {
+                Content::Files(files) => {
+                    tar.append(&format!("{volume}/"), EntryType::Directory, *mode, *group, &[])?;
+                    tar.append_files(volume, *group, files)?;
+                    continue;
+                }
+                Content::Plain => PLAIN,
+                Content::Claim { always: true } => CLAIM_ALWAYS,
+                Content::Claim { always: false } => CLAIM_ON_MISMATCH,
+            };
+            writeln!(plain, "{volume} {mode:o} {} {word}", id(*group)).expect("writing to a String cannot fail");
         }
         if !plain.is_empty() {
             tar.append(DIRECTORIES, EntryType::Regular, 0o600, None, plain.as_bytes())?;
@@ -99,6 +125,11 @@ impl Tree {
         tar.tar.into_inner()
     }
 }
+
+/// What a line of [`DIRECTORIES`] says of a directory.
+const PLAIN: &str = "plain";
+const CLAIM_ALWAYS: &str = "claim";
+const CLAIM_ON_MISMATCH: &str = "claim-on-mismatch";
 
 /// The longest name and path, in bytes. Source: `maxFileNameLength` and `maxPathLength`, `atomic_writer.go`, v1.37.
 const NAME_MAX: usize = 255;
@@ -209,14 +240,14 @@ impl Writer {
     }
 }
 
-/// Makes the directories of volumes that are missing, and the announced state of every volume below `root` the current one: what the
-/// sandbox does after files have arrived.
+/// Makes the directories of volumes that are missing, gives those of claims to their groups, and makes the announced state of every volume below
+/// `root` the current one: what the sandbox does after files have arrived.
 /// Old states and links to files that are no more are removed after. Returns how many volumes changed.
 ///
 /// # Errors
 /// When the directory cannot be read or written.
-pub fn publish_all(root: &std::path::Path) -> io::Result<usize> {
-    make_directories(root)?;
+pub fn publish_all(root: &Path, claims: &Path) -> io::Result<usize> {
+    make_directories(root, claims)?;
     let mut changed = 0;
     for entry in std::fs::read_dir(root)? {
         let volume = entry?.path();
@@ -228,7 +259,7 @@ pub fn publish_all(root: &std::path::Path) -> io::Result<usize> {
     Ok(changed)
 }
 
-fn make_directories(root: &std::path::Path) -> io::Result<()> {
+fn make_directories(root: &Path, claims: &Path) -> io::Result<()> {
     let list = root.join(DIRECTORIES);
     let text = match std::fs::read_to_string(&list) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -236,27 +267,71 @@ fn make_directories(root: &std::path::Path) -> io::Result<()> {
     };
     for line in text.lines() {
         let wrong = || io::Error::new(io::ErrorKind::InvalidData, format!("not a directory's line: {line:?}"));
-        let [volume, mode, group] = line.split(' ').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
+        let [volume, mode, group, word] = line.split(' ').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
         let (mode, group) = (u32::from_str_radix(mode, 8).map_err(|_| wrong())?, group.parse().map_err(|_| wrong())?);
-        if !root.join(volume).exists() {
-            make_directory(root, volume, mode, group)?;
+        match word {
+            PLAIN if root.join(volume).exists() => {}
+            PLAIN => make_directory(root, volume, mode, group)?,
+            CLAIM_ALWAYS | CLAIM_ON_MISMATCH => {
+                take_over(&claims.join(volume), mode, group, word == CLAIM_ALWAYS)?;
+            }
+            _ => return Err(wrong()),
         }
     }
     std::fs::remove_file(list)
 }
 
+/// Makes the volume of a claim ready for a pod: a new one is anybody's, as a directory that a local provisioner makes; with a group, all
+/// of it is the group's. Source: `SetVolumeOwnership`, `pkg/volume/volume_linux.go`, v1.37.
+fn take_over(volume: &Path, mode: u32, group: u32, always: bool) -> io::Result<()> {
+    const SHARED: u32 = 0o2070;
+    let root = std::fs::metadata(volume)?;
+    let is_new = root.uid() == 0 && root.gid() == 0 && root.mode() & 0o7777 == 0o755;
+    if is_new && std::fs::read_dir(volume)?.next().is_none() {
+        std::fs::set_permissions(volume, Permissions::from_mode(mode))?;
+    }
+    if group == 0 || (!always && root.gid() == group && root.mode() & SHARED == SHARED) {
+        return Ok(());
+    }
+    // The root last: it tells that the rest is done.
+    let mut left = vec![volume.to_owned()];
+    let mut all = Vec::new();
+    while let Some(path) = left.pop() {
+        if path.symlink_metadata()?.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                left.push(entry?.path());
+            }
+        }
+        all.push(path);
+    }
+    all.iter().rev().try_for_each(|path| give_to(path, group))
+}
+
+fn give_to(path: &Path, group: u32) -> io::Result<()> {
+    let found = path.symlink_metadata()?;
+    if found.gid() != group {
+        std::os::unix::fs::lchown(path, None, Some(group))?;
+    }
+    let wanted = match found.file_type() {
+        kind if kind.is_symlink() => return Ok(()),
+        kind if kind.is_dir() => found.mode() | 0o2770,
+        _ => found.mode() | 0o660,
+    };
+    if found.mode() == wanted { Ok(()) } else { std::fs::set_permissions(path, Permissions::from_mode(wanted)) }
+}
+
 /// Whole or not at all, whenever the sandbox ends.
-fn make_directory(root: &std::path::Path, volume: &str, mode: u32, group: u32) -> io::Result<()> {
+fn make_directory(root: &Path, volume: &str, mode: u32, group: u32) -> io::Result<()> {
     let unfinished = root.join(format!("..{volume}"));
     std::fs::create_dir_all(&unfinished)?;
     if std::fs::metadata(&unfinished)?.gid() != group {
         std::os::unix::fs::chown(&unfinished, None, Some(group))?;
     }
-    std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(mode))?;
+    std::fs::set_permissions(&unfinished, Permissions::from_mode(mode))?;
     std::fs::rename(unfinished, root.join(volume))
 }
 
-fn publish(volume: &std::path::Path) -> io::Result<()> {
+fn publish(volume: &Path) -> io::Result<()> {
     let current = std::fs::read_link(volume.join(NEXT))?;
     std::fs::rename(volume.join(NEXT), volume.join("..data"))?;
     for entry in std::fs::read_dir(volume)? {

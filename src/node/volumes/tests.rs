@@ -24,11 +24,11 @@ impl Source for Objects {
     fn token(&self, _: &Pod, _: &ServiceAccountTokenProjection) -> Result<Token, String> {
         Ok(Token { text: "jwt".into(), state: "0".into() })
     }
-    fn claim(&self, _: &str, name: &str) -> Result<String, String> {
-        if name == "data" {
-            Ok("skiff_pvc_data".into())
-        } else {
-            Err(format!("persistentvolumeclaim {name:?} not found"))
+    fn claim(&self, _: &str, name: &str) -> Result<Claimed, String> {
+        match name {
+            "data" | "web-e" => Ok(Claimed::Docker { name: format!("claim_{name}"), labels: BTreeMap::new() }),
+            "path" => Ok(Claimed::Host(HostPathVolumeSource { path: "/srv/data".into(), type_: None })),
+            _ => Err(format!("persistentvolumeclaim {name:?} not found")),
         }
     }
 }
@@ -69,14 +69,14 @@ fn an_empty_dir_is_a_directory_that_anybody_may_write() {
     check(
         "{containers: [], volumes: [{name: d, emptyDir: {}}]}",
         expect![[r#"
-        0600 0 ..directories: d 777 0
+            0600 0 ..directories: d 777 0 plain
 
-    "#]],
+        "#]],
     );
     check(
         "{containers: [], securityContext: {fsGroup: 7}, volumes: [{name: d, emptyDir: {}}]}",
         expect![[r#"
-            0600 0 ..directories: d 2777 7
+            0600 0 ..directories: d 2777 7 plain
 
         "#]],
     );
@@ -209,6 +209,9 @@ fn containers_mount_directories_paths_and_docker_volumes() {
   - {name: h, hostPath: {path: /srv}}
   - {name: c, configMap: {name: cfg}}
   - {name: p, persistentVolumeClaim: {claimName: data}}
+  - {name: r, persistentVolumeClaim: {claimName: data, readOnly: true}}
+  - {name: s, persistentVolumeClaim: {claimName: path}}
+  - {name: e, ephemeral: {volumeClaimTemplate: {spec: {}}}}
   containers:
   - name: app
     volumeMounts:
@@ -222,7 +225,10 @@ fn containers_mount_directories_paths_and_docker_volumes() {
     - {name: c, mountPath: /c}
     - {name: c, mountPath: /c-sub, subPath: a}
     - {name: p, mountPath: /p}
-    - {name: p, mountPath: /p-sub, subPath: s}");
+    - {name: p, mountPath: /p-sub, subPath: s}
+    - {name: r, mountPath: /r}
+    - {name: s, mountPath: /s}
+    - {name: e, mountPath: /e}");
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
     let spec = &pod.spec.unwrap().containers[0];
     let roots = Roots { own: "/docker/own".into(), exchange: "/docker/exchange".into() };
@@ -238,8 +244,11 @@ fn containers_mount_directories_paths_and_docker_volumes() {
         /h-sub Existing("/docker/exchange/app.3.3")
         /c Path("/docker/own/c") ro
         /c-sub Path("/docker/own/c/a") ro
-        /p Volume("skiff_pvc_data")
+        /p Volume("claim_data")
         /p-sub Existing("/docker/exchange/app.3.4")
+        /r Volume("claim_data") ro
+        /s Path("/srv/data")
+        /e Volume("claim_web-e")
     "#]]
     .assert_eq(&mounts.iter().map(line).collect::<String>());
     let exchange = sub_paths::Exchange { uid: "u1", volume: "x", path: &roots.exchange };
@@ -248,7 +257,7 @@ fn containers_mount_directories_paths_and_docker_volumes() {
         /paths/d Path("/docker/own/d")
         /paths/h Path("/srv")
         /paths/m Volume("skiff_skiff_pod_u1_m")
-        /paths/p Volume("skiff_pvc_data")
+        /paths/p Volume("claim_data")
         /held Volume("x")
         /exchange Shared("/docker/exchange")
     "#]]
@@ -276,6 +285,9 @@ fn containers_mount_directories_paths_and_docker_volumes() {
     expect![[r#"
         /volumes Volume("skiff_skiff_pod_u1")
         /memory/skiff_skiff_pod_u1_m Volume("skiff_skiff_pod_u1_m")
+        /claims/p Volume("claim_data")
+        /claims/r Volume("claim_data")
+        /claims/e Volume("claim_web-e")
         /exchange Volume("skiff_skiff_pod_u1_sub.paths")
     "#]]
     .assert_eq(&plan.sandbox_mounts("skiff", "u1").iter().map(line).collect::<String>());
@@ -409,7 +421,7 @@ fn publishing_shows_the_new_files_and_removes_the_old() {
         tar::Archive::new(&planned(&volumes).unwrap().archive(Timestamp::UNIX_EPOCH).unwrap()[..])
             .unpack(root.path())
             .unwrap();
-        publish_all(root.path()).unwrap()
+        publish_all(root.path(), root.path()).unwrap()
     };
     assert_eq!(write("{key: a, path: x}, {key: b, path: y}"), 1);
     let read = |name: &str| std::fs::read_to_string(root.path().join("c").join(name));
@@ -417,7 +429,7 @@ fn publishing_shows_the_new_files_and_removes_the_old() {
     assert_eq!(write("{key: b, path: x}"), 1);
     assert_eq!(read("x").unwrap(), "two");
     assert!(read("y").is_err());
-    assert_eq!(publish_all(root.path()).unwrap(), 0);
+    assert_eq!(publish_all(root.path(), root.path()).unwrap(), 0);
     let names = std::fs::read_dir(root.path().join("c")).unwrap().count();
     assert_eq!(names, 3, "one state, ..data and x");
 }
@@ -431,7 +443,7 @@ fn a_directory_that_containers_write_is_made_once_and_what_they_did_to_it_stands
     tree.add_directory("scratch", 0o2777, Some(own.into()));
     let write = || {
         tar::Archive::new(&tree.to_tar(Timestamp::UNIX_EPOCH).unwrap()[..]).unpack(root.path()).unwrap();
-        assert_eq!(publish_all(root.path()).unwrap(), 0);
+        assert_eq!(publish_all(root.path(), root.path()).unwrap(), 0);
     };
     let scratch = root.path().join("scratch");
     // A sandbox that ended in between.
@@ -444,4 +456,45 @@ fn a_directory_that_containers_write_is_made_once_and_what_they_did_to_it_stands
     write();
     assert_eq!((mode(), scratch.join("kept").exists()), (0o700, true));
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "nothing else is left");
+}
+
+#[test]
+fn a_claims_volume_is_anybodys_when_it_is_new_and_a_groups_when_the_pod_has_one() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let root = tempfile::tempdir().unwrap();
+    let claims = tempfile::tempdir().unwrap();
+    let volume = claims.path().join("data");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::set_permissions(&volume, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let take = |group: Option<i64>, always| {
+        let mut tree = Tree::default();
+        tree.add_claim("data", group, always);
+        tar::Archive::new(&tree.to_tar(Timestamp::UNIX_EPOCH).unwrap()[..]).unpack(root.path()).unwrap();
+        assert_eq!(publish_all(root.path(), claims.path()).unwrap(), 0);
+    };
+    let is = |path: &str| {
+        let found = volume.join(path).metadata().unwrap();
+        (found.mode() & 0o7777, found.gid())
+    };
+    let own = volume.metadata().unwrap().gid();
+    take(None, true);
+    // Only root makes directories of nobody else's.
+    let opened = if own == 0 { 0o777 } else { 0o755 };
+    assert_eq!(is(""), (opened, own));
+    if own != 0 {
+        return;
+    }
+    std::fs::create_dir(volume.join("d")).unwrap();
+    std::fs::write(volume.join("d/f"), "").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", volume.join("link")).unwrap();
+    std::fs::set_permissions(volume.join("d/f"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    take(Some(1001), false);
+    assert_eq!((is(""), is("d/f")), ((0o2777, 1001), (0o660, 1001)));
+    assert_eq!(std::fs::metadata("/etc/passwd").unwrap().gid(), 0, "no link is followed");
+    // Its root is the group's: what is below is left as it is, unless all of it is to be given each time.
+    std::os::unix::fs::chown(volume.join("d/f"), None, Some(7)).unwrap();
+    take(Some(1001), false);
+    assert_eq!(is("d/f").1, 7);
+    take(Some(1001), true);
+    assert_eq!(is("d/f").1, 1001);
 }

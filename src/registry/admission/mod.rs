@@ -3,6 +3,7 @@
 //! Steps are pure reviews of an object and the registry's current state; each may fill in or refuse.
 //! **Not here**: what a kind says of itself (`api/kinds`), numbers to hand out (`alloc`).
 
+mod claim_resize;
 mod default_class;
 mod image_stream;
 mod limit_ranger;
@@ -58,6 +59,7 @@ pub(super) fn on_write(
     new: &dyn DynObject,
     options: &WriteOptions,
 ) -> Result<(), ApiError> {
+    claim_resize::review(registry, info, old, new)?;
     pod_security::review(registry, info, old, new, options)
 }
 

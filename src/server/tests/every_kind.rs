@@ -38,7 +38,8 @@ pub(super) fn rows(registry: &Registry) -> Vec<Row> {
             url: format!("{base}/{}{namespace}/{}", info.version, info.plural),
             n_columns: info.columns.len(),
             has_status: info.has_status(),
-            is_going_later: info.kind == "Namespace",
+            // Its finalizers are taken off by controllers.
+            is_going_later: ["Namespace", "PersistentVolume", "PersistentVolumeClaim"].contains(&info.kind),
         }
     })
     .collect()

@@ -1,7 +1,8 @@
 //! What of a pod spec the node agent can do. To support more, add it here: the rules themselves are all in place.
 
 /// The sources of volumes that are mounted.
-pub(super) const VOLUMES: &[&str] = &["configMap", "downwardAPI", "emptyDir", "hostPath", "projected", "secret"];
+pub(super) const VOLUMES: &[&str] =
+    &["configMap", "downwardAPI", "emptyDir", "ephemeral", "hostPath", "persistentVolumeClaim", "projected", "secret"];
 /// Whether `emptyDir.mode` is honoured.
 pub(super) const EMPTY_DIR_MODE: bool = true;
 /// Whether a mount may show a part of a volume.

@@ -112,6 +112,10 @@ pub(super) fn fields(errs: &mut Errors, volume: &Volume, path: &str) {
         check_projected(errs, projected, &format!("{path}.projected"));
     } else if let Some(claim) = &volume.persistent_volume_claim {
         require(errs, "persistentVolumeClaim.claimName", &claim.claim_name);
+    } else if let Some(ephemeral) = &volume.ephemeral
+        && ephemeral.volume_claim_template.is_none()
+    {
+        errs.push(FieldError::required(format!("{path}.ephemeral.volumeClaimTemplate"), ""));
     }
 }
 
