@@ -128,7 +128,7 @@ call("log", typeof (await core.readNamespacedPodLog({ namespace, name })), "stri
 call("delete pod", (await core.deleteNamespacedPod({ namespace, name, gracePeriodSeconds: 0 })).metadata.name, name);
 const service = { metadata: { name: "web" }, spec: { selector: labels, ports: [{ port: 80, targetPort: 8080 }] } };
 call("service", (await core.createNamespacedService({ namespace, body: service })).spec.ports[0].targetPort, 8080);
-call("ingress classes", names(await net.listIngressClass()), []);
+call("ingress classes", names(await net.listIngressClass()), ["skiff"]);
 call("service ranges", names(await net.listServiceCIDR()), ["kubernetes"]);
 const review = { spec: { resourceAttributes: { verb: "list", resource: "pods" } } };
 const authorization = config.makeApiClient(k8s.AuthorizationV1Api);
