@@ -93,7 +93,6 @@ fn namespaces_say_how_secure_pods_are_and_claims_get_the_default_class() {
             .contains("standard (default)   skiff.dev/docker-volume   Delete          WaitForFirstConsumer   true")
     );
     let claim = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}";
-    let warned = text(&cluster.kubectl_stdin(&["apply", "-f", "-"], claim).stderr);
-    assert!(warned.contains("does not provision volumes yet"), "{warned}");
+    assert_eq!(text(&cluster.kubectl_stdin(&["apply", "-f", "-"], claim).stderr), "");
     assert_eq!(cluster.jsonpath(&["pvc", "data"], "{.spec.storageClassName}"), "standard");
 }

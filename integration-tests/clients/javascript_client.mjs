@@ -1,6 +1,7 @@
 // The JavaScript client's calls, each with what it must answer. Prints how many distinct ones there were.
 
 import assert from "node:assert/strict";
+import { PassThrough } from "node:stream";
 import { setTimeout as pause } from "node:timers/promises";
 import * as k8s from "@kubernetes/client-node";
 import WebSocket from "ws";
@@ -125,6 +126,12 @@ const pods = await core.listNamespacedPod({ namespace, labelSelector: "app=web" 
 call("pods", pods.items.length, 2);
 const name = pods.items[0].metadata.name;
 call("log", typeof (await core.readNamespacedPodLog({ namespace, name })), "string");
+const said = new PassThrough();
+const ended = await new Promise((resolve, reject) => {
+  const command = ["/skiff", "version"];
+  new k8s.Exec(config).exec(namespace, name, "web", command, said, said, null, false, resolve).catch(reject);
+});
+call("exec", [ended.status, `${said.read()}`.startsWith("skiff ")], ["Success", true]);
 call("delete pod", (await core.deleteNamespacedPod({ namespace, name, gracePeriodSeconds: 0 })).metadata.name, name);
 const service = { metadata: { name: "web" }, spec: { selector: labels, ports: [{ port: 80, targetPort: 8080 }] } };
 call("service", (await core.createNamespacedService({ namespace, body: service })).spec.ports[0].targetPort, 8080);

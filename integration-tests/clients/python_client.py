@@ -8,6 +8,7 @@ import time
 
 from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import portforward, stream
 
 IMAGE = sys.argv[1]
 SOON = 60
@@ -125,6 +126,13 @@ call("replica sets", [r.spec.replicas for r in apps.list_namespaced_replica_set(
 pods = core.list_namespaced_pod(NS, label_selector="app=web", field_selector="status.phase=Running").items
 call("pods", len(pods), 2)
 call("log", core.read_namespaced_pod_log(pods[0].metadata.name, NS, tail_lines=1) is not None)
+run = stream(core.connect_get_namespaced_pod_exec, pods[0].metadata.name, NS, command=["/skiff", "version"],
+             stdin=False, stdout=True, stderr=True, tty=False, _preload_content=False)
+run.run_forever(timeout=30)
+call("exec", (run.read_stdout().startswith("skiff "), run.returncode), (True, 0))
+forward = portforward(core.connect_get_namespaced_pod_portforward, pods[0].metadata.name, NS, ports="8080")
+forward.socket(8080).sendall(b"GET / HTTP/1.0\r\n\r\n")
+call("port-forward", forward.socket(8080).recv(8), b"HTTP/1.0")
 call("pod status", core.read_namespaced_pod_status(pods[0].metadata.name, NS).status.phase, "Running")
 call("evict", core.create_namespaced_pod_eviction(pods[1].metadata.name, NS, client.V1Eviction(metadata=meta(pods[1].metadata.name))) is not None)
 service = client.V1Service(metadata=meta("web"), spec=client.V1ServiceSpec(selector=labels, ports=[client.V1ServicePort(port=80, target_port=8080)]))
