@@ -42,12 +42,12 @@ impl Controller for EphemeralController {
                 keys.extend(pod.map(|pod| ObjectKey::of(&pod.metadata)));
             }),
             Trigger::on_erased(CLAIM, |_, before, _, keys| {
-                let owner = before.map(super::read);
-                let owner = owner.as_ref().and_then(|claim| claim.pointer("/metadata/ownerReferences/0").cloned());
-                let claim = before.map(super::read).unwrap_or_default();
-                let namespace = text(&claim, "/metadata/namespace").to_owned();
-                let pod = owner.filter(|owner| owner["kind"] == "Pod");
-                keys.extend(pod.map(|owner| ObjectKey::new(namespace, text(&owner, "/name"))));
+                let Some(claim) = before.map(super::read) else { return };
+                let Some(owner) = claim.pointer("/metadata/ownerReferences/0").filter(|owner| owner["kind"] == "Pod")
+                else {
+                    return;
+                };
+                keys.push(ObjectKey::new(text(&claim, "/metadata/namespace"), text(owner, "/name")));
             }),
         ]
     }

@@ -55,7 +55,7 @@ fn read(entry: &Entry) -> Value {
     serde_json::from_slice(&entry.value).expect("stored objects are JSON")
 }
 
-fn get(registry: &Registry, kind: &JsonKind, namespace: &str, name: &str) -> Option<Value> {
+pub(super) fn get(registry: &Registry, kind: &JsonKind, namespace: &str, name: &str) -> Option<Value> {
     if name.is_empty() {
         return None;
     }
@@ -67,7 +67,7 @@ fn all(registry: &Registry, kind: &JsonKind, namespace: &str) -> Vec<Value> {
 }
 
 /// The text at a path; empty when there is none.
-fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
+pub(super) fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -80,7 +80,7 @@ fn is_going(object: &Value) -> bool {
 }
 
 /// The class that a claim or a volume names, by its field or by the annotation that did so before.
-fn class_of(object: &Value) -> &str {
+pub(super) fn class_of(object: &Value) -> &str {
     let annotations = object.pointer("/metadata/annotations");
     let annotated = annotations.and_then(|all| all.get("volume.beta.kubernetes.io/storage-class")?.as_str());
     annotated.unwrap_or_else(|| text(object, "/spec/storageClassName"))

@@ -293,3 +293,9 @@ fn a_volume_is_free_bound_or_left() {
         update PersistentVolume v (no claim has the volume that goes)"#]],
     );
 }
+
+#[test]
+fn a_class_may_be_named_by_the_annotation_of_before() {
+    let named = claim("{metadata: {annotations: {volume.beta.kubernetes.io/storage-class: old}}}");
+    assert_eq!((super::class_of(&named), super::class_of(&claim("{}"))), ("old", "standard"));
+}

@@ -14,6 +14,7 @@ use crate::{
         meta::ObjectKey,
         pod_claims::claims_of,
     },
+    controllers::persistent_volume::{class_of, get, text},
     registry::{Registry, pipeline::Part},
 };
 use k8s_openapi::api::core::v1::{NodeSelector, Pod};
@@ -42,15 +43,12 @@ pub(super) fn of_waiting(registry: &Registry, pods: &[Arc<Pod>]) -> BTreeMap<Obj
 }
 
 fn look(registry: &Registry, key: &ObjectKey) -> Option<Claim> {
-    let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("stored objects are JSON");
-    let claim = read(&registry.entry(&PERSISTENT_VOLUME_CLAIMS, key)?.value);
-    let text = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let claim = get(registry, &PERSISTENT_VOLUME_CLAIMS, &key.namespace, &key.name)?;
     if !text(&claim, "/metadata/deletionTimestamp").is_empty() {
         return Some(Claim::Going);
     }
-    let named = |kind, name: String| registry.entry(kind, &ObjectKey::new("", name)).map(|entry| read(&entry.value));
     if text(&claim, "/status/phase") == "Bound" {
-        let volume = named(&PERSISTENT_VOLUMES, text(&claim, "/spec/volumeName"));
+        let volume = get(registry, &PERSISTENT_VOLUMES, "", text(&claim, "/spec/volumeName"));
         let nodes = volume.and_then(|volume| volume.pointer("/spec/nodeAffinity/required").cloned());
         let modes = claim.pointer("/spec/accessModes").and_then(Value::as_array).cloned().unwrap_or_default();
         return Some(Claim::Bound {
@@ -58,7 +56,7 @@ fn look(registry: &Registry, key: &ObjectKey) -> Option<Claim> {
             is_for_one_pod: modes.iter().any(|mode| mode == "ReadWriteOncePod"),
         });
     }
-    let class = named(&STORAGE_CLASSES, text(&claim, "/spec/storageClassName"));
+    let class = get(registry, &STORAGE_CLASSES, "", class_of(&claim));
     let is_late = class.is_some_and(|class| text(&class, "/volumeBindingMode") == "WaitForFirstConsumer");
     let has_volume = !text(&claim, "/spec/volumeName").is_empty();
     Some(if is_late && !has_volume { Claim::Waiting(claim) } else { Claim::Unbound })
