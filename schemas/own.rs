@@ -91,6 +91,7 @@ fn full_name(package: &str, name: &str) -> String {
     match name.rsplit_once('.') {
         None => format!("{package}.{name}"),
         Some(("meta", name)) => format!("{}.{name}", super::META),
+        Some(("resource", name)) => format!("io.k8s.apimachinery.pkg.api.resource.{name}"),
         Some(("util.intstr", name)) => format!("io.k8s.apimachinery.pkg.util.intstr.{name}"),
         Some((group, name)) => format!("io.k8s.api.{group}.v1.{name}"),
     }

@@ -53,6 +53,7 @@ pub mod project;
 pub mod rbac;
 pub mod replica_set;
 pub mod replication_controller;
+pub mod resource_metrics;
 pub mod resource_quota;
 pub mod reviews;
 pub mod route;
@@ -146,6 +147,8 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &project::PROJECT_REQUESTS,
     &project::PROJECTS,
     &route::ROUTES,
+    &resource_metrics::NODE_METRICS,
+    &resource_metrics::POD_METRICS,
     &Erased::<custom_resource_definition::CustomResourceDefinitions>::NEW,
 ];
 

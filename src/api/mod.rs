@@ -28,6 +28,7 @@ pub mod selector;
 pub mod service_range;
 pub mod status;
 pub mod table;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;

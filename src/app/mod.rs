@@ -231,6 +231,7 @@ async fn run(
         ..node_config(config, &plan, image.clone())
     };
     let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config);
+    let usages = agent.usages();
     let (data_plane_known, data_plane_wanted) = watch::channel(None);
     let controllers_config = controllers::ControllersConfig {
         root_ca: pki.ca_pem().to_owned(),
@@ -244,7 +245,8 @@ async fn run(
     };
     let metrics = metrics::metrics(&registry, &supervisor, &controllers_config.metrics, agent.report());
     let ready = ready_report(&registry, &supervisor);
-    let state = server::ServerState::new(registry.clone(), tokens, (agent.streams(), agent.images()), ready, metrics);
+    let node = (agent.streams(), agent.images(), usages);
+    let state = server::ServerState::new(registry.clone(), tokens, node, ready, metrics);
     let tls_config = pki.server_config()?;
     let listener = Arc::new(listener);
     let api = serving(listener, &tls_config, &state, Reach::Anyone, &plan, drain);

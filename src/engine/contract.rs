@@ -28,6 +28,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 const HANDLES_TERM: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 1 & wait $!; done";
 const MOUNTS: &str = "busybox mkdir /x/0 && busybox mount -o bind /proc /x/0 && echo ready && exec sleep 3600";
+const WORKS: &str = "while :; do :; done";
 const SEES: &str = "cat /e/version";
 const PRINTS_AND_FAILS: &str = "echo one; echo two; exit 3";
 /// Lines of 40,000 and 20,000 bytes between short ones.
@@ -50,6 +51,7 @@ fn program(spec: &ContainerSpec) -> Behaviour {
     let command: Vec<&str> = spec.command.iter().map(String::as_str).collect();
     match command.as_slice() {
         ["cat"] | ["sh", "-c", UNPACKS_INPUT] => Behaviour::server(),
+        ["sh", "-c", WORKS] => Behaviour { cpu_millis: 1000, ..Behaviour::server() },
         ["sh", "-c", HANDLES_TERM | MOUNTS] => Behaviour { output: words(&["ready"]), ..Behaviour::server() },
         ["sh", "-c", SEES] => Behaviour::exits(Duration::ZERO, 0),
         ["sh", "-c", PRINTS_AND_FAILS] => {
@@ -274,6 +276,7 @@ contract! {
     28 the_end_of_a_regular_file_is_read_and_nothing_else_is_opened,
     30 conversations_with_commands,
     31 conversations_with_the_program,
+    32 usage_grows_with_work_and_is_told_of_what_runs,
 }
 
 async fn a_name_is_given_once(f: Arc<Fixture>) {
@@ -419,6 +422,24 @@ async fn commands_run_beside_the_program(f: Arc<Fixture>) {
     assert!(matches!(err, EngineError::NotFound(_)), "{err}");
     let err = f.engine.upload(&f.name("none"), "/", Bytes::new()).await.unwrap_err();
     assert!(matches!(err, EngineError::NotFound(_)), "{err}");
+}
+
+async fn usage_grows_with_work_and_is_told_of_what_runs(f: Arc<Fixture>) {
+    let id = f.run(&f.spec("a", &["sh", "-c", WORKS])).await;
+    let first = f.engine.usage(&id).await.unwrap().expect("it runs");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let second = loop {
+        let now = f.engine.usage(&id).await.unwrap().expect("it runs");
+        if now.cpu_nanos > first.cpu_nanos && now.at > first.at {
+            break now;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{now:?} is no more than {first:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(second.memory_bytes >= second.working_set_bytes && second.working_set_bytes > 0, "{second:?}");
+    let stopped = f.engine.create(&f.spec("b", &["sleep", "3600"])).await.unwrap();
+    assert_eq!(f.engine.usage(&stopped).await.unwrap(), None);
+    assert_eq!(f.engine.usage(&f.name("none")).await.unwrap(), None);
 }
 
 /// Unpacks an archive behind its length.

@@ -22,7 +22,7 @@ mod translate;
 use super::{
     CLUSTER_LABEL, Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput,
     FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec,
-    PullError, Session,
+    PullError, Session, Usage,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -315,6 +315,15 @@ impl Engine for DockerEngine {
         let inspection = self.docker().inspect_container(container, None);
         let inspected = self.call(|| format!("inspect container {container}"), READ_BOUND, inspection).await;
         found(inspected)?.map(translate::container).transpose()
+    }
+
+    async fn usage(&self, container: &str) -> Result<Option<Usage>, EngineError> {
+        // Without `one-shot` the engine takes two samples, a second apart.
+        let options = query::StatsOptions { stream: false, one_shot: true };
+        let mut stats = pin!(self.docker().stats(container, Some(options)));
+        let first = async { stats.try_next().await };
+        let told = self.call(|| format!("read the usage of container {container}"), READ_BOUND, first).await;
+        Ok(found(told)?.flatten().and_then(translate::usage))
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {

@@ -24,7 +24,7 @@ pub use session::{PRINTS_BOTH, TELLS_SIZE};
 
 use super::{
     Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, FileEnd, Image,
-    LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError, Session,
+    LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError, Session, Usage,
 };
 use crate::base::{clock::Clock, rng::Rng, task};
 use async_trait::async_trait;
@@ -577,6 +577,10 @@ impl Engine for FakeEngine {
 
     async fn inspect(&self, container: &str) -> Result<Option<Container>, EngineError> {
         self.call(CallKind::Inspect, container, |world| Ok(world.inspect(container))).await
+    }
+
+    async fn usage(&self, container: &str) -> Result<Option<Usage>, EngineError> {
+        self.call(CallKind::Usage, container, |world| Ok(world.usage(container))).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {

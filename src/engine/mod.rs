@@ -453,6 +453,21 @@ pub struct MemoryVolume {
     pub group: Option<i64>,
 }
 
+/// What a container has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// When, by the engine's clock.
+    pub at: Timestamp,
+    /// Processor time since it started, in billionths of a second.
+    pub cpu_nanos: u64,
+    /// Memory in use, the file cache included, in bytes.
+    pub memory_bytes: u64,
+    /// Memory in use without the file cache that nobody has touched for a while: what the kernel cannot take back at once, in bytes.
+    pub working_set_bytes: u64,
+    /// Memory that is backed by no file, in bytes.
+    pub rss_bytes: u64,
+}
+
 /// Facts about the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineInfo {
@@ -502,6 +517,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn list(&self) -> Result<Vec<Container>, EngineError>;
     /// One container; `None` when it does not exist.
     async fn inspect(&self, container: &str) -> Result<Option<Container>, EngineError>;
+    /// What a container has used until now; `None` when it does not exist or does not run.
+    async fn usage(&self, container: &str) -> Result<Option<Usage>, EngineError>;
     /// Creates a container and returns its ID. `Conflict` when the name is taken; `NotFound` when the image is missing; `Invalid`
     /// without asking the engine when [`ContainerSpec::check_size`] says so.
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError>;

@@ -22,6 +22,7 @@ use super::{
     node_object,
     streams::{PodStreams, Streams},
     sweep::{self, Listing, Strays},
+    usage::{Sampler, Usages},
     worker::{Message, Worker},
 };
 use crate::{
@@ -118,6 +119,11 @@ impl Agent {
     /// The engine's images.
     pub fn images(&self) -> Arc<dyn LocalImages> {
         Arc::new(NodeImages::new(Arc::clone(&self.context)))
+    }
+
+    /// What the node's pods use.
+    pub fn usages(&self) -> Arc<dyn Usages> {
+        Arc::new(Sampler::new(Arc::clone(&self.context)))
     }
 
     /// Says how it is, whenever it is asked.

@@ -1,7 +1,7 @@
 //! Level 3: the node agent. It brings containers to what Pods want.
 //!
-//! `app` makes an [`Agent`] and runs it; `server` asks it for byte streams through [`streams::PodStreams`] and for
-//! images through [`local_images::LocalImages`]. It may use `api`,
+//! `app` makes an [`Agent`] and runs it; `server` asks it for byte streams through [`streams::PodStreams`], for
+//! images through [`local_images::LocalImages`] and for what pods use through [`usage::Usages`]. It may use `api`,
 //! `registry` and `engine`; never `controllers`, `server` or `net`: it meets them in objects.
 //!
 //! ```text
@@ -42,6 +42,7 @@ pub mod termination;
 mod tests;
 mod text;
 pub mod translate;
+pub mod usage;
 pub mod volumes;
 mod worker;
 

@@ -47,7 +47,7 @@ mod websocket;
 use crate::{
     base::descriptors,
     identity::{Rbac, Tokens},
-    node::{local_images::LocalImages, streams::PodStreams},
+    node::{local_images::LocalImages, streams::PodStreams, usage::Usages},
     registry::Registry,
 };
 use gate::{Bound, Gate, Seat, Seats};
@@ -67,6 +67,7 @@ struct Inner {
     registry: Registry,
     streams: Arc<dyn PodStreams>,
     images: Arc<dyn LocalImages>,
+    usages: Arc<dyn Usages>,
     ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
     rbac: Rbac,
     tokens: Tokens,
@@ -93,12 +94,12 @@ impl std::fmt::Debug for ServerState {
 }
 
 impl ServerState {
-    /// A server over a registry. `tokens` are whose it takes and issues; `streams` are the containers' logs and `images` the engine's; `ready` says whether the control plane is, and `other_metrics` what
+    /// A server over a registry. `tokens` are whose it takes and issues; `streams` are the containers' logs, `images` the engine's and `usages` what pods use; `ready` says whether the control plane is, and `other_metrics` what
     /// its other parts count, when it is asked.
     pub fn new(
         registry: Registry,
         tokens: Tokens,
-        (streams, images): (Arc<dyn PodStreams>, Arc<dyn LocalImages>),
+        (streams, images, usages): (Arc<dyn PodStreams>, Arc<dyn LocalImages>, Arc<dyn Usages>),
         ready: Arc<dyn Fn() -> ReadyReport + Send + Sync>,
         other_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     ) -> Self {
@@ -111,6 +112,7 @@ impl ServerState {
             registry,
             streams,
             images,
+            usages,
             ready,
             metrics: Metrics::default(),
             other_metrics,
@@ -158,6 +160,10 @@ impl ServerState {
 
     fn images(&self) -> &dyn LocalImages {
         &*self.0.images
+    }
+
+    fn usages(&self) -> &dyn Usages {
+        &*self.0.usages
     }
 
     fn ready(&self) -> ReadyReport {

@@ -12,6 +12,7 @@ use crate::{
         kinds::{config_map::ConfigMaps, event::Events, pod::Pods},
         meta::ObjectKey,
         status::ApiError,
+        usage::PodUsage,
     },
     base::{
         clock::Clock,
@@ -22,6 +23,7 @@ use crate::{
     node::{
         local_images::LocalImages,
         streams::{Connected, LogQuery, PodPorts, PodStreams, Running, Session},
+        usage::Usages,
     },
     registry::{Registry, pipeline::DeleteOptions},
     testing,
@@ -33,7 +35,10 @@ use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, Full};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 mod added_kinds;
 mod apply;
@@ -43,6 +48,7 @@ mod every_kind;
 mod fuzz;
 mod identity;
 mod images;
+mod metrics;
 mod projects;
 mod protobuf;
 mod routes;
@@ -80,9 +86,20 @@ impl PodStreams for EchoStreams {
     }
 }
 
-/// A node that has no images and whose logs repeat what was asked for.
-pub(super) fn node() -> (Arc<dyn PodStreams>, Arc<dyn LocalImages>) {
-    (Arc::new(EchoStreams), Arc::new(images::KnownImages::default()))
+/// Pods use what the test says.
+#[derive(Default)]
+struct KnownUsages(Mutex<Vec<PodUsage>>);
+
+#[async_trait]
+impl Usages for KnownUsages {
+    async fn pods(&self) -> Result<Vec<PodUsage>, ApiError> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+}
+
+/// A node that has no images, whose pods use nothing, and whose logs repeat what was asked for.
+pub(super) fn node() -> (Arc<dyn PodStreams>, Arc<dyn LocalImages>, Arc<dyn Usages>) {
+    (Arc::new(EchoStreams), Arc::new(images::KnownImages::default()), Arc::new(KnownUsages::default()))
 }
 
 /// A server without a socket.
@@ -91,6 +108,7 @@ struct Desk {
     registry: Registry,
     /// The engine's images, as the test has them.
     images: Arc<images::KnownImages>,
+    usages: Arc<KnownUsages>,
     drain: Drain,
     trigger: DrainTrigger,
 }
@@ -120,10 +138,12 @@ impl Desk {
         let ready = Arc::new(|| ReadyReport::default().with("store", Ok(())));
         let tokens = testing::tokens(&registry);
         let images = Arc::new(images::KnownImages::default());
-        let node: (Arc<dyn PodStreams>, Arc<dyn LocalImages>) = (Arc::new(EchoStreams), Arc::clone(&images) as Arc<_>);
+        let usages = Arc::new(KnownUsages::default());
+        let node: (Arc<dyn PodStreams>, Arc<dyn LocalImages>, Arc<dyn Usages>) =
+            (Arc::new(EchoStreams), Arc::clone(&images) as Arc<_>, Arc::clone(&usages) as Arc<_>);
         let state = ServerState::new(registry.clone(), tokens, node, ready, Arc::new(String::new));
         let (trigger, drain) = task::drain_signal();
-        Self { state, registry, images, drain, trigger }
+        Self { state, registry, images, usages, drain, trigger }
     }
 
     /// [`Desk::open`], with the roles that every cluster has.

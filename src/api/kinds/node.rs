@@ -9,7 +9,7 @@ use super::{
 };
 use crate::api::{
     field::FieldError,
-    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope},
+    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope, Subresource},
     quantity::Quantity,
     selector::Fields,
     table::{self, Column},
@@ -18,6 +18,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeSpec};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+
+const PROXY: Subresource<'static> = Subresource::of("proxy", ("", "v1", "NodeProxyOptions"), &["get"]);
 
 /// The kind `Node`.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl Kind for Nodes {
         categories: &[],
         scope: Scope::Cluster,
         verbs: ALL_VERBS,
-        subresources: &[STATUS],
+        subresources: &[PROXY, STATUS],
         columns: &[
             Column::name(),
             Column::text("Status", "Whether the node is ready, and takes new pods."),

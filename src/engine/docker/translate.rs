@@ -3,7 +3,7 @@
 use crate::engine::{
     CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, Image, ImageDetails,
     LogOptions, Mount, MountSource, NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase, PullError,
-    signal_number,
+    Usage, signal_number,
 };
 use bollard::{errors::Error, models, query_parameters as query};
 use bytes::Bytes;
@@ -516,6 +516,28 @@ pub(super) fn event(message: models::EventMessage, cluster: &str) -> Option<Engi
     Some(EngineEvent::Container { id: actor.id?, name, labels, kind, at })
 }
 
+/// What a container has used; `None` when it does not run, of which the engine tells nothing but zeroes.
+/// Source of the working set: `setMemoryStats`, container/libcontainer/handler.go of cadvisor v0.52.
+pub(super) fn usage(stats: models::ContainerStatsResponse) -> Option<Usage> {
+    let at = time(stats.read.as_deref())?;
+    let cpu_nanos = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|usage| usage.total_usage);
+    let memory = stats.memory_stats.unwrap_or_default();
+    // The names of the second generation of control groups are the last of each pair.
+    let counted = |names: [&str; 2]| {
+        let counts = memory.stats.as_ref()?;
+        names.iter().find_map(|name| counts.get(*name)).copied()
+    };
+    let memory_bytes = memory.usage?;
+    let inactive = counted(["total_inactive_file", "inactive_file"]).unwrap_or_default();
+    Some(Usage {
+        at,
+        cpu_nanos: cpu_nanos.unwrap_or_default(),
+        memory_bytes,
+        working_set_bytes: memory_bytes.saturating_sub(inactive),
+        rss_bytes: counted(["total_rss", "anon"]).unwrap_or_default(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -736,5 +758,29 @@ mod tests {
         assert_eq!(of_network("connect", &[("container", "c1")]), Some(Some("c1".to_owned())));
         assert_eq!(of_network("create", &[]), Some(None));
         assert_eq!(of_network("destroy", &[]), None);
+    }
+
+    #[test]
+    fn usage_is_read_from_both_generations_of_control_groups() {
+        let told = |stats: &str, usage: &str| {
+            let text = format!(
+                r#"{{"read": "2026-01-01T00:00:00.5Z", "cpu_stats": {{"cpu_usage": {{"total_usage": 7}}}},
+                "memory_stats": {{{usage} "stats": {{{stats}}}}}}}"#
+            );
+            usage_of(&text)
+        };
+        let first =
+            told(r#""total_inactive_file": 10, "inactive_file": 9, "total_rss": 40, "rss": 1"#, r#""usage": 100,"#);
+        let second = told(r#""inactive_file": 10, "anon": 40"#, r#""usage": 100,"#);
+        assert_eq!(first, second);
+        let usage = first.unwrap();
+        assert_eq!((usage.cpu_nanos, usage.memory_bytes, usage.working_set_bytes, usage.rss_bytes), (7, 100, 90, 40));
+        // An engine has only zeroes to tell of what does not run.
+        assert_eq!(told("", ""), None);
+        assert_eq!(usage_of(r#"{"read": "0001-01-01T00:00:00Z", "memory_stats": {}}"#), None);
+    }
+
+    fn usage_of(json: &str) -> Option<Usage> {
+        usage(serde_json::from_str(json).unwrap())
     }
 }

@@ -77,6 +77,8 @@ pub struct Behaviour {
     pub writes: Vec<(String, Bytes)>,
     /// What commands run beside it do.
     pub exec: ExecBehaviour,
+    /// How many thousandths of a processor it uses, from its start on.
+    pub cpu_millis: u64,
 }
 
 impl Behaviour {
@@ -91,6 +93,7 @@ impl Behaviour {
             output: Vec::new(),
             writes: Vec::new(),
             exec: ExecBehaviour::Shell,
+            cpu_millis: 1,
         }
     }
 

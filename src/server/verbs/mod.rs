@@ -14,6 +14,8 @@ mod eviction;
 mod exec;
 mod images;
 mod log;
+mod metrics;
+mod node_proxy;
 mod not_yet;
 mod past;
 mod patch;
@@ -24,6 +26,7 @@ mod reviews;
 mod scale;
 mod subresources;
 mod token;
+mod views;
 mod watch;
 mod write;
 
@@ -111,7 +114,7 @@ fn find(kinds: &Kinds, info: &ResourceInfo) -> Result<KindRef, ApiError> {
             return Err(refusal);
         }
         let sub = row.subresources.iter().find(|s| s.name == info.subresource).ok_or(ApiError::NoSuchResource)?;
-        if !info.rest.is_empty() {
+        if !info.rest.is_empty() && !subresources::find(info).is_some_and(|row| row.takes_path) {
             return Err(ApiError::NoSuchResource);
         }
         sub.verbs

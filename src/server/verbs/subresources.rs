@@ -5,8 +5,8 @@
 //! that come and go while the server runs.
 
 use super::{
-    Call, binding, deployment_config, deployment_log, eviction, exec, images, log, projects, reviews, scale, token,
-    write,
+    Call, binding, deployment_config, deployment_log, eviction, exec, images, log, metrics, node_proxy, projects,
+    reviews, scale, token, write,
 };
 use crate::{
     api::status::ApiError,
@@ -33,15 +33,18 @@ pub(super) struct Row {
     pub(super) answer: Answer,
     /// Whether the answer goes on until the client has enough.
     is_stream: fn(&Query) -> bool,
+    /// Whether more of the path may follow the sub-resource.
+    pub(super) takes_path: bool,
 }
 
 const fn row(group: &'static str, plural: &'static str, subresource: &'static str, answer: Answer) -> Row {
-    Row { group, plural, subresource, answer, is_stream: |_| false }
+    Row { group, plural, subresource, answer, is_stream: |_| false, takes_path: false }
 }
 
 static TABLE: &[Row] = &[
     row(ANY, ANY, "scale", |call| Box::pin(scale::answer(call))),
     row("", "namespaces", "finalize", |call| Box::pin(write::update(call))),
+    Row { takes_path: true, ..row("", "nodes", "proxy", |call| Box::pin(node_proxy::get(call))) },
     Row { is_stream: |_| true, ..row("", "pods", "attach", |call| Box::pin(ready(exec::attach(call)))) },
     row("", "pods", "binding", |call| Box::pin(binding::create(call))),
     row("", "pods", "eviction", |call| Box::pin(eviction::create(call))),
@@ -71,6 +74,8 @@ static TABLE: &[Row] = &[
     row("image.openshift.io", "imagestreammappings", "", |call| Box::pin(images::imports::map(call))),
     row("image.openshift.io", "imagestreamtags", "", |call| Box::pin(images::tags::answer(call))),
     row("image.openshift.io", "imagetags", "", |call| Box::pin(images::tags::answer(call))),
+    row("metrics.k8s.io", "nodes", "", |call| Box::pin(metrics::nodes(call))),
+    row("metrics.k8s.io", "pods", "", |call| Box::pin(metrics::pods(call))),
     row("authorization.k8s.io", "subjectaccessreviews", "", |call| Box::pin(ready(reviews::access(call)))),
 ];
 

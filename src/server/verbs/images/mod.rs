@@ -9,7 +9,10 @@
 pub(super) mod imports;
 pub(super) mod tags;
 
-use super::{Call, read};
+use super::{
+    Call,
+    views::{list, single},
+};
 use crate::{
     api::{
         image_name::pinned,
@@ -21,11 +24,11 @@ use crate::{
     },
     node::local_images::LocalImage,
     registry::pipeline::{Part, WriteOptions, decoded},
-    server::{media::Offer, options, print::ListMeta, respond::Response, route::Verb},
-    store::{Attrs, Entry},
+    server::{respond::Response, route::Verb},
+    store::Entry,
 };
 use serde_json::{Value, json};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// How often a stream that comes or goes meanwhile is written again.
 const TRIES_MAX: usize = 8;
@@ -100,46 +103,6 @@ fn image_view(id: &str, reference: &str, found: Option<&LocalImage>) -> Value {
     view["dockerImageLayers"] = image.layers.iter().map(layer).collect();
     view["dockerImageManifestMediaType"] = json!("application/vnd.docker.distribution.manifest.v2+json");
     view
-}
-
-/// A view as if it were stored.
-fn entry(call: &Call<'_>, view: Value) -> Result<Arc<Entry>, ApiError> {
-    let mut view = view;
-    crate::api::schema::normalize(call.kind.definition(), &mut view);
-    let obj = call.kind.decode(view).map_err(|err| ApiError::Internal(format!("a view cannot be made: {err}")))?;
-    let (info, meta) = (call.kind.info(), obj.meta());
-    let key = ObjectKey::of(meta);
-    let modified = meta.resource_version.as_deref().and_then(|revision| revision.parse().ok()).unwrap_or_default();
-    let fields = [("metadata.name", key.name.clone()), ("metadata.namespace", key.namespace.clone())];
-    let attrs = Attrs {
-        labels: meta.labels.clone().unwrap_or_default(),
-        fields: fields.map(|(field, text)| (field.to_owned(), text)).into(),
-        terms: Vec::new(),
-    };
-    Ok(Arc::new(Entry {
-        key: format!("{}/{}/{key}", info.group, info.plural).into(),
-        value: obj.to_json().into(),
-        revision_at: 0..0,
-        attrs: Arc::new(attrs),
-        created: Default::default(),
-        modified: crate::api::meta::Revision(modified),
-        decoded: OnceLock::new(),
-    }))
-}
-
-/// One view as the answer.
-fn single(call: &Call<'_>, code: u16, view: Value) -> Result<Response, ApiError> {
-    call.object(code, &*entry(call, view)?)
-}
-
-/// The views that the query picks as the answer, in one piece.
-fn list(call: &Call<'_>, views: Vec<Value>) -> Result<Response, ApiError> {
-    let output = call.output(Offer::Lists)?;
-    let options = options::list_options(&*call.kind, call.query())?;
-    let mut entries = views.into_iter().map(|view| entry(call, view)).collect::<Result<Vec<_>, _>>()?;
-    entries.retain(|entry| options.selection.matches(entry));
-    let meta = ListMeta { revision: call.registry().store().revision().to_string(), ..ListMeta::default() };
-    read::write_list(call.printer(output)?, output, entries, &meta)
 }
 
 /// Changes a stream.

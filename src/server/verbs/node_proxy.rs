@@ -1,0 +1,253 @@
+//! The `proxy` of a node, in the parts of a kubelet that tools read: `healthz`, `stats/summary`, `metrics/resource`, `metrics/cadvisor`.
+//!
+//! **Source** of names and shapes: `pkg/kubelet/server/server.go`, `pkg/kubelet/metrics/collectors/resource_metrics.go`,
+//! k8s.io/kubelet/pkg/apis/stats/v1alpha1/types.go, v1.37; metrics/prometheus.go of cadvisor, v0.52.
+
+use super::Call;
+use crate::{
+    api::{
+        kinds::node::Nodes,
+        status::ApiError,
+        usage::{ContainerUsage, PodUsage},
+    },
+    base::exposition::{Exposition, Kind},
+    server::respond::{self, Response, respond},
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Answers for the kubelet of the node that the path names.
+pub(super) async fn get(call: &Call<'_>) -> Result<Response, ApiError> {
+    let node = call.registry().api::<Nodes>().get(&call.key());
+    let node = node.ok_or_else(|| ApiError::not_found(call.kind.info(), &call.info.name))?;
+    let path = call.info.rest.join("/");
+    if path == "healthz" {
+        return Ok(respond::text(200, "ok"));
+    }
+    if !["metrics/cadvisor", "metrics/resource", "stats/summary"].contains(&&*path) {
+        return Ok(respond::text(404, "404 page not found\n"));
+    }
+    let mut usages = call.state.usages().pods().await?;
+    usages.retain(|usage| usage.node == call.info.name);
+    match &*path {
+        "stats/summary" => {
+            let summary = summary(&call.info.name, node.metadata.creation_timestamp.as_ref().map(|t| t.0), &usages);
+            Ok(respond(200, "application/json", respond::full(summary.to_string())))
+        }
+        "metrics/resource" => Ok(respond(200, EXPOSITION, respond::full(resource_metrics(&usages)))),
+        _ => Ok(respond(200, EXPOSITION, respond::full(cadvisor_metrics(&usages)))),
+    }
+}
+
+type Amount = fn(&ContainerUsage) -> u64;
+
+fn amounts(at: Timestamp, of: impl Fn(Amount) -> u64) -> [Value; 2] {
+    let cpu = json!({
+        "time": at, "usageNanoCores": of(|c| c.cpu_nano_cores), "usageCoreNanoSeconds": of(|c| c.cpu_nanos),
+    });
+    let memory = json!({
+        "time": at, "usageBytes": of(|c| c.memory_bytes), "workingSetBytes": of(|c| c.working_set_bytes),
+        "rssBytes": of(|c| c.rss_bytes),
+    });
+    [cpu, memory]
+}
+
+fn summary(node: &str, since: Option<Timestamp>, usages: &[PodUsage]) -> Value {
+    let container = |at: Timestamp, c: &ContainerUsage| {
+        let [cpu, memory] = amounts(at, |of| of(c));
+        json!({ "name": c.name, "startTime": c.started_at, "cpu": cpu, "memory": memory })
+    };
+    let pod = |usage: &PodUsage| {
+        let [cpu, memory] = amounts(usage.at, |of| usage.total(of));
+        json!({
+            "podRef": { "name": usage.key.name, "namespace": usage.key.namespace, "uid": usage.uid },
+            "startTime": usage.containers.iter().filter_map(|c| c.started_at).min(),
+            "containers": usage.containers.iter().map(|c| container(usage.at, c)).collect::<Vec<_>>(),
+            "cpu": cpu,
+            "memory": memory,
+        })
+    };
+    let at = usages.iter().map(|usage| usage.at).max().unwrap_or_default();
+    let [cpu, memory] = amounts(at, |of| usages.iter().map(|usage| usage.total(of)).sum());
+    json!({
+        "node": { "nodeName": node, "startTime": since, "cpu": cpu, "memory": memory },
+        "pods": usages.iter().map(pod).collect::<Vec<_>>(),
+    })
+}
+
+/// Billionths of a second as Prometheus counts them.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a double has 15 digits, which are days in billionths of a second and more"
+)]
+fn secs(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+fn millis(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+/// A metric of each container.
+type Metric = (&'static str, Kind, &'static str, fn(&ContainerUsage) -> f64);
+
+#[allow(clippy::cast_precision_loss, reason = "a double has 15 digits, which are terabytes in bytes and more")]
+fn started(c: &ContainerUsage) -> f64 {
+    c.started_at.map_or(0.0, |at| at.as_millisecond() as f64 / 1e3)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a double has 15 digits, which are terabytes in bytes and more")]
+fn working_set(c: &ContainerUsage) -> f64 {
+    c.working_set_bytes as f64
+}
+
+fn each_container(out: &mut Exposition, usages: &[PodUsage], metrics: &[Metric], with_ids: bool) {
+    for (name, kind, help, value) in metrics {
+        out.metric(name, *kind, help);
+        for usage in usages {
+            for c in &usage.containers {
+                let mut labels =
+                    vec![("container", &*c.name), ("namespace", &*usage.key.namespace), ("pod", &*usage.key.name)];
+                if with_ids {
+                    labels.extend([("id", &*c.id), ("image", &*c.image)]);
+                }
+                out.sample(name, &labels, format_args!("{} {}", value(c), millis(usage.at)));
+            }
+        }
+    }
+}
+
+fn resource_metrics(usages: &[PodUsage]) -> String {
+    let mut out = Exposition::default();
+    let cpu = "Cumulative cpu time consumed by the";
+    let memory = "Current working set of the";
+    let containers: [Metric; 3] = [
+        (
+            "container_cpu_usage_seconds_total",
+            Kind::Counter,
+            "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+            |c| secs(c.cpu_nanos),
+        ),
+        (
+            "container_memory_working_set_bytes",
+            Kind::Gauge,
+            "[STABLE] Current working set of the container in bytes",
+            working_set,
+        ),
+        (
+            "container_start_time_seconds",
+            Kind::Gauge,
+            "[STABLE] Start time of the container since unix epoch in seconds",
+            started,
+        ),
+    ];
+    each_container(&mut out, usages, &containers, false);
+    let at = usages.iter().map(|usage| millis(usage.at)).max().unwrap_or_default();
+    let sum = |of: Amount| -> u64 { usages.iter().map(|usage| usage.total(of)).sum() };
+    out.metric("node_cpu_usage_seconds_total", Kind::Counter, &format!("[STABLE] {cpu} node in core-seconds"));
+    out.sample("node_cpu_usage_seconds_total", &[], format_args!("{} {at}", secs(sum(|c| c.cpu_nanos))));
+    out.metric("node_memory_working_set_bytes", Kind::Gauge, &format!("[STABLE] {memory} node in bytes"));
+    out.sample("node_memory_working_set_bytes", &[], format_args!("{} {at}", sum(|c| c.working_set_bytes)));
+    let labels = |usage: &PodUsage| (usage.key.namespace.clone(), usage.key.name.clone());
+    out.metric("pod_cpu_usage_seconds_total", Kind::Counter, &format!("[STABLE] {cpu} pod in core-seconds"));
+    for usage in usages {
+        let (namespace, pod) = labels(usage);
+        let value = format!("{} {}", secs(usage.total(|c| c.cpu_nanos)), millis(usage.at));
+        out.sample("pod_cpu_usage_seconds_total", &[("namespace", &namespace), ("pod", &pod)], value);
+    }
+    out.metric("pod_memory_working_set_bytes", Kind::Gauge, &format!("[STABLE] {memory} pod in bytes"));
+    for usage in usages {
+        let (namespace, pod) = labels(usage);
+        let value = format!("{} {}", usage.total(|c| c.working_set_bytes), millis(usage.at));
+        out.sample("pod_memory_working_set_bytes", &[("namespace", &namespace), ("pod", &pod)], value);
+    }
+    let help = "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise";
+    out.metric("resource_scrape_error", Kind::Gauge, help);
+    out.sample("resource_scrape_error", &[], 0);
+    out.text()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a double has 15 digits, which are terabytes in bytes and more")]
+fn cadvisor_metrics(usages: &[PodUsage]) -> String {
+    let mut out = Exposition::default();
+    let metrics: [Metric; 5] = [
+        ("container_cpu_usage_seconds_total", Kind::Counter, "Cumulative cpu time consumed in seconds.", |c| {
+            secs(c.cpu_nanos)
+        }),
+        ("container_memory_rss", Kind::Gauge, "Size of RSS in bytes.", |c| c.rss_bytes as f64),
+        (
+            "container_memory_usage_bytes",
+            Kind::Gauge,
+            "Current memory usage in bytes, including all memory regardless of when it was accessed",
+            |c| c.memory_bytes as f64,
+        ),
+        ("container_memory_working_set_bytes", Kind::Gauge, "Current working set in bytes.", working_set),
+        (
+            "container_start_time_seconds",
+            Kind::Gauge,
+            "Start time of the container since unix epoch in seconds.",
+            started,
+        ),
+    ];
+    each_container(&mut out, usages, &metrics, true);
+    out.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::meta::ObjectKey;
+    use expect_test::expect;
+    use std::time::Duration;
+
+    fn usages() -> Vec<PodUsage> {
+        let container = ContainerUsage {
+            name: "c".into(),
+            id: "1f".into(),
+            image: "i:1".into(),
+            started_at: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            cpu_nano_cores: 250_000_000,
+            cpu_nanos: 1_500_000_000,
+            memory_bytes: 3000,
+            working_set_bytes: 2000,
+            rss_bytes: 1000,
+        };
+        vec![PodUsage {
+            key: ObjectKey::new("n", "p"),
+            uid: "u".into(),
+            node: "skiff".into(),
+            at: "2026-01-01T00:00:06Z".parse().unwrap(),
+            window: Duration::from_secs(2),
+            containers: vec![container],
+        }]
+    }
+
+    #[test]
+    fn a_summary_has_node_pods_and_containers() {
+        let summary = summary("skiff", None, &usages());
+        assert_eq!(summary["node"]["cpu"]["usageNanoCores"], 250_000_000);
+        assert_eq!(summary["pods"][0]["podRef"], json!({ "name": "p", "namespace": "n", "uid": "u" }));
+        assert_eq!(summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"], 2000);
+        assert_eq!(summary["pods"][0]["containers"][0]["startTime"], "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn metrics_have_the_kubelets_names_and_times() {
+        let lines = |text: String| text.lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n");
+        expect![[r#"
+            container_cpu_usage_seconds_total{container="c",namespace="n",pod="p"} 1.5 1767225606000
+            container_memory_working_set_bytes{container="c",namespace="n",pod="p"} 2000 1767225606000
+            container_start_time_seconds{container="c",namespace="n",pod="p"} 1767225600 1767225606000
+            node_cpu_usage_seconds_total 1.5 1767225606000
+            node_memory_working_set_bytes 2000 1767225606000
+            pod_cpu_usage_seconds_total{namespace="n",pod="p"} 1.5 1767225606000
+            pod_memory_working_set_bytes{namespace="n",pod="p"} 2000 1767225606000
+            resource_scrape_error 0"#]]
+        .assert_eq(&lines(resource_metrics(&usages())));
+        assert!(lines(cadvisor_metrics(&usages())).contains(
+            r#"container_memory_rss{container="c",namespace="n",pod="p",id="1f",image="i:1"} 1000 1767225606000"#
+        ));
+    }
+}
