@@ -9,6 +9,7 @@
 mod access;
 mod addresses;
 mod apply;
+mod autoscaling;
 mod bad_input;
 mod clients;
 mod commands;

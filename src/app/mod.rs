@@ -14,6 +14,7 @@ pub mod data_dir;
 mod endpoints;
 pub mod host;
 mod made;
+mod measures;
 mod memory;
 mod metrics;
 mod owner;
@@ -241,6 +242,7 @@ async fn run(
         tokens: Some(tokens.clone()),
         signer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
         issuer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
+        measures: Some(Arc::new(measures::NodeMeasures(Arc::clone(&usages)))),
         ..Default::default()
     };
     let metrics = metrics::metrics(&registry, &supervisor, &controllers_config.metrics, agent.report());

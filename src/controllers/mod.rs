@@ -17,6 +17,7 @@ pub mod endpoints;
 mod entries;
 pub mod events_ttl;
 pub mod garbage_collector;
+pub mod horizontal_pod_autoscaler;
 pub mod image_stream;
 pub mod image_trigger;
 pub mod job;
@@ -69,6 +70,8 @@ pub struct ControllersConfig {
     pub signer: Option<Arc<dyn certificate_signing::Signer>>,
     /// Who makes certificates for the router; `None`: nobody does.
     pub issuer: Option<Arc<dyn router_certificates::Issuer>>,
+    /// Who measures what pods use; `None`: nobody does, and nothing is scaled by it.
+    pub measures: Option<Arc<dyn horizontal_pod_autoscaler::Measures>>,
     /// Where the controllers count.
     pub metrics: Metrics,
 }
@@ -141,6 +144,13 @@ pub static CONTROLLERS: &[Row] = &[
     ("job", |s| s.run(job::JobController)),
     ("cronjob", |s| s.run(cron_job::CronJobController)),
     ("daemonset", |s| s.run(daemon_set::DaemonSetController)),
+    ("horizontalpodautoscaler", |s| match s.config.measures.clone() {
+        Some(measures) => {
+            let (registry, metrics) = (s.registry.clone(), s.config.metrics.clone());
+            Box::pin(horizontal_pod_autoscaler::run(measures, registry, metrics, s.drain.clone()))
+        }
+        None => s.rest(),
+    }),
     ("disruption", |s| s.run(disruption::DisruptionController)),
     ("statefulset", |s| s.run(stateful_set::StatefulSetController)),
     ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),

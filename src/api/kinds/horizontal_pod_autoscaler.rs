@@ -5,12 +5,14 @@
 use super::json::{self, Errors};
 use crate::api::{
     field::FieldError,
-    json_kind::{JsonKind, Rules, at, default_at, set_at, text_at},
+    json_kind::{JsonKind, Rules, at, default_at, set_at, text_at, typed_json_kind},
     kind::{KindInfo, STATUS, Scope},
     object::Untyped,
+    quantity::Quantity,
     table::{self, Column, NONE, UNKNOWN},
 };
 use jiff::Timestamp;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use serde_json::{Map, Value, json};
 
 /// The share of the requested processor time that is aimed at when no metric is given.
@@ -27,9 +29,6 @@ pub(super) const COLUMNS: &[Column<'static>] = &[
     Column::text("Replicas", "How many pods there are."),
     Column::age(),
 ];
-/// What is said of every write.
-pub(super) const NO_LOAD: &str = "skiff measures no load yet: this autoscaler is stored and scales nothing";
-
 /// The kind `HorizontalPodAutoscaler`.
 pub static HORIZONTAL_POD_AUTOSCALERS: JsonKind = JsonKind::new(
     KindInfo {
@@ -44,8 +43,13 @@ pub static HORIZONTAL_POD_AUTOSCALERS: JsonKind = JsonKind::new(
             "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
         )
     },
-    Rules { set_defaults, validate, row, warnings: |_| vec![NO_LOAD.to_owned()], ..Rules::PLAIN },
+    Rules { set_defaults, validate, row, ..Rules::PLAIN },
 );
+
+typed_json_kind! {
+    /// Autoscalers as their controller has them.
+    pub HORIZONTAL_POD_AUTOSCALERS => HorizontalPodAutoscalers: HorizontalPodAutoscaler
+}
 
 fn set_defaults(obj: &mut Untyped) {
     default_at(&mut obj.rest, "spec.minReplicas", 1);
@@ -56,6 +60,19 @@ fn set_defaults(obj: &mut Untyped) {
         }]);
         set_at(&mut obj.rest, "spec.metrics", cpu);
     }
+    if at(&obj.rest, "spec.behavior").is_some_and(Value::is_object) {
+        let of_pods = json!({ "type": "Pods", "value": 4, "periodSeconds": 15 });
+        let double = json!({ "type": "Percent", "value": 100, "periodSeconds": 15 });
+        default_rules(obj, "spec.behavior.scaleUp", json!([of_pods, double]));
+        default_at(&mut obj.rest, "spec.behavior.scaleUp.stabilizationWindowSeconds", 0);
+        default_rules(obj, "spec.behavior.scaleDown", json!([double]));
+    }
+}
+
+/// Source: `GenerateHPAScaleUpRules` and `GenerateHPAScaleDownRules` in pkg/apis/autoscaling/v2/defaults.go.
+fn default_rules(obj: &mut Untyped, path: &str, policies: Value) {
+    default_at(&mut obj.rest, &format!("{path}.selectPolicy"), "Max");
+    default_at(&mut obj.rest, &format!("{path}.policies"), policies);
 }
 
 pub(super) fn validate(obj: &Untyped) -> Errors {
@@ -78,7 +95,54 @@ pub(super) fn validate(obj: &Untyped) -> Errors {
     for (i, metric) in json::objects(fields, "spec.metrics").enumerate() {
         check_metric(&mut errs, metric, &format!("spec.metrics[{i}]"));
     }
+    for direction in ["scaleUp", "scaleDown"] {
+        let path = format!("spec.behavior.{direction}");
+        if let Some(rules) = at(fields, &path).and_then(Value::as_object) {
+            check_rules(&mut errs, rules, &path);
+        }
+    }
     errs
+}
+
+/// The longest that a window of stabilization may be, and the longest period of a policy.
+const WINDOW_SECS_MAX: i64 = 3600;
+const PERIOD_SECS_MAX: i64 = 1800;
+
+/// Source: `validateScalingRules`.
+fn check_rules(errs: &mut Errors, rules: &Map<String, Value>, path: &str) {
+    let mut number = |of: &Map<String, Value>, path: &str, field: &str, least: i64, most: i64| {
+        let Some(n) = at(of, field).and_then(Value::as_i64) else { return };
+        let why = match (least, n < least, n > most) {
+            (0, true, _) => "must be greater than or equal to zero".to_owned(),
+            (_, true, _) => "must be greater than zero".to_owned(),
+            (_, _, true) => format!("must be less than or equal to {most}"),
+            _ => return,
+        };
+        errs.push(FieldError::invalid(format!("{path}.{field}"), n, why));
+    };
+    number(rules, path, "stabilizationWindowSeconds", 0, WINDOW_SECS_MAX);
+    for (i, policy) in json::objects(rules, "policies").enumerate() {
+        let path = format!("{path}.policies[{i}]");
+        number(policy, &path, "value", 1, i64::from(i32::MAX));
+        number(policy, &path, "periodSeconds", 1, PERIOD_SECS_MAX);
+    }
+    for (i, policy) in json::objects(rules, "policies").enumerate() {
+        let (kinds, kind) = (&["Percent", "Pods"], text_at(policy, "type"));
+        if !kinds.contains(&&*kind) {
+            errs.push(FieldError::not_supported(format!("{path}.policies[{i}].type"), kind, kinds));
+        }
+    }
+    let (words, word) = (&["Disabled", "Max", "Min"], text_at(rules, "selectPolicy"));
+    if !word.is_empty() && !words.contains(&&*word) {
+        errs.push(FieldError::not_supported(format!("{path}.selectPolicy"), word, words));
+    }
+    if json::items(rules, "policies").is_empty() {
+        errs.push(FieldError::required(format!("{path}.policies"), "must specify at least one Policy"));
+    }
+    let tolerance = text_at(rules, "tolerance");
+    if Quantity::parse(&tolerance).is_ok_and(Quantity::is_negative) {
+        errs.push(FieldError::invalid(format!("{path}.tolerance"), tolerance, "must be greater or equal to 0"));
+    }
 }
 
 fn check_metric(errs: &mut Errors, metric: &Map<String, Value>, path: &str) {
@@ -96,6 +160,39 @@ fn check_metric(errs: &mut Errors, metric: &Map<String, Value>, path: &str) {
     if !metric.contains_key(&field) {
         let why = format!("must populate information for the given metric source: {kind:?} source");
         errs.push(FieldError::required(format!("{path}.{field}"), why));
+        return;
+    }
+    if matches!(&*kind, "Resource" | "ContainerResource") {
+        check_resource_target(errs, metric, &field, path);
+    }
+}
+
+/// Source: `validateResourceSource`, `validateMetricTarget`.
+fn check_resource_target(errs: &mut Errors, metric: &Map<String, Value>, field: &str, path: &str) {
+    let percent = at(metric, &format!("{field}.target.averageUtilization")).and_then(Value::as_i64);
+    let amount = text_at(metric, &format!("{field}.target.averageValue"));
+    let path = format!("{path}.{field}.target");
+    if let Some(n) = percent.filter(|n| *n < 1) {
+        errs.push(FieldError::invalid(format!("{path}.averageUtilization"), n, "must be greater than 0"));
+    }
+    let is_amount = Quantity::parse(&amount).is_ok();
+    if is_amount && Quantity::parse(&amount).is_ok_and(|q| q.is_negative() || q.is_zero()) {
+        errs.push(FieldError::invalid(format!("{path}.averageValue"), amount, "must be positive"));
+    }
+    match (percent.is_some(), is_amount) {
+        (true, true) => {
+            errs.push(FieldError::forbidden(
+                path + ".averageValue",
+                "may not set both a target raw value and a target utilization",
+            ));
+        }
+        (false, false) => {
+            errs.push(FieldError::required(
+                path + ".averageUtilization",
+                "must set either a target raw value or a target utilization",
+            ));
+        }
+        _ => {}
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Source**: `pkg/apis/autoscaling/v1/conversion.go`, v1.37; there the annotations hold the metrics in a form of their own.
 
-use super::horizontal_pod_autoscaler::{self as v2, COLUMNS, NO_LOAD};
+use super::horizontal_pod_autoscaler::{self as v2, COLUMNS};
 use crate::api::{
     json_kind::{JsonKind, Rules, View, at, default_at, set_at},
     kind::{KindInfo, STATUS, Scope},
@@ -39,7 +39,6 @@ pub static HORIZONTAL_POD_AUTOSCALERS_V1: JsonKind = JsonKind::new(
         set_defaults: |obj| default_at(&mut obj.rest, "spec.minReplicas", 1),
         validate: |obj| v2::validate(&as_v2(obj)),
         row: |obj, now| v2::row(&as_v2(obj), now),
-        warnings: |_| vec![NO_LOAD.to_owned()],
         view: Some(View { to_stored, from_stored }),
         ..Rules::PLAIN
     },

@@ -106,10 +106,21 @@ pub trait Controller: Send + Sync + 'static {
 pub async fn run<C: Controller>(controller: C, registry: Registry, metrics: Metrics, drain: Drain) {
     let controller = Arc::new(controller);
     let counters = metrics.of(controller.name());
+    let begin = || Loop::new(Arc::clone(&controller), &registry, &counters).run(&drain);
+    restarting(controller.name(), &counters, &registry, &drain, begin).await;
+}
+
+/// Runs a loop of a controller until it ends or is drained. One that panics is begun anew after a while.
+pub async fn restarting<W: Future<Output = ()>>(
+    name: &'static str,
+    counters: &Counters,
+    registry: &Registry,
+    drain: &Drain,
+    begin: impl Fn() -> W,
+) {
     for panics in 1.. {
-        let work = Loop::new(Arc::clone(&controller), &registry, &counters).run(&drain);
-        let Err(panic) = AssertUnwindSafe(work).catch_unwind().await else { return };
-        log_panic(controller.name(), &counters, &*panic);
+        let Err(panic) = AssertUnwindSafe(begin()).catch_unwind().await else { return };
+        log_panic(name, counters, &*panic);
         let wait = sleep_until(registry.clock().mono() + RESTART.delay(panics));
         tokio::select! { biased; () = drain.drained() => return, () = wait => {} }
     }
