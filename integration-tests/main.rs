@@ -22,6 +22,7 @@ mod hostile;
 mod identity;
 mod image_streams;
 mod last_words;
+mod logical_nodes;
 mod openshift;
 mod outside;
 mod poison;

@@ -13,6 +13,8 @@ pub const ORPHAN_FINALIZER: &str = "orphan";
 pub const SYSTEM_NAMESPACE: &str = "kube-system";
 /// The name of the data plane's Pod, Secret and Lease in [`SYSTEM_NAMESPACE`].
 pub const DATA_PLANE: &str = "skiff-proxy";
+/// The label of the node that the data plane is on: the first, where the machine is shown as several.
+pub const CONTROL_PLANE_ROLE: &str = "node-role.kubernetes.io/control-plane";
 /// The domain of the hosts that Routes get which name none. Names below `localhost` lead to this machine, without any set-up of names.
 pub const ROUTE_DOMAIN: &str = "apps.localhost";
 /// The controller of the classes whose Ingresses the router of the data plane serves.

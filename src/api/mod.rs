@@ -11,6 +11,7 @@ pub mod image_name;
 pub mod json_kind;
 pub mod kind;
 pub mod kinds;
+pub mod logical_node;
 pub mod managed;
 pub mod meta;
 pub mod names;

@@ -17,6 +17,7 @@ mod made;
 mod measures;
 mod memory;
 mod metrics;
+mod nodes;
 mod owner;
 mod pod_tokens;
 pub mod range;
@@ -28,6 +29,7 @@ use crate::{
     api::{
         agreements::{DATA_PLANE, OBSERVED_REVISION, SYSTEM_NAMESPACE},
         kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes, pod::Pods, service::Services},
+        logical_node,
         meta::{ObjectKey, Revision},
     },
     base::{
@@ -103,6 +105,8 @@ pub struct Config {
     pub load_balancer_ip: IpAddr,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// How many nodes this machine is shown as.
+    pub nodes: u32,
     /// Whether a cluster whose state is elsewhere is taken over.
     pub adopt: bool,
     /// The dashboard; `None`: there is none.
@@ -135,7 +139,7 @@ pub struct App {
     /// What a user should know about the start.
     pub notes: Vec<String>,
     engine: Arc<dyn Engine>,
-    node: String,
+    nodes: Vec<String>,
     tasks: Vec<JoinHandle<()>>,
     // Last, so that neither the folder nor the cluster is free before the store is closed.
     _held: Option<Held>,
@@ -181,7 +185,7 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
                 engine_version: format!("Docker {}", engine_info.version),
                 notes,
                 engine,
-                node: config.name,
+                nodes: (1..=config.nodes).map(|n| logical_node::name(&config.name, n)).collect(),
                 tasks,
                 _held: held,
                 _claim: claim,
@@ -218,6 +222,10 @@ async fn run(
         owner::remove_unknown(&**engine, &pod_uids(&registry)).await?;
     }
     notes.extend(bootstrap::move_services(&registry, &plan).await?);
+    let gone = nodes::remove_beyond(&registry, &config.name, config.nodes).await?;
+    if !gone.is_empty() {
+        notes.push(format!("nodes that are shown no more: {}; their pods end and are made elsewhere", gone.join(", ")));
+    }
     let place = api_place(&plan, api_address.port());
     cluster_objects::bring_about(&registry, place).await?;
     identity::roles::reconcile(&registry).await?;
@@ -382,6 +390,7 @@ fn serving(
 fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Option<String>>) -> node::NodeConfig {
     node::NodeConfig {
         node_name: config.name.clone(),
+        nodes: config.nodes,
         cluster: config.name.clone(),
         sandbox_image,
         network: plan.network.clone(),
@@ -458,15 +467,14 @@ fn certificate_names(config: &Config, plan: &Plan) -> Vec<String> {
 }
 
 impl App {
-    /// Returns when the node is ready for pods.
+    /// Returns when every node is ready for pods.
     pub async fn node_ready(&self) {
-        let key = ObjectKey::new("", &self.node);
-        let ready = || {
-            let node = self.registry.api::<Nodes>().get(&key);
+        let ready = |name: &String| {
+            let node = self.registry.api::<Nodes>().get(&ObjectKey::new("", name));
             let conditions = node.as_ref().and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
             conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
         };
-        self.until(ready).await;
+        self.until(|| self.nodes.iter().all(ready)).await;
     }
 
     /// Returns when the data plane has applied the endpoints that there are.

@@ -11,6 +11,7 @@ use crate::{
             deployment::Deployments, pod::Pods, replica_set::ReplicaSets,
             replication_controller::ReplicationControllers, service::Services,
         },
+        logical_node::NODES_MAX,
         pod_state,
     },
     app::{self, App, access::Access, range::Cidr},
@@ -81,6 +82,9 @@ pub(super) struct Args {
     /// How many pods the node takes
     #[arg(long, env = "SKIFF_MAX_PODS", default_value_t = crate::node::PODS_MAX)]
     max_pods: u32,
+    /// How many nodes this machine is shown as, for trying what depends on nodes: NAME, NAME-2, NAME-3; each has the whole machine's size
+    #[arg(long, env = "SKIFF_NODES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX.into()))]
+    nodes: u32,
     /// Take the cluster over when its state is in another data folder; pods that this folder does not know are removed
     #[arg(long)]
     adopt: bool,
@@ -165,6 +169,7 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         node_port_addresses: args.node_port_addresses.clone(),
         load_balancer_ip: args.load_balancer_ip,
         max_pods: args.max_pods,
+        nodes: args.nodes,
         adopt: args.adopt,
         dashboard: dashboard(args),
     };

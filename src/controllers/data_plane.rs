@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        agreements::{DATA_PLANE, SERVICE_RANGE_ANNOTATION, SOCKET_STORE_VOLUME, SYSTEM_NAMESPACE},
+        agreements::{CONTROL_PLANE_ROLE, DATA_PLANE, SERVICE_RANGE_ANNOTATION, SOCKET_STORE_VOLUME, SYSTEM_NAMESPACE},
         kinds::{pod::Pods, secret::Secrets},
         meta::ObjectKey,
         service_range::ServiceRange,
@@ -79,6 +79,8 @@ impl DataPlane {
             automount_service_account_token: Some(false),
             // Like any daemon of the system: no taint and no cordon keeps Services from being served.
             tolerations: Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Default::default() }]),
+            // Where the machine is shown as several nodes, it is the first's.
+            node_selector: Some(BTreeMap::from([(CONTROL_PLANE_ROLE.to_owned(), String::new())])),
             priority_class_name: Some("system-node-critical".to_owned()),
             ..Default::default()
         };

@@ -414,7 +414,7 @@ impl Routes {
     /// Makes a worker for a pod of this node, in a task of its own.
     fn employ(&mut self, pod: &Arc<Pod>, listed: Vec<Container>) {
         let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
-        if node != Some(self.context.config.node_name.as_str()) {
+        if !node.is_some_and(|node| self.context.config.has_node(node)) {
             return;
         }
         let id = PodId::of(pod);

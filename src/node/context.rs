@@ -232,9 +232,9 @@ impl Context {
         self.recorder.record(&about, severity, reason, message);
     }
 
-    /// Tells users something about the node.
-    pub(super) fn tell_node(&self, severity: Severity, reason: &str, message: &str) {
-        let name = Some(self.config.node_name.clone());
+    /// Tells users something about a node.
+    pub(super) fn tell_node(&self, node: &str, severity: Severity, reason: &str, message: &str) {
+        let name = Some(node.to_owned());
         let about =
             ObjectReference { kind: Some("Node".into()), uid: name.clone(), name, ..ObjectReference::default() };
         self.recorder.record(&about, severity, reason, message);

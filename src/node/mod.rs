@@ -50,7 +50,7 @@ pub use agent::Agent;
 pub use context::NodeReport;
 pub use net_probe::{NetProbe, SystemNetProbe};
 
-use crate::base::supervise::Supervisor;
+use crate::{api::logical_node, base::supervise::Supervisor};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccountTokenProjection};
 use std::{
     fmt,
@@ -86,6 +86,8 @@ pub fn pods_cgroup(driver: &str) -> &'static str {
 pub struct NodeConfig {
     /// The node's name: the cluster's.
     pub node_name: String,
+    /// How many nodes this machine is shown as (`api::logical_node`); the agent is that of them all.
+    pub nodes: u32,
     /// The cluster's name, in labels and volume names.
     pub cluster: String,
     /// The image that sandboxes are made from, once it is known: importing it runs beside the start.
@@ -124,12 +126,23 @@ impl fmt::Debug for NodeConfig {
 }
 
 impl NodeConfig {
+    /// The names of the nodes that this machine is shown as.
+    pub fn node_names(&self) -> impl Iterator<Item = String> {
+        (1..=self.nodes.max(1)).map(|number| logical_node::name(&self.node_name, number))
+    }
+
+    /// Whether the pods of a node of this name are the agent's; those of one that is shown no more are, until they are gone.
+    pub fn has_node(&self, name: &str) -> bool {
+        logical_node::number(&self.node_name, name).is_some()
+    }
+
     /// A node for tests and the simulator: everything is named `skiff`, and network probes always succeed.
     pub fn for_test() -> Self {
         let (image, sandbox_image) = watch::channel(Some("skiff:test".to_owned()));
         drop(image);
         Self {
             node_name: "skiff".into(),
+            nodes: 1,
             cluster: "skiff".into(),
             sandbox_image,
             network: "skiff".into(),

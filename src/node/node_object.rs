@@ -1,6 +1,6 @@
-//! The node's own object and Lease: what the cluster is told of this machine.
+//! The node's own object and Lease: what the cluster is told of this machine. A machine that is shown as several nodes has several.
 //!
-//! Started by `agent`; one task.
+//! Started by `agent`; one task for each node.
 //!
 //! The Lease is renewed once a minute, not every ten seconds as a kubelet does: the agent lives in the process that serves the API,
 //! so that a late Lease could tell no more than an API that does not answer, and every renewal is a disk flush on an idle machine.
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     api::{
+        agreements::CONTROL_PLANE_ROLE,
         kind::Erased,
         kinds::{image_stream::ImageStreams, lease::Leases, node::Nodes},
         meta::ObjectKey,
@@ -52,15 +53,18 @@ const AWAY_BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: D
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const KUBELET_VERSION: &str = "v1.37.0";
 
-/// Starts the task that keeps the node's object.
+/// Starts the tasks that keep the nodes' objects.
 pub(super) fn start(context: &Arc<Context>, drain: &Drain) {
-    let (context, ended) = (Arc::clone(context), drain.clone());
-    let supervisor = context.config.supervisor.clone();
-    supervisor.keep("node-object", drain.clone(), move || keep(Arc::clone(&context), ended.clone()));
+    for name in context.config.node_names() {
+        let (context, ended) = (Arc::clone(context), drain.clone());
+        let supervisor = context.config.supervisor.clone();
+        let begin = move || keep(name.clone(), Arc::clone(&context), ended.clone());
+        supervisor.keep("node-object", drain.clone(), begin);
+    }
 }
 
-async fn keep(context: Arc<Context>, drain: Drain) {
-    let keeper = Keeper { context, info: EngineInfo::default(), images: Vec::new(), was_ready: None };
+async fn keep(name: String, context: Arc<Context>, drain: Drain) {
+    let keeper = Keeper { name, context, info: EngineInfo::default(), images: Vec::new(), was_ready: None };
     tokio::select! {
         biased;
         () = drain.drained() => {}
@@ -69,6 +73,7 @@ async fn keep(context: Arc<Context>, drain: Drain) {
 }
 
 struct Keeper {
+    name: String,
     context: Arc<Context>,
     info: EngineInfo,
     images: Vec<ContainerImage>,
@@ -151,7 +156,7 @@ impl Keeper {
     }
 
     fn name(&self) -> &str {
-        &self.context.config.node_name
+        &self.name
     }
 
     /// Writes the node's object and status, where they differ from what is stored.
@@ -165,7 +170,7 @@ impl Keeper {
         if self.was_ready.is_some_and(|was| was != is_ready) || (self.was_ready.is_none() && is_ready) {
             let reason = if is_ready { "NodeReady" } else { "NodeNotReady" };
             let message = format!("Node {} status is now: {reason}", self.name());
-            self.context.tell_node(Severity::Normal, reason, &message);
+            self.context.tell_node(self.name(), Severity::Normal, reason, &message);
             info!(component = "node", name = self.name(), ready = is_ready, "node status changed");
         }
         self.was_ready = Some(is_ready);
@@ -174,7 +179,8 @@ impl Keeper {
     async fn try_write(&self, away: Option<&str>) -> Result<(), ApiError> {
         let api = self.context.registry.api::<Nodes>();
         let key = ObjectKey::new("", self.name());
-        let labels = labels(self.name(), &self.info.architecture);
+        let is_first = self.name == self.context.config.node_name;
+        let labels = labels(self.name(), is_first, &self.info.architecture);
         if api.get(&key).is_none() {
             let metadata = ObjectMeta { name: Some(key.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
             match api.create(Node { metadata, ..Node::default() }).await {
@@ -301,13 +307,15 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn labels(name: &str, architecture: &str) -> BTreeMap<String, String> {
+fn labels(name: &str, is_first: bool, architecture: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         ("kubernetes.io/hostname".to_owned(), name.to_owned()),
         ("kubernetes.io/os".to_owned(), "linux".to_owned()),
         ("beta.kubernetes.io/os".to_owned(), "linux".to_owned()),
-        ("node-role.kubernetes.io/control-plane".to_owned(), String::new()),
     ]);
+    if is_first {
+        labels.insert(CONTROL_PLANE_ROLE.to_owned(), String::new());
+    }
     if !architecture.is_empty() {
         labels.insert("kubernetes.io/arch".to_owned(), architecture.to_owned());
         labels.insert("beta.kubernetes.io/arch".to_owned(), architecture.to_owned());

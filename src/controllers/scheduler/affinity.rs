@@ -1,6 +1,6 @@
 //! What pods want of nodes and of each other: node selectors, affinity and anti-affinity of pods, topology spread.
 //!
-//! Only what is required counts; preferences need a choice of nodes.
+//! What is required is a yes or no, for `fit`; what is preferred is a number, for `score`.
 //! **Source**: `k8s.io/component-helpers/scheduling/corev1/nodeaffinity`, `plugins/{interpodaffinity,podtopologyspread}`, v1.37.
 
 use super::{Observed, candidate::Candidate};
@@ -166,6 +166,68 @@ pub(super) fn pods_agree(
         anti_affinity_terms(other).iter().any(|t| t.picks(pod, observed) && is_near(node, t.topology_key))
     };
     if placed().any(|(node, other)| is_unwanted(node, other)) { Err(OTHERS_ANTI_AFFINITY) } else { Ok(()) }
+}
+
+/// How much the pod prefers the node, by the weights of its terms.
+pub(super) fn preference_for(pod: &Pod, node: &Node) -> i64 {
+    let affinity = pod.spec.as_ref().and_then(|s| s.affinity.as_ref()?.node_affinity.as_ref());
+    let preferred = affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let holds = |term: &NodeSelectorTerm| {
+        let selector = NodeSelector { node_selector_terms: vec![term.clone()] };
+        node_matches(node, &selector)
+    };
+    preferred.into_iter().flatten().filter(|t| holds(&t.preference)).map(|t| i64::from(t.weight)).sum()
+}
+
+/// What a pod prefers of other pods: weights and terms; of those to stay away from, negative ones.
+fn preferred_terms(pod: &Pod) -> Vec<(i64, Term<'_>)> {
+    let affinity = pod.spec.as_ref().and_then(|s| s.affinity.as_ref());
+    let near = affinity.and_then(|a| a.pod_affinity.as_ref());
+    let near = near.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let far = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
+    let far = far.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let near = near.into_iter().flatten().map(|t| (i64::from(t.weight), &t.pod_affinity_term));
+    let far = far.into_iter().flatten().map(|t| (-i64::from(t.weight), &t.pod_affinity_term));
+    near.chain(far).map(|(weight, term)| (weight, Term::of(pod, term))).collect()
+}
+
+/// How much the pod prefers to be near the pods that are where the node is, and they near it.
+pub(super) fn preference_near(pod: &Pod, candidate: &Candidate<'_>, all: &[Candidate<'_>], observed: &Observed) -> i64 {
+    let wanted = preferred_terms(pod);
+    let mut sum = 0;
+    for node in all {
+        let is_near = |key: &str| {
+            let here = candidate.topology(key);
+            here.is_some() && here == node.topology(key)
+        };
+        for other in &node.pods {
+            let of_pod = wanted.iter().filter(|(_, term)| is_near(term.topology_key) && term.picks(other, observed));
+            sum += of_pod.map(|(weight, _)| weight).sum::<i64>();
+            let theirs = preferred_terms(other);
+            let of_other = theirs.iter().filter(|(_, term)| is_near(term.topology_key) && term.picks(pod, observed));
+            sum += of_other.map(|(weight, _)| weight).sum::<i64>();
+            // Those that need to be near count a little. Source: `DefaultHardPodAffinityWeight`.
+            let needs = affinity_terms(other);
+            let n = needs.iter().filter(|term| is_near(term.topology_key) && term.picks(pod, observed)).count();
+            sum += i64::try_from(n).unwrap_or(0);
+        }
+    }
+    sum
+}
+
+/// How many pods its spread constraints count where the node is, of those that are wishes; `None`: the pod has no such constraint.
+pub(super) fn crowd(pod: &Pod, candidate: &Candidate<'_>, all: &[Candidate<'_>]) -> Option<i64> {
+    let constraints = pod.spec.iter().flat_map(|s| s.topology_spread_constraints.iter().flatten());
+    let soft: Vec<_> = constraints.filter(|c| c.when_unsatisfiable == "ScheduleAnyway").collect();
+    if soft.is_empty() {
+        return None;
+    }
+    let one = |constraint: &&TopologySpreadConstraint| {
+        // A node without the label is the last choice.
+        let Some(here) = candidate.topology(&constraint.topology_key) else { return i64::from(u16::MAX) };
+        skew(pod, constraint, &[], here, all).max(0)
+    };
+    Some(soft.iter().map(one).sum())
 }
 
 /// Whether the pod on this node keeps the skew that its constraints allow.

@@ -3,11 +3,10 @@
 //! One pass looks at all waiting pods at once, the most important first, and writes all bindings together: no pod is counted twice
 //! against a node, and one flush makes a whole Deployment's bindings durable.
 //!
-//! - [`fit`]: whether a node can take a pod, filter by filter. [`affinity`]: what pods want of nodes and of each other. [`claims`]: what
-//!   their volumes say.
+//! - [`fit`]: whether a node can take a pod, filter by filter. [`score`]: which of those it gets. [`affinity`]: what pods want of nodes and
+//!   of each other. [`claims`]: what their volumes say.
 //!
-//! **Not here**: preemption (a pod never makes room for another), scoring (there is one node; among several the emptiest is taken),
-//! the condition `PodScheduled=True`, which the node agent writes with its first status.
+//! **Not here**: preemption (a pod never makes room for another), the condition `PodScheduled=True`, which the node agent writes with its first status.
 //!
 //! **Source**: `pkg/scheduler`, v1.37.
 
@@ -15,6 +14,7 @@ pub(super) mod affinity;
 mod candidate;
 mod claims;
 mod fit;
+mod score;
 #[cfg(test)]
 mod tests;
 
@@ -162,8 +162,8 @@ fn place<'a>(pod: &'a Pod, candidates: &mut [Candidate<'a>], observed: &'a Obser
     }
     let verdicts: Vec<Result<(), Unfit>> =
         candidates.iter().map(|c| fit::check(pod, c, candidates, observed)).collect();
-    let fitting = (0..candidates.len()).filter(|i| verdicts[*i].is_ok());
-    match fitting.min_by_key(|i| candidates[*i].pods.len()) {
+    let fitting: Vec<usize> = (0..candidates.len()).filter(|i| verdicts[*i].is_ok()).collect();
+    match score::best(pod, &fitting, candidates, observed) {
         Some(i) => {
             candidates[i].assume(pod);
             let node = candidates[i].name();

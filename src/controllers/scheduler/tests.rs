@@ -261,3 +261,63 @@ fn a_pod_waits_for_its_claims_and_names_a_node_for_those_that_bind_late() {
     let elsewhere = bound(json!([{ "key": "tape", "operator": "Exists" }]));
     assert!(of(Some(elsewhere)).contains("1 node(s) didn't match PersistentVolume's node affinity"));
 }
+
+/// Where the pods of a world of three nodes are put: `pod@node`, in order.
+fn places(changes: [&str; 3], pods: Vec<Pod>) -> String {
+    let named = |(name, changes): (&str, &str)| {
+        let mut node = node(changes);
+        node.metadata.name = Some(name.to_owned());
+        node.metadata.labels = Some(BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]));
+        let allocatable = node.status.as_mut().unwrap().allocatable.as_mut().unwrap();
+        allocatable.get_mut("pods").unwrap().0 = "110".to_owned();
+        node
+    };
+    let nodes = ["a", "b", "c"].into_iter().zip(changes).map(named).collect();
+    let decision = Scheduler.decide(&observed(nodes, pods));
+    let place = |planned: &crate::controllers::runtime::Planned| {
+        let pod = planned.action.object::<Pods>().unwrap();
+        let node = pod.spec.as_ref().unwrap().node_name.clone().unwrap_or_default();
+        format!("{}@{node}", planned.action.name())
+    };
+    decision.planned().map(place).collect::<Vec<_>>().join(" ")
+}
+
+fn on(node: &str, mut pod: Pod) -> Pod {
+    pod.spec.as_mut().unwrap().node_name = Some(node.to_owned());
+    pod
+}
+
+#[test]
+fn of_the_nodes_that_can_take_a_pod_it_gets_the_one_that_suits_it() {
+    let plain = ["{}"; 3];
+    let three = || ["p", "q", "r"].map(|name| pod(name, "{labels: {app: web}}")).to_vec();
+    assert_eq!(places(plain, three()), "p@a q@b r@c");
+    // A node that would rather not have it, and one with more room.
+    let shy = "{taints: [{key: k, effect: PreferNoSchedule}]}";
+    assert_eq!(places([shy, "{}", "{}"], vec![pod("p", "{}")]), "p@b");
+    let heavy = "{containers: [{name: c, resources: {requests: {cpu: '3'}}}]}";
+    assert_eq!(places(plain, vec![on("a", pod("h", heavy)), on("b", pod("g", heavy)), pod("p", "{}")]), "p@c");
+    // What it prefers itself.
+    let prefers = |value: &str| {
+        format!(
+            "{{affinity: {{nodeAffinity: {{preferredDuringSchedulingIgnoredDuringExecution: [{{weight: 10, preference: {{matchExpressions: \
+             [{{key: kubernetes.io/hostname, operator: In, values: [{value}]}}]}}}}]}}}}}}"
+        )
+    };
+    assert_eq!(places(plain, vec![pod("p", &prefers("c"))]), "p@c");
+    let near = |which: &str| {
+        format!(
+            "{{affinity: {{{which}: {{preferredDuringSchedulingIgnoredDuringExecution: [{{weight: 10, podAffinityTerm: {{topologyKey: \
+             kubernetes.io/hostname, labelSelector: {{matchLabels: {{app: db}}}}}}}}]}}}}}}"
+        )
+    };
+    let db = |node: &str| on(node, pod("db", "{labels: {app: db}}"));
+    assert_eq!(places(plain, vec![db("b"), pod("p", &near("podAffinity"))]), "p@b");
+    assert_eq!(places(plain, vec![db("a"), pod("p", &near("podAntiAffinity"))]), "p@b");
+    // A wish to be spread, where everything else says otherwise.
+    let spread = "{labels: {app: web}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: \
+                  ScheduleAnyway, labelSelector: {matchLabels: {app: web}}}]}";
+    let others = [on("a", pod("x", "{labels: {app: web}}")), on("b", pod("y", "{labels: {app: web}}"))];
+    let fill = on("c", pod("z", "{}"));
+    assert_eq!(places(plain, others.into_iter().chain([fill, pod("p", spread)]).collect()), "p@c");
+}
