@@ -29,6 +29,7 @@ mod poison;
 mod replica_sets;
 mod router;
 mod snapshot;
+mod standby;
 mod story;
 mod streams;
 mod surroundings;

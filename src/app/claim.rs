@@ -11,29 +11,43 @@
 //! **Where it holds**: in one network namespace. A skiff in a container is in the host's when it runs with the host's network, as
 //! `docker-compose.yml` has it; otherwise, and on another machine, the state's identity on the network is what refuses (`owner`).
 //!
-//! **Bounds**: [`CLIENTS`] askers at a time, [`PATIENCE`] and [`LINE_MAX`] each.
+//! A standby asks to wait: its connection stays open, and ends with the holder, whatever ends that. A holder that is removed says so before,
+//! so that nobody takes the place of what is no more. A holder that hangs keeps its claim: the store is open in it, and two processes
+//! that write one store would do harm.
+//!
+//! **Bounds**: [`CLIENTS`] askers at a time, [`PATIENCE`] and [`LINE_MAX`] each; [`STANDBYS`] of them may wait.
 
 use super::data_dir::DataDir;
 use crate::base::task::{self, DrainTrigger};
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
     io,
     os::{
+        fd::OwnedFd,
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixListener as StdListener, UnixStream as StdStream},
     },
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
+    sync::watch,
     task::JoinHandle,
 };
+use tracing::info;
 
 /// Askers that are answered at the same time.
 const CLIENTS: usize = 16;
@@ -46,7 +60,15 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether it has.
 const PACE: Duration = Duration::from_millis(20);
 
+/// How many may stand by.
+const STANDBYS: usize = 4;
+/// How long a process may take to be gone whose claim is.
+const EXIT_MAX: Duration = Duration::from_millis(300);
+
 const WHO: &str = "who";
+const WAIT: &str = "wait";
+/// What those who wait are told when the cluster is removed.
+const REMOVED: &str = "removed";
 const STOP: &str = "stop";
 
 /// What the holder of a claim does with the cluster.
@@ -78,6 +100,7 @@ struct Answer {
 #[derive(Debug)]
 pub struct Claim {
     server: Arc<OnceLock<String>>,
+    standbys: Arc<Standbys>,
     answering: JoinHandle<()>,
 }
 
@@ -86,6 +109,14 @@ impl Drop for Claim {
         // The task holds the socket.
         self.answering.abort();
     }
+}
+
+/// Those who wait for the claim.
+#[derive(Debug, Default)]
+struct Standbys {
+    /// Whether the cluster goes with the holder.
+    is_removed: watch::Sender<bool>,
+    waiting: AtomicUsize,
 }
 
 /// The one who has the claim already.
@@ -108,6 +139,44 @@ impl Claim {
             Ok(claim) => Ok(claim),
             Err(holder) => bail!(refusal(cluster, &holder)),
         }
+    }
+
+    /// Claims the cluster for a control plane as soon as the one that runs it from this very folder has ended; `None`: the cluster was
+    /// removed.
+    ///
+    /// # Errors
+    /// Another than that has it: the text says who and where.
+    pub async fn for_standby(
+        engine: &str,
+        cluster: &str,
+        dir: &Path,
+        trigger: Arc<DrainTrigger>,
+    ) -> anyhow::Result<Option<Self>> {
+        loop {
+            let holder = match Self::take(engine, cluster, Work::Up, dir, Some(Arc::clone(&trigger))).await? {
+                Ok(claim) => return Ok(Some(claim)),
+                Err(holder) => holder,
+            };
+            let folder = DataDir::at(dir).identity();
+            let is_this = |a: &Answer| a.work == Work::Up && folder.is_some() && a.folder == folder;
+            if !holder.answer.as_ref().is_some_and(is_this) {
+                bail!(refusal(cluster, &holder));
+            }
+            info!(component = "app", cluster, pid = holder.pid, "standing by");
+            match outlast(&address(engine, cluster)?).await {
+                Ok(Outcome::Free) => {}
+                Ok(Outcome::Removed) => return Ok(None),
+                Ok(Outcome::Refused(why)) => bail!("cannot stand by for the cluster {cluster}: {why}"),
+                // It ended between the two looks.
+                Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(err) => return Err(err).context("cannot wait for the end of the control plane"),
+            }
+        }
+    }
+
+    /// Tells those who wait that the cluster goes with this claim.
+    pub fn ends_for_good(&self) {
+        self.standbys.is_removed.send_replace(true);
     }
 
     /// Claims the cluster for its removal. The control plane that runs it from this very folder is asked to end, and waited for;
@@ -190,8 +259,10 @@ impl Claim {
                 refusal,
             }
         };
-        let answering = task::spawn_in_no_group("claim", answer_all(listener, say, trigger));
-        Ok(Ok(Self { server, answering }))
+        let standbys = Arc::new(Standbys::default());
+        let answering = answer_all(listener, say, trigger, Arc::clone(&standbys));
+        let answering = task::spawn_in_no_group("claim", answering);
+        Ok(Ok(Self { server, standbys, answering }))
     }
 }
 
@@ -242,6 +313,52 @@ async fn ask(address: &SocketAddr, word: &str) -> io::Result<Holder> {
     Ok(Holder { pid: peer.pid().filter(|pid| *pid > 0), uid: peer.uid(), answer })
 }
 
+/// How a wait for the holder of a claim ended.
+enum Outcome {
+    /// The holder is gone.
+    Free,
+    /// The cluster is removed.
+    Removed,
+    /// The holder lets nobody wait, for this reason.
+    Refused(String),
+}
+
+/// Waits until the holder of a claim is gone.
+async fn outlast(address: &SocketAddr) -> io::Result<Outcome> {
+    let stream = StdStream::connect_addr(address)?;
+    stream.set_nonblocking(true)?;
+    let mut stream = UnixStream::from_std(stream)?;
+    let process = stream.peer_cred()?.pid().and_then(exit_of);
+    stream.write_all(format!("{WAIT}\n").as_bytes()).await?;
+    let mut lines = BufReader::new(stream.take(LINE_MAX)).lines();
+    // A holder that breaks off is as good as one that closes.
+    let first = lines.next_line().await.ok().flatten();
+    if let Some(why) = first.and_then(|line| serde_json::from_str::<Answer>(&line).ok()?.refusal) {
+        return Ok(Outcome::Refused(why));
+    }
+    if lines.next_line().await.ok().flatten().as_deref() == Some(REMOVED) {
+        return Ok(Outcome::Removed);
+    }
+    // The claim is free a moment before the store of a process that was killed is.
+    if let Some(process) = process {
+        // It cannot be waited for where the kernel says so: then the store tells whether it is free.
+        drop(tokio::task::spawn_blocking(move || gone(&process)).await);
+    }
+    Ok(Outcome::Free)
+}
+
+/// What can be read once a process is gone; `None`: it cannot be seen from here, or is this one.
+fn exit_of(pid: i32) -> Option<OwnedFd> {
+    let other = Pid::from_raw(pid).filter(|pid| *pid != rustix::process::getpid())?;
+    pidfd_open(other, PidfdFlags::empty()).ok()
+}
+
+/// Waits until a process is gone, at most [`EXIT_MAX`].
+fn gone(process: &OwnedFd) -> rustix::io::Result<usize> {
+    let bound = Timespec { tv_sec: 0, tv_nsec: EXIT_MAX.subsec_nanos().into() };
+    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&bound))
+}
+
 async fn read_line(stream: &mut UnixStream) -> io::Result<String> {
     let mut line = String::new();
     BufReader::new(stream.take(LINE_MAX)).read_line(&mut line).await?;
@@ -253,8 +370,9 @@ async fn answer_all(
     listener: UnixListener,
     say: impl Fn(Option<String>) -> Answer + Sync,
     trigger: Option<Arc<DrainTrigger>>,
+    standbys: Arc<Standbys>,
 ) {
-    let (say, trigger) = (&say, trigger.as_deref());
+    let (say, trigger, standbys) = (&say, trigger.as_deref(), &*standbys);
     let clients = futures::stream::unfold(&listener, |listener| async move {
         // A client that went away before its turn is no reason to end; nor is a moment without descriptors.
         Some((listener.accept().await, listener))
@@ -262,36 +380,76 @@ async fn answer_all(
     let answer_one = |client: io::Result<(UnixStream, _)>| async move {
         match client {
             // A client that does not read or write in time has had its chance.
-            Ok((mut stream, _)) => drop(tokio::time::timeout(PATIENCE, answer(&mut stream, say, trigger)).await),
+            Ok((mut stream, _)) => {
+                let answered = answer(&mut stream, say, trigger, standbys);
+                if let Ok(Ok(Some(place))) = tokio::time::timeout(PATIENCE, answered).await {
+                    keep_waiting(&mut stream, place).await;
+                }
+            }
             Err(_) => tokio::time::sleep(PACE).await,
         }
     };
     clients.for_each_concurrent(CLIENTS, answer_one).await;
 }
 
-async fn answer(
+async fn answer<'s>(
     stream: &mut UnixStream,
     say: &(impl Fn(Option<String>) -> Answer + Sync),
     trigger: Option<&DrainTrigger>,
-) -> io::Result<()> {
+    standbys: &'s Standbys,
+) -> io::Result<Option<Place<'s>>> {
     let peer = stream.peer_cred()?;
-    let wants_stop = read_line(stream).await?.trim() == STOP;
+    let word = read_line(stream).await?;
+    let (wants_stop, wants_wait) = (word.trim() == STOP, word.trim() == WAIT);
     let own = rustix::process::geteuid().as_raw();
+    let is_stranger = peer.uid() != own && peer.uid() != 0;
+    let place = if wants_wait && !is_stranger { Place::take(standbys) } else { None };
     let refusal = match trigger {
+        _ if wants_wait && is_stranger => Some(format!("it belongs to user {own}: stand by as that user or as root")),
+        _ if wants_wait && place.is_none() => Some(format!("{STANDBYS} stand by already")),
         _ if !wants_stop => None,
         None => Some("it is being removed".to_owned()),
-        Some(_) if peer.uid() != own && peer.uid() != 0 => {
-            Some(format!("it belongs to user {own}: run `skiff down` as that user or as root"))
-        }
+        Some(_) if is_stranger => Some(format!("it belongs to user {own}: run `skiff down` as that user or as root")),
         Some(_) => None,
     };
     let will_stop = wants_stop && refusal.is_none();
     let text = serde_json::to_string(&say(refusal)).map_err(io::Error::other)?;
     let told = stream.write_all(format!("{text}\n").as_bytes()).await;
     if let Some(trigger) = trigger.filter(|_| will_stop) {
+        standbys.is_removed.send_replace(true);
         trigger.fire();
     }
-    told
+    told.map(|()| place)
+}
+
+/// A place among those who wait.
+struct Place<'s>(&'s Standbys);
+
+impl<'s> Place<'s> {
+    fn take(standbys: &'s Standbys) -> Option<Self> {
+        let place = Self(standbys);
+        (standbys.waiting.fetch_add(1, Ordering::Relaxed) < STANDBYS).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Lets a client wait until it goes away or is told that there is nothing to wait for.
+async fn keep_waiting(stream: &mut UnixStream, place: Place<'_>) {
+    let mut removed = place.0.is_removed.subscribe();
+    let is_removed = tokio::select! {
+        biased;
+        removed = removed.wait_for(|is_removed| *is_removed) => removed.is_ok(),
+        _gone = stream.read_u8() => false,
+    };
+    if is_removed {
+        // A client that does not read has gone, or has had its chance.
+        drop(tokio::time::timeout(PATIENCE, stream.write_all(format!("{REMOVED}\n").as_bytes())).await);
+    }
 }
 
 #[cfg(test)]
@@ -344,6 +502,35 @@ mod tests {
         let said = Claim::for_up(&engine, "skiff", one.path(), Arc::new(trigger)).await.unwrap_err().to_string();
         assert!(said.contains("`skiff down` is removing"), "{said}");
         drop(removal);
+    }
+
+    #[tokio::test]
+    async fn a_standby_takes_the_claim_when_its_holder_ends_and_none_that_is_removed() {
+        let one = tempfile::tempdir().unwrap();
+        let engine = engine("standby");
+        let claim = |trigger| Claim::for_standby(&engine, "skiff", one.path(), Arc::new(trigger));
+        let first = claim(drain_signal().0).await.unwrap().expect("nobody has it");
+        let ends = async {
+            let waiting = &first.standbys.waiting;
+            while waiting.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(claim(drain_signal().0), ends);
+        let second = second.unwrap().expect("its holder has ended");
+        let removed = async {
+            while second.standbys.waiting.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            second.ends_for_good();
+        };
+        let (third, ()) = tokio::join!(claim(drain_signal().0), removed);
+        assert!(third.unwrap().is_none(), "nobody takes the place of what is removed");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (trigger, _drain) = drain_signal();
+        let other = Claim::for_standby(&engine, "skiff", elsewhere.path(), Arc::new(trigger)).await;
+        assert!(other.unwrap_err().to_string().contains("its state is in"));
     }
 
     #[tokio::test]

@@ -107,6 +107,8 @@ pub struct Config {
     pub max_pods: u32,
     /// How many nodes this machine is shown as.
     pub nodes: u32,
+    /// Whether it waits until the control plane that runs the cluster ends, and then takes its place.
+    pub standby: bool,
     /// Whether a cluster whose state is elsewhere is taken over.
     pub adopt: bool,
     /// The dashboard; `None`: there is none.
@@ -143,7 +145,7 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     // Last, so that neither the folder nor the cluster is free before the store is closed.
     _held: Option<Held>,
-    _claim: Claim,
+    claim: Claim,
 }
 
 impl std::fmt::Debug for App {
@@ -166,7 +168,7 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
     descriptors::raise_limit();
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&config.name).await?);
     let engine_info = engine.info().await?;
-    let claim = Claim::for_up(&engine_info.id, &config.name, &config.data_dir, Arc::clone(trigger)).await?;
+    let claim = claim(&config, &engine_info.id, trigger, &drain).await?;
     let mut made = Made::default();
     let started = tokio::select! {
         biased;
@@ -188,7 +190,7 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
                 nodes: (1..=config.nodes).map(|n| logical_node::name(&config.name, n)).collect(),
                 tasks,
                 _held: held,
-                _claim: claim,
+                claim,
             })
         }
         Err(err) => {
@@ -197,6 +199,20 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
             Err(err)
         }
     }
+}
+
+/// The claim on the cluster, at once or when its holder has ended.
+async fn claim(config: &Config, engine: &str, trigger: &Arc<DrainTrigger>, drain: &Drain) -> anyhow::Result<Claim> {
+    let Config { name, data_dir, .. } = config;
+    if !config.standby {
+        return Claim::for_up(engine, name, data_dir, Arc::clone(trigger)).await;
+    }
+    let claimed = tokio::select! {
+        biased;
+        () = drain.drained() => bail!("stopped while it stood by"),
+        claimed = Claim::for_standby(engine, name, data_dir, Arc::clone(trigger)) => claimed?,
+    };
+    claimed.with_context(|| format!("the cluster {name} was removed: there is nothing left to stand by for"))
 }
 
 /// Makes everything and starts every loop; tells `made` of each before it is there.
@@ -250,6 +266,7 @@ async fn run(
         tokens: Some(tokens.clone()),
         signer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
         issuer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
+        identity: Some(identity(&registry)),
         measures: Some(Arc::new(measures::NodeMeasures(Arc::clone(&usages)))),
         ..Default::default()
     };
@@ -407,6 +424,12 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
     }
 }
 
+/// As whom this process holds Leases. Source: `cmd/kube-controller-manager/app/controllermanager.go`: the host's name and a UID.
+fn identity(registry: &Registry) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{}", host.trim(), registry.rng().uid())
+}
+
 fn api_place(plan: &Plan, port: u16) -> ApiPlace {
     ApiPlace { service_ip: plan.api_service_ip(), node_ip: plan.node_ip, port }
 }
@@ -527,6 +550,11 @@ impl App {
             self_image::ensure_demo_images(&*self.engine).await?;
         }
         Ok(())
+    }
+
+    /// Tells those who stand by that the cluster goes with this process.
+    pub fn leaves_for_good(&self) {
+        self.claim.ends_for_good();
     }
 
     /// Returns when every loop has ended.

@@ -85,6 +85,9 @@ pub(super) struct Args {
     /// How many nodes this machine is shown as, for trying what depends on nodes: NAME, NAME-2, NAME-3; each has the whole machine's size
     #[arg(long, env = "SKIFF_NODES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX.into()))]
     nodes: u32,
+    /// Wait until the `skiff up` that runs the cluster from this data folder ends or is killed, and take its place at once
+    #[arg(long)]
+    standby: bool,
     /// Take the cluster over when its state is in another data folder; pods that this folder does not know are removed
     #[arg(long)]
     adopt: bool,
@@ -170,9 +173,13 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         load_balancer_ip: args.load_balancer_ip,
         max_pods: args.max_pods,
         nodes: args.nodes,
+        standby: args.standby,
         adopt: args.adopt,
         dashboard: dashboard(args),
     };
+    if config.standby {
+        output::line("standing by: this takes the place of the `skiff up` that runs the cluster when that ends");
+    }
     let app = app::start(config, trigger, drain.clone()).await?;
     app.notes.iter().for_each(output::warning);
     output::done(format!("the API is served on {}", app.server_url));
@@ -199,6 +206,9 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         }
     }
     trigger.fire();
+    if args.rm {
+        app.leaves_for_good();
+    }
     app.stopped().await;
     Ok(())
 }

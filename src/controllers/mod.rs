@@ -21,6 +21,7 @@ pub mod horizontal_pod_autoscaler;
 pub mod image_stream;
 pub mod image_trigger;
 pub mod job;
+mod leader;
 pub mod namespace;
 pub mod node_status;
 pub mod persistent_volume;
@@ -49,6 +50,7 @@ use crate::{
 use cluster_objects::ApiPlace;
 use data_plane::DataPlane;
 use futures::future::{BoxFuture, join_all};
+use leader::Leader;
 use runtime::{Controller, Metrics};
 use std::{fmt, sync::Arc};
 use tokio::sync::watch;
@@ -72,6 +74,8 @@ pub struct ControllersConfig {
     pub issuer: Option<Arc<dyn router_certificates::Issuer>>,
     /// Who measures what pods use; `None`: nobody does, and nothing is scaled by it.
     pub measures: Option<Arc<dyn horizontal_pod_autoscaler::Measures>>,
+    /// As whom they hold the Lease under which they run; `None`: they run under none.
+    pub identity: Option<String>,
     /// Where the controllers count.
     pub metrics: Metrics,
 }
@@ -180,8 +184,15 @@ pub static CONTROLLERS: &[Row] = &[
     ("events-ttl", |s| s.run(events_ttl::EventsTtl)),
 ];
 
-/// Runs every controller, each in a task of its own, until drained.
+/// Runs every controller, each in a task of its own, until drained; under the controllers' Lease, if they have an identity.
 pub async fn run_all(registry: Registry, config: ControllersConfig, drain: Drain) {
+    let Some(identity) = config.identity.clone() else { return run_each(registry, config, drain).await };
+    let Some(leader) = Leader::acquire(&registry, identity, &drain).await else { return };
+    tokio::join!(run_each(registry, config, drain.clone()), leader.renew(&drain));
+    leader.release().await;
+}
+
+async fn run_each(registry: Registry, config: ControllersConfig, drain: Drain) {
     let start = Start { registry, config, drain };
     let tasks = CONTROLLERS.iter().map(|(name, run)| task::spawn(name, run(&start)));
     for ended in join_all(tasks).await {
