@@ -25,6 +25,7 @@ mod last_words;
 mod logical_nodes;
 mod openshift;
 mod outside;
+mod pods;
 mod poison;
 mod replica_sets;
 mod router;

@@ -196,6 +196,12 @@ pub trait Kind: Send + Sync + 'static {
     fn validate_status(_new: &Self::Object, _old: &Self::Object) -> Vec<FieldError> {
         Vec::new()
     }
+    /// Keeps what a write of a facet may not change: all but what the sub-resource of this name shows.
+    fn prepare_facet(_facet: &str, _new: &mut Self::Object, _old: &Self::Object) {}
+    /// All that is wrong with a change of a facet.
+    fn validate_facet(_facet: &str, _new: &Self::Object, _old: &Self::Object) -> Vec<FieldError> {
+        Vec::new()
+    }
     /// Whether who writes the status may change annotations with it, as a node's agent may those of its Pods. The rest of the metadata
     /// is never changed so. Source: `podStatusStrategy.PrepareForUpdate` in pkg/registry/core/pod/strategy.go, v1.37.
     fn status_annotates() -> bool {
@@ -341,6 +347,12 @@ pub trait ErasedKind: Send + Sync {
     fn prepare_status(&self, new: &mut dyn DynObject, old: &dyn DynObject);
     /// See [`Kind::validate_status`].
     fn validate_status(&self, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError>;
+    /// See [`Kind::prepare_facet`].
+    fn prepare_facet(&self, _facet: &str, _new: &mut dyn DynObject, _old: &dyn DynObject) {}
+    /// See [`Kind::validate_facet`].
+    fn validate_facet(&self, _facet: &str, _new: &dyn DynObject, _old: &dyn DynObject) -> Vec<FieldError> {
+        Vec::new()
+    }
     /// See [`Kind::status_annotates`].
     fn status_annotates(&self) -> bool {
         false
@@ -494,6 +506,12 @@ impl<K: Kind> ErasedKind for Erased<K> {
     }
     fn validate_status(&self, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError> {
         K::validate_status(cast::<K>(new), cast::<K>(old))
+    }
+    fn prepare_facet(&self, facet: &str, new: &mut dyn DynObject, old: &dyn DynObject) {
+        K::prepare_facet(facet, cast_mut::<K>(new), cast::<K>(old));
+    }
+    fn validate_facet(&self, facet: &str, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError> {
+        K::validate_facet(facet, cast::<K>(new), cast::<K>(old))
     }
     fn status_annotates(&self) -> bool {
         K::status_annotates()

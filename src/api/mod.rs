@@ -3,6 +3,7 @@ pub mod agreements;
 pub mod bounds;
 pub mod cron;
 pub mod disruption;
+pub mod ephemeral;
 pub mod fence;
 pub mod field;
 pub mod header_template;

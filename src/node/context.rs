@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     api::{
+        ephemeral::ephemeral_of,
         kinds::{config_map::ConfigMaps, pod::Pods, secret::Secrets, service::Services},
         meta::ObjectKey,
     },
@@ -244,7 +245,13 @@ impl Context {
 /// Where a container is in its pod, as events write it.
 fn field_path(pod: &Pod, container: &str) -> String {
     let is_init = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).any(|c| c.name == container);
-    format!("spec.{}{{{container}}}", if is_init { "initContainers" } else { "containers" })
+    let is_ephemeral = pod.spec.as_ref().is_some_and(|spec| ephemeral_of(spec, container).is_some());
+    let list = match (is_init, is_ephemeral) {
+        (true, _) => "initContainers",
+        (_, true) => "ephemeralContainers",
+        (false, false) => "containers",
+    };
+    format!("spec.{list}{{{container}}}")
 }
 
 impl Lookup for Context {

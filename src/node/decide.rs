@@ -24,7 +24,10 @@ use super::{
     text::go_duration,
     volumes::needs_binding,
 };
-use crate::base::clock::after;
+use crate::{
+    api::ephemeral::{as_container, container_of},
+    base::clock::after,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::{BTreeMap, BTreeSet};
@@ -452,6 +455,7 @@ impl<'a> Planner<'a> {
         let Some(sandbox) = sandbox else {
             return self.stop_strays();
         };
+        self.run_ephemeral(sandbox);
         if self.initialize(sandbox) {
             self.start_containers(sandbox);
         }
@@ -550,7 +554,7 @@ impl<'a> Planner<'a> {
         }
         match role_of(spec, true) {
             Role::Sidecar => latest.is_running() && self.memory().health_of(spec, latest).has_started,
-            Role::Init | Role::Main => latest.exit().is_some_and(|exit| exit.code == 0),
+            Role::Init | Role::Main | Role::Ephemeral => latest.exit().is_some_and(|exit| exit.code == 0),
         }
     }
 
@@ -590,6 +594,29 @@ impl<'a> Planner<'a> {
             State::Running if !is_current => self.stop(latest, StopReason::SandboxGone),
             State::Running => self.watch_over(spec, latest),
             State::Exited(_) => self.restart(spec, latest, sandbox),
+        }
+    }
+
+    /// Ephemeral containers run once, whatever else of the pod runs by now. Source: `computePodActions`.
+    fn run_ephemeral(&mut self, sandbox: Joined) {
+        for ephemeral in self.spec().ephemeral_containers.iter().flatten() {
+            let spec = as_container(ephemeral);
+            let Some(latest) = self.observed().latest(&spec.name) else {
+                if sandbox.is_up {
+                    self.create(&spec, 0, sandbox, 0);
+                }
+                continue;
+            };
+            let is_current = latest.identity.sandbox == sandbox.attempt;
+            // One that was made to see the processes of a container that has ended since cannot start any more.
+            let has_failed =
+                ephemeral.target_container_name.is_some() && self.memory().blocked.contains_key(&spec.name);
+            match &latest.state {
+                State::Created if !is_current || has_failed => self.discard(&spec, latest),
+                State::Created => self.start(&spec, latest, sandbox),
+                State::Running if !is_current => self.stop(latest, StopReason::SandboxGone),
+                State::Running | State::Exited(_) => {}
+            }
         }
     }
 
@@ -837,8 +864,8 @@ impl<'a> Planner<'a> {
         if let Some(stop) = self.memory().stops.get(id) {
             self.go_on_stopping(name, id, stop);
         } else {
-            let spec = self.init_containers().iter().chain(&self.spec().containers).find(|s| s.name == *name);
-            let grace = stop_grace(self.pod, spec, reason, self.view.now);
+            let spec = container_of(self.pod, name);
+            let grace = stop_grace(self.pod, spec.as_deref(), reason, self.view.now);
             self.push(Action::BeginStop { container: name.clone(), id: id.clone(), reason, grace });
         }
     }

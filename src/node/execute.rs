@@ -22,6 +22,7 @@ use super::{
 use crate::{
     api::{
         agreements::RESTARTS,
+        ephemeral::ephemeral_of,
         meta::ObjectKey,
         status::{ApiError, ErrorClass},
     },
@@ -345,11 +346,14 @@ impl Site {
         mounted: Option<Arc<Mounted>>,
         pod_ip: Option<Ipv4Addr>,
         renewed_ahead: Option<Renewal>,
+        pid_of: Option<String>,
     ) -> Result<(ObservedContainer, Arc<Mounted>), Failure> {
         let context = &self.context;
         let name = spec.image.as_deref().unwrap_or_default();
         let policy = spec.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
         let tell = |severity: Severity, reason: &str, message: &str| self.tell(&spec.name, severity, reason, message);
+        let is_ephemeral = self.pod.spec.as_ref().is_some_and(|pod| ephemeral_of(pod, &spec.name).is_some());
+        let spec = &if is_ephemeral { termination::late(spec, &self.pod) } else { spec.clone() };
         let image = self.unless_abandoned(context.images.ensure(name, policy, &tell)).await?.map_err(Failure::Image)?;
         let env = environment(&self.pod, spec, &**context, context.facts(), pod_ip)?;
         let mounted = match mounted {
@@ -374,8 +378,13 @@ impl Site {
             image_reference: engine_name(name, &image),
             env: &env,
             mounts: &mounts,
+            pid_of: pid_of.as_deref(),
         };
         let wanted = container_spec(&self.pod, spec, &context.config, from)?;
+        if is_ephemeral {
+            // The sandbox made files for the others only.
+            self.make_termination_log(spec, attempt, sandbox).await?;
+        }
         let renewed = async {
             let is_new = match renewed_ahead {
                 Some(renewal) => renewal.await,
@@ -490,7 +499,15 @@ impl Site {
 
     /// Makes the file for an attempt's message a new one, where an older attempt had it.
     async fn renew_termination_log(&self, spec: &Container, attempt: u32, sandbox: u32) -> Result<(), EngineError> {
-        if termination::path_in(spec).is_none() || !termination::is_used_again(attempt) {
+        if termination::is_used_again(attempt) {
+            self.make_termination_log(spec, attempt, sandbox).await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn make_termination_log(&self, spec: &Container, attempt: u32, sandbox: u32) -> Result<(), EngineError> {
+        if termination::path_in(spec).is_none() {
             return Ok(());
         }
         let sandbox = sandbox_name(&self.pod, sandbox);

@@ -31,6 +31,8 @@ pub enum Role {
     Sidecar,
     /// A container proper.
     Main,
+    /// One that somebody added to look at the others: it runs once.
+    Ephemeral,
 }
 
 /// The role of a container.
@@ -96,6 +98,9 @@ fn policy_of(pod: &Pod, spec: &Container, role: Role) -> Policy {
         Some("OnFailure") => Policy::OnFailure,
         _ => Policy::Always,
     };
+    if role == Role::Ephemeral {
+        return Policy::Never;
+    }
     // An init container that succeeded is done.
     if role == Role::Init && policy == Policy::Always { Policy::OnFailure } else { policy }
 }

@@ -19,7 +19,10 @@ use super::{
     observe::ObservedPod,
     sandbox::is_on_host,
 };
-use crate::{api::pod_state::qos_class, base::clock::whole_seconds};
+use crate::{
+    api::{ephemeral::as_container, pod_state::qos_class},
+    base::clock::whole_seconds,
+};
 use conditions::{READY_TO_START, conditions};
 use containers::container_statuses;
 use jiff::Timestamp;
@@ -56,9 +59,12 @@ pub(super) fn seconds(at: Timestamp) -> Time {
 pub fn pod_status(pod: &Pod, facts: Facts<'_>) -> PodStatus {
     let Some(spec) = &pod.spec else { return PodStatus::default() };
     let old = pod.status.clone().unwrap_or_default();
-    let init = container_statuses(pod, spec.init_containers.as_deref().unwrap_or_default(), true, facts);
-    let mut main = container_statuses(pod, &spec.containers, false, facts);
-    let phase = phase(pod, spec, &init, &main, facts);
+    let init = container_statuses(pod, spec.init_containers.iter().flatten(), |spec| role_of(spec, true), facts);
+    let mut main = container_statuses(pod, &spec.containers, |spec| role_of(spec, false), facts);
+    let ephemeral: Vec<Container> = spec.ephemeral_containers.iter().flatten().map(as_container).collect();
+    let ephemeral = container_statuses(pod, &ephemeral, |_| Role::Ephemeral, facts);
+    let lists = (&init[..], &main[..], &ephemeral[..]);
+    let phase = phase(pod, spec, lists, facts);
     main.sort_by(|a, b| a.name.cmp(&b.name));
     let mut status = PodStatus {
         host_ip: Some(facts.node_ip.to_string()),
@@ -68,6 +74,7 @@ pub fn pod_status(pod: &Pod, facts: Facts<'_>) -> PodStatus {
         observed_generation: pod.metadata.generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         phase: Some(phase.to_owned()),
         ..old
     };
@@ -108,6 +115,7 @@ pub fn merge(stored: &mut Pod, wanted: &PodStatus) {
     stored.status = Some(PodStatus {
         conditions: Some(others.chain(own).collect()),
         container_statuses: wanted.container_statuses.clone(),
+        ephemeral_container_statuses: wanted.ephemeral_container_statuses.clone(),
         init_container_statuses: wanted.init_container_statuses.clone(),
         host_ip: wanted.host_ip.clone(),
         host_ips: wanted.host_ips.clone(),
@@ -157,8 +165,7 @@ fn set_reason(status: &mut PodStatus, facts: Facts<'_>) {
 fn phase(
     pod: &Pod,
     spec: &PodSpec,
-    init: &[ContainerStatus],
-    main: &[ContainerStatus],
+    (init, main, ephemeral): (&[ContainerStatus], &[ContainerStatus], &[ContainerStatus]),
     facts: Facts<'_>,
 ) -> &'static str {
     match pod.status.as_ref().and_then(|s| s.phase.as_deref()) {
@@ -166,7 +173,8 @@ fn phase(
         Some("Failed") => return "Failed",
         _ => {}
     }
-    let runs = init.iter().chain(main).any(|s| s.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let runs =
+        init.iter().chain(main).chain(ephemeral).any(|s| s.state.as_ref().is_some_and(|state| state.running.is_some()));
     if let Some(over) = &facts.decision.over
         && (!runs || over.reason == "DeadlineExceeded")
     {
@@ -202,6 +210,6 @@ fn running_phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStat
 pub(super) fn is_initialized(spec: &Container, status: &ContainerStatus) -> bool {
     match role_of(spec, true) {
         Role::Sidecar => status.started == Some(true),
-        Role::Init | Role::Main => status.ready,
+        Role::Init | Role::Main | Role::Ephemeral => status.ready,
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{context, forward::Ports};
 use crate::{
-    api::{kind::Kind as _, kinds::pod::Pods, meta::ObjectKey, status::ApiError},
+    api::{ephemeral::container_of, kind::Kind as _, kinds::pod::Pods, meta::ObjectKey, status::ApiError},
     base::clock::after,
     engine::{EngineError, LogOptions},
 };
@@ -19,7 +19,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod, PodStatus};
 use std::{
     io,
     pin::Pin,
@@ -189,8 +189,7 @@ fn check_placed(pod: &Pod) -> Result<(), ApiError> {
 fn running(pod: &Pod, name: &str) -> Option<Running> {
     let status = container_statuses(pod).find(|s| s.name == name)?;
     status.state.as_ref()?.running.as_ref()?;
-    let spec = pod.spec.as_ref()?;
-    let container = spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)?;
+    let container = container_of(pod, name)?;
     let is = |field: Option<bool>| field == Some(true);
     Some(Running {
         id: own_id(status)?,
@@ -201,9 +200,11 @@ fn running(pod: &Pod, name: &str) -> Option<Running> {
 }
 
 fn container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    pod.status
-        .iter()
-        .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()))
+    pod.status.iter().flat_map(lists_of).flatten().flatten()
+}
+
+fn lists_of(status: &PodStatus) -> [&Option<Vec<ContainerStatus>>; 3] {
+    [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
 }
 
 fn since(query: &LogQuery, now: Timestamp) -> Option<Timestamp> {
@@ -248,8 +249,7 @@ pub(super) fn choose_container(pod: &Pod, name: &str) -> Result<String, ApiError
     let init = spec.init_containers.unwrap_or_default();
     let names = |all: &[Container]| all.iter().map(|c| c.name.clone()).collect::<Vec<_>>().join(" ");
     if !name.is_empty() {
-        let mut all = spec.containers.iter().chain(&init);
-        return match all.find(|c| c.name == name) {
+        return match container_of(pod, name) {
             Some(_) => Ok(name.to_owned()),
             None => Err(ApiError::BadRequest(format!("container {name} is not valid for pod {pod_name}"))),
         };

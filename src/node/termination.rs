@@ -66,6 +66,15 @@ pub fn wanted(pod: &Pod) -> Option<String> {
     (!names.is_empty()).then(|| names.join(" "))
 }
 
+/// A container that comes when the pod's sandbox runs already: without a file where the sandbox has no place for one.
+pub fn late(container: &Container, pod: &Pod) -> Container {
+    let mut container = container.clone();
+    if wanted(pod).is_none() {
+        container.termination_message_path = None;
+    }
+    container
+}
+
 /// The directory that the sandbox makes, and the files in it, for what it was told.
 pub fn files_for(wanted: &str) -> (&'static str, Vec<String>) {
     let of_container = |name: &str| (0..SLOTS).map(|slot| file(name, slot)).collect::<Vec<_>>();

@@ -1,5 +1,6 @@
 //! The agent on the fake engine, under paused time.
 
+mod ephemeral;
 mod faults;
 mod last_words;
 mod lives;

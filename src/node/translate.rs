@@ -190,6 +190,8 @@ pub struct Ingredients<'a> {
     pub env: &'a [Variable],
     /// Its mounts.
     pub mounts: &'a [Mount],
+    /// The container whose processes it sees, by ID, where that is another's business than its pod's.
+    pub pid_of: Option<&'a str>,
 }
 
 /// A container's specification.
@@ -226,10 +228,11 @@ pub fn container_spec(
             Some(true) => NamespaceMode::Host,
             _ => NamespaceMode::Container(from.sandbox.to_owned()),
         },
-        pid: match (pod_spec.host_pid, pod_spec.share_process_namespace) {
-            (Some(true), _) => NamespaceMode::Host,
-            (_, Some(true)) => NamespaceMode::Container(from.sandbox.to_owned()),
-            _ => NamespaceMode::Private,
+        pid: match (pod_spec.host_pid, pod_spec.share_process_namespace, from.pid_of) {
+            (Some(true), _, _) => NamespaceMode::Host,
+            (_, Some(true), _) => NamespaceMode::Container(from.sandbox.to_owned()),
+            (_, _, Some(target)) => NamespaceMode::Container(target.to_owned()),
+            (_, _, None) => NamespaceMode::Private,
         },
         mounts: from.mounts.to_vec(),
         memory_bytes: limits.memory_bytes,

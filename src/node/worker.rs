@@ -25,10 +25,12 @@ use super::{
     rotation,
     sandbox::sandbox_is_on_host,
     status::{Facts, is_news, pod_ip, pod_status, restarts},
+    translate::ConfigError,
 };
 use crate::{
     api::{
         agreements::{DATA_PLANE, ROTATION_PATIENCE, SYSTEM_NAMESPACE},
+        ephemeral::{container_of, ephemeral_of},
         kinds::{endpoint_slice::EndpointSlices, lease::Leases},
         meta::ObjectKey,
         status::ApiError,
@@ -42,8 +44,8 @@ use futures::{
     stream::FuturesUnordered,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use std::{collections::BTreeMap, net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use std::{borrow::Cow, collections::BTreeMap, net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -194,7 +196,7 @@ impl Worker {
         for (id, name) in self.running_apps() {
             self.memory.post_start.insert(id.clone(), Hook::Done);
             if let Some(spec) = container_of(pod, &name) {
-                self.probes.watch(&id, spec, believed_of(pod, &id), now);
+                self.probes.watch(&id, &spec, believed_of(pod, &id), now);
             }
         }
         self.memory.last_words = self.observed.told_last_words(pod);
@@ -310,7 +312,7 @@ impl Worker {
     ) {
         let spec = container_of(pod, name);
         let has_network = !matches!(reason, StopReason::SandboxGone | StopReason::Superseded);
-        let has_hook = has_network && spec.and_then(pre_stop_of).is_some();
+        let has_hook = has_network && spec.as_deref().and_then(pre_stop_of).is_some();
         let waits = reason == StopReason::PodDeleted && rotation::takes_part(pod, self.data_plane().as_deref());
         self.observed.note_stopping(id, reason);
         self.memory.stops.insert(
@@ -374,7 +376,7 @@ impl Worker {
         let now = self.context.clock().mono();
         for (id, name) in self.running_apps() {
             if let Some(spec) = container_of(pod, &name) {
-                self.probes.watch(&id, spec, Believed::default(), now);
+                self.probes.watch(&id, &spec, Believed::default(), now);
             }
         }
     }
@@ -479,19 +481,34 @@ impl Worker {
     }
 
     fn create_container(&mut self, site: Site, name: String, numbers: (u32, u32, u32)) {
-        let Some(spec) = container_of(&site.pod, &name).cloned() else { return };
+        let Some(spec) = container_of(&site.pod, &name).map(Cow::into_owned) else { return };
         let (mounted, pod_ip) = (self.mounted.clone(), self.pod_ip(&site.pod));
+        let target = self.target_of(&site.pod, &name);
         let (attempt, sandbox, _) = numbers;
         let renewal =
             self.renewals.remove(&name).filter(|(of, _)| *of == (attempt, sandbox)).map(|(_, renewal)| renewal);
         self.start(Some(Slot::Container(name.clone())), async move {
-            let result = site.create_container(&spec, numbers, mounted, pod_ip, renewal).await;
+            let result = match target {
+                Ok(target) => site.create_container(&spec, numbers, mounted, pod_ip, renewal, target).await,
+                Err(error) => Err(error.into()),
+            };
             Done::Created(name, result)
         });
     }
 
+    /// The container whose processes an ephemeral container sees, if it has one. Source: `getTargetID`,
+    /// `pkg/kubelet/kuberuntime/kuberuntime_container.go`, v1.37.
+    fn target_of(&self, pod: &Pod, name: &str) -> Result<Option<String>, ConfigError> {
+        let ephemeral = pod.spec.as_ref().and_then(|spec| ephemeral_of(spec, name));
+        let target = ephemeral.and_then(|c| c.target_container_name.as_deref()).filter(|target| !target.is_empty());
+        let Some(target) = target else { return Ok(None) };
+        let running = self.observed.latest(target).filter(|c| c.is_running() && !c.is_gone);
+        let found = running.map(|c| Some(c.id.clone()));
+        found.ok_or_else(|| ConfigError::Other(format!("unable to find target container {target}")))
+    }
+
     fn run_hook(&mut self, site: Site, name: &str, id: String, is_post_start: bool, bound: Duration) {
-        let Some(spec) = container_of(&site.pod, name).cloned() else { return };
+        let Some(spec) = container_of(&site.pod, name).map(Cow::into_owned) else { return };
         let pod_ip = self.pod_ip(&site.pod);
         let slot = if is_post_start { Slot::PostStart(id.clone()) } else { Slot::PreStop(id.clone()) };
         self.start(Some(slot), async move {
@@ -769,12 +786,6 @@ impl Worker {
             self.tell_unhealthy(due, &output);
         }
     }
-}
-
-/// A container's spec in its pod.
-fn container_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    let spec = pod.spec.as_ref()?;
-    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)
 }
 
 /// What the pod's status says of a container's health.

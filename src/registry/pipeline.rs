@@ -83,6 +83,8 @@ pub enum Part {
     Main,
     /// The status alone.
     Status,
+    /// What the sub-resource of this name shows of the spec, as the kind says ([`Kind::prepare_facet`](crate::api::kind::Kind)).
+    Facet(&'static str),
     /// The numbers that the registry itself gives: nobody else may change them. No verb of a client writes this part.
     Allocated,
 }
@@ -216,6 +218,14 @@ pub fn with_decoded<R>(
         drop(entry.decoded.set(made));
     }
     Ok(result)
+}
+
+/// Keeps an object's metadata, all but the revision that a write is based on and the managers of fields.
+fn keep_metadata(new: &mut dyn DynObject, old: &dyn DynObject) {
+    let meta = new.meta_mut();
+    let (revision, managers) = (meta.resource_version.take(), meta.managed_fields.take());
+    *meta = old.meta().clone();
+    (meta.resource_version, meta.managed_fields) = (revision, managers);
 }
 
 /// Whether an object is marked for deletion.
@@ -474,7 +484,7 @@ impl Registry {
             options.warnings.take();
             kind.warnings(&*new).into_iter().for_each(|warning| options.warnings.add(Some(warning)));
             self.prepare_change(kind, part, &mut *new, old)?;
-            if part == Part::Main {
+            if matches!(part, Part::Main | Part::Facet(_)) {
                 admission::on_write(self, info, Some(old), &*new, options)?;
             }
             self.manage(kind, Some(&entry), &mut *new, part, options)?;
@@ -509,18 +519,24 @@ impl Registry {
                 causes.extend(kind.validate_update(new, old));
             }
             Part::Status => {
-                let meta = new.meta_mut();
-                let (revision, managers) = (meta.resource_version.take(), meta.managed_fields.take());
-                let annotations = meta.annotations.take();
-                *meta = old.meta().clone();
-                (meta.resource_version, meta.managed_fields) = (revision, managers);
+                let annotations = new.meta_mut().annotations.take();
+                keep_metadata(new, old);
                 causes = Vec::new();
-                if kind.status_annotates() && annotations != meta.annotations {
-                    meta.annotations = annotations;
+                if kind.status_annotates() && annotations != new.meta().annotations {
+                    new.meta_mut().annotations = annotations;
                     causes = metadata::validate(kind, new.meta());
                 }
                 kind.prepare_status(new, old);
                 causes.extend(kind.validate_status(new, old));
+            }
+            Part::Facet(facet) => {
+                keep_metadata(new, old);
+                kind.prepare_facet(facet, new, old);
+                if kind.has_generation() && !kind.same_spec(new, old) {
+                    new.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
+                }
+                causes = kind.validate(new);
+                causes.extend(kind.validate_facet(facet, new, old));
             }
             Part::Allocated => causes = kind.validate(new),
         }

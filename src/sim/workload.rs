@@ -11,22 +11,28 @@ use super::{
 };
 use crate::{
     api::{
-        kind::{Erased, ErasedKind, Kind},
+        ephemeral::as_ephemeral,
+        kind::{Erased, ErasedKind, Kind, TypedKind as _},
         kinds::{
-            config_map::ConfigMaps, deployment::Deployments, image_stream::ImageStreams, pod::Pods,
-            replica_set::ReplicaSets, replication_controller::ReplicationControllers, resource_quota::RESOURCE_QUOTAS,
+            config_map::ConfigMaps,
+            deployment::Deployments,
+            image_stream::ImageStreams,
+            pod::{EPHEMERAL_CONTAINERS, Pods},
+            replica_set::ReplicaSets,
+            replication_controller::ReplicationControllers,
+            resource_quota::RESOURCE_QUOTAS,
         },
         meta::{ObjectKey, controller_of},
         object::Object as _,
         status::ApiError,
     },
     engine::Phase,
-    registry::pipeline::{DeleteOptions, Part, Propagation, WriteOptions},
+    registry::pipeline::{DeleteOptions, Part, Propagation, WriteOptions, decoded},
 };
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, ReplicaSet},
-        core::v1::ConfigMap,
+        core::v1::{ConfigMap, Container, Pod},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -63,6 +69,7 @@ enum Action {
     CreatePoison,
     RelabelPod,
     DeletePod,
+    DebugPod,
     ChangeSettings,
     ChangeQuota,
     BuildImage,
@@ -112,6 +119,7 @@ const ACTIONS: &[(u64, Action)] = &[
     (2, Action::CreatePoison),
     (2, Action::RelabelPod),
     (2, Action::DeletePod),
+    (2, Action::DebugPod),
     (1, Action::ChangeSettings),
     (2, Action::ChangeQuota),
     (1, Action::BuildImage),
@@ -212,6 +220,7 @@ async fn write(world: &World, action: Action, key: &ObjectKey) -> Option<Result<
         Action::CreatePoison => world.registry().api::<Pods>().create(poison::pod(world)).await.map(drop),
         Action::RelabelPod => relabel_pod(world).await,
         Action::DeletePod => delete_pod(world).await,
+        Action::DebugPod => debug_pod(world).await,
         Action::ChangeSettings => change_settings(world).await,
         Action::ChangeQuota => set_quota(world, world.rng.between(2, 40)).await,
         _ => return None,
@@ -366,6 +375,24 @@ async fn set_quota(world: &World, n_pods: u64) -> Result<(), ApiError> {
         None => registry.create(&RESOURCE_QUOTAS, "default", object(), &options).await,
     }
     .map(drop)
+}
+
+/// What `kubectl debug` does: adds a container that looks at the pod, or at the processes of its first container.
+async fn debug_pod(world: &World) -> Result<(), ApiError> {
+    let pods = world.registry().api::<Pods>().list("default").items;
+    let Some(pod) = one_of(world, &pods) else { return Ok(()) };
+    let (name, sees_one, image) = (world.rng.name_suffix(), world.rng.one_in(2), image(world));
+    let mut add = |entry: &crate::store::Entry| {
+        let mut pod = Pod::clone(&decoded::<Pods>(entry));
+        let spec = pod.spec.get_or_insert_default();
+        let target = spec.containers.first().filter(|_| sees_one).map(|c| c.name.clone());
+        let container =
+            Container { name: format!("debugger-{name}"), image: Some(image.clone()), ..Container::default() };
+        spec.ephemeral_containers.get_or_insert_default().push(as_ephemeral(container, target));
+        Ok(Pods::pack(pod))
+    };
+    let (key, part) = (ObjectKey::of(&pod.metadata), Part::Facet(EPHEMERAL_CONTAINERS));
+    world.registry().update(Pods::erased(), &key, part, &mut add, &WriteOptions::default()).await.map(drop)
 }
 
 async fn delete_pod(world: &World) -> Result<(), ApiError> {

@@ -6,6 +6,7 @@
 //! **Source**: `pkg/apis/core/validation/validation.go`, `pkg/registry/core/pod/strategy.go`,
 //! `plugin/pkg/admission/{defaulttolerationseconds,priority}`, v1.37.
 
+mod debug;
 mod print;
 mod update;
 
@@ -32,6 +33,9 @@ pub struct Pods;
 
 const ATTACH: Subresource<'static> = Subresource::of("attach", ("", "v1", "PodAttachOptions"), &["create", "get"]);
 const BINDING: Subresource<'static> = Subresource::of("binding", ("", "v1", "Binding"), &["create"]);
+/// The sub-resource by which ephemeral containers are added.
+pub const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
+const FACET_VERBS: &[&str] = &["get", "patch", "update"];
 const EVICTION: Subresource<'static> = Subresource::of("eviction", ("policy", "v1", "Eviction"), &["create"]);
 const EXEC: Subresource<'static> = Subresource::of("exec", ("", "v1", "PodExecOptions"), &["create", "get"]);
 const LOG: Subresource<'static> = Subresource { parameters: LOG_PARAMETERS, ..Subresource::own("log", &["get"]) };
@@ -67,7 +71,16 @@ impl Kind for Pods {
         categories: &["all"],
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
-        subresources: &[ATTACH, BINDING, EVICTION, EXEC, LOG, PORT_FORWARD, STATUS],
+        subresources: &[
+            ATTACH,
+            BINDING,
+            Subresource::own(EPHEMERAL_CONTAINERS, FACET_VERBS),
+            EVICTION,
+            EXEC,
+            LOG,
+            PORT_FORWARD,
+            STATUS,
+        ],
         columns: &[
             Column::name(),
             Column::text("Ready", "How many containers are ready, of how many."),
@@ -137,6 +150,15 @@ impl Kind for Pods {
         if class.as_deref().unwrap_or_default().is_empty() {
             *class = old_class;
         }
+    }
+
+    fn prepare_facet(_facet: &str, new: &mut Pod, old: &Pod) {
+        new.status.clone_from(&old.status);
+        new.spec = Some(debug::apply(part(&new.spec), part(&old.spec)));
+    }
+
+    fn validate_facet(_facet: &str, new: &Pod, old: &Pod) -> Errors {
+        debug::validate(&part(&new.spec), &part(&old.spec))
     }
 
     fn status_annotates() -> bool {

@@ -4,7 +4,7 @@ use super::{Cause, Exit, KILLED, ObservedContainer, ObservedPod, Run, State};
 use crate::node::identity::{Identity, PodId};
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
+    api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use std::collections::BTreeMap;
@@ -15,9 +15,7 @@ impl ObservedPod {
     pub fn restore(&mut self, pod: &Pod) {
         let Some(status) = &pod.status else { return };
         let sandbox = self.sandbox().map_or(0, |s| s.identity.attempt);
-        let statuses =
-            status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-        for status in statuses {
+        for status in all_of(status) {
             self.restore_gone(pod, status, sandbox);
             self.restore_run(status);
         }
@@ -26,8 +24,7 @@ impl ObservedPod {
     /// What ended runs had to say, as the status tells it.
     pub fn told_last_words(&self, pod: &Pod) -> BTreeMap<Run, Option<String>> {
         let Some(status) = &pod.status else { return BTreeMap::new() };
-        let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-        let ends = all.flat_map(|status| [&status.state, &status.last_state]).flatten();
+        let ends = all_of(status).flat_map(|status| [&status.state, &status.last_state]).flatten();
         let told: Vec<&ContainerStateTerminated> = ends.filter_map(|state| state.terminated.as_ref()).collect();
         let is_of = |run: &ObservedContainer, told: &&&ContainerStateTerminated| {
             let ended = time(told.finished_at.as_ref()).map(Timestamp::as_second);
@@ -84,6 +81,12 @@ impl ObservedPod {
             shown.former = exit_of(shown, last).map(|exit| past.past(exit));
         }
     }
+}
+
+/// The statuses of a pod's containers, of whatever sort.
+fn all_of(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    lists.into_iter().flatten().flatten()
 }
 
 impl ObservedContainer {

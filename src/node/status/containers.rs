@@ -2,7 +2,7 @@
 
 use super::{Facts, seconds};
 use crate::node::{
-    lifecycle::{Role, role_of},
+    lifecycle::Role,
     observe::{Exit, ObservedContainer, State},
     termination::bounded,
 };
@@ -12,13 +12,13 @@ use k8s_openapi::api::core::v1::{
 };
 
 /// The statuses of a pod's containers, in the order of the spec.
-pub(super) fn container_statuses(
+pub(super) fn container_statuses<'a>(
     pod: &Pod,
-    specs: &[Container],
-    is_init: bool,
+    specs: impl IntoIterator<Item = &'a Container>,
+    role: impl Fn(&Container) -> Role,
     facts: Facts<'_>,
 ) -> Vec<ContainerStatus> {
-    specs.iter().map(|spec| container_status(pod, spec, role_of(spec, is_init), facts)).collect()
+    specs.into_iter().map(|spec| container_status(pod, spec, role(spec), facts)).collect()
 }
 
 fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -> ContainerStatus {
@@ -31,8 +31,10 @@ fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -
     let ready = match role {
         Role::Init => shown.and_then(ObservedContainer::exit).is_some_and(|exit| exit.code == 0),
         Role::Sidecar | Role::Main => health.is_some_and(|h| h.has_started && h.is_ready),
+        Role::Ephemeral => false,
     };
-    let has_resources = state.running.is_some();
+    let is_lasting = role != Role::Ephemeral;
+    let has_resources = state.running.is_some() && is_lasting;
     // One that is made and not started yet is told of when it starts: nobody does anything with it before.
     let ran = shown.filter(|c| c.has_started());
     ContainerStatus {
@@ -42,7 +44,7 @@ fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -
         container_id: ran.map(|c| engine_id(&c.id)),
         restart_count: shown.map_or(0, |c| i32::try_from(c.restarts).unwrap_or(i32::MAX)),
         ready,
-        started: Some(started),
+        started: is_lasting.then_some(started),
         state: Some(state),
         last_state: Some(last_state),
         resources: has_resources.then(|| spec.resources.clone().unwrap_or_default()),

@@ -74,9 +74,11 @@ pub(super) fn place_of(pod: &Pod, spec: &Container) -> String {
     let of_pod = pod.spec.as_ref();
     let at = |list: &[Container]| list.iter().position(|c| c.name == spec.name);
     let init = of_pod.and_then(|s| at(s.init_containers.as_deref().unwrap_or_default()));
-    match init {
-        Some(i) => format!("spec.initContainers[{i}]"),
-        None => format!("spec.containers[{}]", of_pod.and_then(|s| at(&s.containers)).unwrap_or_default()),
+    let ephemeral = of_pod.and_then(|s| s.ephemeral_containers.iter().flatten().position(|c| c.name == spec.name));
+    match (init, ephemeral) {
+        (Some(i), _) => format!("spec.initContainers[{i}]"),
+        (_, Some(i)) => format!("spec.ephemeralContainers[{i}]"),
+        (None, None) => format!("spec.containers[{}]", of_pod.and_then(|s| at(&s.containers)).unwrap_or_default()),
     }
 }
 

@@ -238,8 +238,15 @@ fn spec_with(yaml: &str, image: &Image, who: &str) -> Result<ContainerSpec, Conf
     };
     let env = [variable("WHO", who.to_owned())];
     let sandbox = sandbox_name(&pod, 1);
-    let from =
-        Ingredients { identity: &identity, sandbox: &sandbox, image, image_reference: "web:1", env: &env, mounts: &[] };
+    let from = Ingredients {
+        identity: &identity,
+        sandbox: &sandbox,
+        image,
+        image_reference: "web:1",
+        env: &env,
+        mounts: &[],
+        pid_of: None,
+    };
     container_spec(&pod, &spec, &config(), from)
 }
 

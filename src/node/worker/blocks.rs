@@ -272,7 +272,7 @@ impl Worker {
             return plan.is_err_and(|error| error.to_string() == blocked.message || key != SANDBOX);
         }
         let Some(spec) = container_of(pod, key) else { return true };
-        let made = environment(pod, spec, context, context.facts(), pod_ip);
+        let made = environment(pod, &spec, context, context.facts(), pod_ip);
         made.is_err_and(|error| error.to_string() == blocked.message)
     }
 

@@ -13,7 +13,7 @@ use crate::{
     registry::events::Severity,
 };
 use k8s_openapi::api::core::v1::Pod;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 impl Worker {
     fn pod(&self) -> Option<Arc<Pod>> {
@@ -107,7 +107,7 @@ impl Worker {
     pub(super) fn renew_message_file(&mut self, id: &str) {
         let Some(pod) = self.pod() else { return };
         let Some(of) = self.observed.by_id(id).map(|container| container.identity.clone()) else { return };
-        let Some(spec) = container_of(&pod, &of.container).cloned() else { return };
+        let Some(spec) = container_of(&pod, &of.container).map(Cow::into_owned) else { return };
         let next = of.attempt + 1;
         if !termination::is_used_again(next) {
             return;
@@ -127,7 +127,7 @@ impl Worker {
             self.observed.ended_runs().map(|ended| (ended.run(), ended.clone())).collect();
         self.memory.last_words.retain(|run, words| words.is_none() || ended.contains_key(run));
         for (run, ended) in ended {
-            let Some(spec) = container_of(pod, &ended.identity.container).cloned() else { continue };
+            let Some(spec) = container_of(pod, &ended.identity.container).map(Cow::into_owned) else { continue };
             if self.memory.last_words.contains_key(&run) {
                 continue;
             }

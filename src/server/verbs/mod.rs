@@ -43,7 +43,14 @@ use super::{
     route::{Query, ResourceInfo, Verb},
 };
 use crate::{
-    api::{kind::KindRef, kinds::Kinds, managed::Writer, meta::ObjectKey, object::DynObject, status::ApiError},
+    api::{
+        kind::KindRef,
+        kinds::{Kinds, pod},
+        managed::Writer,
+        meta::ObjectKey,
+        object::DynObject,
+        status::ApiError,
+    },
     base::task::Drain,
     identity::User,
     registry::{
@@ -219,7 +226,11 @@ impl Call<'_> {
     }
 
     fn part(&self) -> Part {
-        if matches!(&*self.info.subresource, "status" | "approval") { Part::Status } else { Part::Main }
+        match &*self.info.subresource {
+            "status" | "approval" => Part::Status,
+            pod::EPHEMERAL_CONTAINERS => Part::Facet(pod::EPHEMERAL_CONTAINERS),
+            _ => Part::Main,
+        }
     }
 
     pub(super) fn output(&self, offer: Offer) -> Result<Output, ApiError> {

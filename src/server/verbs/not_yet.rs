@@ -20,7 +20,7 @@ const RESOURCES: &[(&str, &[&str])] = &[
 
 /// Sub-resources of resources that are served: group, plural, sub-resource.
 pub(super) const SUBRESOURCES: &[(&str, &str, &str)] =
-    &[("", "pods", "ephemeralcontainers"), ("", "pods", "proxy"), ("", "pods", "resize"), ("", "services", "proxy")];
+    &[("", "pods", "proxy"), ("", "pods", "resize"), ("", "services", "proxy")];
 
 /// Verbs of resources that are served: group, plural, verb, and what is missing.
 const VERBS: &[(&str, &str, &str, &str)] =

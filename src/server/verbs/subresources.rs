@@ -9,7 +9,7 @@ use super::{
     reviews, scale, token, write,
 };
 use crate::{
-    api::status::ApiError,
+    api::{kinds::pod, status::ApiError},
     server::{
         respond::Response,
         route::{Query, ResourceInfo},
@@ -47,6 +47,7 @@ static TABLE: &[Row] = &[
     Row { takes_path: true, ..row("", "nodes", "proxy", |call| Box::pin(node_proxy::get(call))) },
     Row { is_stream: |_| true, ..row("", "pods", "attach", |call| Box::pin(ready(exec::attach(call)))) },
     row("", "pods", "binding", |call| Box::pin(binding::create(call))),
+    row("", "pods", pod::EPHEMERAL_CONTAINERS, |call| Box::pin(call.plain())),
     row("", "pods", "eviction", |call| Box::pin(eviction::create(call))),
     Row { is_stream: |_| true, ..row("", "pods", "exec", |call| Box::pin(ready(exec::exec(call)))) },
     Row { is_stream: |_| true, ..row("", "pods", "portforward", |call| Box::pin(exec::port_forward(call))) },

@@ -5,6 +5,7 @@
 
 use crate::api::{field::FieldError, kinds::check::Errors, names, object::untyped};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Toleration};
+use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -41,7 +42,7 @@ pub(super) fn validate(new: &PodSpec, old: &PodSpec) -> Errors {
     check_tolerations(&mut errs, new, old);
     let munged = munged(new, old);
     if munged != *old {
-        let why = format!("{MAY_CHANGE}\n{}", differences(old, &munged));
+        let why = format!("{MAY_CHANGE}\n{}", differences("spec", old, &munged));
         errs.push(FieldError::forbidden("spec", why));
     }
     errs
@@ -104,10 +105,10 @@ fn munged(new: &PodSpec, old: &PodSpec) -> PodSpec {
     spec
 }
 
-/// One line for each place where two specs differ.
-fn differences(old: &PodSpec, new: &PodSpec) -> String {
+/// One line for each place where two values at a path differ.
+pub(super) fn differences<T: Serialize>(path: &str, old: &T, new: &T) -> String {
     let mut lines = Vec::new();
-    compare(&mut lines, "spec", &untyped(old), &untyped(new));
+    compare(&mut lines, path, &untyped(old), &untyped(new));
     lines.join("\n")
 }
 

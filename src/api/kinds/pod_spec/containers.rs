@@ -5,11 +5,12 @@ use super::{
     volumes::{Names, descending_path, no_nul},
 };
 use crate::api::{
+    ephemeral::as_container,
     field::FieldError,
     kinds::check::{self, Errors},
     names, pod_state,
 };
-use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, ResourceRequirements, VolumeMount};
 use std::collections::BTreeSet;
 
 /// Checks all containers of a spec.
@@ -17,18 +18,22 @@ pub(super) fn validate(errs: &mut Errors, spec: &PodSpec, path: &str, volumes: &
     let mut taken = BTreeSet::new();
     regular(errs, spec, &format!("{path}.containers"), volumes, &mut taken);
     init(errs, spec, &format!("{path}.initContainers"), volumes, &mut taken);
+    ephemeral(errs, spec, &format!("{path}.ephemeralContainers"), volumes, &mut taken);
 }
 
 /// A Pod's images have no space around them; a template's may, because some fill them in later.
 pub(super) fn validate_images(errs: &mut Errors, spec: &PodSpec, path: &str) {
     for (list, containers) in lists(spec) {
         for (i, container) in containers.iter().enumerate() {
-            let image = container.image.as_deref().unwrap_or_default();
-            if image.trim() != image {
-                let why = "must not have leading or trailing whitespace";
-                errs.push(FieldError::invalid(format!("{path}.{list}[{i}].image"), image, why));
-            }
+            check_image_space(errs, container, &format!("{path}.{list}[{i}]"));
         }
+    }
+}
+
+fn check_image_space(errs: &mut Errors, container: &Container, path: &str) {
+    let image = container.image.as_deref().unwrap_or_default();
+    if image.trim() != image {
+        errs.push(FieldError::invalid(format!("{path}.image"), image, "must not have leading or trailing whitespace"));
     }
 }
 
@@ -70,6 +75,50 @@ fn init<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_
             handlers::validate(errs, container, spec, &at);
         } else {
             errs.push(FieldError::forbidden(format!("{at}.restartPolicy"), not_yet("sidecar containers")));
+        }
+    }
+}
+
+/// Source: `validateEphemeralContainers`.
+fn ephemeral<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_>, taken: &mut BTreeSet<&'a str>) {
+    let others = taken.clone();
+    for (i, ephemeral) in spec.ephemeral_containers.iter().flatten().enumerate() {
+        let (at, container) = (format!("{path}[{i}]"), as_container(ephemeral));
+        common(errs, &container, &at, volumes);
+        check_image_space(errs, &container, &at);
+        if !taken.insert(&ephemeral.name) {
+            errs.push(FieldError::duplicate(format!("{at}.name"), &ephemeral.name));
+        }
+        let target = ephemeral.target_container_name.as_deref().filter(|name| !name.is_empty());
+        if let Some(target) = target.filter(|name| !others.contains(name)) {
+            errs.push(FieldError::not_found(format!("{at}.targetContainerName"), target));
+        }
+        ephemeral_may_not(errs, &container, &at);
+    }
+}
+
+/// Nothing that a pod's work relies on is an ephemeral container's.
+fn ephemeral_may_not(errs: &mut Errors, container: &Container, path: &str) {
+    let resources = container.resources.as_ref();
+    let given = [
+        ("lifecycle", container.lifecycle.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("ports", container.ports.as_ref().is_some_and(|ports| !ports.is_empty())),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("resizePolicy", container.resize_policy.as_ref().is_some_and(|policies| !policies.is_empty())),
+        ("resources", resources.is_some_and(|r| *r != ResourceRequirements::default())),
+        ("restartPolicy", container.restart_policy.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
+    ];
+    let why = "cannot be set for an Ephemeral Container";
+    for (field, _) in given.iter().filter(|(_, is_given)| *is_given) {
+        errs.push(FieldError::forbidden(format!("{path}.{field}"), why));
+    }
+    for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        for (field, part) in [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)] {
+            if part.as_deref().is_some_and(|part| !part.is_empty()) {
+                errs.push(FieldError::forbidden(format!("{path}.volumeMounts[{i}].{field}"), why));
+            }
         }
     }
 }

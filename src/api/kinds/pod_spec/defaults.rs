@@ -1,10 +1,13 @@
 //! What is filled in when a pod spec leaves it out. Doing it twice changes nothing more.
 
-use crate::api::quantity::Quantity;
+use crate::api::{
+    ephemeral::{as_container, as_ephemeral},
+    quantity::Quantity,
+};
 use k8s_openapi::{
     api::core::v1::{
-        Container, EmptyDirVolumeSource, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, ObjectFieldSelector,
-        PodSpec, PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements, Volume,
+        Container, EmptyDirVolumeSource, EnvVar, EphemeralContainer, HTTPGetAction, Lifecycle, LifecycleHandler,
+        ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements, Volume,
     },
     apimachinery::pkg::api::resource::Quantity as Text,
 };
@@ -43,6 +46,13 @@ pub(in crate::api::kinds) fn pod_spec(spec: &mut PodSpec) {
     spec.volumes.iter_mut().flatten().for_each(volume);
     let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
     containers.for_each(container);
+    spec.ephemeral_containers.iter_mut().flatten().for_each(ephemeral);
+}
+
+fn ephemeral(ephemeral: &mut EphemeralContainer) {
+    let mut filled = as_container(ephemeral);
+    container(&mut filled);
+    *ephemeral = as_ephemeral(filled, ephemeral.target_container_name.take());
 }
 
 /// Fills in what only Pods have: templates stay as they were written.
