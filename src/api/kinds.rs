@@ -46,6 +46,7 @@ pub mod pod_disruption_budget;
 mod pod_spec;
 mod pod_template;
 pub mod pod_template_object;
+pub mod pod_timeline;
 pub(crate) mod priority;
 pub mod priority_class;
 pub mod priority_level_configuration;
@@ -132,6 +133,7 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &rbac::ROLE_BINDINGS,
     &rbac::ROLES,
     &priority_class::PRIORITY_CLASSES,
+    &pod_timeline::POD_TIMELINES,
     &csi_driver::CSI_DRIVERS,
     &csi_node::CSI_NODES,
     &csi_storage_capacity::CSI_STORAGE_CAPACITIES,

@@ -30,6 +30,7 @@ pub mod selector;
 pub mod service_range;
 pub mod status;
 pub mod table;
+pub mod timeline;
 pub mod usage;
 
 #[cfg(test)]

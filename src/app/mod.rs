@@ -33,6 +33,7 @@ use crate::{
         meta::{ObjectKey, Revision},
     },
     base::{
+        backoff::Backoff,
         clock::Clock,
         descriptors,
         rng::Rng,
@@ -109,6 +110,8 @@ pub struct Config {
     pub nodes: u32,
     /// Whether it waits until the control plane that runs the cluster ends, and then takes its place.
     pub standby: bool,
+    /// The delays between crashes of a container.
+    pub restart_backoff: Backoff,
     /// Whether a cluster whose state is elsewhere is taken over.
     pub adopt: bool,
     /// The dashboard; `None`: there is none.
@@ -416,6 +419,7 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         host_port_address: Ipv4Addr::LOCALHOST.into(),
         parallel_calls: ENGINE_CALLS,
+        restart_backoff: config.restart_backoff,
         pods_max: config.max_pods,
         pods_cgroup: String::new(),
         supervisor: Supervisor::default(),

@@ -14,6 +14,7 @@ mod output;
 mod rollout;
 mod snapshot;
 mod tag;
+mod timeline;
 mod up;
 mod version;
 
@@ -45,6 +46,8 @@ enum Command {
     Snapshot(snapshot::Args),
     /// Start, end, repeat and undo rollouts of DeploymentConfigs
     Rollout(rollout::Args),
+    /// Tell how the containers of a pod ended and came back, to the millisecond
+    Timeline(timeline::Args),
     /// Give an image a tag of an image stream
     Tag(tag::Args),
     /// Make Deployments of DeploymentConfigs, and say what a Deployment does not do
@@ -110,6 +113,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Kubeconfig(args) => kubeconfig_command::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Tag(args) => tag::run(args),
+        Command::Timeline(args) => timeline::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Rollout(args) => rollout::run(args),

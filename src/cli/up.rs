@@ -15,6 +15,7 @@ use crate::{
         pod_state,
     },
     app::{self, App, access::Access, range::Cidr},
+    base::backoff::Backoff,
     base::task::{Drain, DrainTrigger, drain_signal},
     net::balancer::{ADDRESS_DEFAULT, is_dialable},
     server::dashboard::ADMIN_ROLE,
@@ -88,6 +89,9 @@ pub(super) struct Args {
     /// Wait until the `skiff up` that runs the cluster from this data folder ends or is killed, and take its place at once
     #[arg(long)]
     standby: bool,
+    /// How long a container that crashed again waits for its next start, at first and at most: the delay doubles from crash to crash
+    #[arg(long, env = "SKIFF_RESTART_BACKOFF", value_name = "INITIAL,MAXIMUM", default_value = "10s,5m", value_parser = restart_backoff)]
+    restart_backoff: Backoff,
     /// Take the cluster over when its state is in another data folder; pods that this folder does not know are removed
     #[arg(long)]
     adopt: bool,
@@ -106,6 +110,35 @@ pub(super) struct Args {
 fn dialable(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|err| format!("{err}"))?;
     if is_dialable(&address) { Ok(address) } else { Err("name one address of this machine".to_owned()) }
+}
+
+/// The longest delay between crashes. Source: `maxContainerRestartPeriod`, `pkg/kubelet/apis/config/validation/validation.go`, v1.37.
+const RESTART_DELAY_MAX: Duration = Duration::from_mins(5);
+
+fn restart_backoff(text: &str) -> Result<Backoff, String> {
+    let wrong = || "give the first delay and the longest, e.g. 1s,10s or 500ms,2m".to_owned();
+    let (base, cap) = text.split_once(',').ok_or_else(wrong)?;
+    let (base, cap) = (delay(base).ok_or_else(wrong)?, delay(cap).ok_or_else(wrong)?);
+    if base.is_zero() || base > cap || cap > RESTART_DELAY_MAX {
+        return Err(
+            "the first delay is longer than nothing, and the longest not shorter than that and at most 5m".to_owned()
+        );
+    }
+    Ok(Backoff { base, cap })
+}
+
+/// A whole number of milliseconds, seconds or minutes.
+fn delay(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text[..text.len() - unit.len()].parse().ok()?;
+    let ms_each = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return None,
+    };
+    number.checked_mul(ms_each).map(Duration::from_millis)
 }
 
 /// Where the dashboard is to be served.
@@ -174,6 +207,7 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         max_pods: args.max_pods,
         nodes: args.nodes,
         standby: args.standby,
+        restart_backoff: args.restart_backoff,
         adopt: args.adopt,
         dashboard: dashboard(args),
     };
@@ -393,4 +427,22 @@ fn print_hints(app: &App) {
     }
     output::line("");
     output::line("Ctrl-C stops skiff; containers and Services run on. `skiff down` removes everything.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_back_off_is_two_delays_in_order() {
+        let (second, ten) = (Duration::from_secs(1), Duration::from_secs(10));
+        assert_eq!(restart_backoff("1s,10s"), Ok(Backoff { base: second, cap: ten }));
+        assert_eq!(restart_backoff("1000ms, 10s"), Ok(Backoff { base: second, cap: ten }));
+        assert_eq!(restart_backoff("10s,5m"), Ok(crate::node::lifecycle::CRASH_BACKOFF));
+        for wrong in
+            ["", "1s", "0s,1s", "2s,1s", "1s,6m", "1,2", "1h,2h", "-1s,1s", "1s,2s,3s", "99999999999999999999s,1s"]
+        {
+            assert!(restart_backoff(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use super::{
     NodeConfig, claims,
     images::Images,
     overdue,
+    timeline::Starts,
     translate::{Lookup, NodeFacts},
     volumes::{Claimed, Source, Token},
 };
@@ -75,6 +76,8 @@ pub(super) struct Context {
     leaving: Mutex<BTreeSet<String>>,
     relist_finds: AtomicU64,
     tokens: Mutex<Tokens>,
+    /// The last starts of each pod, by UID.
+    starts: Mutex<BTreeMap<String, Arc<Mutex<Starts>>>>,
     /// The commands in containers that are to be ended.
     pub(super) overdue: overdue::Queue,
 }
@@ -100,6 +103,7 @@ impl Context {
             leaving: Mutex::default(),
             relist_finds: AtomicU64::new(0),
             tokens: Mutex::default(),
+            starts: Mutex::default(),
             overdue: overdue::Queue::default(),
             registry,
             engine,
@@ -185,6 +189,22 @@ impl Context {
         } else {
             leaving.remove(uid);
         }
+    }
+
+    /// Where the starts of a pod are kept from now on.
+    pub(super) fn keep_starts(&self, uid: &str) -> Arc<Mutex<Starts>> {
+        let mut all = self.starts.lock().expect("no one panics while holding the lock");
+        Arc::clone(all.entry(uid.to_owned()).or_default())
+    }
+
+    /// The starts of a pod, while it has a worker.
+    pub(super) fn starts_of(&self, uid: &str) -> Option<Arc<Mutex<Starts>>> {
+        self.starts.lock().expect("no one panics while holding the lock").get(uid).cloned()
+    }
+
+    /// Forgets the starts of a pod that is gone.
+    pub(super) fn forget_starts(&self, uid: &str) {
+        self.starts.lock().expect("no one panics while holding the lock").remove(uid);
     }
 
     /// The pods that wait to be taken out of the rotation.

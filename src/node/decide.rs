@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     api::ephemeral::{as_container, container_of},
-    base::clock::after,
+    base::{backoff::Backoff, clock::after},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -213,6 +213,8 @@ pub struct View<'a> {
     pub observed: &'a ObservedPod,
     /// What is under way.
     pub memory: &'a Memory,
+    /// The delays between crashes.
+    pub backoff: Backoff,
     /// The time.
     pub now: Timestamp,
 }
@@ -708,7 +710,7 @@ impl<'a> Planner<'a> {
         if let Some(until) = ended.may_return_until().filter(|until| is_current && *until > self.view.now) {
             return self.decision.wake(until);
         }
-        let (failures, not_before) = back_off(ended);
+        let (failures, not_before) = back_off(ended, self.view.backoff);
         let not_before = if is_current { not_before } else { self.view.now };
         if not_before > self.view.now && !self.memory().is_busy(&Slot::Container(spec.name.clone())) {
             self.decision.wake(not_before);

@@ -15,8 +15,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, LifecycleHandler, Pod, Probe};
 use std::time::Duration;
 
-/// Delays between crashes; the first restart has none. Source: `MaxCrashLoopBackOff`, `initialBackOff`, `pkg/kubelet/kubelet.go`.
-const CRASH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_mins(5) };
+/// Delays between crashes, when nobody says; the first restart has none. Source: `MaxCrashLoopBackOff`, `initialBackOff`,
+/// `pkg/kubelet/kubelet.go`.
+pub const CRASH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_mins(5) };
 /// The grace of containers whose network is gone already: enough to flush, too short to keep the pod waiting.
 const STRAY_GRACE: SignedDuration = SignedDuration::from_secs(2);
 /// The grace of a pod that does not say. Source: `DefaultTerminationGracePeriodSeconds`, core/v1.
@@ -116,13 +117,13 @@ fn rule_restarts(spec: &Container, code: i32) -> bool {
 }
 
 /// How often a container has failed in a row, counting this end, and the earliest time of its next start.
-pub(super) fn back_off(ended: &ObservedContainer) -> (u32, Timestamp) {
+pub(super) fn back_off(ended: &ObservedContainer, delays: Backoff) -> (u32, Timestamp) {
     let failures = ended.failures_after();
     let Some(exit) = ended.exit() else { return (failures, ended.created_at) };
     if !exit.cause.is_own_fault() {
         return (failures, exit.at);
     }
-    let delay = CRASH_BACKOFF.delay(failures - 1);
+    let delay = delays.delay(failures - 1);
     (failures, after(exit.at, SignedDuration::try_from(delay).expect("the longest delay is five minutes")))
 }
 

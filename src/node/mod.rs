@@ -41,6 +41,7 @@ pub mod termination;
 #[cfg(test)]
 mod tests;
 mod text;
+mod timeline;
 pub mod translate;
 pub mod usage;
 pub mod volumes;
@@ -50,7 +51,10 @@ pub use agent::Agent;
 pub use context::NodeReport;
 pub use net_probe::{NetProbe, SystemNetProbe};
 
-use crate::{api::logical_node, base::supervise::Supervisor};
+use crate::{
+    api::logical_node,
+    base::{backoff::Backoff, supervise::Supervisor},
+};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccountTokenProjection};
 use std::{
     fmt,
@@ -104,6 +108,8 @@ pub struct NodeConfig {
     pub host_port_address: IpAddr,
     /// How many containers are created, started or removed at the same time.
     pub parallel_calls: usize,
+    /// The delays between crashes of a container.
+    pub restart_backoff: Backoff,
     /// How many pods the node takes.
     pub pods_max: u32,
     /// The group of processes that pods are in; empty: where the engine has its own.
@@ -151,6 +157,7 @@ impl NodeConfig {
             cluster_domain: "cluster.local".into(),
             host_port_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             parallel_calls: 16,
+            restart_backoff: lifecycle::CRASH_BACKOFF,
             pods_max: PODS_MAX,
             pods_cgroup: pods_cgroup("cgroupfs").to_owned(),
             supervisor: Supervisor::default(),

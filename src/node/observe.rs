@@ -390,6 +390,11 @@ impl ObservedPod {
         first.or_else(newest).or_else(|| attempts.values().next_back())
     }
 
+    /// The names of its containers, the sandbox aside.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.containers.keys().map(String::as_str).filter(|name| *name != SANDBOX)
+    }
+
     /// The newest sandbox.
     pub fn sandbox(&self) -> Option<&ObservedContainer> {
         self.attempts(SANDBOX).next_back()

@@ -3,9 +3,16 @@
 //! **Source** of the errors: `pkg/registry/core/pod/strategy.go` `validateContainer`, `pkg/kubelet/kubelet_pods.go`
 //! `validateContainerLogStatus`, v1.37.
 
-use super::{context, forward::Ports};
+use super::{context, forward::Ports, identity::PodId};
 use crate::{
-    api::{ephemeral::container_of, kind::Kind as _, kinds::pod::Pods, meta::ObjectKey, status::ApiError},
+    api::{
+        ephemeral::container_of,
+        kind::Kind as _,
+        kinds::pod::Pods,
+        meta::ObjectKey,
+        status::ApiError,
+        timeline::{self, Timeline, Whose},
+    },
     base::clock::after,
     engine::{EngineError, LogOptions},
 };
@@ -71,6 +78,9 @@ pub trait PodStreams: Send + Sync + 'static {
 
     /// The ports of a pod.
     async fn ports(&self, pod: &ObjectKey) -> Result<Arc<dyn PodPorts>, ApiError>;
+
+    /// How the containers of a pod ended and came back.
+    fn timeline(&self, pod: &ObjectKey) -> Result<Timeline, ApiError>;
 }
 
 /// A container that runs.
@@ -175,6 +185,24 @@ impl PodStreams for Streams {
             Err(EngineError::Unreachable(why)) => Err(ApiError::Unavailable(why)),
             Err(err) => Err(ApiError::Internal(err.to_string())),
         }
+    }
+
+    fn timeline(&self, key: &ObjectKey) -> Result<Timeline, ApiError> {
+        let pod = self.context.pods.get(key).ok_or_else(|| ApiError::not_found(&Pods::INFO, &key.name))?;
+        Ok(timeline_of(&self.context, &pod))
+    }
+}
+
+/// What is remembered of a pod; of one that no worker has yet, nothing.
+fn timeline_of(context: &context::Context, pod: &Pod) -> Timeline {
+    let id = PodId::of(pod);
+    let starts = context.starts_of(&id.uid);
+    let starts = starts.map(|starts| starts.lock().expect("no one panics while holding the lock").shown());
+    Timeline {
+        api_version: timeline::API_VERSION.to_owned(),
+        kind: "PodTimeline".to_owned(),
+        metadata: Whose { namespace: id.namespace, name: id.name, uid: id.uid },
+        starts: starts.unwrap_or_default(),
     }
 }
 

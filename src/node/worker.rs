@@ -25,6 +25,7 @@ use super::{
     rotation,
     sandbox::sandbox_is_on_host,
     status::{Facts, is_news, pod_ip, pod_status, restarts},
+    timeline::Starts,
     translate::ConfigError,
 };
 use crate::{
@@ -45,7 +46,14 @@ use futures::{
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use std::{borrow::Cow, collections::BTreeMap, net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -142,6 +150,8 @@ pub(super) struct Worker {
     shown_metadata: Option<Metadata>,
     /// For each container, its next attempt and the sandbox of it, and whether the file for that one's message is a new one.
     renewals: BTreeMap<String, ((u32, u32), Renewal)>,
+    /// The last starts of its containers.
+    starts: Arc<Mutex<Starts>>,
     is_writing_status: bool,
     /// Set once nothing new is to be made: whoever waits for an image gives up.
     abandon: watch::Sender<bool>,
@@ -161,6 +171,7 @@ impl Worker {
         observed.restore(pod);
         let mut worker = Self {
             key: ObjectKey::new(&id.namespace, &id.name),
+            starts: context.keep_starts(&id.uid),
             files: observed.sandbox().map(|s| s.identity.volumes.clone()).unwrap_or_default(),
             context,
             id,
@@ -200,6 +211,7 @@ impl Worker {
             }
         }
         self.memory.last_words = self.observed.told_last_words(pod);
+        self.starts().adopt(&self.observed, self.context.now());
         // What changed while nobody looked, and when the next token is due.
         self.refresh_files();
     }
@@ -222,6 +234,7 @@ impl Worker {
         }
         self.context.set_leaving(&self.id.uid, false);
         self.context.forget_tokens(&self.id.uid);
+        self.context.forget_starts(&self.id.uid);
         debug!(
             component = "node",
             namespace = self.id.namespace,
@@ -259,6 +272,9 @@ impl Worker {
             }
         }
         let decision = self.decide(pod.as_deref());
+        if let Some(pod) = &pod {
+            self.note_starts(pod);
+        }
         let is_ending = pod.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
         self.abandon.send_replace(is_ending || decision.over.is_some());
         let status = pod.as_ref().map(|pod| self.status(pod, &decision));
@@ -279,7 +295,13 @@ impl Worker {
         self.probes.show(&mut self.memory);
         loop {
             let now = self.context.now();
-            let mut decision = decide(View { pod, observed: &self.observed, memory: &self.memory, now });
+            let mut decision = decide(View {
+                pod,
+                observed: &self.observed,
+                memory: &self.memory,
+                backoff: self.context.config.restart_backoff,
+                now,
+            });
             let is_begin = |action: &Action| matches!(action, Action::BeginStop { .. });
             let (begun, others) = std::mem::take(&mut decision.actions).into_iter().partition(is_begin);
             decision.actions = others;
@@ -292,6 +314,10 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn starts(&self) -> MutexGuard<'_, Starts> {
+        self.starts.lock().expect("no one panics while holding the lock")
     }
 
     fn forget_what_ended(&mut self) {
@@ -613,6 +639,7 @@ impl Worker {
             Message::Event { id, kind, at } => self.receive_event(&id, kind, at),
             Message::Listed { containers, is_safety, is_back } => {
                 if is_back {
+                    self.note_engine_back(&containers);
                     self.unblock_engine();
                 }
                 self.compare(&containers, is_safety);

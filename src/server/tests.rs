@@ -12,6 +12,7 @@ use crate::{
         kinds::{config_map::ConfigMaps, event::Events, pod::Pods},
         meta::ObjectKey,
         status::ApiError,
+        timeline::{Timeline, Whose},
         usage::PodUsage,
     },
     base::{
@@ -67,6 +68,11 @@ impl PodStreams for EchoStreams {
         let first = Bytes::from(format!("{pod} {} {:?}\n", query.container, query.tail_lines));
         let rest = if query.follow { stream::pending().boxed() } else { stream::empty().boxed() };
         Ok(stream::once(async { Ok(first) }).chain(rest).boxed())
+    }
+
+    fn timeline(&self, pod: &ObjectKey) -> Result<Timeline, ApiError> {
+        let metadata = Whose { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: "u".to_owned() };
+        Ok(Timeline { metadata, ..Timeline::default() })
     }
 
     fn find(&self, pod: &ObjectKey, container: &str) -> Result<Running, ApiError> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::node::{
     identity::Identity,
+    lifecycle::CRASH_BACKOFF,
     observe::{Cause, Exit},
 };
 use expect_test::{Expect, expect};
@@ -116,7 +117,7 @@ fn render(decision: &Decision) -> String {
 }
 
 fn decide_with(pod: Option<&Pod>, observed: &ObservedPod, memory: &Memory) -> Decision {
-    decide(View { pod, observed, memory, now: now() })
+    decide(View { pod, observed, memory, backoff: CRASH_BACKOFF, now: now() })
 }
 
 fn check(spec: &str, lines: &str, want: Expect) {

@@ -6,6 +6,7 @@ use crate::{
     node::{
         decide::{Health, View, decide},
         identity::{Identity, PodId, SANDBOX, spec_hash},
+        lifecycle::CRASH_BACKOFF,
         observe::ObservedContainer,
     },
 };
@@ -68,7 +69,7 @@ impl World {
 
     fn status(&self) -> PodStatus {
         let (observed, memory) = (&self.observed, &self.memory);
-        let decision = decide(View { pod: Some(&self.pod), observed, memory, now: now() });
+        let decision = decide(View { pod: Some(&self.pod), observed, memory, backoff: CRASH_BACKOFF, now: now() });
         let digests = [("sha256:a".to_owned(), "a@sha256:77".to_owned())].into();
         let node_ip = Ipv4Addr::new(192, 168, 0, 1);
         let facts = Facts { observed, memory, decision: &decision, node_ip, digests: &digests, now: now() };

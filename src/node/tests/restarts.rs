@@ -233,3 +233,42 @@ async fn a_worker_that_panics_is_made_anew_and_knows_its_pod() {
     assert!(world.is_ready("web"));
     assert_eq!((world.restarts("web"), world.engine.containers().len()), (0, 2));
 }
+
+/// What was told of heals.
+fn heals(world: &World) -> Vec<String> {
+    world.events("web").into_iter().filter_map(|event| event.strip_prefix("Healed: ").map(str::to_owned)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_heal_is_told_in_words_with_its_cause() {
+    let world = World::new().await;
+    world.create("web", WEB).await;
+    world.until_ready("web").await;
+    world.sleep(1).await;
+    assert!(heals(&world).is_empty(), "a first start heals nothing");
+    world.engine.docker_kill(&world.running("web", "app").unwrap().id, "SIGKILL").unwrap();
+    world.until("healed", |w| heals(w).len() == 1).await;
+    let told = heals(&world).remove(0);
+    assert!(told.starts_with("container app was killed (exit 137), noticed after "), "{told}");
+    assert!(told.contains(" ms, running after ") && told.contains(" ms, ready after "), "{told}");
+    world.engine.crash(&world.running("web", "app").unwrap().id, 3);
+    world.until("healed", |w| heals(w).iter().any(|told| told.starts_with("container app exited with code 3, "))).await;
+    world.engine.restart_daemon(Duration::from_secs(3), true);
+    world.until("healed", |w| heals(w).iter().any(|told| told.contains("ended with its engine"))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_delays_between_crashes_can_be_set() {
+    let mut world = World::new().await;
+    world.stop_agent().await;
+    world.config.restart_backoff =
+        crate::base::backoff::Backoff { base: Duration::from_millis(100), cap: Duration::from_millis(300) };
+    world.start_agent();
+    world.create("web", WEB).await;
+    world.until_ready("web").await;
+    for n in 1..6 {
+        world.engine.crash(&world.running("web", "app").unwrap().id, 1);
+        let took = world.until("back", |w| w.restarts("web") == n && w.is_ready("web")).await;
+        assert!(took < Duration::from_secs(1), "{n}: {took:?}");
+    }
+}

@@ -3,17 +3,23 @@
 
 use super::{Done, Worker, container_of};
 use crate::{
+    api::pod_state::is_sidecar,
+    engine::{Container as EngineContainer, Phase},
     node::{
         context::stored_pod,
         decide::{Decision, Waiting},
-        observe::{ObservedContainer, Run, StopReason},
+        observe::{Cause, ObservedContainer, Run, StopReason},
         probes::Due,
         termination,
     },
     registry::events::Severity,
 };
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+/// How long before it is seen to be back an engine may have ended what ran.
+const ENGINE_ENDS_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 impl Worker {
     fn pod(&self) -> Option<Arc<Pod>> {
@@ -68,6 +74,38 @@ impl Worker {
             }
         };
         self.context.tell(pod, name, Severity::Normal, "Killing", &message);
+    }
+
+    /// Notes what ended and started since, and tells of what is well again.
+    pub(super) fn note_starts(&self, pod: &Pod) {
+        let is_ready = |run: &ObservedContainer| {
+            let name = &run.identity.container;
+            let is_init = pod
+                .spec
+                .iter()
+                .flat_map(|s| s.init_containers.iter().flatten())
+                .any(|c| c.name == *name && !is_sidecar(c));
+            let health = container_of(pod, name).map(|spec| self.memory.health_of(&spec, run));
+            !is_init && health.is_some_and(|health| health.has_started && health.is_ready)
+        };
+        let healed = self.starts().observe(&self.observed, is_ready, self.context.now());
+        for healed in healed {
+            self.context.tell(pod, &healed.container, Severity::Normal, "Healed", &healed.message);
+        }
+    }
+
+    /// Notes what ended with the engine, which is back: what the list does not show to run any more, and what ended as it went.
+    pub(super) fn note_engine_back(&self, listed: &[EngineContainer]) {
+        let runs = |id: &str| listed.iter().any(|c| c.id == id && c.phase == Phase::Running);
+        let since = self.context.now() - ENGINE_ENDS_WITHIN;
+        let went = |run: &&ObservedContainer| match run.exit() {
+            Some(exit) => {
+                let is_last = self.observed.latest(&run.identity.container).is_some_and(|latest| latest.id == run.id);
+                is_last && exit.cause == Cause::Outside && exit.at >= since
+            }
+            None => run.is_running() && !runs(&run.id),
+        };
+        self.starts().note_engine_back(self.observed.apps().filter(went).map(ObservedContainer::run));
     }
 
     pub(super) fn tell_run_again(&self, id: &str) {

@@ -25,6 +25,7 @@ mod read;
 mod reviews;
 mod scale;
 mod subresources;
+mod timeline;
 mod token;
 mod views;
 mod watch;

@@ -6,7 +6,7 @@
 
 use super::{
     Call, binding, deployment_config, deployment_log, eviction, exec, images, log, metrics, node_proxy, projects,
-    reviews, scale, token, write,
+    reviews, scale, timeline, token, write,
 };
 use crate::{
     api::{kinds::pod, status::ApiError},
@@ -64,6 +64,7 @@ static TABLE: &[Row] = &[
     row("certificates.k8s.io", "certificatesigningrequests", "approval", |call| Box::pin(call.plain())),
     row("project.openshift.io", "projectrequests", "", |call| Box::pin(projects::request(call))),
     row("project.openshift.io", "projects", "", |call| Box::pin(projects::answer(call))),
+    row("skiff.dev", "pods", "timeline", |call| Box::pin(ready(timeline::get(call)))),
     row("authentication.k8s.io", "selfsubjectreviews", "", |call| Box::pin(ready(reviews::who(call)))),
     row("authentication.k8s.io", "tokenreviews", "", |call| Box::pin(ready(reviews::token(call)))),
     row("authorization.k8s.io", "localsubjectaccessreviews", "", |call| Box::pin(ready(reviews::local_access(call)))),

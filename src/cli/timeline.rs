@@ -1,0 +1,140 @@
+//! `skiff timeline`: how the containers of a pod ended and came back, to the millisecond.
+
+use super::{cluster::ClusterArgs, output};
+use crate::api::{
+    names,
+    object::typed,
+    timeline::{API_VERSION, Start, Timeline},
+};
+use anyhow::Context as _;
+
+/// Arguments of `skiff timeline`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The pod: NAME, or pod/NAME
+    #[arg(value_name = "POD", value_parser = pod_name)]
+    pod: String,
+    /// Its namespace
+    #[arg(short, long, default_value = "default", value_parser = namespace)]
+    namespace: String,
+    /// How it is printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A table
+    Table,
+    /// What the API answers
+    Json,
+}
+
+fn pod_name(text: &str) -> Result<String, String> {
+    let name = match text.split_once('/') {
+        None => text,
+        Some(("po" | "pod" | "pods", name)) => name,
+        Some((kind, _)) => return Err(format!("pods have timelines, and a {kind} is none")),
+    };
+    checked(name, names::dns1123_subdomain(name))
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    checked(text, names::dns1123_label(text))
+}
+
+fn checked(name: &str, wrong: Vec<String>) -> Result<String, String> {
+    if wrong.is_empty() { Ok(name.to_owned()) } else { Err(wrong.join("; ")) }
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (namespace, pod) = (&args.namespace, &args.pod);
+    let path = format!("/apis/{API_VERSION}/namespaces/{namespace}/pods/{pod}/timeline");
+    let answer = runtime.block_on(async { args.cluster.client()?.get(&path).await.map_err(anyhow::Error::from) });
+    let answer = answer.with_context(|| format!("the timeline of pod {pod} in namespace {namespace}"))?;
+    match args.output {
+        Format::Json => output::line(serde_json::to_string_pretty(&answer)?),
+        Format::Table => table(&typed::<Timeline>(&answer)?.starts).iter().for_each(output::line),
+    }
+    Ok(())
+}
+
+const HEAD: [&str; 8] = ["CONTAINER", "RESTART", "WHY", "ENDED", "NOTICED", "CREATED", "STARTED", "READY"];
+
+/// The lines of the table: what came before a start, and how many milliseconds after that end it was noticed, created, started, ready.
+fn table(starts: &[Start]) -> Vec<String> {
+    if starts.is_empty() {
+        return vec!["No container of the pod has started since skiff runs.".to_owned()];
+    }
+    let rows: Vec<[String; 8]> = std::iter::once(HEAD.map(str::to_owned)).chain(starts.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let line = |row: &[String; 8]| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn row(start: &Start) -> [String; 8] {
+    let after = |ms: Option<i64>| ms.map_or("-".to_owned(), |ms| format!("+{ms}ms"));
+    let why = match (&start.cause, start.exit_code) {
+        (Some(cause), Some(code)) => format!("{cause} ({code})"),
+        (Some(cause), None) => cause.clone(),
+        (None, _) => "first start".to_owned(),
+    };
+    [
+        start.container.clone(),
+        start.restart.to_string(),
+        why,
+        start.ended.clone().unwrap_or_else(|| "-".to_owned()),
+        after(start.noticed_after_ms),
+        after(start.created_after_ms),
+        after(Some(start.started_after_ms)),
+        after(start.ready_after_ms),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn a_table_tells_each_start() {
+        let first = Start {
+            container: "web".into(),
+            started: "2026-01-01T00:00:00.100Z".into(),
+            started_after_ms: 100,
+            ready_after_ms: Some(130),
+            ..Start::default()
+        };
+        let second = Start {
+            restart: 1,
+            cause: Some("Killed".into()),
+            exit_code: Some(137),
+            ended: Some("2026-01-01T00:01:00.000Z".into()),
+            noticed_after_ms: Some(3),
+            created_after_ms: Some(90),
+            started_after_ms: 210,
+            ready_after_ms: None,
+            ..first.clone()
+        };
+        expect![[r#"
+            CONTAINER  RESTART  WHY           ENDED                     NOTICED  CREATED  STARTED  READY
+            web        0        first start   -                         -        -        +100ms   +130ms
+            web        1        Killed (137)  2026-01-01T00:01:00.000Z  +3ms     +90ms    +210ms   -"#]]
+        .assert_eq(&table(&[first, second]).join("\n"));
+        assert_eq!(table(&[]).len(), 1);
+    }
+
+    #[test]
+    fn a_pod_is_named_as_kubectl_names_it() {
+        assert_eq!(pod_name("pod/web"), Ok("web".to_owned()));
+        assert_eq!(pod_name("web"), Ok("web".to_owned()));
+        assert!(pod_name("deployment/web").is_err() && pod_name("../x").is_err());
+    }
+}
