@@ -1,8 +1,8 @@
-//! What one does with pods that run, with the real kubectl: looks into them.
+//! What one does with pods that run, with the real kubectl: looks into them, kills and resizes them.
 
 use crate::harness::{
     cluster::Cluster,
-    tools::{BUSYBOX, docker, output, text},
+    tools::{BUSYBOX, docker, output, run, text},
     wait::eventually,
 };
 use std::time::Duration;
@@ -103,4 +103,86 @@ fn kubectl_debug_looks_into_pods_and_nodes() {
         let said = output(&mut cluster.kubectl_command(&["logs", &name]));
         if text(&said.stdout) == "host\n" { Ok(()) } else { Err(text(&said.stderr)) }
     });
+}
+
+#[test]
+fn a_kill_is_told_to_the_millisecond_and_a_resize_needs_no_restart() {
+    let cluster = Cluster::start_with("timeline", &["--restart-backoff", "1s,10s"]);
+    let sized = sleeper("web").replace(
+        "command:",
+        "resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 200m, memory: 64Mi}}, command:",
+    );
+    cluster.apply(&sized);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    let id = || {
+        docker(&[
+            "ps",
+            "-q",
+            "--no-trunc",
+            "--filter",
+            "label=io.kubernetes.container.name=app",
+            "--filter",
+            "label=io.kubernetes.pod.name=web",
+        ])
+        .trim()
+        .to_owned()
+    };
+    let first = id();
+    docker(&["kill", &first]);
+    let healed =
+        || cluster.kubectl(&["get", "events", "--field-selector=reason=Healed", "-o", "jsonpath={.items[*].message}"]);
+    eventually("the heal is told", SOON, || match healed() {
+        told if told.starts_with("container app was killed (exit 137), noticed after ") => Ok(()),
+        other => Err(other),
+    });
+    let table = run(&mut cluster.skiff(&["timeline", "web"]));
+    assert!(table.contains("first start") && table.contains("Killed (137)"), "{table}");
+    cluster.kubectl(&["create", "rolebinding", "ann", "--clusterrole=view", "--user=ann"]);
+    let path = "/apis/skiff.dev/v1/namespaces/default/pods/web/timeline";
+    let json: serde_json::Value = serde_json::from_str(&cluster.kubectl(&["get", "--raw", path, "--as=ann"])).unwrap();
+    let (starts, last) = (json["starts"].as_array().unwrap().len(), &json["starts"][1]);
+    assert_eq!((starts, last["restart"].as_u64(), last["exitCode"].as_i64()), (2, Some(1), Some(137)), "{json}");
+    let after = |field: &str| last[field].as_i64().unwrap();
+    assert!(
+        after("noticedAfterMs") <= after("readyAfterMs") && after("createdAfterMs") <= after("startedAfterMs"),
+        "{json}"
+    );
+    let refused = cluster.kubectl_fails(&["get", "--raw", path, "--as=eve"]);
+    assert!(refused.contains("forbidden") || refused.contains("Forbidden"), "{refused}");
+
+    let before = id();
+    assert_ne!(before, first);
+    let resize = |patch: &str| cluster.kubectl_command(&["patch", "pod", "web", "--subresource=resize", "-p", patch]);
+    let to = |cpu: &str, memory: &str| {
+        format!(
+            r#"{{"spec":{{"containers":[{{"name":"app","resources":{{"requests":{{"cpu":"{cpu}"}},"limits":{{"cpu":"{cpu}","memory":"{memory}"}}}}}}]}}}}"#
+        )
+    };
+    run(&mut resize(&to("150m", "96Mi")));
+    let has = || {
+        docker(&["inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.CpuQuota}} {{.HostConfig.CpuShares}}", &before])
+    };
+    eventually("the engine has it", SOON, || match has().trim() {
+        "100663296 15000 153" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    let shown = || {
+        cluster.jsonpath(
+            &["pod", "web"],
+            "{.status.containerStatuses[0].resources.limits.memory} {.status.containerStatuses[0].restartCount}",
+        )
+    };
+    eventually("the status tells it", SOON, || match shown() {
+        told if told == "96Mi 1" => Ok(()),
+        other => Err(other),
+    });
+    let class = cluster.kubectl_fails(&[
+        "patch",
+        "pod",
+        "web",
+        "--subresource=resize",
+        "-p",
+        r#"{"spec":{"containers":[{"name":"app","resources":{"requests":{"cpu":"150m","memory":"96Mi"}}}]}}"#,
+    ]);
+    assert!(class.contains("Pod QOS Class may not change as a result of resizing"), "{class}");
 }

@@ -6,7 +6,8 @@
 use super::{
     CLUSTER_LABEL, Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind,
     EventKind::{Created, Died, Killed, Removed, Started},
-    ImageDetails, LogOptions, Mount, MountSource, NetworkMode, NetworkSpec, Phase, Printed, Session, TerminalSize,
+    ImageDetails, LogOptions, Mount, MountSource, NetworkMode, NetworkSpec, Phase, Printed, Resources, Session,
+    TerminalSize,
     docker::DockerEngine,
     fake::{Behaviour, FakeEngine, OnStop, PRINTS_BOTH, TELLS_SIZE},
 };
@@ -277,6 +278,23 @@ contract! {
     30 conversations_with_commands,
     31 conversations_with_the_program,
     32 usage_grows_with_work_and_is_told_of_what_runs,
+    33 what_a_container_may_use_changes_while_it_runs,
+}
+
+async fn what_a_container_may_use_changes_while_it_runs(f: Arc<Fixture>) {
+    let some = |memory: i64, nano: i64, shares: i64| (Some(memory << 20), Some(nano), Some(shares));
+    let (memory_bytes, nano_cpus, cpu_shares) = some(64, 500_000_000, 512);
+    let spec = ContainerSpec { memory_bytes, nano_cpus, cpu_shares, ..f.spec("resized", &["cat"]) };
+    let id = f.run(&spec).await;
+    assert_eq!(f.get(&id).await.resources, spec.resources());
+    for (memory, nano, shares) in [(96, 250_000_000, 2), (96, 250_000_000, 2), (32, 1_500_000_000, 1024)] {
+        let (memory_bytes, nano_cpus, cpu_shares) = some(memory, nano, shares);
+        let wanted = Resources { memory_bytes, nano_cpus, cpu_shares };
+        f.engine.update(&id, &wanted).await.unwrap();
+        assert_eq!(f.get(&id).await.resources, wanted);
+    }
+    let gone = f.engine.update(&f.name("none"), &Resources::default()).await;
+    assert!(matches!(gone, Err(EngineError::NotFound(_))), "{gone:?}");
 }
 
 async fn a_name_is_given_once(f: Arc<Fixture>) {

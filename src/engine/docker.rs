@@ -22,7 +22,7 @@ mod translate;
 use super::{
     CLUSTER_LABEL, Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput,
     FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec,
-    PullError, Session, Usage,
+    PullError, Resources, Session, Usage,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -365,6 +365,11 @@ impl Engine for DockerEngine {
             Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => Ok(()),
             other => other,
         }
+    }
+
+    async fn update(&self, container: &str, resources: &Resources) -> Result<(), EngineError> {
+        let update = self.docker().update_container(container, translate::update_body(resources));
+        self.call(|| format!("update container {container}"), CHANGE_BOUND, update).await
     }
 
     async fn remove(&self, container: &str) -> Result<(), EngineError> {

@@ -24,7 +24,7 @@ pub use session::{PRINTS_BOTH, TELLS_SIZE};
 
 use super::{
     Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, FileEnd, Image,
-    LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError, Session, Usage,
+    LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError, Resources, Session, Usage,
 };
 use crate::base::{clock::Clock, rng::Rng, task};
 use async_trait::async_trait;
@@ -606,6 +606,10 @@ impl Engine for FakeEngine {
             other => other,
         })
         .await
+    }
+
+    async fn update(&self, container: &str, resources: &Resources) -> Result<(), EngineError> {
+        self.call(CallKind::Update, container, |world| world.update(container, *resources)).await
     }
 
     async fn remove(&self, container: &str) -> Result<(), EngineError> {

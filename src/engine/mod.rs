@@ -182,10 +182,53 @@ pub struct ContainerSpec {
     pub publish: Vec<(std::net::IpAddr, u16, u16)>,
 }
 
+/// What of the machine a container may use; it can be changed while the container runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Memory limit in bytes.
+    pub memory_bytes: Option<i64>,
+    /// CPU limit in billionths of a CPU, in the steps that the engine has.
+    pub nano_cpus: Option<i64>,
+    /// Relative CPU weight (cgroup v1 shares).
+    pub cpu_shares: Option<i64>,
+}
+
+/// The period by which CPU limits are kept, and the least quota in it, in microseconds. Source: `QuotaPeriod` and `MinQuotaPeriod`,
+/// `pkg/kubelet/cm/helpers_linux.go`, v1.37.
+pub const CPU_PERIOD_MICROS: i64 = 100_000;
+/// See [`CPU_PERIOD_MICROS`].
+pub const CPU_QUOTA_MIN_MICROS: i64 = 1_000;
+/// Billionths of a CPU that are a microsecond of quota in each period.
+const NANO_CPUS_EACH: i64 = 1_000_000_000 / CPU_PERIOD_MICROS;
+
+impl Resources {
+    /// The CPU limit as a quota in each period, in microseconds.
+    pub fn cpu_quota_micros(&self) -> Option<i64> {
+        self.nano_cpus.map(|nano| (nano / NANO_CPUS_EACH).max(CPU_QUOTA_MIN_MICROS))
+    }
+
+    /// The CPU limit that a quota of so many microseconds in each period is.
+    pub fn nano_cpus_of(quota_micros: i64) -> i64 {
+        quota_micros.saturating_mul(NANO_CPUS_EACH)
+    }
+
+    /// The same in the engine's steps.
+    #[must_use]
+    pub fn in_steps(self) -> Self {
+        Self { nano_cpus: self.cpu_quota_micros().map(Self::nano_cpus_of), ..self }
+    }
+}
+
 /// The most that a specification may say in all: more than any program can be started with.
 const SPEC_BYTES_MAX: usize = 8 << 20;
 
 impl ContainerSpec {
+    /// What of the machine it may use.
+    pub fn resources(&self) -> Resources {
+        let (memory_bytes, nano_cpus, cpu_shares) = (self.memory_bytes, self.nano_cpus, self.cpu_shares);
+        Resources { memory_bytes, nano_cpus, cpu_shares }.in_steps()
+    }
+
     /// Whether the engine may be asked to create it: a specification that is too big is not sent, whoever made it.
     ///
     /// # Errors
@@ -264,6 +307,8 @@ pub struct Container {
     pub pid: i64,
     /// Whether a user told the engine to start it again when it ends (`docker update --restart`).
     pub restarts_itself: bool,
+    /// What of the machine it may use.
+    pub resources: Resources,
 }
 
 /// What happened to a container.
@@ -528,6 +573,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn start_with_input(&self, container: &str, input: Bytes) -> Result<(), EngineError>;
     /// Sends a signal by name (`SIGTERM`); fine when the container is not running or gone.
     async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError>;
+    /// Changes what of the machine a container may use, running or not. A second try finds nothing to do.
+    async fn update(&self, container: &str, resources: &Resources) -> Result<(), EngineError>;
     /// Removes a container, running or not; fine when it is gone.
     async fn remove(&self, container: &str) -> Result<(), EngineError>;
     /// Unpacks a tar archive into a directory of a container, running or not.

@@ -20,13 +20,16 @@ use super::{
     identity::{PodId, SANDBOX, spec_hash},
     lifecycle::{Role, back_off, needs_pod_ip, post_start_of, restarts_after, role_of, stop_grace},
     observe::{ObservedContainer, ObservedPod, Run, State, StopReason},
+    resize::{Pending, needs_restart, resize_key},
     sandbox::sandbox_is_on_host,
     text::go_duration,
+    translate::resources,
     volumes::needs_binding,
 };
 use crate::{
     api::ephemeral::{as_container, container_of},
     base::{backoff::Backoff, clock::after},
+    engine::Resources,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -60,6 +63,8 @@ pub enum Slot {
     PostStart(String),
     /// Running the `preStop` hook of the container of this ID.
     PreStop(String),
+    /// Giving the container of this ID other resources.
+    Resize(String),
     /// Sending a signal to the container of this ID.
     Signal(String),
     /// Removing the container of this ID.
@@ -215,6 +220,8 @@ pub struct View<'a> {
     pub memory: &'a Memory,
     /// The delays between crashes.
     pub backoff: Backoff,
+    /// Why the pod's containers keep the resources that they have, although they ask for others.
+    pub pending: Option<&'a Pending>,
     /// The time.
     pub now: Timestamp,
 }
@@ -263,6 +270,15 @@ pub enum Action {
         container: String,
         /// Its ID.
         id: String,
+    },
+    /// Give a container the resources that it asks for.
+    Resize {
+        /// Its name in the pod.
+        container: String,
+        /// Its ID.
+        id: String,
+        /// What it may use then.
+        resources: Resources,
     },
     /// Run a container's `postStart` hook.
     PostStart {
@@ -340,6 +356,8 @@ pub struct Decision {
     pub wake_at: Option<Timestamp>,
     /// Containers that wait, by name, and why.
     pub waiting: BTreeMap<String, Waiting>,
+    /// What a resize of containers goes on with: nothing, or an error that it met.
+    pub resizing: Option<String>,
     /// How the pod ended, when its containers will not run again.
     pub over: Option<Over>,
     /// Nothing is left of the pod, and nothing is under way: its worker may end.
@@ -690,7 +708,7 @@ impl<'a> Planner<'a> {
             // A stop that began goes on, whatever made it begin.
             running.stopping.filter(|_| self.memory().stops.contains_key(&running.id))
         };
-        if let Some(reason) = reason {
+        if let Some(reason) = reason.or_else(|| self.resize(spec, running)) {
             return self.stop(running, reason);
         }
         let is_due = post_start_of(spec).is_some() && hook.is_none();
@@ -699,8 +717,30 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Gives a container what it asks for, in place or with its next attempt. Source: `computePodResizeAction`.
+    fn resize(&mut self, spec: &Container, running: &ObservedContainer) -> Option<StopReason> {
+        let (wanted, has) = (resources(self.spec(), spec), running.resources?);
+        if wanted == has || self.view.pending.is_some() {
+            return None;
+        }
+        let key = resize_key(&spec.name);
+        let error = self.memory().blocked.get(&key).map(|blocked| blocked.message.clone());
+        self.decision.resizing = Some(error.unwrap_or_default());
+        if needs_restart(spec, wanted, has) {
+            return Some(StopReason::Resized);
+        }
+        let id = running.id.clone();
+        if !self.memory().is_busy(&Slot::Resize(id.clone())) && !self.is_held(&key) {
+            self.push(Action::Resize { container: spec.name.clone(), id, resources: wanted });
+        }
+        None
+    }
+
     /// A container that ended gets its next attempt when its policy says so: at once, or after its back-off.
     fn restart(&mut self, spec: &'a Container, ended: &ObservedContainer, sandbox: Joined) {
+        if ended.stopping == Some(StopReason::Resized) {
+            self.decision.resizing = Some(String::new());
+        }
         let role = self.role(spec);
         let is_current = ended.identity.sandbox == sandbox.attempt;
         let reruns_init = role == Role::Init && !is_current;

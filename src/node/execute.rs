@@ -397,6 +397,7 @@ impl Site {
         renewed?;
         name.clone_into(&mut made.image);
         made.image_id.clone_from(&image.id);
+        made.resources = made.resources.or(Some(wanted.resources()));
         self.tell(&spec.name, Severity::Normal, "Created", "Container created");
         Ok((made, mounted))
     }

@@ -67,7 +67,7 @@ pub fn restarts_after(pod: &Pod, spec: &Container, role: Role, ended: &ObservedC
     match exit.cause {
         Cause::Stopped(StopReason::PodDeleted | StopReason::Deadline | StopReason::PodOver) => false,
         // A changed definition is started whatever the policy.
-        Cause::Stopped(StopReason::Changed | StopReason::Superseded) => true,
+        Cause::Stopped(StopReason::Changed | StopReason::Superseded | StopReason::Resized) => true,
         Cause::Stopped(
             StopReason::Liveness | StopReason::Startup | StopReason::PostStartHook | StopReason::SandboxGone,
         ) => policy != Policy::Never,
@@ -154,7 +154,8 @@ pub(super) fn stop_grace(pod: &Pod, spec: Option<&Container>, reason: StopReason
         | StopReason::PodOver
         | StopReason::Changed
         | StopReason::PostStartHook
-        | StopReason::Superseded => of_pod,
+        | StopReason::Superseded
+        | StopReason::Resized => of_pod,
         StopReason::SandboxGone => of_pod.min(STRAY_GRACE),
     }
 }

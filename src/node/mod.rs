@@ -32,6 +32,7 @@ mod node_object;
 pub mod observe;
 pub mod overdue;
 mod probes;
+pub mod resize;
 mod rotation;
 pub mod sandbox;
 pub mod status;

@@ -10,7 +10,7 @@
 mod restore;
 
 use super::identity::{Identity, PodId, SANDBOX};
-use crate::engine::{Container, EventKind, Phase};
+use crate::engine::{Container, EventKind, Phase, Resources};
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,6 +51,8 @@ pub enum StopReason {
     PostStartHook,
     /// Another attempt of it runs, and started before.
     Superseded,
+    /// It may use other resources now, and asks to be started anew for that.
+    Resized,
 }
 
 /// Why a container ended.
@@ -123,6 +125,8 @@ pub struct ObservedContainer {
     pub started_at: Option<Timestamp>,
     /// Its address, when it has a network of its own.
     pub ip: Option<Ipv4Addr>,
+    /// What of the machine it may use, once that is known.
+    pub resources: Option<Resources>,
     /// Whether it is gone from the engine: removed by somebody else.
     pub is_gone: bool,
     /// Why skiff is stopping it.
@@ -168,6 +172,7 @@ impl ObservedContainer {
         observed.started_at = container.started_at;
         observed.is_start_exact = true;
         observed.ip = container.ip;
+        observed.resources = Some(container.resources);
         observed.is_out_of_memory = container.oom_killed;
         observed.restarts_itself = container.restarts_itself;
         observed.state = match container.phase {
@@ -191,6 +196,7 @@ impl ObservedContainer {
             created_at: at,
             started_at: None,
             ip: None,
+            resources: None,
             is_gone: false,
             stopping: None,
             former: None,
@@ -475,6 +481,11 @@ impl ObservedPod {
         }
     }
 
+    /// Notes what a container may use from now on.
+    pub fn note_resources(&mut self, id: &str, resources: Resources) {
+        self.by_id_mut(id).into_iter().for_each(|container| container.resources = Some(resources));
+    }
+
     /// Notes that skiff started a container.
     pub fn note_started(&mut self, id: &str, at: Timestamp) {
         // What is known better comes with its event.
@@ -743,6 +754,7 @@ mod tests {
             ip: None,
             pid: 0,
             restarts_itself: false,
+            resources: Resources::default(),
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     decide::{Decision, Memory},
     lifecycle::{Role, role_of},
     observe::ObservedPod,
+    resize::Pending,
     sandbox::is_on_host,
 };
 use crate::{
@@ -42,6 +43,8 @@ pub struct Facts<'a> {
     pub memory: &'a Memory,
     /// What was decided.
     pub decision: &'a Decision,
+    /// Why containers keep the resources that they have.
+    pub pending: Option<&'a Pending>,
     /// The node's address.
     pub node_ip: Ipv4Addr,
     /// A repository digest of each image that has one, by image ID.

@@ -6,6 +6,7 @@ mod last_words;
 mod lives;
 mod outside;
 mod poison;
+mod resizes;
 mod restarts;
 
 use super::{Agent, NetProbe, NodeConfig, TokenSource, net_probe::HttpTarget};

@@ -127,6 +127,7 @@ impl Starts {
             Cause::Stopped(StopReason::SandboxGone) => "SandboxGone",
             Cause::Stopped(StopReason::Changed) => "Changed",
             Cause::Stopped(StopReason::Superseded) => "Superseded",
+            Cause::Stopped(StopReason::Resized) => "Resized",
             Cause::Stopped(StopReason::PodDeleted | StopReason::Deadline | StopReason::PodOver) => return None,
         };
         let noticed = *self.noticed.get(&before.run())?;

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     api::{kinds::priority, quantity, service_range::ServiceRange},
     base::secret::{Variable, variable},
-    engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode},
+    engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode, Resources},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::{
@@ -207,7 +207,7 @@ pub fn container_spec(
     let pod_spec = pod.spec.clone().unwrap_or_default();
     security::check_user(pod, spec, from.image)?;
     let (entrypoint, command) = program(pod, spec, from.env)?;
-    let limits = Limits::of(spec);
+    let limits = resources(&pod_spec, spec);
     let context = spec.security_context.clone().unwrap_or_default();
     Ok(ContainerSpec {
         name: from.identity.name(),
@@ -237,7 +237,7 @@ pub fn container_spec(
         mounts: from.mounts.to_vec(),
         memory_bytes: limits.memory_bytes,
         nano_cpus: limits.nano_cpus,
-        cpu_shares: Some(if is_system(&pod_spec) { limits.cpu_shares.max(SHARES_SYSTEM) } else { limits.cpu_shares }),
+        cpu_shares: limits.cpu_shares,
         cgroup_parent: cgroup_parent(&pod_spec, config),
         cap_add: security::capabilities(&context, |c| c.add.as_ref()),
         cap_drop: security::capabilities(&context, |c| c.drop.as_ref()),
@@ -290,6 +290,13 @@ fn is_system(pod: &PodSpec) -> bool {
 /// programs; what serves the cluster is beside them.
 fn cgroup_parent(pod: &PodSpec, config: &NodeConfig) -> String {
     if is_system(pod) { String::new() } else { config.pods_cgroup.clone() }
+}
+
+/// What of the machine a container may use.
+pub fn resources(pod: &PodSpec, spec: &Container) -> Resources {
+    let Limits { memory_bytes, nano_cpus, cpu_shares } = Limits::of(spec);
+    let cpu_shares = Some(if is_system(pod) { cpu_shares.max(SHARES_SYSTEM) } else { cpu_shares });
+    Resources { memory_bytes, nano_cpus, cpu_shares }.in_steps()
 }
 
 struct Limits {

@@ -10,9 +10,11 @@
 mod blocks;
 mod files;
 mod notes;
+mod resizes;
 
 use blocks::signed;
 use files::Refresh;
+use resizes::ResizeState;
 
 use super::{
     context::{Context, stored_pod},
@@ -22,6 +24,7 @@ use super::{
     lifecycle::pre_stop_of,
     observe::{Applied, ObservedContainer, ObservedPod, Run, StopReason},
     probes::{self, Believed, Due, Probes},
+    resize::Pending,
     rotation,
     sandbox::sandbox_is_on_host,
     status::{Facts, is_news, pod_ip, pod_status, restarts},
@@ -37,7 +40,7 @@ use crate::{
         status::ApiError,
     },
     base::task::{self, Drain},
-    engine::{Container as EngineContainer, EngineError, EventKind},
+    engine::{Container as EngineContainer, EngineError, EventKind, Resources},
 };
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -111,6 +114,7 @@ enum Done {
     PostStart(String, Result<(), String>),
     PreStop(String),
     Signalled(String, Ending, Result<(), EngineError>),
+    Resized(String, String, Resources, Result<(), EngineError>),
     Removed(String, Result<(), EngineError>),
     VolumesRemoved(Result<(), EngineError>),
     PodDeleted(Result<(), ApiError>),
@@ -150,6 +154,10 @@ pub(super) struct Worker {
     shown_metadata: Option<Metadata>,
     /// For each container, its next attempt and the sandbox of it, and whether the file for that one's message is a new one.
     renewals: BTreeMap<String, ((u32, u32), Renewal)>,
+    /// Why containers keep the resources that they have, although they ask for others.
+    pending: Option<Pending>,
+    /// How a resize was when users were last told.
+    resize: Option<ResizeState>,
     /// The last starts of its containers.
     starts: Arc<Mutex<Starts>>,
     is_writing_status: bool,
@@ -171,6 +179,8 @@ impl Worker {
         observed.restore(pod);
         let mut worker = Self {
             key: ObjectKey::new(&id.namespace, &id.name),
+            pending: None,
+            resize: None,
             starts: context.keep_starts(&id.uid),
             files: observed.sandbox().map(|s| s.identity.volumes.clone()).unwrap_or_default(),
             context,
@@ -267,6 +277,7 @@ impl Worker {
             self.note_ended_sandbox();
             self.ask_last_words(pod);
             self.refresh_late_files();
+            self.pending = self.look_for_room(pod);
             if self.context.next_token_at(&self.id.uid).is_some_and(|at| at <= self.context.now()) {
                 self.refresh_files();
             }
@@ -283,6 +294,7 @@ impl Worker {
         }
         if let (Some(pod), Some(status)) = (&pod, status) {
             self.tell_waiting(pod, &decision);
+            self.tell_resize(pod, &decision);
             self.write_status(pod, status);
         }
         self.set_timer(&decision, pod.is_some());
@@ -300,6 +312,7 @@ impl Worker {
                 observed: &self.observed,
                 memory: &self.memory,
                 backoff: self.context.config.restart_backoff,
+                pending: self.pending.as_ref(),
                 now,
             });
             let is_begin = |action: &Action| matches!(action, Action::BeginStop { .. });
@@ -445,6 +458,7 @@ impl Worker {
         match (action, pod) {
             (Action::Inspect { id }, _) => self.inspect(vec![id]),
             (Action::Signal { container, id, ending }, pod) => self.signal(&container, &id, ending, pod),
+            (Action::Resize { container, id, resources }, _) => self.begin_resize(container, id, resources),
             (Action::Remove { id }, _) => {
                 let context = Arc::clone(&self.context);
                 self.start(Some(Slot::Remove(id.clone())), async move {
@@ -499,6 +513,7 @@ impl Worker {
                 self.start(Some(Slot::Delete), async move { Done::PodDeleted(site.delete_pod(&last).await) });
             }
             Action::Inspect { .. }
+            | Action::Resize { .. }
             | Action::Signal { .. }
             | Action::Remove { .. }
             | Action::RemoveVolumes
@@ -509,6 +524,7 @@ impl Worker {
     fn create_container(&mut self, site: Site, name: String, numbers: (u32, u32, u32)) {
         let Some(spec) = container_of(&site.pod, &name).map(Cow::into_owned) else { return };
         let (mounted, pod_ip) = (self.mounted.clone(), self.pod_ip(&site.pod));
+        let spec = self.with_given_resources(&site.pod, spec);
         let target = self.target_of(&site.pod, &name);
         let (attempt, sandbox, _) = numbers;
         let renewal =
@@ -607,6 +623,7 @@ impl Worker {
             observed: &self.observed,
             memory: &self.memory,
             decision,
+            pending: self.pending.as_ref(),
             node_ip: self.context.config.node_ip,
             digests: &digests,
             now: self.context.now(),
@@ -655,6 +672,11 @@ impl Worker {
         let is_seen = self.memory.is_busy(&Slot::Inspect(id.to_owned()));
         let applied = self.observed.apply(id, kind, at);
         self.applied(id, applied);
+        // What was changed of how the engine treats it, a look tells.
+        let is_changed = kind == EventKind::Updated && applied != Applied::Unknown;
+        if is_changed && !is_seen {
+            self.inspect(vec![id.to_owned()]);
+        }
         if applied == Applied::Unknown && !is_making && !is_seen {
             // Somebody made or revived a container of this pod behind our back.
             self.inspect(vec![id.to_owned()]);
@@ -716,6 +738,7 @@ impl Worker {
                     stop.pre_stop_due = false;
                 }
             }
+            Done::Resized(name, id, resources, result) => self.resized(&name, &id, resources, result),
             Done::Signalled(id, ending, Err(error)) => self.signal_failed(&id, ending, &error),
             Done::Signalled(id, _, Ok(())) => drop(self.memory.blocked.remove(&id)),
             Done::Removed(id, Ok(())) => {

@@ -305,7 +305,7 @@ async fn paths_that_no_kind_has_are_refused() {
         ("GET", "/api/v1/namespaces/default/configmaps/a/status", missing),
         ("GET", "/api/v1/namespaces/default/pods/p/exec/x", missing),
         ("GET", "/api/v1/namespaces/default/pods/p/proxy/x", "400 skiff does not support proxy of pods yet"),
-        ("POST", "/api/v1/namespaces/default/pods/p/resize", "400 skiff does not support resize of pods yet"),
+        ("POST", "/api/v1/namespaces/default/pods/p/resize", not_allowed),
         ("POST", "/api/v1/configmaps", not_allowed),
         ("DELETE", "/api/v1/configmaps", not_allowed),
         ("PUT", "/api/v1/namespaces/default/configmaps", not_allowed),

@@ -8,6 +8,7 @@
 
 mod debug;
 mod print;
+mod resize;
 mod update;
 
 use super::{
@@ -35,6 +36,8 @@ const ATTACH: Subresource<'static> = Subresource::of("attach", ("", "v1", "PodAt
 const BINDING: Subresource<'static> = Subresource::of("binding", ("", "v1", "Binding"), &["create"]);
 /// The sub-resource by which ephemeral containers are added.
 pub const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
+/// The sub-resource by which the resources of containers are changed.
+pub const RESIZE: &str = "resize";
 const FACET_VERBS: &[&str] = &["get", "patch", "update"];
 const EVICTION: Subresource<'static> = Subresource::of("eviction", ("policy", "v1", "Eviction"), &["create"]);
 const EXEC: Subresource<'static> = Subresource::of("exec", ("", "v1", "PodExecOptions"), &["create", "get"]);
@@ -79,6 +82,7 @@ impl Kind for Pods {
             EXEC,
             LOG,
             PORT_FORWARD,
+            Subresource::own(RESIZE, FACET_VERBS),
             STATUS,
         ],
         columns: &[
@@ -152,13 +156,14 @@ impl Kind for Pods {
         }
     }
 
-    fn prepare_facet(_facet: &str, new: &mut Pod, old: &Pod) {
+    fn prepare_facet(facet: &str, new: &mut Pod, old: &Pod) {
         new.status.clone_from(&old.status);
-        new.spec = Some(debug::apply(part(&new.spec), part(&old.spec)));
+        let (wanted, before) = (part(&new.spec), part(&old.spec));
+        new.spec = Some(if facet == RESIZE { resize::apply(&wanted, before) } else { debug::apply(wanted, before) });
     }
 
-    fn validate_facet(_facet: &str, new: &Pod, old: &Pod) -> Errors {
-        debug::validate(&part(&new.spec), &part(&old.spec))
+    fn validate_facet(facet: &str, new: &Pod, old: &Pod) -> Errors {
+        if facet == RESIZE { resize::validate(new, old) } else { debug::validate(&part(&new.spec), &part(&old.spec)) }
     }
 
     fn status_annotates() -> bool {

@@ -1,9 +1,9 @@
 //! Between skiff's engine types and Docker's JSON. Pure.
 
 use crate::engine::{
-    CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, Image, ImageDetails,
-    LogOptions, Mount, MountSource, NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase, PullError,
-    Usage, signal_number,
+    CLUSTER_LABEL, CPU_PERIOD_MICROS, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, Image,
+    ImageDetails, LogOptions, Mount, MountSource, NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase,
+    PullError, Resources, Usage, signal_number,
 };
 use bollard::{errors::Error, models, query_parameters as query};
 use bytes::Bytes;
@@ -19,10 +19,6 @@ pub(super) type Filters = std::collections::HashMap<String, Vec<String>>;
 
 /// The option of a bridge network that names its interface.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
-/// The period of CPU quotas. Source: kubelet `QuotaPeriod` (100 ms), v1.37.
-const CPU_PERIOD_MICROS: i64 = 100_000;
-/// The kernel's shortest quota. Source: kubelet `MinQuotaPeriod` (1 ms), v1.37.
-const CPU_QUOTA_MIN_MICROS: i64 = 1_000;
 /// A log file's size and number. Source: kubelet `containerLogMaxSize` (10Mi) and `containerLogMaxFiles` (5), v1.37.
 const LOG_BOUNDS: [(&str, &str); 2] = [("max-size", "10m"), ("max-file", "5")];
 
@@ -110,7 +106,7 @@ fn networking_config(spec: &ContainerSpec) -> Option<models::NetworkingConfig> {
 fn host_config(spec: &ContainerSpec, bounds_logs: bool) -> models::HostConfig {
     let (binds, mounts): (Vec<&Mount>, Vec<&Mount>) = spec.mounts.iter().partition(|mount| is_bind(mount));
     // Docker's own `NanoCpus` refuses more than the machine has; a Kubernetes limit may be any number.
-    let quota = spec.nano_cpus.map(|nano| (nano / 10_000).max(CPU_QUOTA_MIN_MICROS));
+    let quota = spec.resources().cpu_quota_micros();
     models::HostConfig {
         network_mode: spec.network.as_ref().map(network_mode),
         ipc_mode: Some(namespace_mode(&spec.ipc, "private")),
@@ -143,6 +139,28 @@ fn host_config(spec: &ContainerSpec, bounds_logs: bool) -> models::HostConfig {
         init: Some(false),
         ..Default::default()
     }
+}
+
+/// What changes of a container that may use other resources.
+pub(super) fn update_body(resources: &Resources) -> models::ContainerUpdateBody {
+    let quota = resources.cpu_quota_micros();
+    models::ContainerUpdateBody {
+        memory: resources.memory_bytes,
+        memory_swap: resources.memory_bytes,
+        cpu_period: quota.map(|_| CPU_PERIOD_MICROS),
+        cpu_quota: quota,
+        cpu_shares: resources.cpu_shares,
+        ..Default::default()
+    }
+}
+
+/// What an inspected container may use.
+fn resources_of(host: &models::HostConfig) -> Resources {
+    let some = |number: Option<i64>| number.filter(|number| *number > 0);
+    let period = some(host.cpu_period).unwrap_or(CPU_PERIOD_MICROS);
+    let quota = some(host.cpu_quota).map(|quota| quota.saturating_mul(CPU_PERIOD_MICROS) / period);
+    let nano_cpus = quota.map(Resources::nano_cpus_of).or(some(host.nano_cpus));
+    Resources { memory_bytes: some(host.memory), nano_cpus, cpu_shares: some(host.cpu_shares) }
 }
 
 fn security_options(spec: &ContainerSpec) -> Vec<String> {
@@ -319,6 +337,7 @@ pub(super) fn container(found: models::ContainerInspectResponse) -> Result<Conta
     let state = found.state.ok_or_else(|| incomplete("State"))?;
     let config = found.config.unwrap_or_default();
     let host = found.host_config.unwrap_or_default();
+    let resources = resources_of(&host);
     let mode = host.network_mode.unwrap_or_default();
     let policy = host.restart_policy.and_then(|policy| policy.name);
     Ok(Container {
@@ -341,6 +360,7 @@ pub(super) fn container(found: models::ContainerInspectResponse) -> Result<Conta
             policy,
             Some(models::RestartPolicyNameEnum::ALWAYS | models::RestartPolicyNameEnum::ON_FAILURE)
         ),
+        resources,
     })
 }
 

@@ -12,8 +12,8 @@ use crate::{
     base::{clock::Clock, rng::Rng},
     engine::{
         CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, ExecOutput,
-        FILE_BYTES_MAX, FileEnd, LogOptions, Mount, MountSource, NamespaceMode, Neighbours, NetworkMode, Phase, Usage,
-        signal_number,
+        FILE_BYTES_MAX, FileEnd, LogOptions, Mount, MountSource, NamespaceMode, Neighbours, NetworkMode, Phase,
+        Resources, Usage, signal_number,
     },
 };
 use bytes::Bytes;
@@ -286,6 +286,7 @@ impl World {
             ip: None,
             pid: 0,
             restarts_itself: false,
+            resources: spec.resources(),
         }
     }
 
@@ -494,6 +495,17 @@ impl World {
         if let Some(container) = self.get_mut(container) {
             container.policy = always.then_some(0);
         }
+    }
+
+    /// What of the machine a container may use from now on.
+    pub(super) fn update(&mut self, container: &str, resources: Resources) -> Result<(), EngineError> {
+        let Some(found) = self.get_mut(container) else {
+            return Err(EngineError::NotFound(format!("update container {container}: No such container: {container}")));
+        };
+        found.facts.resources = resources;
+        let facts = found.facts.clone();
+        self.emit(&facts, EventKind::Updated);
+        Ok(())
     }
 
     /// What the engine does by its policy some time after a run ended.

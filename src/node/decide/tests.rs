@@ -88,6 +88,7 @@ fn show(action: &Action) -> String {
             format!("begin stop {id}: {reason:?}, grace {}s", grace.as_secs())
         }
         Action::PreStop { id, deadline, .. } => format!("preStop {id}, {}s", deadline.duration_since(now()).as_secs()),
+        Action::Resize { container, .. } => format!("resize {container}"),
         Action::Signal { id, ending, .. } => format!("signal {id}: {ending:?}"),
         Action::Remove { id } => format!("remove {id}"),
         Action::RemoveVolumes => "remove volumes".into(),
@@ -117,7 +118,7 @@ fn render(decision: &Decision) -> String {
 }
 
 fn decide_with(pod: Option<&Pod>, observed: &ObservedPod, memory: &Memory) -> Decision {
-    decide(View { pod, observed, memory, backoff: CRASH_BACKOFF, now: now() })
+    decide(View { pod, observed, memory, backoff: CRASH_BACKOFF, pending: None, now: now() })
 }
 
 fn check(spec: &str, lines: &str, want: Expect) {

@@ -9,11 +9,14 @@ use crate::node::{
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
 
 pub(super) const READY_TO_START: &str = "PodReadyToStartContainers";
+pub(super) const RESIZE_PENDING: &str = "PodResizePending";
+pub(super) const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 const INITIALIZED: &str = "Initialized";
 const READY: &str = "Ready";
 const CONTAINERS_READY: &str = "ContainersReady";
 const SCHEDULED: &str = "PodScheduled";
-const OWN: [&str; 5] = [READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED];
+const OWN: [&str; 7] =
+    [READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, RESIZE_PENDING, RESIZE_IN_PROGRESS];
 
 /// Whether the kubelet owns a condition.
 pub(super) fn is_own(type_: &str) -> bool {
@@ -51,7 +54,19 @@ pub(super) fn conditions(pod: &Pod, status: &PodStatus, facts: Facts<'_>) -> Vec
     ];
     let mut all: Vec<PodCondition> = old.iter().filter(|c| !is_own(&c.type_)).cloned().collect();
     all.extend(claims.map(|(type_, claim)| condition(pod, &old, type_, claim, facts)));
+    all.extend(resize(facts).map(|(type_, claim)| condition(pod, &old, type_, claim, facts)));
     all
+}
+
+/// What is there only while a resize is. Source: `pkg/kubelet/status/status_manager.go`, v1.37.
+fn resize(facts: Facts<'_>) -> Option<(&'static str, Claim)> {
+    let holds = |reason: &'static str, message: &str| Claim { holds: true, reason, message: message.to_owned() };
+    match (facts.pending, &facts.decision.resizing) {
+        (Some(pending), _) => Some((RESIZE_PENDING, holds(pending.reason, &pending.message))),
+        (None, Some(error)) if !error.is_empty() => Some((RESIZE_IN_PROGRESS, holds("Error", error))),
+        (None, Some(_)) => Some((RESIZE_IN_PROGRESS, Claim::holds())),
+        (None, None) => None,
+    }
 }
 
 fn condition(pod: &Pod, old: &[PodCondition], type_: &str, claim: Claim, facts: Facts<'_>) -> PodCondition {

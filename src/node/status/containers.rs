@@ -4,6 +4,7 @@ use super::{Facts, seconds};
 use crate::node::{
     lifecycle::Role,
     observe::{Exit, ObservedContainer, State},
+    resize::{self, Given},
     termination::bounded,
 };
 use k8s_openapi::api::core::v1::{
@@ -34,7 +35,9 @@ fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -
         Role::Ephemeral => false,
     };
     let is_lasting = role != Role::Ephemeral;
-    let has_resources = state.running.is_some() && is_lasting;
+    // What a resize that waits goes by is told of a container that does not run, too.
+    let has_resources = is_lasting && (state.running.is_some() || facts.pending.is_some());
+    let given = if has_resources { resize::given(pod, spec, shown, facts.pending) } else { Given::default() };
     // One that is made and not started yet is told of when it starts: nobody does anything with it before.
     let ran = shown.filter(|c| c.has_started());
     ContainerStatus {
@@ -47,12 +50,8 @@ fn container_status(pod: &Pod, spec: &Container, role: Role, facts: Facts<'_>) -
         started: is_lasting.then_some(started),
         state: Some(state),
         last_state: Some(last_state),
-        resources: has_resources.then(|| spec.resources.clone().unwrap_or_default()),
-        allocated_resources: if has_resources {
-            spec.resources.as_ref().and_then(|r| r.requests.clone())
-        } else {
-            None
-        },
+        resources: given.resources,
+        allocated_resources: given.allocated,
         volume_mounts: volume_mounts(spec),
         ..ContainerStatus::default()
     }

@@ -69,10 +69,12 @@ impl World {
 
     fn status(&self) -> PodStatus {
         let (observed, memory) = (&self.observed, &self.memory);
-        let decision = decide(View { pod: Some(&self.pod), observed, memory, backoff: CRASH_BACKOFF, now: now() });
+        let decision =
+            decide(View { pod: Some(&self.pod), observed, memory, backoff: CRASH_BACKOFF, pending: None, now: now() });
         let digests = [("sha256:a".to_owned(), "a@sha256:77".to_owned())].into();
         let node_ip = Ipv4Addr::new(192, 168, 0, 1);
-        let facts = Facts { observed, memory, decision: &decision, node_ip, digests: &digests, now: now() };
+        let facts =
+            Facts { pending: None, observed, memory, decision: &decision, node_ip, digests: &digests, now: now() };
         pod_status(&self.pod, facts)
     }
 

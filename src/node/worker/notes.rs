@@ -63,6 +63,7 @@ impl Worker {
             StopReason::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
             StopReason::Startup => format!("Container {name} failed startup probe, will be restarted"),
             StopReason::Changed => format!("Container {name} definition changed, will be restarted"),
+            StopReason::Resized => format!("Container {name} resize requires restart"),
             StopReason::PostStartHook => "FailedPostStartHook".to_owned(),
             StopReason::Deadline => {
                 let message = "Pod was active on the node longer than the specified deadline";

@@ -230,6 +230,7 @@ impl Call<'_> {
         match &*self.info.subresource {
             "status" | "approval" => Part::Status,
             pod::EPHEMERAL_CONTAINERS => Part::Facet(pod::EPHEMERAL_CONTAINERS),
+            pod::RESIZE => Part::Facet(pod::RESIZE),
             _ => Part::Main,
         }
     }

@@ -19,8 +19,7 @@ const RESOURCES: &[(&str, &[&str])] = &[
 ];
 
 /// Sub-resources of resources that are served: group, plural, sub-resource.
-pub(super) const SUBRESOURCES: &[(&str, &str, &str)] =
-    &[("", "pods", "proxy"), ("", "pods", "resize"), ("", "services", "proxy")];
+pub(super) const SUBRESOURCES: &[(&str, &str, &str)] = &[("", "pods", "proxy"), ("", "services", "proxy")];
 
 /// Verbs of resources that are served: group, plural, verb, and what is missing.
 const VERBS: &[(&str, &str, &str, &str)] =

@@ -52,6 +52,7 @@ static TABLE: &[Row] = &[
     Row { is_stream: |_| true, ..row("", "pods", "exec", |call| Box::pin(ready(exec::exec(call)))) },
     Row { is_stream: |_| true, ..row("", "pods", "portforward", |call| Box::pin(exec::port_forward(call))) },
     Row { is_stream: |query| query.is_true("follow"), ..row("", "pods", "log", |call| Box::pin(log::get(call))) },
+    row("", "pods", pod::RESIZE, |call| Box::pin(call.plain())),
     row("", "serviceaccounts", "token", |call| Box::pin(ready(token::create(call)))),
     row("apps.openshift.io", "deploymentconfigs", "instantiate", |call| Box::pin(deployment_config::instantiate(call))),
     Row {

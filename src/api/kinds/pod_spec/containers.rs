@@ -49,6 +49,7 @@ fn regular<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names
     for (i, container) in spec.containers.iter().enumerate() {
         let at = format!("{path}[{i}]");
         common(errs, container, &at, volumes);
+        resources::resize_policy(errs, container, spec, &at);
         if !taken.insert(&container.name) {
             errs.push(FieldError::duplicate(format!("{at}.name"), &container.name));
         }

@@ -6,7 +6,7 @@ use crate::api::{
     kinds::check::{self, Errors},
     quantity::Quantity,
 };
-use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 
 const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
@@ -24,6 +24,18 @@ pub(super) fn validate(errs: &mut Errors, container: &Container, path: &str) {
         if is_repeated {
             errs.push(FieldError::duplicate(format!("{at}[{i}]"), &policy.resource_name));
         }
+    }
+}
+
+/// A container that is never started again cannot be resized so. Source: `validateResizePolicy`.
+pub(super) fn resize_policy(errs: &mut Errors, container: &Container, spec: &PodSpec, path: &str) {
+    let restarts =
+        container.resize_policy.iter().flatten().filter(|policy| policy.restart_policy == "RestartContainer");
+    if spec.restart_policy.as_deref() == Some("Never") {
+        errs.extend(restarts.map(|policy| {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            FieldError::invalid(format!("{path}.resizePolicy"), &policy.restart_policy, why)
+        }));
     }
 }
 
