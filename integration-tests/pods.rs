@@ -1,7 +1,8 @@
-//! What one does with pods that run, with the real kubectl: looks into them, kills and resizes them.
+//! What one does with pods that run, with the real kubectl: looks into them, kills and resizes them, has their images pulled.
 
 use crate::harness::{
     cluster::Cluster,
+    registry::Registry,
     tools::{BUSYBOX, docker, output, run, text},
     wait::eventually,
 };
@@ -185,4 +186,71 @@ fn a_kill_is_told_to_the_millisecond_and_a_resize_needs_no_restart() {
         r#"{"spec":{"containers":[{"name":"app","resources":{"requests":{"cpu":"150m","memory":"96Mi"}}}]}}"#,
     ]);
     assert!(class.contains("Pod QOS Class may not change as a result of resizing"), "{class}");
+}
+
+#[test]
+fn images_are_pulled_once_with_the_credentials_of_whoever_may() {
+    let (registry, members) = (Registry::start(None), Registry::start(Some(("ann", "s3cr3t"))));
+    let cluster = Cluster::start("pulls");
+    let pod = |name: &str, image: &str, rest: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
+             {rest}\n  containers: [{{name: app, image: '{image}'}}]\n"
+        )
+    };
+    let [open, slow, broken] = ["open", "slow", "broken"].map(|name| registry.image(name));
+    let (private, server) = (members.image("private"), members.address());
+    cluster.kubectl(&[
+        "create",
+        "secret",
+        "docker-registry",
+        "pull",
+        "--docker-server",
+        &server,
+        "--docker-username=ann",
+        "--docker-password=s3cr3t",
+    ]);
+    let secret = "imagePullSecrets: [{name: pull}]";
+    cluster.apply(
+        &[
+            pod("open", &open, ""),
+            pod("stranger", &private, ""),
+            pod("member", &private, secret),
+            pod("slow-1", &slow, ""),
+            pod("slow-2", &slow, ""),
+            pod("broken", &broken, ""),
+        ]
+        .concat(),
+    );
+    for name in ["open", "member", "slow-1", "slow-2"] {
+        cluster.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
+    }
+    assert_eq!(registry.layers_given("slow"), 1, "two pods, one pull");
+    let told = cluster.kubectl(&[
+        "get",
+        "events",
+        "--field-selector=reason=Pulled,involvedObject.name=open",
+        "-o",
+        "jsonpath={.items[*].message}",
+    ]);
+    assert!(told.starts_with("Successfully pulled image") && told.contains("Image size: "), "{told}");
+    let waits = |name: &str| cluster.jsonpath(&["pod", name], "{.status.containerStatuses[0].state.waiting.reason}");
+    for name in ["stranger", "broken"] {
+        eventually("it waits", SOON, || match waits(name) {
+            reason if reason == "ErrImagePull" || reason == "ImagePullBackOff" => Ok(()),
+            other => Err(other),
+        });
+    }
+    // Docker's own credentials are as good.
+    let folder = cluster.kubeconfig().parent().unwrap().join(".docker");
+    std::fs::create_dir_all(&folder).unwrap();
+    let auths = format!(r#"{{"auths": {{"{server}": {{"username": "ann", "password": "s3cr3t"}}}}}}"#);
+    std::fs::write(folder.join("config.json"), auths).unwrap();
+    docker(&["image", "rm", "-f", &private]);
+    cluster.apply(&pod("user", &private, ""));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/user", "--timeout=60s"]);
+    drop(cluster);
+    for image in [open, private, slow] {
+        docker(&["image", "rm", "-f", &image]);
+    }
 }

@@ -5,5 +5,6 @@ pub mod client;
 pub mod cluster;
 pub mod history;
 pub mod load;
+pub mod registry;
 pub mod tools;
 pub mod wait;

@@ -20,9 +20,9 @@ mod sessions;
 mod translate;
 
 use super::{
-    CLUSTER_LABEL, Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput,
-    FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec,
-    PullError, Resources, Session, Usage,
+    CLUSTER_LABEL, Connected, Container, ContainerSpec, Credentials, Engine, EngineError, EngineEvent, EngineInfo,
+    ExecOutput, FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume, Neighbours, Network,
+    NetworkSpec, PullError, Resources, Session, Usage,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -501,11 +501,12 @@ impl Engine for DockerEngine {
             .await
     }
 
-    async fn pull(&self, reference: &str) -> Result<(), PullError> {
+    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
         check_reference(reference).map_err(|err| PullError::Refused(err.to_string()))?;
         let (from_image, tag) = translate::split_reference(reference);
         let options = query::CreateImageOptions { from_image: Some(from_image), tag: Some(tag), ..Default::default() };
-        follow_pull(self.docker().create_image(Some(options), None, None)).await
+        let credentials = credentials.map(translate::credentials);
+        follow_pull(self.docker().create_image(Some(options), None, credentials)).await
     }
 
     async fn import_image(

@@ -23,8 +23,8 @@ pub use faults::{CallFault, CallKind, EventFault, EventFaultKind, Fault, FaultPl
 pub use session::{PRINTS_BOTH, TELLS_SIZE};
 
 use super::{
-    Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, FileEnd, Image,
-    LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError, Resources, Session, Usage,
+    Connected, Container, ContainerSpec, Credentials, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput,
+    FileEnd, Image, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError, Resources, Session, Usage,
 };
 use crate::base::{clock::Clock, rng::Rng, task};
 use async_trait::async_trait;
@@ -361,6 +361,14 @@ impl FakeEngine {
         self.apply(|world| world.add_remote(reference, Arc::new(move |_| behaviour.clone()), failures));
     }
 
+    /// Puts an image into the registry that only this user may pull.
+    pub fn add_private_image(&self, reference: &str, behaviour: Behaviour, username: &str) {
+        self.apply(|world| {
+            world.add_remote(reference, Arc::new(move |_| behaviour.clone()), 0);
+            world.set_private(reference, username);
+        });
+    }
+
     /// How containers of images made by `import_image` behave; at first as [`Behaviour::pause`].
     pub fn set_imported_behaviour(&self, behaviour: BehaviourFn) {
         self.apply(|world| world.imported = behaviour);
@@ -684,8 +692,8 @@ impl Engine for FakeEngine {
         self.call(CallKind::Images, "", |world| Ok(world.images())).await
     }
 
-    async fn pull(&self, reference: &str) -> Result<(), PullError> {
-        let pulled = self.call(CallKind::Pull, reference, |world| Ok(world.pull(reference))).await;
+    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+        let pulled = self.call(CallKind::Pull, reference, |world| Ok(world.pull(reference, credentials))).await;
         pulled.map_err(|err| PullError::Failed(err.to_string()))?
     }
 

@@ -17,7 +17,7 @@ mod signal;
 pub use session::{Connected, Printed, Session, SessionControl, TerminalSize};
 pub use signal::signal_number;
 
-use crate::base::secret::Variable;
+use crate::base::secret::{Secret, Variable};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -406,6 +406,19 @@ pub struct ImageDetails {
     pub layers: Vec<String>,
 }
 
+/// What a registry is told of who pulls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Credentials {
+    /// The user; empty where a token says it.
+    pub username: String,
+    /// Their password.
+    pub password: Secret<String>,
+    /// A token that stands for both; empty where there is none.
+    pub identity_token: Secret<String>,
+    /// The registry that they are for, as who has them names it.
+    pub server: String,
+}
+
 /// What a pull failed with; the texts are the engine's.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PullError {
@@ -611,7 +624,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Every image.
     async fn images(&self) -> Result<Vec<Image>, EngineError>;
     /// Pulls an image.
-    async fn pull(&self, reference: &str) -> Result<(), PullError>;
+    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError>;
     /// Makes an image of one layer from a tar archive; `entrypoint` is its program, `labels` its labels.
     async fn import_image(
         &self,

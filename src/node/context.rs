@@ -95,7 +95,7 @@ impl Context {
         Self {
             pods: registry.api(),
             recorder: Recorder::new(registry.clone(), "kubelet"),
-            images: Images::new(Arc::clone(&engine), registry.clock().clone()),
+            images: Images::new(Arc::clone(&engine), registry.clock().clone(), config.docker_config.clone()),
             changes: Semaphore::new(config.parallel_calls.max(1)),
             away: watch::Sender::new(None),
             images_changed: [0, 0].map(watch::Sender::new),

@@ -7,12 +7,14 @@
 
 use super::{
     context::{Context, stored_pod},
+    credentials::Keyring,
     decide::Ending,
     hooks,
     identity::{Identity, PodId, exchange_name, pod_uid, spec_hash, volume_name},
     images::{ImageError, engine_name},
     observe::ObservedContainer,
     status, termination,
+    translate::Lookup as _,
     translate::{ConfigError, FILES_IN_INPUT, Ingredients, container_spec, environment, sandbox_name, sandbox_spec},
     volumes::{
         self, FILES_READY, INLINE_MAX, MOUNT_POINT, MountError, Plan, Roots,
@@ -27,7 +29,7 @@ use crate::{
         status::{ApiError, ErrorClass},
     },
     base::secret::variable,
-    engine::{Container as EngineContainer, ContainerSpec, EngineError, LogOptions, Phase},
+    engine::{Container as EngineContainer, ContainerSpec, Credentials, EngineError, LogOptions, Phase},
     registry::{events::Severity, pipeline::DeleteOptions},
 };
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -354,7 +356,10 @@ impl Site {
         let tell = |severity: Severity, reason: &str, message: &str| self.tell(&spec.name, severity, reason, message);
         let is_ephemeral = self.pod.spec.as_ref().is_some_and(|pod| ephemeral_of(pod, &spec.name).is_some());
         let spec = &if is_ephemeral { termination::late(spec, &self.pod) } else { spec.clone() };
-        let image = self.unless_abandoned(context.images.ensure(name, policy, &tell)).await?.map_err(Failure::Image)?;
+        let image = self
+            .unless_abandoned(context.images.ensure(name, policy, self.keys(name).boxed(), &tell))
+            .await?
+            .map_err(Failure::Image)?;
         let env = environment(&self.pod, spec, &**context, context.facts(), pod_ip)?;
         let mounted = match mounted {
             Some(mounted) => mounted,
@@ -400,6 +405,31 @@ impl Site {
         made.resources = made.resources.or(Some(wanted.resources()));
         self.tell(&spec.name, Severity::Normal, "Created", "Container created");
         Ok((made, mounted))
+    }
+
+    /// The credentials for an image: those of the pod's pull secrets, then Docker's own. Source: `getPullSecretsForPod`,
+    /// `pkg/kubelet/kubelet_pods.go`, v1.37.
+    async fn keys(&self, image: &str) -> Vec<Credentials> {
+        let (mut keyring, mut missing) = (Keyring::default(), Vec::new());
+        let named = self.pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        let namespace = self.id().namespace;
+        for name in named.map(|secret| secret.name.as_str()).filter(|name| !name.is_empty()) {
+            let added = match self.context.secret(&namespace, name) {
+                Some(secret) => keyring.add_secret(&secret),
+                None => Err("there is none".to_owned()),
+            };
+            missing.extend(added.err().map(|why| format!("{name}: {why}")));
+        }
+        if !missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            self.context.tell_pod(&self.pod, Severity::Warning, "FailedToRetrieveImagePullSecret", &message);
+        }
+        let mut keys = keyring.of(image);
+        keys.extend(self.context.images.dockers_own(image).await);
+        keys
     }
 
     /// Starts a container that was created.

@@ -7,12 +7,12 @@
 //! Unlike the kubelet, an image that exists only here (no repository digest) is used under `Always` when the registry cannot
 //! give it, and an Event says so.
 
-use super::text::go_duration;
+use super::{credentials, text::go_duration};
 use crate::{
     api::image_name::{digest, familiar, is_reference, with_tag},
     base::{chain::chain, clock::Clock, task},
     engine::{
-        Engine, EngineError, Image, PullError,
+        Credentials, Engine, EngineError, Image, PullError,
         self_image::{ensure_demo_images, is_demo_image},
     },
     registry::events::Severity,
@@ -24,6 +24,7 @@ use futures::{
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -69,18 +70,24 @@ impl ImageError {
 /// Tells users: how much it matters, reason, message.
 pub(super) type Tell<'a> = &'a (dyn Fn(Severity, &str, &str) + Send + Sync);
 
+/// The credentials for an image, looked up when it is pulled.
+pub(super) type Keys<'a> = BoxFuture<'a, Vec<Credentials>>;
+
 type Pull = Shared<BoxFuture<'static, Result<(), PullError>>>;
 
 /// The engine's images.
 pub(super) struct Images {
     engine: Arc<dyn Engine>,
     clock: Clock,
+    /// The folder of Docker's own file of credentials, if it is read.
+    docker_config: Option<PathBuf>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    pulls: BTreeMap<String, Pull>,
+    /// Pulls under way, by image and by who pulls: what one may not have, another may.
+    pulls: BTreeMap<(String, Vec<Credentials>), Pull>,
     digests: BTreeMap<String, String>,
     /// The stop signal of each image that was looked at, by image ID.
     stop_signals: BTreeMap<String, String>,
@@ -89,8 +96,8 @@ struct State {
 }
 
 impl Images {
-    pub(super) fn new(engine: Arc<dyn Engine>, clock: Clock) -> Self {
-        Self { engine, clock, state: Mutex::default() }
+    pub(super) fn new(engine: Arc<dyn Engine>, clock: Clock, docker_config: Option<PathBuf>) -> Self {
+        Self { engine, clock, docker_config, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -156,11 +163,26 @@ impl Images {
 
     /// Pulls an image that no container waits for.
     pub(super) async fn fetch(&self, name: &str) -> Result<(), PullError> {
-        self.pull_shared(&with_tag(name)).await
+        self.pull_shared(&with_tag(name), self.dockers_own(name).await).await
+    }
+
+    /// The credentials that Docker itself has for an image.
+    pub(super) async fn dockers_own(&self, name: &str) -> Vec<Credentials> {
+        let Some(folder) = &self.docker_config else { return Vec::new() };
+        credentials::of_docker(folder, name).await.unwrap_or_else(|why| {
+            warn!(component = "node", image = name, err = why, "Docker's own credentials cannot be read");
+            Vec::new()
+        })
     }
 
     /// Makes sure that a container's image is here, by its pull policy.
-    pub(super) async fn ensure(&self, name: &str, policy: &str, tell: Tell<'_>) -> Result<Image, ImageError> {
+    pub(super) async fn ensure(
+        &self,
+        name: &str,
+        policy: &str,
+        keys: Keys<'_>,
+        tell: Tell<'_>,
+    ) -> Result<Image, ImageError> {
         if !is_reference(name) {
             let message = format!(
                 "Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: invalid reference format"
@@ -181,14 +203,14 @@ impl Images {
                 tell(Severity::Warning, "ErrImageNeverPull", &message);
                 return Err(ImageError::NeverPull(message));
             }
-            ("Always", Some(image)) => self.refresh(name, &reference, image, tell).await?,
+            ("Always", Some(image)) => self.refresh(name, &reference, image, keys, tell).await?,
             (_, Some(image)) => {
                 let message =
                     format!("Container image {name:?} already present on machine and can be accessed by the pod");
                 tell(Severity::Normal, "Pulled", &message);
                 image
             }
-            (_, None) => self.pull(name, &reference, tell).await?,
+            (_, None) => self.pull(name, &reference, keys, tell).await?,
         };
         self.note(&image);
         Ok(image)
@@ -204,15 +226,22 @@ impl Images {
     }
 
     /// Policy `Always` for an image that is here: the registry may have a newer one.
-    async fn refresh(&self, name: &str, reference: &str, here: Image, tell: Tell<'_>) -> Result<Image, ImageError> {
+    async fn refresh(
+        &self,
+        name: &str,
+        reference: &str,
+        here: Image,
+        keys: Keys<'_>,
+        tell: Tell<'_>,
+    ) -> Result<Image, ImageError> {
         if !here.digests.is_empty() {
-            return self.pull(name, reference, tell).await;
+            return self.pull(name, reference, keys, tell).await;
         }
         if digest(reference) == Some(&here.id) || self.is_known_only_here(reference) {
             tell_only_here(name, tell);
             return Ok(here);
         }
-        let pull = self.pull_shared(reference);
+        let pull = self.pull_shared(reference, keys.await);
         if let Ok(Ok(())) = tokio::time::timeout(LOCAL_PATIENCE, pull).await {
             let image = self.engine.image(reference).await.map_err(|e| ImageError::Inspect(e.to_string()))?;
             tell(Severity::Normal, "Pulled", &format!("Successfully pulled image {name:?}"));
@@ -229,38 +258,51 @@ impl Images {
         tried.is_some_and(|at| self.clock.now().duration_since(at) < LOCAL_MEMORY)
     }
 
-    async fn pull(&self, name: &str, reference: &str, tell: Tell<'_>) -> Result<Image, ImageError> {
+    async fn pull(&self, name: &str, reference: &str, keys: Keys<'_>, tell: Tell<'_>) -> Result<Image, ImageError> {
         tell(Severity::Normal, "Pulling", &format!("Pulling image {name:?}"));
         let begin = self.clock.mono();
         let failed = |why: String| {
             tell(Severity::Warning, "Failed", &format!("Failed to pull image {name:?}: {why}"));
             ImageError::Pull(why)
         };
-        self.pull_shared(reference).await.map_err(|e| failed(e.to_string()))?;
+        self.pull_shared(reference, keys.await).await.map_err(|e| failed(e.to_string()))?;
         let image = self.engine.image(reference).await.map_err(|e| failed(e.to_string()))?;
         let image = image.ok_or_else(|| failed("the image was removed right after it was pulled".into()))?;
         tell(Severity::Normal, "Pulled", &pulled_text(name, self.clock.mono() - begin, image.size_bytes));
         Ok(image)
     }
 
-    /// Joins the pull of this image that is under way, or begins one.
-    fn pull_shared(&self, reference: &str) -> Pull {
+    /// Joins the pull of this image that is under way, or begins one, as each of these in turn, or as nobody.
+    fn pull_shared(&self, reference: &str, keys: Vec<Credentials>) -> Pull {
         let mut state = self.lock();
-        if let Some(pull) = state.pulls.get(reference).filter(|pull| pull.peek().is_none()) {
+        let of = (reference.to_owned(), keys.clone());
+        if let Some(pull) = state.pulls.get(&of).filter(|pull| pull.peek().is_none()) {
             return pull.clone();
         }
         let (done, result) = oneshot::channel();
         let (engine, name) = (Arc::clone(&self.engine), reference.to_owned());
         task::spawn("image-pull", async move {
             // An error here means that nobody waits any more; the image is there for the next.
-            drop(done.send(engine.pull(&name).await));
+            drop(done.send(pull_as(&*engine, &name, &keys).await));
         });
         let lost = || PullError::Failed("the pull was interrupted".into());
         let pull = result.map(move |sent| sent.unwrap_or_else(|_| Err(lost()))).boxed().shared();
         state.pulls.retain(|_, pull| pull.peek().is_none());
-        state.pulls.insert(reference.to_owned(), pull.clone());
+        state.pulls.insert(of, pull.clone());
         pull
     }
+}
+
+/// Pulls as the first of these that the registry gives the image to. Source: `pullImage`, `pkg/kubelet/kuberuntime/kuberuntime_image.go`.
+async fn pull_as(engine: &dyn Engine, name: &str, keys: &[Credentials]) -> Result<(), PullError> {
+    let Some((last, others)) = keys.split_last() else { return engine.pull(name, None).await };
+    for key in others {
+        match engine.pull(name, Some(key)).await {
+            Err(PullError::Refused(_)) => {}
+            done => return done,
+        }
+    }
+    engine.pull(name, Some(last)).await
 }
 
 /// The stop signal of most images.
@@ -310,12 +352,12 @@ mod tests {
         let tell = |severity: Severity, reason: &str, message: &str| {
             told.0.lock().unwrap().push(format!("{severity:?} {reason}: {message}"));
         };
-        images.ensure(name, policy, &tell).await
+        images.ensure(name, policy, async { Vec::new() }.boxed(), &tell).await
     }
 
     fn images(engine: &FakeEngine) -> Images {
         let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
-        Images::new(Arc::new(engine.clone()), clock)
+        Images::new(Arc::new(engine.clone()), clock, None)
     }
 
     #[tokio::test(start_paused = true)]
@@ -405,5 +447,24 @@ mod tests {
         assert!(a.is_ok() && b.is_ok());
         let pulls = engine.calls().iter().filter(|c| c.kind == crate::engine::fake::CallKind::Pull).count();
         assert_eq!(pulls, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_private_image_is_pulled_as_the_first_who_may() {
+        let engine = FakeEngine::for_test();
+        engine.add_private_image("far:1", Behaviour::server(), "ann");
+        let (images, told) = (images(&engine), Told::new());
+        let tell = |_: Severity, _: &str, _: &str| {};
+        let as_users = |users: &[&str]| {
+            let key = |user: &&str| Credentials { username: (*user).to_owned(), ..Credentials::default() };
+            let keys: Vec<Credentials> = users.iter().map(key).collect();
+            async move { keys }.boxed()
+        };
+        let refused = ensure(&images, "far:1", "Always", &told).await.unwrap_err();
+        assert!(refused.message().contains("access denied"), "{refused:?}");
+        assert!(images.ensure("far:1", "Always", as_users(&["joe"]), &tell).await.is_err());
+        images.ensure("far:1", "Always", as_users(&["joe", "ann", "eve"]), &tell).await.unwrap();
+        let pulls = engine.calls().iter().filter(|c| c.kind == crate::engine::fake::CallKind::Pull).count();
+        assert_eq!(pulls, 4, "nobody is asked after the one who may");
     }
 }

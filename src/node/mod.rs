@@ -17,6 +17,7 @@
 pub mod agent;
 mod claims;
 mod context;
+mod credentials;
 pub mod decide;
 mod execute;
 mod forward;
@@ -60,6 +61,7 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccountTokenProjection};
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     sync::Arc,
 };
 use tokio::sync::watch;
@@ -109,6 +111,8 @@ pub struct NodeConfig {
     pub host_port_address: IpAddr,
     /// How many containers are created, started or removed at the same time.
     pub parallel_calls: usize,
+    /// The folder of Docker's own file of credentials for registries; `None`: it is not read.
+    pub docker_config: Option<PathBuf>,
     /// The delays between crashes of a container.
     pub restart_backoff: Backoff,
     /// How many pods the node takes.
@@ -158,6 +162,7 @@ impl NodeConfig {
             cluster_domain: "cluster.local".into(),
             host_port_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             parallel_calls: 16,
+            docker_config: None,
             restart_backoff: lifecycle::CRASH_BACKOFF,
             pods_max: PODS_MAX,
             pods_cgroup: pods_cgroup("cgroupfs").to_owned(),

@@ -1,9 +1,9 @@
 //! Between skiff's engine types and Docker's JSON. Pure.
 
 use crate::engine::{
-    CLUSTER_LABEL, CPU_PERIOD_MICROS, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, Image,
-    ImageDetails, LogOptions, Mount, MountSource, NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase,
-    PullError, Resources, Usage, signal_number,
+    CLUSTER_LABEL, CPU_PERIOD_MICROS, Container, ContainerSpec, Credentials, EngineError, EngineEvent, EngineInfo,
+    EventKind, Image, ImageDetails, LogOptions, Mount, MountSource, NamespaceMode, Neighbours, Network, NetworkMode,
+    NetworkSpec, Phase, PullError, Resources, Usage, signal_number,
 };
 use bollard::{errors::Error, models, query_parameters as query};
 use bytes::Bytes;
@@ -150,6 +150,18 @@ pub(super) fn update_body(resources: &Resources) -> models::ContainerUpdateBody 
         cpu_period: quota.map(|_| CPU_PERIOD_MICROS),
         cpu_quota: quota,
         cpu_shares: resources.cpu_shares,
+        ..Default::default()
+    }
+}
+
+/// What a registry is told of who pulls.
+pub(super) fn credentials(of: &Credentials) -> bollard::auth::DockerCredentials {
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    bollard::auth::DockerCredentials {
+        username: some(&of.username),
+        password: some(of.password.reveal()),
+        serveraddress: some(&of.server),
+        identitytoken: some(of.identity_token.reveal()),
         ..Default::default()
     }
 }

@@ -4,7 +4,7 @@ use super::{
     behaviour::BehaviourFn,
     world::{Out, World},
 };
-use crate::engine::{EngineError, EngineEvent, Image, ImageDetails, PullError};
+use crate::engine::{Credentials, EngineError, EngineEvent, Image, ImageDetails, PullError};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -16,6 +16,8 @@ pub(super) struct LocalImage {
 pub(super) struct RemoteImage {
     behaviour: BehaviourFn,
     failures: u32,
+    /// Who alone may pull it.
+    owner: Option<String>,
 }
 
 /// The familiar form of a reference, as Docker lists it: no `docker.io/library/`, and a tag or a digest.
@@ -67,7 +69,13 @@ impl World {
     }
 
     pub(super) fn add_remote(&mut self, reference: &str, behaviour: BehaviourFn, failures: u32) {
-        self.remote.insert(familiar(reference), RemoteImage { behaviour, failures });
+        self.remote.insert(familiar(reference), RemoteImage { behaviour, failures, owner: None });
+    }
+
+    pub(super) fn set_private(&mut self, reference: &str, username: &str) {
+        if let Some(remote) = self.remote.get_mut(&familiar(reference)) {
+            remote.owner = Some(username.to_owned());
+        }
     }
 
     pub(super) fn local(&self, reference: &str) -> Option<&LocalImage> {
@@ -91,9 +99,12 @@ impl World {
         self.images.values().map(listed).collect()
     }
 
-    pub(super) fn pull(&mut self, reference: &str) -> Result<(), PullError> {
+    pub(super) fn pull(&mut self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
         let tag = familiar(reference);
-        let Some(remote) = self.remote.get_mut(&tag) else {
+        let is_theirs = |remote: &&mut RemoteImage| {
+            remote.owner.is_none() || remote.owner.as_deref() == credentials.map(|c| c.username.as_str())
+        };
+        let Some(remote) = self.remote.get_mut(&tag).filter(is_theirs) else {
             let repository = tag.split(['@', ':']).next().unwrap_or_default();
             return Err(PullError::Refused(format!(
                 "pull access denied for {repository}, repository does not exist or may require 'docker login': denied: requested access to the resource is denied"

@@ -475,7 +475,6 @@ spec:
     expect![[r#"
         spec.affinity: has no effect: there is one node
         spec.topologySpreadConstraints: has no effect: there is one node
-        spec.imagePullSecrets: has no effect yet: the engine pulls images without credentials
         spec.securityContext.seLinuxOptions: has no effect
         spec.volumes[0].emptyDir.sizeLimit: is enforced only for the medium Memory
         spec.containers[0].resources.limits[ephemeral-storage]: is not enforced

@@ -26,9 +26,6 @@ fn pod(spec: &PodSpec, say: &mut impl FnMut(&str, &str)) {
     if spec.topology_spread_constraints.as_ref().is_some_and(|c| !c.is_empty()) {
         say("topologySpreadConstraints", "has no effect: there is one node");
     }
-    if spec.image_pull_secrets.as_ref().is_some_and(|s| !s.is_empty()) {
-        say("imagePullSecrets", "has no effect yet: the engine pulls images without credentials");
-    }
     let context = part(&spec.security_context);
     if context.fs_group.is_some() && !support::GROUPS {
         say("securityContext.fsGroup", "has no effect yet: volumes are writable by every user");
