@@ -6,8 +6,8 @@
 use super::{
     CLUSTER_LABEL, Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind,
     EventKind::{Created, Died, Killed, Removed, Started},
-    ImageDetails, LogOptions, Mount, MountSource, NetworkMode, NetworkSpec, Phase, Printed, Resources, Session,
-    TerminalSize,
+    ImageDetails, LogOptions, LogStream, Mount, MountSource, NetworkMode, NetworkSpec, Phase, Printed, Resources,
+    Session, TerminalSize,
     docker::DockerEngine,
     fake::{Behaviour, FakeEngine, OnStop, PRINTS_BOTH, TELLS_SIZE},
 };
@@ -389,6 +389,8 @@ async fn logs_hold_what_was_printed(f: Arc<Fixture>) {
     assert_eq!(line, "two\n");
     assert_eq!(time.len(), "2026-01-01T00:00:00.000000000Z".len(), "{time}");
     let later = f.get(&id).await.finished_at.unwrap() + Duration::from_hours(1);
+    let stream = Some(LogStream::Stderr);
+    assert_eq!(read(LogOptions { stream, ..LogOptions::default() }).await, "", "nothing was printed there");
     assert_eq!(read(LogOptions { since: Some(later), ..LogOptions::default() }).await, "");
     let missing = f.engine.logs(&f.name("none"), &LogOptions::default()).await;
     assert!(matches!(missing.err(), Some(EngineError::NotFound(_))));

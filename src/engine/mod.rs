@@ -430,6 +430,15 @@ pub enum PullError {
     Failed(String),
 }
 
+/// One of the two streams that a program prints to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output; all that a terminal shows is that.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
 /// Which part of a log to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
@@ -441,6 +450,8 @@ pub struct LogOptions {
     pub since: Option<Timestamp>,
     /// Begin every line with its time (RFC 3339, nanoseconds) and a space.
     pub timestamps: bool,
+    /// Only this stream; `None`: both.
+    pub stream: Option<LogStream>,
 }
 
 /// What a command run in a container did.

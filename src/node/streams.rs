@@ -17,7 +17,7 @@ use crate::{
     engine::{EngineError, LogOptions},
 };
 
-pub use crate::engine::{Connected, Printed, Session, SessionControl, TerminalSize};
+pub use crate::engine::{Connected, LogStream, Printed, Session, SessionControl, TerminalSize};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -54,6 +54,8 @@ pub struct LogQuery {
     pub timestamps: bool,
     /// Stop after this many bytes.
     pub limit_bytes: Option<u64>,
+    /// Only this of the two streams that a program prints to.
+    pub stream: Option<LogStream>,
 }
 
 /// Streams of containers, served by the node agent.
@@ -153,6 +155,7 @@ impl PodStreams for Streams {
             tail: query.tail_lines,
             since: since(query, self.context.now()),
             timestamps: query.timestamps,
+            stream: query.stream,
         };
         let log = self.context.ask(self.context.engine.logs(&id, &options)).await.map_err(|e| log_error(&id, &e))?;
         Ok(limited(log, query.limit_bytes))

@@ -149,7 +149,7 @@ fn sandbox_rights(answers_for_services: bool, writes_files: bool) -> Vec<String>
 
 fn sysctls(spec: &PodSpec) -> std::collections::BTreeMap<String, String> {
     let all = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten());
-    all.map(|s| (s.name.clone(), s.value.clone())).collect()
+    all.map(|s| (s.name.replace('/', "."), s.value.clone())).collect()
 }
 
 /// The host ports of a pod. Where the pod names no address, they are bound to the one that skiff is told: loopback, unless asked.

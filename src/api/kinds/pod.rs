@@ -50,7 +50,7 @@ const LOG_PARAMETERS: &[Parameter<'static>] = &[
     ("previous", "boolean", "Reads the log of the container before the last restart."),
     ("sinceSeconds", "integer", "Begins this many seconds ago."),
     ("sinceTime", "string", "Begins at this time (RFC 3339)."),
-    ("stream", "string", "Which stream to read: All."),
+    ("stream", "string", "Which stream to read: All, Stdout or Stderr."),
     ("tailLines", "integer", "Begins this many lines before the end."),
     ("timestamps", "boolean", "Begins each line with its time."),
 ];

@@ -2,8 +2,8 @@
 
 use crate::engine::{
     CLUSTER_LABEL, CPU_PERIOD_MICROS, Container, ContainerSpec, Credentials, EngineError, EngineEvent, EngineInfo,
-    EventKind, Image, ImageDetails, LogOptions, Mount, MountSource, NamespaceMode, Neighbours, Network, NetworkMode,
-    NetworkSpec, Phase, PullError, Resources, Usage, signal_number,
+    EventKind, Image, ImageDetails, LogOptions, LogStream, Mount, MountSource, NamespaceMode, Neighbours, Network,
+    NetworkMode, NetworkSpec, Phase, PullError, Resources, Usage, signal_number,
 };
 use bollard::{errors::Error, models, query_parameters as query};
 use bytes::Bytes;
@@ -272,8 +272,8 @@ pub(super) fn network_body(spec: &NetworkSpec, labels: Labels) -> models::Networ
 pub(super) fn log_options(options: &LogOptions) -> query::LogsOptions {
     query::LogsOptions {
         follow: options.follow,
-        stdout: true,
-        stderr: true,
+        stdout: options.stream != Some(LogStream::Stderr),
+        stderr: options.stream != Some(LogStream::Stdout),
         since: options.since.map_or(0, |since| i32::try_from(since.as_second()).unwrap_or(i32::MAX)),
         until: 0,
         timestamps: options.timestamps,

@@ -12,8 +12,8 @@ use crate::{
     base::{clock::Clock, rng::Rng},
     engine::{
         CLUSTER_LABEL, Container, ContainerSpec, EngineError, EngineEvent, EngineInfo, EventKind, ExecOutput,
-        FILE_BYTES_MAX, FileEnd, LogOptions, Mount, MountSource, NamespaceMode, Neighbours, NetworkMode, Phase,
-        Resources, Usage, signal_number,
+        FILE_BYTES_MAX, FileEnd, LogOptions, LogStream, Mount, MountSource, NamespaceMode, Neighbours, NetworkMode,
+        Phase, Resources, Usage, signal_number,
     },
 };
 use bytes::Bytes;
@@ -906,7 +906,9 @@ impl World {
         options: &LogOptions,
     ) -> Result<(Vec<Bytes>, UnboundedReceiver<Bytes>), EngineError> {
         let found = self.get_mut(container).ok_or_else(|| not_found("read log of container", container))?;
-        let wanted = |at: &Timestamp| options.since.is_none_or(|since| *at >= since);
+        // All that is printed here is standard output.
+        let has_any = options.stream != Some(LogStream::Stderr);
+        let wanted = |at: &Timestamp| has_any && options.since.is_none_or(|since| *at >= since);
         let mut lines: Vec<Bytes> = found
             .log
             .iter()
@@ -917,7 +919,7 @@ impl World {
             lines.drain(..lines.len().saturating_sub(tail));
         }
         let (sender, receiver) = mpsc::unbounded();
-        if options.follow && found.facts.phase == Phase::Running {
+        if options.follow && has_any && found.facts.phase == Phase::Running {
             found.followers.push((sender, options.timestamps));
         }
         Ok((lines, receiver))

@@ -5,7 +5,7 @@
 use super::Call;
 use crate::{
     api::{field::FieldError, meta::ObjectKey, status::ApiError},
-    node::streams::LogQuery,
+    node::streams::{LogQuery, LogStream},
     server::{
         options,
         respond::{self, Response, respond},
@@ -60,8 +60,17 @@ fn log_query(call: &Call<'_>) -> Result<LogQuery, ApiError> {
     if since_seconds.is_some() && since_time.is_some() {
         causes.push(FieldError::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
     }
-    if !matches!(query.text("stream"), "" | "All") {
-        return Err(ApiError::Unsupported("one stream of a log alone yet: leave `stream` out".to_owned()));
+    let stream = match query.text("stream") {
+        "" | "All" => None,
+        "Stdout" => Some(LogStream::Stdout),
+        "Stderr" => Some(LogStream::Stderr),
+        other => {
+            causes.push(FieldError::not_supported("stream", other, &["All", "Stderr", "Stdout"]));
+            None
+        }
+    };
+    if stream.is_some() && tail_lines.is_some() {
+        causes.push(FieldError::forbidden("", "`tailLines` and specific `stream` are mutually exclusive for now"));
     }
     if !causes.is_empty() {
         let name = call.info.name.clone();
@@ -77,5 +86,6 @@ fn log_query(call: &Call<'_>) -> Result<LogQuery, ApiError> {
         since_time,
         timestamps: query.is_true("timestamps"),
         limit_bytes: unsigned(limit_bytes),
+        stream,
     })
 }

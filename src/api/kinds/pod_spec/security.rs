@@ -7,7 +7,7 @@ use crate::api::{
     names,
 };
 use k8s_openapi::api::core::v1::{
-    AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
+    AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, Sysctl,
 };
 
 /// Checks what concerns the whole pod.
@@ -31,6 +31,7 @@ pub(super) fn validate_pod(errs: &mut Errors, spec: &PodSpec, spec_path: &str) {
     seccomp(errs, context.seccomp_profile.as_ref(), &format!("{path}.seccompProfile"));
     app_armor(errs, context.app_armor_profile.as_ref(), &format!("{path}.appArmorProfile"));
     pod_policies(errs, context, &path);
+    sysctls(errs, spec, context.sysctls.as_deref().unwrap_or_default(), &format!("{path}.sysctls"));
     pod_unsupported(errs, context, &path);
 }
 
@@ -49,13 +50,61 @@ fn pod_unsupported(errs: &mut Errors, context: &PodSecurityContext, path: &str) 
     let groups = context.supplemental_groups.as_ref().is_some_and(|g| !g.is_empty());
     let given = [
         ("supplementalGroups", groups && !support::GROUPS, "supplemental groups"),
-        ("sysctls", context.sysctls.as_ref().is_some_and(|s| !s.is_empty()), "sysctls"),
+        (
+            "supplementalGroupsPolicy",
+            context.supplemental_groups_policy.as_deref() == Some("Strict"),
+            "the policy Strict",
+        ),
     ];
     for (field, _, what) in given.into_iter().filter(|(_, is_given, _)| *is_given) {
         errs.push(FieldError::forbidden(format!("{path}.{field}"), not_yet(what)));
     }
     if context.windows_options.is_some() {
         no_windows(errs, path);
+    }
+}
+
+/// The kernel's parameters that a pod has to itself, and that harm no other. Source: `SafeSysctlAllowlist`,
+/// `pkg/kubelet/sysctl/safe_sysctls.go`.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Source: `validateSysctls`; what the kubelet refuses by `validateSysctl`, `pkg/kubelet/sysctl/allowlist.go`, is refused here.
+fn sysctls(errs: &mut Errors, spec: &PodSpec, sysctls: &[Sysctl], path: &str) {
+    let mut taken = std::collections::BTreeSet::new();
+    for (i, sysctl) in sysctls.iter().enumerate() {
+        let at = format!("{path}[{i}].name");
+        // Both ways of writing one are the same.
+        let name = sysctl.name.replace('/', ".");
+        if name.is_empty() {
+            errs.push(FieldError::required(at, ""));
+            continue;
+        }
+        if !SAFE_SYSCTLS.contains(&name.as_str()) {
+            errs.push(FieldError::forbidden(
+                at.clone(),
+                format!("sysctl {name:?} is not safe: skiff allows safe ones only"),
+            ));
+        } else if spec.host_network == Some(true) && name.starts_with("net.") {
+            errs.push(FieldError::invalid(at.clone(), &sysctl.name, "may not be specified when 'hostNetwork' is true"));
+        } else if spec.host_ipc == Some(true) && name.starts_with("kernel.shm") {
+            errs.push(FieldError::invalid(at.clone(), &sysctl.name, "may not be specified when 'hostIPC' is true"));
+        }
+        if !taken.insert(name) {
+            errs.push(FieldError::duplicate(at, &sysctl.name));
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is wrong with pod specs, in Kubernetes' words.
 
+mod list;
+
 use crate::api::{
     kind::Kind as _,
     kinds::{
@@ -306,7 +308,7 @@ fn security() {
             spec.securityContext.runAsGroup: Invalid value: 2147483648: must be between 0 and 2147483647, inclusive
             spec.securityContext.supplementalGroups[0]: Invalid value: -1: must be between 0 and 2147483647, inclusive
             spec.securityContext.fsGroupChangePolicy: Unsupported value: "Never": supported values: "Always", "OnRootMismatch"
-            spec.securityContext.sysctls: Forbidden: skiff does not support sysctls yet
+            spec.securityContext.sysctls[0].name: Forbidden: sysctl "a" is not safe: skiff allows safe ones only
             spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod
         "#]],
     );
@@ -444,9 +446,8 @@ fn names_and_policies() {
 #[test]
 fn what_cannot_be_done_is_refused() {
     spec(
-        "readinessGates: [{conditionType: x}], schedulingGates: [{name: x}], resourceClaims: [{name: x}], resources: {limits: {cpu: 1}}, runtimeClassName: x, overhead: {cpu: 1}, os: {name: windows}, hostnameOverride: x, setHostnameAsFQDN: true",
+        "schedulingGates: [{name: x}], resourceClaims: [{name: x}], resources: {limits: {cpu: 1}}, runtimeClassName: x, overhead: {cpu: 1}, os: {name: windows}, hostnameOverride: x, setHostnameAsFQDN: true",
         &expect![[r#"
-        spec.readinessGates: Forbidden: skiff does not support readiness gates yet
         spec.schedulingGates: Forbidden: skiff does not support scheduling gates yet
         spec.resourceClaims: Forbidden: skiff does not support resource claims yet
         spec.resources: Forbidden: skiff does not support resources of whole pods yet

@@ -26,6 +26,7 @@ pub(in crate::api::kinds) fn validate(spec: &PodSpec, path: &str, of: Of) -> Err
     security::validate_pod(&mut errs, spec, path);
     dns(&mut errs, spec, path);
     scheduling::validate(&mut errs, spec, path);
+    readiness_gates(&mut errs, spec, path);
     host_names(&mut errs, spec, path);
     deadline(&mut errs, spec, path);
     unsupported(&mut errs, spec, path);
@@ -136,6 +137,13 @@ fn host_names(errs: &mut Errors, spec: &PodSpec, path: &str) {
     }
 }
 
+/// Source: `validateReadinessGates`.
+fn readiness_gates(errs: &mut Errors, spec: &PodSpec, path: &str) {
+    for (i, gate) in spec.readiness_gates.iter().flatten().enumerate() {
+        check::qualified_name(errs, &format!("{path}.readinessGates[{i}].conditionType"), &gate.condition_type);
+    }
+}
+
 fn deadline(errs: &mut Errors, spec: &PodSpec, path: &str) {
     let max = i64::from(i32::MAX);
     if let Some(seconds) = spec.active_deadline_seconds.filter(|s| !(1..=max).contains(s)) {
@@ -148,7 +156,6 @@ fn unsupported(errs: &mut Errors, spec: &PodSpec, path: &str) {
     let has_resources = spec.resources.as_ref().is_some_and(|r| *r != ResourceRequirements::default());
     let windows = spec.os.as_ref().is_some_and(|os| os.name != "linux");
     let given = [
-        ("readinessGates", spec.readiness_gates.as_ref().is_some_and(|g| !g.is_empty()), "readiness gates"),
         ("schedulingGates", spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()), "scheduling gates"),
         ("schedulingGroup", spec.scheduling_group.is_some(), "scheduling groups"),
         ("resourceClaims", spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()), "resource claims"),

@@ -33,6 +33,9 @@ fn pod(spec: &PodSpec, say: &mut impl FnMut(&str, &str)) {
     if context.se_linux_options.is_some() {
         say("securityContext.seLinuxOptions", "has no effect");
     }
+    if context.se_linux_change_policy.is_some() {
+        say("securityContext.seLinuxChangePolicy", "has no effect");
+    }
     for (i, volume) in spec.volumes.iter().flatten().enumerate() {
         let limit = volume.empty_dir.as_ref().filter(|e| e.medium.as_deref() != Some("Memory"));
         if limit.is_some_and(|e| e.size_limit.is_some()) {
