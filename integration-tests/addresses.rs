@@ -77,7 +77,7 @@ fn is_in(ip: &str, subnet: &str) -> bool {
 
 #[test]
 fn a_cluster_that_lost_its_network_comes_back_in_its_range_or_in_another() {
-    let mut cluster = Cluster::start_with("range", &DEMO);
+    let mut cluster = Cluster::start_alone("range", &DEMO);
     cluster.kubectl(&["create", "configmap", "kept", "--from-literal=a=b"]);
     let (before, range) = (cluster_ips(&cluster), subnet(&cluster));
 

@@ -36,7 +36,7 @@ fn refused(cluster: &Cluster, manifest: &str) -> String {
 
 #[test]
 fn wrong_manifests_are_refused_with_the_field_and_change_nothing() {
-    let cluster = Cluster::start("refuse");
+    let cluster = Cluster::start_alone("refuse", &[]);
     let good = deployment("", "kubernetes-spring");
     let cases = [
         (deployment("  replcas: 2", "i"), "unknown field \"spec.replcas\""),
@@ -80,7 +80,7 @@ fn a_node_port_that_another_program_has_is_told_in_an_event() {
     drop(taken);
     let port = (30200..30300).find(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok()).unwrap();
     let other = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let cluster = Cluster::start("taken");
+    let cluster = Cluster::start_alone("taken", &[]);
     cluster.apply(&deployment("", "kubernetes-spring"));
     cluster.apply(&service("web", port).replace("port: 80,", "port: 80, targetPort: 8080,"));
     eventually("describe tells of the port", SOON, || {

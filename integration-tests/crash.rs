@@ -206,7 +206,7 @@ fn containers(cluster: &Cluster) -> Vec<String> {
 
 #[test]
 fn a_killed_control_plane_loses_no_answered_write_and_no_request() {
-    let mut cluster = Cluster::start_with("crash", &["-f", "manifests"]);
+    let mut cluster = Cluster::start_alone("crash", &["-f", "manifests"]);
     answers(30000);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (life, lives) = watch::channel((true, 0));

@@ -20,7 +20,7 @@ const CLIENTS: usize = 4;
 
 /// A cluster with the demo in it, answering.
 fn demo(name: &str) -> Cluster {
-    let cluster = Cluster::start_with(name, &["-f", "manifests"]);
+    let cluster = Cluster::start_alone(name, &["-f", "manifests"]);
     answers(NODE_PORT);
     until_equal("both data planes run", SOON, 2, || proxies(&cluster).len());
     cluster

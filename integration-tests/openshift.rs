@@ -35,8 +35,11 @@ fn size(cluster: &Cluster, rollout: &str) -> String {
 }
 
 /// The container of a rollout's deployer, while it runs.
-fn deployer(rollout: &str) -> String {
-    docker(&["ps", "-q", "--filter", &format!("name=k8s_deployment_{rollout}-deploy_")]).trim().to_owned()
+fn deployer(cluster: &Cluster, rollout: &str) -> String {
+    let mine = format!("label=dev.skiff.cluster={}", cluster.name);
+    docker(&["ps", "-q", "--filter", &mine, "--filter", &format!("name=k8s_deployment_{rollout}-deploy_")])
+        .trim()
+        .to_owned()
 }
 
 /// The UIDs of the pods of a rollout.
@@ -69,7 +72,9 @@ fn the_example_of_the_documentation_rolls_out_updates_and_scales() {
     let faster = r#"{"spec":{"replicas":3,"strategy":{"rollingParams":{"maxSurge":"100%"}},"template":{"metadata":{"annotations":{"a":"b"}}}}}"#;
     cluster.kubectl(&["patch", "dc/frontend", "--type=merge", "-p", faster]);
     // The deployer waits for a control plane that is away, and goes on where it was.
-    eventually("the deployer runs", SOON, || if deployer("frontend-2").is_empty() { Err("not yet") } else { Ok(()) });
+    eventually("the deployer runs", SOON, || {
+        if deployer(&cluster, "frontend-2").is_empty() { Err("not yet") } else { Ok(()) }
+    });
     cluster.stop("KILL");
     cluster.up(&[]);
     rolled_out(&cluster, "frontend");
@@ -110,11 +115,11 @@ fn a_rollout_that_fails_in_any_way_leaves_the_last_one_its_pods() {
     cluster.apply(&web("three", &hook.replace("Abort", "Ignore")));
     let new = || of_rollout(&cluster, "web-3", "{.spec.replicas}");
     eventually("the new pods come", SOON, || if matches!(&*new(), "" | "0") { Err("none yet") } else { Ok(()) });
-    docker(&["kill", &deployer("web-3")]);
+    docker(&["kill", &deployer(&cluster, "web-3")]);
     until_equal("the kill fails it", SOON, "Failed".to_owned(), || phase(&cluster, "web-3"));
     until_equal("the first has its pods", SOON, "2/2".to_owned(), || size(&cluster, "web-1"));
     until_equal("the third has none", SOON, BTreeSet::new(), || pods(&cluster, "web-3"));
-    assert_eq!(deployer("web-3"), "", "none takes over");
+    assert_eq!(deployer(&cluster, "web-3"), "", "none takes over");
 
     // Cancelled, retried, and undone.
     let slow =

@@ -71,10 +71,11 @@ fn a_host_port_that_is_taken_costs_little_until_it_is_free() {
     });
     // 1 + 2 + 4 + 8 s lie between five tries.
     assert!(begin.elapsed() >= Duration::from_secs(14), "five tries within {:?}", begin.elapsed());
-    let mine = ["ps", "-aq", "--filter", "label=io.kubernetes.pod.name=web"];
-    let left = docker(&mine).lines().count();
+    let of_cluster = format!("label=dev.skiff.cluster={}", cluster.name);
+    let mine = ["--filter", &of_cluster, "--filter", "label=io.kubernetes.pod.name=web"];
+    let left = docker(&[&["ps", "-aq"], &mine[..]].concat()).lines().count();
     assert!(left <= 2, "{left} containers of dead tries");
-    let attempts = docker(&["ps", "-a", "--format", "{{.Names}}", "--filter", "label=io.kubernetes.pod.name=web"]);
+    let attempts = docker(&[&["ps", "-a", "--format", "{{.Names}}"], &mine[..]].concat());
     let attempt = |name: &str| name.rsplit('_').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or_default();
     assert!(attempts.lines().map(attempt).all(|n| n <= 6), "{attempts}");
     drop(other);

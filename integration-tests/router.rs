@@ -71,7 +71,7 @@ fn curl(args: &[&str]) -> String {
 
 #[test]
 fn routes_and_ingresses_answer_by_name_and_a_rolling_update_behind_them_loses_nothing() {
-    let cluster = Cluster::start_with("router", &["-f", "manifests"]);
+    let cluster = Cluster::start_alone("router", &["-f", "manifests"]);
     cluster.kubectl(&["create", "ingress", "web", "--rule=shop.localhost/shop*=spring-service:8080"]);
     cluster.apply(ROUTES);
     let (http, https) = ports(&cluster);

@@ -31,7 +31,7 @@ fn names(cluster: &Cluster, what: &str) -> Vec<String> {
 
 #[test]
 fn services_and_pods_come_back_from_a_snapshot_in_another_folder() {
-    let mut cluster = Cluster::start_with("saved", &["-f", "manifests"]);
+    let mut cluster = Cluster::start_alone("saved", &["-f", "manifests"]);
     answers(NODE_PORT);
     cluster.kubectl(&["create", "configmap", "kept", "--from-literal=k=v"]);
     let (home, pods) = (tempfile::tempdir().unwrap(), names(&cluster, "pods"));

@@ -15,7 +15,7 @@ const DEPLOYMENT: &str = "manifests/spring-deployment.yaml";
 
 /// A cluster with the demo in it, answering.
 fn demo(name: &str) -> Cluster {
-    let cluster = Cluster::start_with(name, &["-f", "manifests"]);
+    let cluster = Cluster::start_alone(name, &["-f", "manifests"]);
     answers(NODE_PORT);
     cluster
 }
@@ -130,7 +130,7 @@ fn describe_logs_events_and_explain_work(cluster: &Cluster) {
 
 #[test]
 fn single_pods_are_served_too() {
-    let cluster = Cluster::start_with("pods", &["-f", "manifests/pods", "-f", "manifests/spring-service.yaml"]);
+    let cluster = Cluster::start_alone("pods", &["-f", "manifests/pods", "-f", "manifests/spring-service.yaml"]);
     answers(NODE_PORT);
     let mut seen: Vec<String> = (0..3).map(|_| pod_of(&http_get(NODE_PORT).unwrap())).collect();
     seen.sort();

@@ -44,7 +44,7 @@ fn data_plane(cluster: &Cluster) -> Vec<String> {
 fn another_build_takes_over_while_pods_run_and_no_request_is_lost() {
     // It outlives the cluster, which may be of the build in it.
     let directory = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start_with("upgrade", &["-f", "manifests"]);
+    let mut cluster = Cluster::start_alone("upgrade", &["-f", "manifests"]);
     answers(NODE_PORT);
     let of_one_image = |cluster: &Cluster| {
         let images = data_plane(cluster);

@@ -9,13 +9,21 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 use tempfile::TempDir;
 
-/// Tests take turns: node ports are the host's.
-static TURN: Mutex<()> = Mutex::new(());
+/// Who has the machine: clusters with node ports of their own share it, one that has the usual ones, which are the host's, is alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+/// Numbers of the clusters that share it, for their ports.
+static NEXT: AtomicU16 = AtomicU16::new(0);
+/// The node ports of a cluster that shares the machine: so many, from its number on, and so many clusters until numbers come again.
+const NODE_PORTS: (u16, u16, u16) = (30400, 40, 50);
 /// How long a start may take, image import included.
 const START_MAX: Duration = Duration::from_secs(60);
 
@@ -34,8 +42,16 @@ pub struct Cluster {
     log: &'static str,
     /// The binary that it runs.
     build: PathBuf,
-    /// None for a cluster beside another.
-    _turn: Option<MutexGuard<'static, ()>>,
+    /// Its part of the machine; none for a cluster beside another.
+    turn: Option<Turn>,
+    /// Its number among those that share the machine.
+    number: u16,
+}
+
+/// A cluster's right to the machine.
+enum Turn {
+    Shared(#[allow(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
+    Alone(#[allow(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
 }
 
 impl Cluster {
@@ -51,8 +67,14 @@ impl Cluster {
 
     /// Starts a cluster that logs this much.
     pub fn start_logging(name: &str, log: &'static str, args: &[&str]) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::start_in_turn(name, log, args, Some(turn))
+        let turn = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        Self::start_in_turn(name, log, args, Some(Turn::Shared(turn)))
+    }
+
+    /// Starts a cluster that has the usual node ports, as a user's, and the machine to itself.
+    pub fn start_alone(name: &str, args: &[&str]) -> Self {
+        let turn = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        Self::start_in_turn(name, "", args, Some(Turn::Alone(turn)))
     }
 
     /// Starts another cluster with nothing in it while this one runs.
@@ -61,7 +83,7 @@ impl Cluster {
         Self::start_in_turn(name, "", &[], None)
     }
 
-    fn start_in_turn(name: &str, log: &'static str, args: &[&str], turn: Option<MutexGuard<'static, ()>>) -> Self {
+    fn start_in_turn(name: &str, log: &'static str, args: &[&str], turn: Option<Turn>) -> Self {
         LazyReady::all();
         let name = format!("it-{name}");
         let home = tempfile::tempdir().unwrap();
@@ -76,7 +98,8 @@ impl Cluster {
             started: Vec::new(),
             log,
             build: SKIFF.into(),
-            _turn: turn,
+            turn,
+            number: NEXT.fetch_add(1, Ordering::Relaxed) % NODE_PORTS.2,
         };
         cluster.up(args);
         cluster
@@ -139,6 +162,14 @@ impl Cluster {
             // The port after the API's may be another test's; who wants a dashboard says so.
             .env("SKIFF_DASHBOARD_ADDRESS", "none")
             .env("HOME", self.home.path());
+        if !matches!(self.turn, Some(Turn::Alone(_))) {
+            let (first, count, _) = NODE_PORTS;
+            let first = first + self.number * count;
+            command
+                .env("SKIFF_SERVICE_NODE_PORT_RANGE", format!("{first}-{}", first + count - 1))
+                .env("SKIFF_HTTP_PORTS", (20000 + 2 * self.number).to_string())
+                .env("SKIFF_HTTPS_PORTS", (20001 + 2 * self.number).to_string());
+        }
         command
     }
 

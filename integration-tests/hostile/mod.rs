@@ -83,7 +83,7 @@ fn innocent_fault(during: &str, seen: &Seen) -> Option<String> {
 
 #[test]
 fn hostile_requests_are_refused_and_cost_nobody_else_anything() {
-    let cluster = Cluster::start("hostile");
+    let cluster = Cluster::start_alone("hostile", &[]);
     cluster.apply(VICTIMS);
     let before_pods = cluster.kubectl(&["get", "pods,configmaps", "-o", "name"]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -116,7 +116,7 @@ fn hostile_requests_are_refused_and_cost_nobody_else_anything() {
 
 #[test]
 fn a_thousand_unfinished_handshakes_stop_nobody() {
-    let cluster = Cluster::start_with("handshakes", &["-f", "manifests"]);
+    let cluster = Cluster::start_alone("handshakes", &["-f", "manifests"]);
     let port = 30000;
     crate::harness::cluster::answers(port);
     let innocent = Innocent::start(&cluster);
@@ -146,7 +146,7 @@ const DEAF_KEPT_KIB_MAX: u64 = 32;
 
 #[test]
 fn a_thousand_watchers_that_do_not_read_cost_little_and_leave_nothing() {
-    let cluster = Cluster::start("deaf");
+    let cluster = Cluster::start_alone("deaf", &[]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let writer = runtime.block_on(client::client(&cluster));
     let innocent = Innocent::start(&cluster);

@@ -16,6 +16,7 @@ pub mod logical_node;
 pub mod managed;
 pub mod meta;
 pub mod names;
+pub mod node_port_range;
 pub mod object;
 pub mod patch;
 pub mod pod_claims;

@@ -8,7 +8,7 @@ use super::{
     range::Cidr,
 };
 use crate::{
-    api::service_range::ServiceRange,
+    api::{node_port_range::NodePortRange, service_range::ServiceRange},
     engine::{CLUSTER_LABEL, Engine, EngineError, Network, NetworkSpec},
     registry,
 };
@@ -54,9 +54,9 @@ impl Plan {
         ServiceRange::new(first, prefix)
     }
 
-    /// What the registry allocates from.
-    pub fn registry_config(&self) -> registry::pipeline::Config {
-        registry::pipeline::Config { services: self.service_range(), dns_ip: self.dns_ip(), node_ports: (30000, 32767) }
+    /// What the registry allocates from, node ports of this range among it.
+    pub fn registry_config(&self, node_ports: NodePortRange) -> registry::pipeline::Config {
+        registry::pipeline::Config { services: self.service_range(), dns_ip: self.dns_ip(), node_ports }
     }
 }
 

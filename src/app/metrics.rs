@@ -106,7 +106,7 @@ mod tests {
         let config = crate::registry::pipeline::Config {
             services: crate::api::service_range::ServiceRange::new([10, 245, 0, 0].into(), 16),
             dns_ip: [10, 245, 0, 10].into(),
-            node_ports: (30000, 32767),
+            node_ports: crate::api::node_port_range::NodePortRange::default(),
         };
         let store = crate::store::Store::open(crate::store::memory::MemoryBackend, false).unwrap();
         let registry = Registry::new(store, Clock::system(), Rng::seeded(1), config);

@@ -31,6 +31,7 @@ use crate::{
         kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes, pod::Pods, service::Services},
         logical_node,
         meta::{ObjectKey, Revision},
+        node_port_range::NodePortRange,
     },
     base::{
         backoff::Backoff,
@@ -102,6 +103,10 @@ pub struct Config {
     pub cluster_cidr: Option<range::Cidr>,
     /// Addresses that node ports listen on, beside the node's own.
     pub node_port_addresses: Vec<IpAddr>,
+    /// The node ports that are given out.
+    pub node_ports: NodePortRange,
+    /// The ports on which Ingresses and Routes are answered, for HTTP and for TLS; the first of each list that is free is taken.
+    pub router_ports: (Vec<u16>, Vec<u16>),
     /// The address that load balancers answer at whose Service names none.
     pub load_balancer_ip: IpAddr,
     /// How many pods the node takes.
@@ -236,7 +241,7 @@ async fn run(
     let api_address = listener.local_addr().context("cannot read the API's port")?;
     let server_url = format!("https://{}", client_address(api_address));
 
-    let registry = Registry::new(store, clock, Rng::from_system(), plan.registry_config());
+    let registry = Registry::new(store, clock, Rng::from_system(), plan.registry_config(config.node_ports));
     if config.adopt {
         owner::remove_unknown(&**engine, &pod_uids(&registry)).await?;
     }
@@ -447,15 +452,20 @@ fn api_place(plan: &Plan, port: u16) -> ApiPlace {
 
 /// The data plane of a cluster. Its key is in the kubeconfig.
 fn data_plane(config: &Config, plan: &Plan, image: String, kubeconfig: String) -> DataPlane {
-    let addresses: Vec<String> = config.node_port_addresses.iter().map(ToString::to_string).collect();
+    fn list(items: &[impl ToString]) -> String {
+        items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+    let (http, https) = &config.router_ports;
     let env = vec![
         ("SKIFF_SERVICE_CIDR", plan.services.to_string()),
         ("SKIFF_POD_CIDR", plan.pods.to_string()),
         ("SKIFF_BRIDGE", plan.bridge.clone()),
         ("SKIFF_DNS_IP", plan.dns_ip().to_string()),
         ("SKIFF_NODE_IP", plan.node_ip.to_string()),
-        ("SKIFF_NODEPORT_ADDRESSES", addresses.join(",")),
+        ("SKIFF_NODEPORT_ADDRESSES", list(&config.node_port_addresses)),
         ("SKIFF_LOAD_BALANCER_IP", config.load_balancer_ip.to_string()),
+        ("SKIFF_ROUTER_HTTP_PORTS", list(http)),
+        ("SKIFF_ROUTER_HTTPS_PORTS", list(https)),
         ("SKIFF_CLUSTER_DOMAIN", CLUSTER_DOMAIN.to_owned()),
     ];
     DataPlane { image, kubeconfig: Secret::new(kubeconfig), services: plan.service_range(), env }

@@ -12,12 +12,16 @@ use crate::{
             replication_controller::ReplicationControllers, service::Services,
         },
         logical_node::NODES_MAX,
+        node_port_range::NodePortRange,
         pod_state,
     },
     app::{self, App, access::Access, range::Cidr},
     base::backoff::Backoff,
     base::task::{Drain, DrainTrigger, drain_signal},
-    net::balancer::{ADDRESS_DEFAULT, is_dialable},
+    net::{
+        balancer::{ADDRESS_DEFAULT, is_dialable},
+        router::{HTTP_PORTS, HTTPS_PORTS},
+    },
     server::dashboard::ADMIN_ROLE,
 };
 use anyhow::Context as _;
@@ -77,6 +81,15 @@ pub(super) struct Args {
     /// Addresses that node ports listen on
     #[arg(long, env = "SKIFF_NODE_PORT_ADDRESSES", value_delimiter = ',', default_values = ["127.0.0.1", "::1"])]
     node_port_addresses: Vec<IpAddr>,
+    /// The node ports that Services get; clusters beside each other do well to have ranges of their own
+    #[arg(long, env = "SKIFF_SERVICE_NODE_PORT_RANGE", value_name = "FIRST-LAST", default_value_t)]
+    service_node_port_range: NodePortRange,
+    /// Where Ingresses and Routes answer HTTP: the first of these ports that is free
+    #[arg(long, env = "SKIFF_HTTP_PORTS", value_delimiter = ',', default_values_t = HTTP_PORTS, value_parser = clap::value_parser!(u16).range(1..))]
+    http_ports: Vec<u16>,
+    /// Where Ingresses and Routes answer TLS: the first of these ports that is free
+    #[arg(long, env = "SKIFF_HTTPS_PORTS", value_delimiter = ',', default_values_t = HTTPS_PORTS, value_parser = clap::value_parser!(u16).range(1..))]
+    https_ports: Vec<u16>,
     /// The address of this machine that Services of type LoadBalancer answer at; `spec.loadBalancerIP` of a Service goes before
     #[arg(long, env = "SKIFF_LOAD_BALANCER_IP", default_value_t = ADDRESS_DEFAULT, value_parser = dialable)]
     load_balancer_ip: IpAddr,
@@ -203,6 +216,8 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         api_names: args.api_names.clone(),
         cluster_cidr: args.cluster_cidr,
         node_port_addresses: args.node_port_addresses.clone(),
+        node_ports: args.service_node_port_range,
+        router_ports: (args.http_ports.clone(), args.https_ports.clone()),
         load_balancer_ip: args.load_balancer_ip,
         max_pods: args.max_pods,
         nodes: args.nodes,

@@ -74,9 +74,10 @@ const WORKERS_MAX: usize = 8;
 const CLIENTS_MAX: usize = 8192;
 /// The part of all descriptors that clients may have; each has a connection to an endpoint too.
 const SHARE_OF_DESCRIPTORS: usize = 8;
-/// The ports of plain HTTP and of TLS, in the order in which they are tried: the usual one, and high ones.
-const HTTP_PORTS: [u16; 9] = [80, 8080, 8081, 8082, 8083, 8084, 8085, 8086, 8087];
-const HTTPS_PORTS: [u16; 9] = [443, 8443, 8444, 8445, 8446, 8447, 8448, 8449, 8450];
+/// Where HTTP is answered when nobody says otherwise, in the order in which it is tried.
+pub const HTTP_PORTS: [u16; 9] = [80, 8080, 8081, 8082, 8083, 8084, 8085, 8086, 8087];
+/// The same for TLS.
+pub const HTTPS_PORTS: [u16; 9] = [443, 8443, 8444, 8445, 8446, 8447, 8448, 8449, 8450];
 
 /// How long threads may take to close their listening sockets.
 const LET_GO_MAX: Duration = Duration::from_millis(500);
@@ -99,9 +100,13 @@ pub struct RouterSettings {
 }
 
 impl RouterSettings {
-    /// The usual ports on these addresses.
-    pub fn new(addresses: Vec<IpAddr>, sockets: Arc<Sockets>, cluster_ca: String) -> Self {
-        let (http_ports, https_ports) = (HTTP_PORTS.to_vec(), HTTPS_PORTS.to_vec());
+    /// These ports on these addresses.
+    pub fn new(
+        addresses: Vec<IpAddr>,
+        (http_ports, https_ports): (Vec<u16>, Vec<u16>),
+        sockets: Arc<Sockets>,
+        cluster_ca: String,
+    ) -> Self {
         Self { addresses, http_ports, https_ports, workers: None, sockets, cluster_ca }
     }
 }

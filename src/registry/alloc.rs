@@ -35,17 +35,18 @@ impl Allocator {
     }
 }
 
-/// What other Services have.
+/// What other Services have, and the node ports that this one had before, which it keeps whatever range is given out now.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Taken {
     ips: BTreeSet<Ipv4Addr>,
     node_ports: BTreeSet<(String, i32)>,
+    had: BTreeSet<(String, i32)>,
 }
 
 /// Gives a new Service its numbers.
 pub(super) fn on_create(registry: &Registry, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     let Some(service) = obj.as_any_mut().downcast_mut::<Service>() else { return Ok(()) };
-    allocate(registry, service)
+    allocate(registry, service, BTreeSet::new())
 }
 
 /// Gives a changed Service the numbers that its new form needs; it keeps those it has.
@@ -55,11 +56,12 @@ pub(super) fn on_update(registry: &Registry, new: &mut dyn DynObject, old: &dyn 
     if let (Some(new), Some(old)) = (&mut service.spec, &old.spec) {
         keep_numbers(new, old);
     }
-    allocate(registry, service)
+    allocate(registry, service, old.spec.as_ref().map(node_ports).unwrap_or_default())
 }
 
-fn allocate(registry: &Registry, service: &mut Service) -> Result<(), ApiError> {
-    let taken = taken_by_others(registry, service.metadata.uid.as_deref());
+/// Makes the Service's numbers its own; of node ports, `had` are already.
+fn allocate(registry: &Registry, service: &mut Service, had: BTreeSet<(String, i32)>) -> Result<(), ApiError> {
+    let taken = Taken { had, ..taken_by_others(registry, service.metadata.uid.as_deref()) };
     let Some(spec) = &mut service.spec else { return Ok(()) };
     let errors = decide(spec, &taken, registry.config(), registry.rng());
     if errors.is_empty() {
@@ -81,11 +83,15 @@ fn taken_by_others(registry: &Registry, uid: Option<&str>) -> Taken {
             continue;
         }
         taken.ips.extend(spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<Ipv4Addr>().ok()));
-        for port in spec.ports.iter().flatten() {
-            taken.node_ports.extend(port.node_port.filter(|n| *n != 0).map(|n| (protocol(port).to_owned(), n)));
-        }
+        taken.node_ports.extend(node_ports(spec));
     }
     taken
+}
+
+/// The node ports that a Service names, with their protocols.
+fn node_ports(spec: &ServiceSpec) -> BTreeSet<(String, i32)> {
+    let ports = spec.ports.iter().flatten();
+    ports.filter_map(|port| Some((protocol(port).to_owned(), port.node_port.filter(|n| *n != 0)?))).collect()
 }
 
 fn protocol(port: &ServicePort) -> &str {
@@ -226,11 +232,12 @@ fn decide_node_ports(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng
     let ports = spec.ports.get_or_insert_default();
     for (i, port) in ports.iter().enumerate() {
         let Some(wanted) = port.node_port.filter(|n| *n != 0) else { continue };
-        let (path, (first, last)) = (format!("spec.ports[{i}].nodePort"), config.node_ports);
-        if wanted < i32::from(first) || wanted > i32::from(last) {
-            let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+        let (path, range) = (format!("spec.ports[{i}].nodePort"), config.node_ports);
+        let wanted_port = (protocol(port).to_owned(), wanted);
+        if !range.contains(wanted) && !taken.had.contains(&wanted_port) {
+            let why = format!("provided port is not in the valid range. The range of valid ports is {range}");
             errors.push(FieldError::invalid(path, wanted, why));
-        } else if !used.insert((protocol(port).to_owned(), wanted)) {
+        } else if !used.insert(wanted_port) {
             errors.push(FieldError::invalid(path, wanted, "provided port is already allocated"));
         }
     }
@@ -257,10 +264,10 @@ fn decide_node_ports(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng
     errors
 }
 
-/// A free node port: the first 86 are left to users. Source: `calculateRangeOffset`, portallocator.
+/// A free node port: the first ones are left to users.
 fn free_node_port(protocol: &str, used: &BTreeSet<(String, i32)>, config: &Config, rng: &Rng) -> Option<i32> {
-    let (first, last) = (i32::from(config.node_ports.0), i32::from(config.node_ports.1));
-    let upper = (first + 86).min(last);
+    let (first, last) = config.node_ports.ends();
+    let upper = (first + config.node_ports.offset()).min(last);
     let drawn = (0..DRAWS_MAX).map(|_| {
         let n = rng.between(u64::from(upper.unsigned_abs()), u64::from(last.unsigned_abs()) + 1);
         i32::try_from(n).expect("drawn between two ports")
@@ -271,13 +278,13 @@ fn free_node_port(protocol: &str, used: &BTreeSet<(String, i32)>, config: &Confi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::service_range::ServiceRange;
+    use crate::api::{node_port_range::NodePortRange, service_range::ServiceRange};
 
     fn config() -> Config {
         Config {
             services: ServiceRange::new([10, 245, 0, 0].into(), 16),
             dns_ip: Ipv4Addr::new(10, 245, 0, 10),
-            node_ports: (30000, 32767),
+            node_ports: NodePortRange::default(),
         }
     }
 
@@ -399,8 +406,18 @@ mod tests {
     }
 
     #[test]
+    fn a_service_keeps_a_port_that_is_no_longer_given_out() {
+        let config = Config { node_ports: "31000-31100".parse().unwrap(), ..config() };
+        let had = BTreeSet::from([("TCP".to_owned(), 30000)]);
+        let taken = Taken { had, ..Taken::default() };
+        assert_eq!(decide(&mut node_port_service(Some(30000)), &taken, &config, &Rng::seeded(3)), []);
+        let errors = texts(decide(&mut node_port_service(Some(30001)), &taken, &config, &Rng::seeded(3)));
+        assert!(errors[0].ends_with("The range of valid ports is 31000-31100"), "{errors:?}");
+    }
+
+    #[test]
     fn every_port_of_a_full_range_is_found_and_then_none() {
-        let config = Config { node_ports: (30000, 30003), ..config() };
+        let config = Config { node_ports: "30000-30003".parse().unwrap(), ..config() };
         let mut taken = Taken::default();
         for _ in 0..4 {
             let mut spec = node_port_service(None);

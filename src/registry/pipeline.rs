@@ -17,6 +17,7 @@ use crate::{
         kinds::{Kinds, NameTaken, resource_quota::RESOURCE_QUOTAS},
         managed::{self, Reach, Writer},
         meta::{ObjectKey, Revision},
+        node_port_range::NodePortRange,
         object::DynObject,
         selector::{FieldSelector, LabelSelector},
         service_range::ServiceRange,
@@ -50,8 +51,8 @@ pub struct Config {
     pub services: ServiceRange,
     /// The cluster DNS address: never given to another Service.
     pub dns_ip: Ipv4Addr,
-    /// The first and last node port.
-    pub node_ports: (u16, u16),
+    /// Where node ports are from.
+    pub node_ports: NodePortRange,
 }
 
 /// The API as functions. Clones share one registry.

@@ -172,13 +172,8 @@ fn router(
     let first = settings.plan.load_balancer.unwrap_or(ADDRESS_DEFAULT);
     let second = (first == ADDRESS_DEFAULT).then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
     let addresses = std::iter::once(first).chain(second).collect();
-    let usual = RouterSettings::new(addresses, Arc::clone(&how.sockets), access.borrow().cluster_ca.clone());
-    let ports = |asked: &Option<Vec<u16>>, usual: Vec<u16>| asked.clone().unwrap_or(usual);
-    let settings = RouterSettings {
-        http_ports: ports(&settings.http_ports, usual.http_ports.clone()),
-        https_ports: ports(&settings.https_ports, usual.https_ports.clone()),
-        ..usual
-    };
+    let ports = (settings.http_ports.clone(), settings.https_ports.clone());
+    let settings = RouterSettings::new(addresses, ports, Arc::clone(&how.sockets), access.borrow().cluster_ca.clone());
     Router::new(Arc::clone(proxy), settings).map(Arc::new).context("cannot set up the router")
 }
 

@@ -16,6 +16,7 @@ use crate::{
             replication_controller::ReplicationControllers, service::Services,
         },
         meta::controller_of,
+        node_port_range::NodePortRange,
         pod_state,
     },
     app::cidr::Plan,
@@ -139,7 +140,12 @@ impl World {
     /// An API over a disk, with what every cluster has in it, and nobody who follows it.
     async fn open(&self, disk: SimDisk) -> Registry {
         let store = Store::open(disk, false).unwrap();
-        let registry = Registry::new(store, self.clock.clone(), self.rng.clone(), self.plan.registry_config());
+        let registry = Registry::new(
+            store,
+            self.clock.clone(),
+            self.rng.clone(),
+            self.plan.registry_config(NodePortRange::default()),
+        );
         let place = cluster_objects::ApiPlace {
             service_ip: self.plan.api_service_ip(),
             node_ip: self.plan.node_ip,

@@ -3,7 +3,7 @@
 pub mod samples;
 
 use crate::{
-    api::{kinds::namespace::Namespaces, service_range::ServiceRange},
+    api::{kinds::namespace::Namespaces, node_port_range::NodePortRange, service_range::ServiceRange},
     base::{clock::Clock, rng::Rng},
     identity::Tokens,
     registry::{Registry, pipeline::Config},
@@ -59,7 +59,7 @@ pub async fn registry_over(store: Store, clock: Clock, rng: Rng) -> Registry {
     let config = Config {
         services: ServiceRange::new([10, 245, 0, 0].into(), 16),
         dns_ip: Ipv4Addr::new(10, 245, 0, 10),
-        node_ports: (30000, 32767),
+        node_ports: NodePortRange::default(),
     };
     let registry = Registry::new(store, clock, rng, config);
     for name in ["default", "kube-system"] {

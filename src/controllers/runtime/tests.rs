@@ -7,7 +7,9 @@ use super::{
     run,
 };
 use crate::{
-    api::{kinds::config_map::ConfigMaps, meta::ObjectKey, service_range::ServiceRange},
+    api::{
+        kinds::config_map::ConfigMaps, meta::ObjectKey, node_port_range::NodePortRange, service_range::ServiceRange,
+    },
     base::{
         clock::Clock,
         rng::Rng,
@@ -97,7 +99,7 @@ async fn a_watch_that_cannot_keep_up_is_followed_by_a_new_list() {
     let config = Config {
         services: ServiceRange::new([10, 245, 0, 0].into(), 16),
         dns_ip: Ipv4Addr::new(10, 245, 0, 10),
-        node_ports: (30000, 32767),
+        node_ports: NodePortRange::default(),
     };
     let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
     let registry = Registry::new(store, clock, Rng::seeded(1), config);

@@ -105,7 +105,7 @@ fn address(service: &Service) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::service_range::ServiceRange;
+    use crate::api::{node_port_range::NodePortRange, service_range::ServiceRange};
     use k8s_openapi::{api::core::v1::ServiceSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
     fn config(first: [u8; 4], prefix: u8) -> Config {
@@ -113,7 +113,7 @@ mod tests {
         Config {
             services: ServiceRange::new(first, prefix),
             dns_ip: Ipv4Addr::from(u32::from(first) + 10),
-            node_ports: (30000, 32767),
+            node_ports: NodePortRange::default(),
         }
     }
 

@@ -2,7 +2,14 @@
 
 use crate::{
     api::service_range::ServiceRange,
-    net::{plan::PlanSettings, proxy::ProxySettings, reach::Insiders, table::IpRange, zone::ZoneSettings},
+    net::{
+        plan::PlanSettings,
+        proxy::ProxySettings,
+        reach::Insiders,
+        router::{HTTP_PORTS, HTTPS_PORTS},
+        table::IpRange,
+        zone::ZoneSettings,
+    },
 };
 use anyhow::Context as _;
 use std::{
@@ -27,9 +34,9 @@ pub(super) struct Settings {
     pub(super) admin_port: Option<u16>,
     /// The ports on which the router listens for plain HTTP and for TLS, in the order in which they are tried
     /// (`SKIFF_ROUTER_HTTP_PORTS`, `SKIFF_ROUTER_HTTPS_PORTS`); the usual ones when not told.
-    pub(super) http_ports: Option<Vec<u16>>,
+    pub(super) http_ports: Vec<u16>,
     /// See `http_ports`.
-    pub(super) https_ports: Option<Vec<u16>>,
+    pub(super) https_ports: Vec<u16>,
     /// What to forward. NodePorts listen on `SKIFF_NODEPORT_ADDRESSES` (loopback by default) for everybody, and on `SKIFF_NODE_IP`
     /// for the cluster, load balancers on `SKIFF_LOAD_BALANCER_IP` (127.0.0.1 by default). `SKIFF_DNS_IP` needs no listener.
     pub(super) plan: PlanSettings,
@@ -65,8 +72,11 @@ impl Settings {
             // As the kubeconfig says.
             api_server: None,
         };
-        let ports = |name: &str| given(name).map(|list| parse_list(name, &list, "port")).transpose();
-        let (http_ports, tls_ports) = (ports("SKIFF_ROUTER_HTTP_PORTS")?, ports("SKIFF_ROUTER_HTTPS_PORTS")?);
+        let ports = |name: &str, usual: &[u16]| {
+            given(name).map_or_else(|| Ok(usual.to_vec()), |list| parse_list(name, &list, "port"))
+        };
+        let http_ports = ports("SKIFF_ROUTER_HTTP_PORTS", &HTTP_PORTS)?;
+        let https_ports = ports("SKIFF_ROUTER_HTTPS_PORTS", &HTTPS_PORTS)?;
         let zone = ZoneSettings {
             domain: given("SKIFF_CLUSTER_DOMAIN").unwrap_or_else(|| "cluster.local".to_owned()).to_ascii_lowercase(),
             name_server,
@@ -78,18 +88,7 @@ impl Settings {
         // Only routes to the bridge make them the host's.
         let spare_sources = bridge.iter().flat_map(|_| services.dialing()).collect();
         let proxy = ProxySettings { spare_sources, insiders, ..Default::default() };
-        Ok(Self {
-            kubeconfig,
-            socket_store,
-            services,
-            bridge,
-            admin_port,
-            http_ports,
-            https_ports: tls_ports,
-            plan,
-            proxy,
-            zone,
-        })
+        Ok(Self { kubeconfig, socket_store, services, bridge, admin_port, http_ports, https_ports, plan, proxy, zone })
     }
 }
 
@@ -146,7 +145,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(settings.plan.node_port_addresses.len(), 2);
-        assert_eq!((settings.http_ports, settings.https_ports), (Some(vec![8000, 8001]), None));
+        assert_eq!((settings.http_ports, settings.https_ports), (vec![8000, 8001], HTTPS_PORTS.to_vec()));
         assert_eq!(settings.plan.dns, Some("10.245.0.10:53".parse().unwrap()));
         assert_eq!((settings.bridge.as_deref(), settings.admin_port), (Some("skiff0"), Some(9400)));
         assert_eq!((settings.zone.domain.as_str(), settings.zone.own_ranges.len()), ("corp.example", 2));

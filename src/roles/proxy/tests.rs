@@ -806,8 +806,8 @@ async fn a_route_is_served_told_where_and_counted_and_its_port_outlives_a_data_p
     let start = || {
         let (trigger, stop) = drain_signal();
         let (directory, mut settings) = settings_for(&api, Some(store.path()));
-        settings.http_ports = Some(vec![router_port]);
-        settings.https_ports = Some(vec![0]);
+        settings.http_ports = vec![router_port];
+        settings.https_ports = vec![0];
         task::spawn("role", async move { serve(settings, Clock::system(), stop).await.unwrap() });
         Role { _stop: trigger, directory }
     };
