@@ -265,7 +265,13 @@ impl ErasedKind for JsonKind {
         let obj = cast_mut(obj);
         if self.info().has_status() {
             obj.rest.remove(STATUS_FIELD);
-            schema::complete_field(self.definition(), STATUS_FIELD, &mut obj.rest);
+            // Kinds of the API have one from the start, as Go writes a struct that is not a pointer.
+            let of_status = self.definition().property(STATUS_FIELD).and_then(|status| status.kind.object());
+            if let (Facts::Constant(_), Some(definition)) = (&self.facts, of_status) {
+                let mut status = json!({});
+                schema::complete(definition, &mut status);
+                obj.rest.insert(STATUS_FIELD.to_owned(), status);
+            }
         }
         (self.rules.prepare_create)(obj);
     }

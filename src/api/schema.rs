@@ -28,7 +28,7 @@ pub mod swagger;
 mod yaml;
 
 pub(crate) use go::{display as go_display, kind_of as go_kind};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use structure::Definition;
 
 /// What a decoder would say of a value.
@@ -55,11 +55,6 @@ pub fn normalize(definition: &Definition, value: &mut Value) {
 /// not go, and fields that it requires are there.
 pub fn complete(definition: &Definition, value: &mut Value) {
     complete::object(definition, value);
-}
-
-/// [`complete()`] for one field of an object: it is put in, if the definition requires it and it is absent.
-pub fn complete_field(definition: &Definition, field: &str, object: &mut Map<String, Value>) {
-    complete::field(definition, field, object);
 }
 
 /// The definition of a kind that is compiled in, e.g. `io.k8s.api.apps.v1.Deployment`.

@@ -289,6 +289,8 @@ mod tests {
                 apiVersion: apps/v1
                 kind: Deployment
                 name: web
+            status:
+              desiredReplicas: 0
         "#]]
         .assert_eq(&made);
         assert_eq!(

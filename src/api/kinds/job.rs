@@ -255,6 +255,7 @@ mod tests {
                   schedulerName: default-scheduler
                   securityContext: {}
                   terminationGracePeriodSeconds: 30
+            status: {}
         "#]]
         .assert_eq(&created_yaml(&JOBS, PI));
     }

@@ -452,6 +452,7 @@ mod tests {
                 name: web
                 weight: 100
               wildcardPolicy: None
+            status: {}
         "#]]
         .assert_eq(&created_yaml(&ROUTES, EXPOSED));
         let edge = created_yaml(&ROUTES, "spec: {host: a.b, tls: {termination: ''}, to: {name: web}}");

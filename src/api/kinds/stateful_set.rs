@@ -193,6 +193,8 @@ mod tests {
                 rollingUpdate:
                   partition: 0
                 type: RollingUpdate
+            status:
+              replicas: 0
         "#]]
         .assert_eq(&created_yaml(&STATEFUL_SETS, DB));
     }

@@ -355,6 +355,7 @@ mod tests {
                 kind: ConfigMap
               validations:
               - expression: 'true'
+            status: {}
         "#]]
         .assert_eq(&created_yaml(&VALIDATING_ADMISSION_POLICIES, policy));
         assert_eq!(row(&VALIDATING_ADMISSION_POLICIES, policy), "a | 1 | v1/ConfigMap | <unknown>");

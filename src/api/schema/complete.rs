@@ -19,8 +19,8 @@ pub(super) fn object(definition: &Definition, value: &mut Value) {
     }
 }
 
-/// See [`super::complete_field()`].
-pub(super) fn field(definition: &Definition, name: &str, fields: &mut Map<String, Value>) {
+/// Puts a field in, if the definition requires it and it is absent.
+fn field(definition: &Definition, name: &str, fields: &mut Map<String, Value>) {
     let required = definition.property(name).filter(|p| p.is_required && !fields.contains_key(name));
     if let Some(zero) = required.and_then(|p| zero(&p.kind)) {
         fields.insert(name.to_owned(), zero);
