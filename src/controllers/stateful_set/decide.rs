@@ -195,7 +195,9 @@ impl Pass<'_> {
                 continue;
             }
             let is_well = self.is_available(pod) && is_running_and_ready(pod);
-            if self.is_ordered && !is_well && first_unavailable != Some(*ordinal) {
+            // One that has ended never gets well, and nothing is lost with it: upstream would wait for ever.
+            let may_get_well = !is_well && !pod_state::is_terminal(pod);
+            if self.is_ordered && may_get_well && first_unavailable != Some(*ordinal) {
                 return false;
             }
             self.writes.claims.extend(self.observed.claims_to_own(*ordinal, pod, true));

@@ -376,6 +376,20 @@ fn only_pods_of_its_naming_are_adopted_and_what_is_not_used_is_forgotten() {
     assert_eq!(world.pods["db-0"].spec.as_ref().unwrap().containers[0].image.as_deref(), Some("v4"));
 }
 
+#[test]
+fn pods_that_have_ended_do_not_hold_up_that_the_set_shrinks() {
+    for (phases, left) in [(["Failed", "Failed"], 0), (["Succeeded", "Failed"], 0), (["Failed", "Succeeded"], 1)] {
+        let mut world = World::new(set(2, ""));
+        world.settle();
+        world.set.spec.replicas = Some(left);
+        for (n, phase) in phases.iter().enumerate() {
+            world.set_status(&format!("db-{n}"), &format!("{{phase: {phase}}}"));
+        }
+        world.settle();
+        assert_eq!(world.names().len(), usize::try_from(left).unwrap(), "{phases:?}");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Happening {
     Pass,
