@@ -65,6 +65,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use made::Made;
 use owner::Verdict;
 use pod_tokens::PodTokens;
+pub(crate) use routed::{urls_of_ingress, urls_of_route};
 use rustls::ServerConfig;
 use std::{
     collections::{BTreeMap, BTreeSet},

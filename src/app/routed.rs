@@ -47,8 +47,8 @@ fn of_router(route: &Value) -> Option<&Value> {
     route["status"]["ingress"].as_array()?.iter().find(|ingress| ingress["routerName"] == ROUTER_NAME)
 }
 
-/// The router says in words where a Route answers.
-fn urls_of_route(route: &Value) -> Vec<String> {
+/// The URLs of a Route: the router says in words where it answers.
+pub(crate) fn urls_of_route(route: &Value) -> Vec<String> {
     let condition = of_router(route).map(|ingress| &ingress["conditions"][0]);
     let admitted = condition.filter(|condition| condition["status"] == "True");
     let words = admitted.and_then(|condition| condition["message"].as_str()).unwrap_or_default().split(' ');
@@ -63,8 +63,8 @@ fn addresses(ingress: &Value) -> &Value {
     &ingress["status"]["loadBalancer"]["ingress"]
 }
 
-/// The first port that an Ingress has is that of plain HTTP.
-fn urls_of_ingress(ingress: &Value) -> Vec<String> {
+/// The URLs of an Ingress: the first port that it has is that of plain HTTP.
+pub(crate) fn urls_of_ingress(ingress: &Value) -> Vec<String> {
     let Some(port) = addresses(ingress)[0]["ports"][0]["port"].as_u64() else { return Vec::new() };
     let port = if port == 80 { String::new() } else { format!(":{port}") };
     let rules = ingress["spec"]["rules"].as_array().into_iter().flatten();

@@ -4,6 +4,7 @@
 
 mod apply;
 mod cluster;
+mod completion;
 mod convert;
 mod demo;
 mod doctor;
@@ -13,6 +14,7 @@ mod open;
 mod output;
 mod rollout;
 mod snapshot;
+mod status;
 mod tag;
 mod timeline;
 mod up;
@@ -36,6 +38,8 @@ enum Command {
     Up(up::Args),
     /// Remove the cluster: containers, network, volumes, state, kubeconfig entry
     Down(down::Args),
+    /// Show the cluster on one screen: where it answers, what runs, what has healed, what is wrong
+    Status(status::Args),
     /// Open the dashboard in the browser
     Open(open::Args),
     /// Check this machine, and with --fix install and start what is missing
@@ -54,6 +58,8 @@ enum Command {
     Convert(convert::Args),
     /// Work with the demo images
     Demo(demo::Args),
+    /// Print what a shell needs to complete commands
+    Completion(completion::Args),
     /// Print the version
     Version,
     /// The data plane (run by skiff, in a container)
@@ -97,17 +103,23 @@ pub fn main() -> ExitCode {
 
 /// What the arguments say; or the name, in skiff's image.
 fn command() -> Command {
-    let name = std::env::args_os().next().unwrap_or_default();
-    match Path::new(&name).file_name() {
-        Some(name) if name == roles::deployer::PROGRAM => Command::Deployer(roles::deployer::Args::parse()),
-        _ => Cli::parse().command,
+    if called_as(roles::deployer::PROGRAM) {
+        return Command::Deployer(roles::deployer::Args::parse());
     }
+    Cli::parse().command
+}
+
+/// Whether the program was called by one of the names that it has in skiff's image.
+fn called_as(program: &str) -> bool {
+    let name = std::env::args_os().next().unwrap_or_default();
+    Path::new(&name).file_name().is_some_and(|name| name == program)
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => up::run(args),
         Command::Down(args) => down::run(args),
+        Command::Status(args) => status::run(&args),
         Command::Open(args) => open::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Kubeconfig(args) => kubeconfig_command::run(&args),
@@ -117,6 +129,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Rollout(args) => rollout::run(args),
+        Command::Completion(args) => completion::run(&args),
         Command::Version => {
             version::run();
             Ok(())

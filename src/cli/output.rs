@@ -23,6 +23,22 @@ pub(super) fn note(text: impl AsRef<str>) {
     eprintln!("warning: {}", text.as_ref());
 }
 
+/// Prints what is not part of the output, to standard error.
+pub(super) fn aside(text: impl AsRef<str>) {
+    eprintln!("{}", text.as_ref());
+}
+
+/// Lines with their cells one below the other.
+pub(super) fn columns<const N: usize>(rows: &[[&str; N]]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[&str; N]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
 /// Prints that something needs attention.
 pub(super) fn warning(text: impl AsRef<str>) {
     println!(" {} {}", mark("!", "warning:", "33"), text.as_ref());
