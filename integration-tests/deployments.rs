@@ -5,11 +5,16 @@
 use crate::harness::{
     cluster::Cluster,
     history::{History, State, active_and_ready, is_ready},
-    tools::run,
+    tools::{run, text},
     wait::until_equal,
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    time::Duration,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 /// An image that cannot be had, which is known at once: nobody listens there.
@@ -147,15 +152,22 @@ fn scaling_is_shared_out_in_mid_rollout_and_a_failed_rollout_stops_and_says_so()
     let waiting: Vec<&str> = waiting.split_whitespace().collect();
     assert!(waiting.len() == 7 && waiting.iter().all(|r| r.contains("Image")), "{waiting:?}");
 
-    cluster.kubectl(&["patch", "deployment", "web", "-p", r#"{"spec": {"progressDeadlineSeconds": 2}}"#]);
-    let said = cluster.kubectl_fails(&["rollout", "status", "deployment/web", "--timeout=30s"]);
-    assert!(said.ends_with("error: deployment \"web\" exceeded its progress deadline\n"), "{said}");
-    assert!(
-        said.contains(
-            "Waiting for deployment \"web\" rollout to finish: 7 out of 15 new replicas have been updated..."
-        ),
-        "{said}"
+    // Somebody looks on when the deadline passes.
+    let mut looking = cluster.kubectl_command(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    let mut looking = looking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    // It ends with its reader.
+    let mut told = BufReader::new(looking.stdout.take().unwrap());
+    told.read_line(&mut first).unwrap();
+    assert_eq!(
+        first,
+        "Waiting for deployment \"web\" rollout to finish: 7 out of 15 new replicas have been updated...\n"
     );
+    cluster.kubectl(&["patch", "deployment", "web", "-p", r#"{"spec": {"progressDeadlineSeconds": 2}}"#]);
+    let ended = looking.wait_with_output().unwrap();
+    assert!(!ended.status.success());
+    drop(told);
+    assert_eq!(text(&ended.stderr), "error: deployment \"web\" exceeded its progress deadline\n");
     assert_eq!(progressing(&cluster, "status"), "False");
     assert_eq!(progressing(&cluster, "reason"), "ProgressDeadlineExceeded");
     assert!(progressing(&cluster, "message").ends_with("has timed out progressing."));

@@ -11,7 +11,7 @@ fn daemon_sets_spreading_and_drains_over_three_nodes() {
     let [one, two, three] = ["", "-2", "-3"].map(|end| format!("{}{end}", cluster.name));
     let pod = |app: &str, more: &str| {
         format!(
-            "{{metadata: {{labels: {{app: {app}}}}}, spec: {{terminationGracePeriodSeconds: 0, {more} containers: \
+            "{{metadata: {{labels: {{app: {app}}}}}, spec: {{terminationGracePeriodSeconds: 1, {more} containers: \
              [{{name: c, image: '{}', command: [sh, -c, 'exec sleep 3600']}}]}}}}",
             *BUSYBOX
         )
