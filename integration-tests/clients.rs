@@ -14,7 +14,7 @@ use std::{fs, process::Command, sync::LazyLock};
 /// What the suites' pods run.
 const IMAGE: &str = "openshift/hello-openshift:latest";
 /// How many distinct calls a suite makes at least.
-const CALLS_MIN: u32 = 30;
+const CALLS_MIN: u32 = 25;
 
 fn cluster(name: &str) -> Cluster {
     let cluster = Cluster::start(name);
@@ -42,8 +42,24 @@ fn the_python_client_finds_kubernetes() {
 fn the_javascript_client_finds_kubernetes() {
     LazyLock::force(&JAVASCRIPT_CLIENT);
     let cluster = cluster("javascript");
-    // A module finds its packages from where it lies.
-    let script = JAVASCRIPT_CLIENT.packages.join("javascript_client.mjs");
-    fs::copy(root().join("integration-tests/clients/javascript_client.mjs"), &script).unwrap();
-    run_suite(&cluster, Command::new(&JAVASCRIPT_CLIENT.node).arg(script));
+    run_suite(&cluster, &mut javascript("javascript_client.mjs"));
+}
+
+#[test]
+fn clients_of_openshift_find_their_kinds() {
+    LazyLock::force(&JAVASCRIPT_CLIENT);
+    LazyLock::force(&PYTHON_CLIENT);
+    let cluster = cluster("openshift");
+    let script = root().join("integration-tests/clients/openshift_client.py");
+    run_suite(&cluster, Command::new("python3").env("PYTHONPATH", &*PYTHON_CLIENT).arg(script));
+    run_suite(&cluster, &mut javascript("openshift_client.mjs"));
+}
+
+/// A suite in JavaScript. A module finds its packages from where it lies.
+fn javascript(suite: &str) -> Command {
+    let script = JAVASCRIPT_CLIENT.packages.join(suite);
+    fs::copy(root().join("integration-tests/clients").join(suite), &script).unwrap();
+    let mut command = Command::new(&JAVASCRIPT_CLIENT.node);
+    command.arg(script);
+    command
 }

@@ -1,7 +1,7 @@
 //! DeploymentConfigs on the real engine, with real deployer pods: what their users see, and what hurts them.
 
 use crate::harness::{
-    cluster::Cluster,
+    cluster::{Cluster, root},
     tools::{docker, output, run, text},
     wait::{eventually, until_equal},
 };
@@ -91,6 +91,50 @@ fn the_example_of_the_documentation_rolls_out_updates_and_scales() {
     assert!(by_path.contains("hello-openshift"), "of a complete rollout, it is a pod's: {by_path}");
     cluster.kubectl(&["delete", "dc/frontend"]);
     until_equal("all of it goes", SOON, String::new(), || cluster.jsonpath(&["pods,rc"], "{.items[*].metadata.name}"));
+}
+
+#[test]
+fn a_template_becomes_a_config_that_a_script_rolls_out_in_two_steps() {
+    const TEMPLATE: &str = "manifests/openshift/template.yaml";
+    let mut cluster = Cluster::start("template");
+    run(&mut cluster.skiff(&["demo", "load"]));
+    cluster.kubectl(&["create", "-f", TEMPLATE]);
+    let row = cluster.kubectl(&["get", "templates", "--no-headers"]);
+    assert!(row.contains("A DeploymentConfig with its Service and Route.") && row.contains("3 (1 blank)"), "{row}");
+    let process = |args: &[&str]| output(cluster.skiff(&["process", "-f", TEMPLATE]).args(args).current_dir(root()));
+    let refused = text(&process(&[]).stderr);
+    assert!(refused.contains("parameter NAME is required and must be specified"), "{refused}");
+    let made = process(&["-p", "NAME=shop", "-l", "team=one"]);
+    assert_eq!(text(&made.stderr), "shop answers at http://shop.apps.localhost\n");
+    cluster.apply(&text(&made.stdout));
+    rolled_out(&cluster, "shop");
+    until_equal("two pods are ready", SOON, "2/2".to_owned(), || size(&cluster, "shop-1"));
+    let log = cluster.kubectl(&["logs", "shop-1-deploy"]);
+    let steps: Vec<&str> =
+        log.lines().filter(|line| ["Halfway there", "Complete", "--> Success"].contains(line)).collect();
+    assert_eq!(steps, ["Halfway there", "--> Success", "Complete"], "{log}");
+    let key = cluster.jsonpath(&["secrets", "-l", "team=one,template=greeter"], "{.items[0].data.key}");
+    assert_eq!(key.len(), 16, "twelve characters in base64: {key}");
+
+    // Without OpenShift nothing of it is seen; with it, all is there again.
+    cluster.stop("TERM");
+    cluster.up(&["--without", "openshift"]);
+    for kind in ["dc", "routes", "templates", "imagestreams"] {
+        // kubectl may remember that there were such kinds.
+        let said = cluster.kubectl_fails(&["get", kind]);
+        let is_gone = ["doesn't have a resource type", "could not find the requested resource"];
+        assert!(is_gone.iter().any(|part| said.contains(part)), "{said}");
+    }
+    assert!(!cluster.kubectl(&["api-versions"]).contains("openshift"));
+    cluster.kubectl(&["create", "ingress", "shop", "--rule=shop.localhost/*=shop:8080"]);
+    let address = || cluster.jsonpath(&["ingress", "shop"], "{.status.loadBalancer.ingress[0].ip}");
+    until_equal("Ingresses are answered all the same", SOON, "127.0.0.1".to_owned(), address);
+    cluster.stop("TERM");
+    cluster.up(&[]);
+    assert_eq!(
+        cluster.kubectl(&["get", "dc,route", "-o", "name"]),
+        "deploymentconfig.apps.openshift.io/shop\nroute.route.openshift.io/shop\n"
+    );
 }
 
 #[test]

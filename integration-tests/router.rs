@@ -1,16 +1,17 @@
-//! HTTP by name on the real thing: an Ingress and Routes, TLS with the cluster's authority, a WebSocket, and a rolling update behind a
-//! Route.
+//! HTTP by name on the real thing: an Ingress and Routes, TLS with the cluster's authority, a WebSocket, gRPC, a browser, and a rolling update
+//! behind a Route.
 #![allow(clippy::similar_names, reason = "http and https are what they are")]
 
 use crate::harness::{
-    cluster::{Cluster, http_get_of},
+    browser::Browser,
+    cluster::{Cluster, http_get_of, root},
     load::Load,
-    tools::{run, text},
+    tools::{PYTHON_CLIENT, run, text},
     wait::{eventually, until_equal},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::{SinkExt as _, StreamExt as _};
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{net::TcpListener, path::PathBuf, process::Command, sync::LazyLock, time::Duration};
 use tokio_tungstenite::{accept_async, client_async, tungstenite::Message};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -90,6 +91,12 @@ fn routes_and_ingresses_answer_by_name_and_a_rolling_update_behind_them_loses_no
     assert!(nobody.contains("no Route and no Ingress") && nobody.ends_with("\n404 "), "{nobody}");
     tls(&cluster, http, https);
     websocket(&cluster, http);
+    grpc(&cluster, http, https);
+    if let Some(browser) = Browser::start(800, 600) {
+        // A browser knows by itself where names under localhost are.
+        browser.open(&format!("http://{host}:{http}/"));
+        browser.until("document.body.innerText.includes('kubernetes-spring')");
+    }
     let printed = cluster.kubectl(&["get", "ingress,route"]);
     eprintln!("{printed}");
     assert!(printed.contains("secure.localhost") && printed.contains("edge/Redirect"), "{printed}");
@@ -151,6 +158,29 @@ fn websocket(cluster: &Cluster, http: u16) {
         });
         assert_eq!(heard.await.unwrap(), Message::text("hello"));
     });
+}
+
+/// gRPC, one call and a stream, to a server of this machine that a Service without selector leads to.
+fn grpc(cluster: &Cluster, http: u16, https: u16) {
+    LazyLock::force(&PYTHON_CLIENT);
+    let node = cluster.jsonpath(&["node"], "{.items[0].status.addresses[?(@.type=='InternalIP')].address}");
+    let port = TcpListener::bind((node.as_str(), 0)).unwrap().local_addr().unwrap().port();
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: greeter}}\nspec: {{ports: [{{port: 80, targetPort: {port}, \
+         appProtocol: kubernetes.io/h2c}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: greeter-1, labels: {{kubernetes.io/service-name: \
+         greeter}}}}\naddressType: IPv4\nports: [{{port: {port}}}]\nendpoints: [{{addresses: [{node}]}}]\n---\n\
+         apiVersion: route.openshift.io/v1\nkind: Route\nmetadata: {{name: greeter}}\nspec: {{host: greeter.localhost, to: {{name: \
+         greeter}}, tls: {{termination: edge, insecureEdgeTerminationPolicy: Allow}}}}\n"
+    ));
+    let script = root().join("integration-tests/clients/grpc_client.py");
+    let ports = [port, http, https].map(|port| port.to_string());
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", &*PYTHON_CLIENT).arg(script).arg(node).args(ports).arg(authority(cluster));
+    assert_eq!(
+        run(&mut python),
+        "plain: hello world, 3 parts, NOT_FOUND nobody\nTLS: hello world, 3 parts, NOT_FOUND nobody\n"
+    );
 }
 
 fn rolling_update(cluster: &Cluster, http: u16, host: &str) {

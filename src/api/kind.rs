@@ -250,6 +250,10 @@ pub trait Kind: Send + Sync + 'static {
     fn creates_on_update() -> bool {
         false
     }
+    /// What a client should be told of a field that it sent and that the kind has not, by the field's path, beside that there is none.
+    fn explain_unknown(_path: &str) -> Option<String> {
+        None
+    }
     /// What is wrong with a name. A `generateName` prefix is checked by [`ErasedKind::validate_name_prefix`].
     fn validate_name(name: &str) -> Vec<String> {
         names::dns1123_subdomain(name)
@@ -333,6 +337,10 @@ pub trait ErasedKind: Send + Sync {
     fn set_defaults(&self, obj: &mut dyn DynObject);
     /// See [`Kind::prepare_create`].
     fn prepare_create(&self, obj: &mut dyn DynObject);
+    /// See [`Kind::explain_unknown`].
+    fn explain_unknown(&self, _path: &str) -> Option<String> {
+        None
+    }
     /// Sets what depends on the name of a new object, once it has one.
     fn on_named(&self, _obj: &mut dyn DynObject) {}
     /// See [`Kind::validate`].
@@ -473,6 +481,9 @@ impl<K: Kind> ErasedKind for Erased<K> {
     }
     fn decode(&self, json: Value) -> Result<Box<dyn DynObject>, serde_json::Error> {
         Ok(Box::new(typed::<K::Object>(&json)?))
+    }
+    fn explain_unknown(&self, path: &str) -> Option<String> {
+        K::explain_unknown(path)
     }
     fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error> {
         Ok(Box::new(read_stored::<K>(json)?))

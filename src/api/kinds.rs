@@ -65,8 +65,10 @@ pub mod service_account;
 pub mod service_cidr;
 pub mod stateful_set;
 pub mod storage_class;
+pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod user;
 pub mod validating_admission_policy;
 pub mod volume_attachment;
 pub mod volume_attributes_class;
@@ -151,6 +153,9 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &route::ROUTES,
     &resource_metrics::NODE_METRICS,
     &resource_metrics::POD_METRICS,
+    &template::PROCESSED_TEMPLATES,
+    &template::TEMPLATES,
+    &user::USERS,
     &Erased::<custom_resource_definition::CustomResourceDefinitions>::NEW,
 ];
 
@@ -159,12 +164,14 @@ pub static KINDS: &[&dyn ErasedKind] = &[
 pub struct Kinds {
     revision: u64,
     rows: Vec<KindRef>,
+    /// Of which kinds clients see nothing. Their objects are kept, collected and deleted with their namespaces as all are.
+    is_hidden: fn(&KindInfo<'_>) -> bool,
 }
 
 impl Default for Kinds {
     /// Those that are compiled in.
     fn default() -> Self {
-        Self { revision: 0, rows: KINDS.iter().map(|kind| KindRef::BuiltIn(*kind)).collect() }
+        Self { revision: 0, rows: KINDS.iter().map(|kind| KindRef::BuiltIn(*kind)).collect(), is_hidden: |_| false }
     }
 }
 
@@ -174,19 +181,30 @@ impl Kinds {
         self.revision
     }
 
-    /// All of them, grouped by API group.
+    /// All of them, grouped by API group, also those that clients do not see.
     pub fn iter(&self) -> impl Iterator<Item = &KindRef> {
         self.rows.iter()
     }
 
-    /// The facts of all of them.
+    /// Those that clients see, grouped by API group.
+    pub fn served(&self) -> impl Iterator<Item = &KindRef> {
+        self.rows.iter().filter(|kind| !(self.is_hidden)(kind.info()))
+    }
+
+    /// The facts of those that clients see.
     pub fn infos(&self) -> impl Iterator<Item = &KindInfo<'_>> {
-        self.rows.iter().map(|kind| kind.info())
+        self.served().map(|kind| kind.info())
+    }
+
+    /// The same kinds, of which clients see those no more for which this holds.
+    #[must_use]
+    pub fn hiding(&self, is_hidden: fn(&KindInfo<'_>) -> bool) -> Self {
+        Self { revision: self.revision + 1, is_hidden, ..self.clone() }
     }
 
     /// The kind with this plural, if it is served.
     pub fn by_plural(&self, group: &str, version: &str, plural: &str) -> Option<&KindRef> {
-        self.rows.iter().find(|kind| {
+        self.served().find(|kind| {
             let info = kind.info();
             info.plural == plural && info.group == group && info.version == version
         })
@@ -194,7 +212,7 @@ impl Kinds {
 
     /// The kind with this name, if it is served.
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&KindRef> {
-        self.rows.iter().find(|row| {
+        self.served().find(|row| {
             let info = row.info();
             info.kind == kind && info.group == group && info.version == version
         })
@@ -234,7 +252,7 @@ impl Kinds {
                 rows.insert(last.map_or(rows.len(), |at| at + 1), added);
             }
         }
-        Ok(Self { revision: self.revision + 1, rows })
+        Ok(Self { revision: self.revision + 1, rows, ..*self })
     }
 
     /// The table without an added kind.
@@ -246,7 +264,7 @@ impl Kinds {
         };
         let rows: Vec<KindRef> = self.rows.iter().filter(|row| !goes(row)).cloned().collect();
         let is_changed = rows.len() < self.rows.len();
-        Self { revision: self.revision + u64::from(is_changed), rows }
+        Self { revision: self.revision + u64::from(is_changed), rows, ..*self }
     }
 }
 

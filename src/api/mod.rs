@@ -31,6 +31,7 @@ pub mod selector;
 pub mod service_range;
 pub mod status;
 pub mod table;
+pub mod template;
 pub mod timeline;
 pub mod usage;
 

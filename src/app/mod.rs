@@ -28,6 +28,7 @@ pub mod snapshot;
 use crate::{
     api::{
         agreements::{DATA_PLANE, OBSERVED_REVISION, SYSTEM_NAMESPACE},
+        kind::KindInfo,
         kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes, pod::Pods, service::Services},
         logical_node,
         meta::{ObjectKey, Revision},
@@ -110,6 +111,8 @@ pub struct Config {
     pub router_ports: (Vec<u16>, Vec<u16>),
     /// The address that load balancers answer at whose Service names none.
     pub load_balancer_ip: IpAddr,
+    /// Whether OpenShift's kinds are served.
+    pub serves_openshift: bool,
     /// How many pods the node takes.
     pub max_pods: u32,
     /// How many nodes this machine is shown as.
@@ -243,6 +246,9 @@ async fn run(
     let server_url = format!("https://{}", client_address(api_address));
 
     let registry = Registry::new(store, clock, Rng::from_system(), plan.registry_config(config.node_ports));
+    if !config.serves_openshift {
+        registry.hide_kinds(is_of_openshift);
+    }
     if config.adopt {
         owner::remove_unknown(&**engine, &pod_uids(&registry)).await?;
     }
@@ -451,6 +457,11 @@ fn api_place(plan: &Plan, port: u16) -> ApiPlace {
     ApiPlace { service_ip: plan.api_service_ip(), node_ip: plan.node_ip, port }
 }
 
+/// OpenShift's groups, and its DeploymentConfig under the name that the documentation's example uses.
+fn is_of_openshift(info: &KindInfo<'_>) -> bool {
+    info.group.ends_with(".openshift.io") || (info.group.is_empty() && info.kind == "DeploymentConfig")
+}
+
 /// The data plane of a cluster. Its key is in the kubeconfig.
 fn data_plane(config: &Config, plan: &Plan, image: String, kubeconfig: String) -> DataPlane {
     fn list(items: &[impl ToString]) -> String {
@@ -465,6 +476,7 @@ fn data_plane(config: &Config, plan: &Plan, image: String, kubeconfig: String) -
         ("SKIFF_NODE_IP", plan.node_ip.to_string()),
         ("SKIFF_NODEPORT_ADDRESSES", list(&config.node_port_addresses)),
         ("SKIFF_LOAD_BALANCER_IP", config.load_balancer_ip.to_string()),
+        ("SKIFF_ROUTES", config.serves_openshift.to_string()),
         ("SKIFF_ROUTER_HTTP_PORTS", list(http)),
         ("SKIFF_ROUTER_HTTPS_PORTS", list(https)),
         ("SKIFF_CLUSTER_DOMAIN", CLUSTER_DOMAIN.to_owned()),

@@ -41,7 +41,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let documents = match args.source.split_once('/') {
         Some(("dc" | "deploymentconfig" | "deploymentconfigs", name)) => vec![of_cluster(args, name)?],
-        _ => of_file(Path::new(&args.source))?,
+        _ => read_file(Path::new(&args.source))?,
     };
     let converted: Vec<Converted> = documents.into_iter().map(convert).collect();
     for warning in converted.iter().flat_map(|one| &one.lost) {
@@ -53,7 +53,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn of_file(path: &Path) -> anyhow::Result<Vec<Value>> {
+/// The objects of a file, or of standard input for `-`; those of a list are taken out of it.
+pub(super) fn read_file(path: &Path) -> anyhow::Result<Vec<Value>> {
     let text = if path.as_os_str() == "-" {
         std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?
     } else {

@@ -12,6 +12,7 @@ mod down;
 mod kubeconfig;
 mod open;
 mod output;
+mod process;
 mod rollout;
 mod snapshot;
 mod status;
@@ -54,6 +55,8 @@ enum Command {
     Timeline(timeline::Args),
     /// Give an image a tag of an image stream
     Tag(tag::Args),
+    /// Make the objects of an OpenShift Template
+    Process(process::Args),
     /// Make Deployments of DeploymentConfigs, and say what a Deployment does not do
     Convert(convert::Args),
     /// Work with the demo images
@@ -92,6 +95,9 @@ mod kubeconfig_command;
 
 /// Parses the arguments and does what they say.
 pub fn main() -> ExitCode {
+    if called_as(roles::shell::PROGRAM) {
+        return roles::shell::run(std::env::args().skip(1));
+    }
     match run(command()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
@@ -128,6 +134,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Timeline(args) => timeline::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Process(args) => process::run(&args),
         Command::Rollout(args) => rollout::run(args),
         Command::Completion(args) => completion::run(&args),
         Command::Version => {

@@ -93,6 +93,9 @@ pub(super) struct Args {
     /// The address of this machine that Services of type LoadBalancer answer at; `spec.loadBalancerIP` of a Service goes before
     #[arg(long, env = "SKIFF_LOAD_BALANCER_IP", default_value_t = ADDRESS_DEFAULT, value_parser = dialable)]
     load_balancer_ip: IpAddr,
+    /// Leave a part of the API out: openshift hides DeploymentConfigs, Routes, image streams and all its other groups
+    #[arg(long, env = "SKIFF_WITHOUT", value_enum, value_delimiter = ',', value_name = "PART")]
+    without: Vec<ApiPart>,
     /// How many pods the node takes
     #[arg(long, env = "SKIFF_MAX_PODS", default_value_t = crate::node::PODS_MAX)]
     max_pods: u32,
@@ -117,6 +120,12 @@ pub(super) struct Args {
     /// Install and start Docker when it is missing (Debian and Ubuntu, as root)
     #[arg(long)]
     fix: bool,
+}
+
+/// A part of the API that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ApiPart {
+    Openshift,
 }
 
 /// An address that clients can dial.
@@ -219,6 +228,7 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         node_ports: args.service_node_port_range,
         router_ports: (args.http_ports.clone(), args.https_ports.clone()),
         load_balancer_ip: args.load_balancer_ip,
+        serves_openshift: !args.without.contains(&ApiPart::Openshift),
         max_pods: args.max_pods,
         nodes: args.nodes,
         standby: args.standby,

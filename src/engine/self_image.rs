@@ -26,9 +26,10 @@ const EXECUTABLE: &str = "/proc/self/exe";
 /// What the own image's name begins with; its version and the hash follow.
 const SELF_NAME: &str = "skiff:";
 
-/// The program in the image, and the other names that it goes by there: custom deployers of OpenShift call the stock one.
+/// The program in the image, and the other names that it goes by there: custom deployers of OpenShift call the stock one,
+/// from scripts.
 const PROGRAM: &str = "skiff";
-const ALIASES: [&str; 1] = ["usr/bin/openshift-deploy"];
+const ALIASES: [&str; 2] = ["usr/bin/openshift-deploy", "bin/sh"];
 
 /// An image that shows how skiff works: its program and the names it goes by.
 struct Demo {
@@ -216,6 +217,7 @@ async fn tar_of(executable: &Path) -> Result<Bytes, EngineError> {
         let size = file.metadata()?.len();
         let mut tar = Builder::new(Vec::with_capacity(usize::try_from(size).unwrap_or_default() + (16 << 10)));
         for (directory, mode) in [
+            ("bin/", 0o755),
             ("dev/", 0o755),
             ("etc/", 0o755),
             ("proc/", 0o755),
@@ -293,7 +295,7 @@ mod tests {
             })
             .collect();
         assert!(entries.contains(&("skiff".to_owned(), 0o755, 7)), "{entries:?}");
-        assert_eq!(entries.last().unwrap().0, "usr/bin/openshift-deploy");
+        assert_eq!(entries[entries.len() - ALIASES.len()..].iter().map(|entry| &*entry.0).collect::<Vec<_>>(), ALIASES);
         assert!(entries.contains(&("tmp/".to_owned(), 0o1777, 0)), "{entries:?}");
     }
 

@@ -299,6 +299,11 @@ impl Registry {
         outcome
     }
 
+    /// Clients see nothing of the kinds for which this holds, from now on.
+    pub fn hide_kinds(&self, is_hidden: fn(&KindInfo<'_>) -> bool) {
+        self.0.kinds.send_modify(|kinds| *kinds = Arc::new(kinds.hiding(is_hidden)));
+    }
+
     /// Serves an added kind no more: its watches end. Its objects stay in the store; who takes the kind away has removed them.
     pub fn remove_kind(&self, group: &str, version: &str, plural: &str) {
         self.0.kinds.send_if_modified(|kinds| {

@@ -7,6 +7,7 @@ pub mod forward;
 pub mod host_paths;
 pub mod pause;
 pub mod proxy;
+pub mod shell;
 mod shield;
 mod stop;
 

@@ -96,7 +96,7 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     let (access, follow_access) = access::open(settings.kubeconfig.clone()).await?;
     vital.spawn("access", follow_access);
     let (changes, mut arriving) = mpsc::channel(CHANGES_MAX);
-    spawn_feeds(&vital, &access, &changes);
+    spawn_feeds(&vital, &access, &changes, settings.has_routes);
     drop(changes);
     let mut known = Known::default();
     let led = tokio::select! { biased;
@@ -141,8 +141,8 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     Ok(())
 }
 
-/// Follows every kind that is served.
-fn spawn_feeds(vital: &Vital, access: &AccessNow, changes: &mpsc::Sender<Change>) {
+/// Follows every kind that is served. Where Routes are not, there are none.
+fn spawn_feeds(vital: &Vital, access: &AccessNow, changes: &mpsc::Sender<Change>, has_routes: bool) {
     let with = || (access.clone(), changes.clone());
     let (access, changes) = with();
     let services = feed::all::<Service>("services");
@@ -151,7 +151,14 @@ fn spawn_feeds(vital: &Vital, access: &AccessNow, changes: &mpsc::Sender<Change>
     let slices = feed::all::<EndpointSlice>("endpointslices");
     vital.spawn("feed-slices", feed::follow(access, slices, changes, Change::Slices));
     let (access, changes) = with();
-    vital.spawn("feed-routes", feed::follow(access, feed::all::<Route>("routes"), changes, Change::Routes));
+    vital.spawn("feed-routes", async move {
+        if has_routes {
+            feed::follow(access, feed::all::<Route>("routes"), changes, Change::Routes).await;
+        } else {
+            // Nobody is left to tell when that fails.
+            changes.send(Change::Routes(feed::Delta::All(Vec::new(), 0))).await.ok();
+        }
+    });
     let (access, changes) = with();
     let ingresses = feed::all::<Ingress>("ingresses");
     vital.spawn("feed-ingresses", feed::follow(access, ingresses, changes, Change::Ingresses));

@@ -150,6 +150,9 @@ pub fn to_object(
     if let Some(why) = findings.error {
         return Err(why);
     }
+    if validation != FieldValidation::Ignore {
+        warnings.extend(findings.unknown.iter().filter_map(|path| kind.explain_unknown(path)));
+    }
     match validation {
         FieldValidation::Ignore => {}
         FieldValidation::Warn => warnings.extend(schema::strict_sentences(&findings.unknown, duplicates)),

@@ -66,6 +66,12 @@ impl Kind for Deployments {
         obj.status.get_or_insert_default();
     }
 
+    fn explain_unknown(path: &str) -> Option<String> {
+        of_deployment_configs(path).map(|what| {
+            format!("{path} is a field of OpenShift's DeploymentConfig: {what} (`skiff convert` makes Deployments of DeploymentConfigs)")
+        })
+    }
+
     fn prepare_create(obj: &mut Deployment) {
         obj.status = Some(DeploymentStatus::default());
     }
@@ -239,6 +245,41 @@ fn number_or_percent(errs: &mut Errors, value: &IntOrString, path: &str) {
     }
 }
 
+/// What a field meant in a DeploymentConfig, and what a Deployment has for it.
+fn of_deployment_configs(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "spec.triggers" => {
+            "there it says what starts a rollout; every change of the template starts one here, and the annotation \
+             image.openshift.io/triggers follows image streams"
+        }
+        "spec.test" => {
+            "there it keeps pods only while a rollout goes on; nothing here does, and a Job may be what is wanted"
+        }
+        "spec.strategy.rollingParams" => {
+            "there it holds maxSurge, maxUnavailable, pauses, a deadline and hooks; here spec.strategy.rollingUpdate has maxSurge and \
+             maxUnavailable, spec.progressDeadlineSeconds is the deadline, and a Job or an init container does what a hook did"
+        }
+        "spec.strategy.recreateParams" => {
+            "there it holds a deadline and hooks; here spec.progressDeadlineSeconds is the deadline, and a Job or an init container does \
+             what a hook did"
+        }
+        "spec.strategy.customParams" => {
+            "there it names an image that does the rollout; here the controller alone does it"
+        }
+        "spec.strategy.activeDeadlineSeconds" => {
+            "there it ends the deployer pod; nothing deploys in a pod here, and spec.progressDeadlineSeconds says when a rollout counts as \
+             failed"
+        }
+        "spec.strategy.labels" | "spec.strategy.annotations" | "spec.strategy.resources" => {
+            "there it is for deployer and hook pods, which a Deployment has not"
+        }
+        _ => match path.strip_prefix("spec.selector.")? {
+            "matchLabels" | "matchExpressions" => return None,
+            _ => "there the selector is the labels themselves; here they are in spec.selector.matchLabels",
+        },
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +294,18 @@ spec:
     metadata: {labels: {app: web}}
     spec: {containers: [{name: web, image: 'nginx:1.27', ports: [{containerPort: 80}]}]}
 ";
+
+    #[test]
+    fn fields_of_a_deployment_config_are_explained() {
+        let told = |path| Deployments::explain_unknown(path).unwrap_or_default();
+        assert!(
+            told("spec.triggers")
+                .starts_with("spec.triggers is a field of OpenShift's DeploymentConfig: there it says what starts")
+        );
+        assert!(told("spec.selector.app").contains("spec.selector.matchLabels"));
+        assert!(told("spec.strategy.rollingParams").contains("spec.strategy.rollingUpdate"));
+        assert_eq!((told("spec.triger"), told("spec.selector.matchLabels")), (String::new(), String::new()));
+    }
 
     #[test]
     fn a_small_deployment_is_filled_in() {

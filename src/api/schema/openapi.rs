@@ -80,7 +80,7 @@ impl<'a> Scope<'a> {
         let mut paths = Map::new();
         paths.insert(format!("/{}/", self.name()), self.own_path());
         if let Self::Kinds(group, version) = self {
-            for kind in kinds.iter().filter(|k| (k.info().group, k.info().version) == (group, version)) {
+            for kind in kinds.served().filter(|k| (k.info().group, k.info().version) == (group, version)) {
                 add_kind(&mut paths, kind);
             }
         }

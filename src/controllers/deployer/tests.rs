@@ -150,7 +150,7 @@ fn the_phase_follows_the_deployer_and_never_goes_back() {
 }
 
 #[test]
-fn a_deployer_that_is_lost_is_not_replaced() {
+fn deployer_pod_not_replaced_if_lost() {
     for phase in ["Pending", "Running"] {
         let decision = decide::decide(&seen(phase), IMAGE);
         let rc = decision.planned().next().unwrap().action.object::<ReplicationControllers>().unwrap();

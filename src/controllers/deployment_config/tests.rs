@@ -202,7 +202,7 @@ fn a_newer_rollout_waits_until_the_older_one_is_cancelled() {
 }
 
 #[test]
-fn a_paused_config_starts_nothing_and_touches_no_rollout() {
+fn pause_does_not_stop_a_running_deployer() {
     let mut paused = config(WEB, 1);
     paused.spec.paused = true;
     check(&seen(config(&format!("{WEB}  paused: true\n"), 0), vec![]), expect![""]);
@@ -213,7 +213,7 @@ fn a_paused_config_starts_nothing_and_touches_no_rollout() {
 }
 
 #[test]
-fn while_a_rollout_goes_on_nothing_is_scaled() {
+fn no_proportional_scaling() {
     let mut config = config(WEB, 2);
     let old = made(&config, 1, "Complete", 3);
     let new = made(&config, 2, "Running", 1);
@@ -222,7 +222,7 @@ fn while_a_rollout_goes_on_nothing_is_scaled() {
 }
 
 #[test]
-fn after_a_failure_the_last_complete_rollout_has_the_pods_again() {
+fn automatic_rollback_only_for_dcs() {
     let config = config(WEB, 3);
     let rollouts = [(1, "Complete", 0), (2, "Complete", 1), (3, "Failed", 2)];
     let rollouts = rollouts.map(|(version, phase, size)| made(&config, version, phase, size));
@@ -250,7 +250,7 @@ fn a_test_has_pods_only_while_its_rollout_goes_on() {
 }
 
 #[test]
-fn the_history_keeps_as_many_as_it_may_and_what_has_pods() {
+fn old_rcs_kept_for_rollback() {
     let mut config = config(WEB, 5);
     config.spec.revision_history_limit = Some(1);
     let sizes = [(1, "Complete", 0), (2, "Failed", 0), (3, "Complete", 1), (4, "Complete", 0), (5, "Complete", 3)];

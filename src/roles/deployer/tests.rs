@@ -277,7 +277,7 @@ async fn a_custom_deployer_goes_half_way_and_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn older_rollouts_lose_their_pods_and_newer_ones_are_not_undone() {
+async fn at_most_two_rcs_hold_pods() {
     let model = Model::new("{type: Rolling}", 2, 2);
     model.add(rollout_named("web-0", 0, "Failed", 1));
     model.run("").await.unwrap();

@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub(super) bridge: Option<String>,
     /// On which port of 127.0.0.1 counters are told (`SKIFF_PROXY_ADMIN_PORT`).
     pub(super) admin_port: Option<u16>,
+    /// Whether the API serves Routes (`SKIFF_ROUTES`; it does when not told).
+    pub(super) has_routes: bool,
     /// The ports on which the router listens for plain HTTP and for TLS, in the order in which they are tried
     /// (`SKIFF_ROUTER_HTTP_PORTS`, `SKIFF_ROUTER_HTTPS_PORTS`); the usual ones when not told.
     pub(super) http_ports: Vec<u16>,
@@ -77,6 +79,7 @@ impl Settings {
         };
         let http_ports = ports("SKIFF_ROUTER_HTTP_PORTS", &HTTP_PORTS)?;
         let https_ports = ports("SKIFF_ROUTER_HTTPS_PORTS", &HTTPS_PORTS)?;
+        let has_routes = parse("SKIFF_ROUTES", given("SKIFF_ROUTES"))?.unwrap_or(true);
         let zone = ZoneSettings {
             domain: given("SKIFF_CLUSTER_DOMAIN").unwrap_or_else(|| "cluster.local".to_owned()).to_ascii_lowercase(),
             name_server,
@@ -88,7 +91,19 @@ impl Settings {
         // Only routes to the bridge make them the host's.
         let spare_sources = bridge.iter().flat_map(|_| services.dialing()).collect();
         let proxy = ProxySettings { spare_sources, insiders, ..Default::default() };
-        Ok(Self { kubeconfig, socket_store, services, bridge, admin_port, http_ports, https_ports, plan, proxy, zone })
+        Ok(Self {
+            kubeconfig,
+            socket_store,
+            services,
+            bridge,
+            admin_port,
+            has_routes,
+            http_ports,
+            https_ports,
+            plan,
+            proxy,
+            zone,
+        })
     }
 }
 

@@ -40,8 +40,10 @@ struct ProjectRequest {
 pub(super) async fn answer(call: &mut Call<'_>) -> Result<Response, ApiError> {
     if call.info.verb == Verb::Delete {
         // Its content goes first.
+        let format = call.output(Offer::Plain)?.format;
         call.kind = KindRef::BuiltIn(&NAMESPACES);
-        return delete::one(call).await;
+        delete::one(call).await?;
+        return paths::success(200, format, &Value::Null);
     }
     call.plain().await
 }

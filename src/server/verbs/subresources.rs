@@ -6,7 +6,7 @@
 
 use super::{
     Call, binding, deployment_config, deployment_log, eviction, exec, images, log, metrics, node_proxy, projects,
-    reviews, scale, timeline, token, write,
+    reviews, scale, templates, timeline, token, users, write,
 };
 use crate::{
     api::{kinds::pod, status::ApiError},
@@ -79,6 +79,8 @@ static TABLE: &[Row] = &[
     row("image.openshift.io", "imagetags", "", |call| Box::pin(images::tags::answer(call))),
     row("metrics.k8s.io", "nodes", "", |call| Box::pin(metrics::nodes(call))),
     row("metrics.k8s.io", "pods", "", |call| Box::pin(metrics::pods(call))),
+    row("template.openshift.io", "processedtemplates", "", |call| Box::pin(ready(templates::process(call)))),
+    row("user.openshift.io", "users", "", |call| Box::pin(ready(users::who(call)))),
     row("authorization.k8s.io", "subjectaccessreviews", "", |call| Box::pin(ready(reviews::access(call)))),
 ];
 
