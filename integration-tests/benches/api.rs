@@ -71,7 +71,7 @@ fn main() -> anyhow::Result<()> {
 async fn bench_rbac() -> anyhow::Result<()> {
     let store = Store::open(MemoryBackend, false).map_err(anyhow::Error::msg)?;
     let (dns_ip, services) = ([10, 245, 0, 10].into(), ServiceRange::new([10, 245, 0, 0].into(), 16));
-    let config = Config { services, dns_ip, node_ports: (30000, 32767) };
+    let config = Config { services, dns_ip, node_ports: skiff::api::node_port_range::NodePortRange::default() };
     let registry = Registry::new(store, Clock::system(), Rng::from_system(), config);
     let place = ApiPlace { service_ip: [10, 245, 0, 1].into(), node_ip: [10, 244, 0, 1].into(), port: 6443 };
     cluster_objects::bring_about(&registry, place).await?;

@@ -121,21 +121,18 @@ fn expression(text: &str, draw: Draw<'_>) -> Result<String, String> {
     while let Some(at) = rest.find('[') {
         let (before, from) = rest.split_at(at);
         made.push_str(before);
-        match class_and_length(from) {
-            Some((class, digits, after)) => {
-                let length: usize = digits.parse().unwrap_or(usize::MAX);
-                if !(1..=LENGTH_MAX).contains(&length) {
-                    return Err(format!("Range must be within [1-{LENGTH_MAX}] characters ({digits})"));
-                }
-                let characters = characters(class)?;
-                made.extend((0..length).map(|_| characters[draw(characters.len())]));
-                rest = after;
-            }
-            None => {
-                made.push('[');
-                rest = &from[1..];
-            }
+        let Some((class, digits, after)) = class_and_length(from) else {
+            made.push('[');
+            rest = &from[1..];
+            continue;
+        };
+        let length: usize = digits.parse().unwrap_or(usize::MAX);
+        if !(1..=LENGTH_MAX).contains(&length) {
+            return Err(format!("Range must be within [1-{LENGTH_MAX}] characters ({digits})"));
         }
+        let characters = characters(class)?;
+        made.extend((0..length).map(|_| characters[draw(characters.len())]));
+        rest = after;
     }
     made.push_str(rest);
     Ok(made)
@@ -173,7 +170,7 @@ fn characters(class: &str) -> Result<Vec<char>, String> {
         };
         part.chars().for_each(|c| {
             if !found.contains(&c) {
-                found.push(c)
+                found.push(c);
             }
         });
     }

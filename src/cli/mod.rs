@@ -34,6 +34,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and it is moved once")]
 enum Command {
     /// Start the cluster, apply manifests, stay in the foreground
     Up(up::Args),

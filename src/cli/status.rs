@@ -1,7 +1,7 @@
 //! `skiff status`: the cluster on one screen: where it answers, what runs, what has healed, what is wrong and what to do about it.
 
 use super::{cluster::ClusterArgs, output};
-use crate::{api::table::since, app};
+use crate::{api::table::since, app, base::clock::Clock};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -48,7 +48,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
     loop {
         every.tick().await;
         let seen = Seen::look(&client).await.with_context(|| format!("the cluster {}", args.cluster.name))?;
-        let status = Status::of(&args.cluster.name, &seen, Timestamp::now());
+        let status = Status::of(&args.cluster.name, &seen, Clock::system().now());
         match args.output {
             Format::Json if args.watch => output::line(serde_json::to_string(&status)?),
             Format::Json => output::line(serde_json::to_string_pretty(&status)?),
@@ -241,9 +241,10 @@ fn urls(seen: &Seen) -> Vec<Row> {
     }
     let routed = seen.routes.iter().map(|route| ("route", route, app::urls_of_route(route)));
     let routed = routed.chain(seen.ingresses.iter().map(|one| ("ingress", one, app::urls_of_ingress(one))));
-    rows.extend(routed.map(|(kind, object, urls)| match urls.is_empty() {
-        true => Row::new(called(kind, object), "does not answer: `kubectl describe` tells why", false),
-        false => Row::new(called(kind, object), urls.join(" "), true),
+    rows.extend(routed.map(|(kind, object, urls)| {
+        let says =
+            if urls.is_empty() { "does not answer: `kubectl describe` tells why".to_owned() } else { urls.join(" ") };
+        Row::new(called(kind, object), says, !urls.is_empty())
     }));
     rows
 }
@@ -301,7 +302,8 @@ fn events(seen: &Seen, now: Timestamp, is_wanted: impl Fn(&Value) -> bool, age_m
         let kind = text(event, "/involvedObject/kind").to_lowercase();
         let name = called(&kind, &serde_json::json!({ "metadata": event["involvedObject"] }));
         let ok = text(event, "/type") != "Warning";
-        if rows.len() < SHOWN_MAX && !(rows.iter().any(|row| row.name == name) && !ok) {
+        let is_new = rows.iter().all(|row| row.name != name);
+        if rows.len() < SHOWN_MAX && (ok || is_new) {
             rows.push(Row::new(name, format!("{} ago: {}", since(at, now), text(event, "/message").trim_end()), ok));
         }
     }

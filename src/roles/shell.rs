@@ -494,6 +494,7 @@ fn sleep(args: &[String]) -> anyhow::Result<u8> {
     let seconds = args.iter().map(|arg| arg.trim_end_matches('s').parse::<f64>());
     let seconds: f64 =
         seconds.sum::<Result<f64, _>>().with_context(|| format!("sleep: {} is no time", args.join(" ")))?;
+    #[allow(clippy::disallowed_methods, reason = "the script asks for it")]
     std::thread::sleep(Duration::try_from_secs_f64(seconds).context("sleep")?);
     Ok(0)
 }

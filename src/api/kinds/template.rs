@@ -34,7 +34,7 @@ pub static TEMPLATES: JsonKind = JsonKind::new(
             "com.github.openshift.api.template.v1.Template",
         )
     },
-    Rules { row, validate, ..Rules::PLAIN },
+    Rules { validate, row, ..Rules::PLAIN },
 );
 
 /// What a template is sent to, to be processed. OpenShift calls this kind Template too; a name of its own leaves no doubt which resource

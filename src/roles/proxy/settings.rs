@@ -77,8 +77,8 @@ impl Settings {
         let ports = |name: &str, usual: &[u16]| {
             given(name).map_or_else(|| Ok(usual.to_vec()), |list| parse_list(name, &list, "port"))
         };
-        let http_ports = ports("SKIFF_ROUTER_HTTP_PORTS", &HTTP_PORTS)?;
-        let https_ports = ports("SKIFF_ROUTER_HTTPS_PORTS", &HTTPS_PORTS)?;
+        let plain_ports = ports("SKIFF_ROUTER_HTTP_PORTS", &HTTP_PORTS)?;
+        let tls_ports = ports("SKIFF_ROUTER_HTTPS_PORTS", &HTTPS_PORTS)?;
         let has_routes = parse("SKIFF_ROUTES", given("SKIFF_ROUTES"))?.unwrap_or(true);
         let zone = ZoneSettings {
             domain: given("SKIFF_CLUSTER_DOMAIN").unwrap_or_else(|| "cluster.local".to_owned()).to_ascii_lowercase(),
@@ -98,8 +98,8 @@ impl Settings {
             bridge,
             admin_port,
             has_routes,
-            http_ports,
-            https_ports,
+            http_ports: plain_ports,
+            https_ports: tls_ports,
             plan,
             proxy,
             zone,
