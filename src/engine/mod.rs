@@ -349,6 +349,8 @@ pub enum EngineEvent {
     /// A container of whomever was connected to a network or disconnected from one, by a person or because it starts or ends; or,
     /// without a container, a network was made.
     Network {
+        /// The network's name.
+        network: String,
         /// The container's ID.
         container: Option<String>,
         /// When, by the engine's clock.

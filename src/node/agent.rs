@@ -481,7 +481,9 @@ impl Routes {
                 let Some(uid) = pod_uid(&labels) else { return };
                 self.container_event(uid, id, kind, at);
             }
-            EngineEvent::Network { container, at } => self.network_event(container, at),
+            // What another cluster or a person makes helps no pod of this one.
+            EngineEvent::Network { network, container: None, .. } if network != self.context.config.network => {}
+            EngineEvent::Network { container, at, .. } => self.network_event(container, at),
             EngineEvent::Images => {
                 self.send_to(|_| true, &Message::Images);
                 self.context.images_changed();

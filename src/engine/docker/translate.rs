@@ -518,8 +518,13 @@ pub(super) fn event(message: models::EventMessage, cluster: &str) -> Option<Engi
     }
     let at = message.time_nano.and_then(|nanos| Timestamp::from_nanosecond(nanos.into()).ok()).unwrap_or_default();
     if message.typ == Some(models::EventMessageTypeEnum::NETWORK) {
-        let container = message.actor?.attributes.unwrap_or_default().remove("container");
-        return (message.action.as_deref() != Some("destroy")).then_some(EngineEvent::Network { container, at });
+        let mut told = message.actor?.attributes.unwrap_or_default();
+        let (network, container) = (told.remove("name").unwrap_or_default(), told.remove("container"));
+        return (message.action.as_deref() != Some("destroy")).then_some(EngineEvent::Network {
+            network,
+            container,
+            at,
+        });
     }
     if message.typ != Some(models::EventMessageTypeEnum::CONTAINER) {
         return None;
@@ -782,13 +787,13 @@ mod tests {
         let of_network = |action: &str, extra: &[(&str, &str)]| {
             let typ = Some(models::EventMessageTypeEnum::NETWORK);
             match event(models::EventMessage { typ, ..message(action, extra) }, "c") {
-                Some(EngineEvent::Network { container, .. }) => Some(container),
+                Some(EngineEvent::Network { network, container, .. }) => Some(container.or(Some(network))),
                 _ => None,
             }
         };
         assert_eq!(of_network("disconnect", &[("container", "c1")]), Some(Some("c1".to_owned())));
         assert_eq!(of_network("connect", &[("container", "c1")]), Some(Some("c1".to_owned())));
-        assert_eq!(of_network("create", &[]), Some(None));
+        assert_eq!(of_network("create", &[("name", "skiff")]), Some(Some("skiff".to_owned())), "its name");
         assert_eq!(of_network("destroy", &[]), None);
     }
 

@@ -470,7 +470,11 @@ impl World {
 
     fn emit_network(&mut self, container: &str) {
         let at = self.clock.now();
-        self.out.push(Out::Event(EngineEvent::Network { container: Some(container.to_owned()), at }));
+        self.out.push(Out::Event(EngineEvent::Network {
+            network: String::new(),
+            container: Some(container.to_owned()),
+            at,
+        }));
     }
 
     /// `docker start`, or what the engine does by itself.
