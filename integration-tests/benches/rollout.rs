@@ -2,7 +2,7 @@
 //!
 //! A rolling update of ten replicas is shown as a ratio to the same containers (ten sandboxes and ten applications made, as many
 //! removed) by bare Docker calls, all at once, in the same run, turn by turn. The update has to keep its bounds meanwhile: at most
-//! thirteen pods, at least eight of them available. Last comes how soon a name that an image gets starts a rollout.
+//! thirteen pods, at least eight of them available. Then a DeploymentConfig is rolled out beside a Deployment. Last comes how soon a name that an image gets starts a rollout.
 //! Run it with `cargo bench --bench rollout`; Docker must run.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
@@ -20,7 +20,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use skiff::engine::{Engine, EngineError, docker::DockerEngine};
@@ -34,6 +34,9 @@ const REPLICAS: usize = 10;
 const ROUNDS: usize = 7;
 /// A rolling update makes pods in waves, each of which has to be ready before the next may begin; bare calls are all made at once.
 const RATIO_MAX: f64 = 1.5;
+/// The pods of a DeploymentConfig beside those of a Deployment, and how much longer its rollout may take: a pod of its own does it.
+const CONFIG_REPLICAS: usize = 5;
+const CONFIG_RATIO_MAX: f64 = 1.3;
 /// A person who tags an image looks up and sees the rollout.
 const TAG_MS_MAX: f64 = 300.0;
 /// How often an image that a container still uses is removed.
@@ -47,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         engine.info().await?;
         let skiff = Skiff::up(home).await?;
         bench_rollout(&skiff, &engine).await?;
+        bench_deployment_config(&skiff).await?;
         bench_image_tag(&skiff, &engine).await
     })
 }
@@ -93,6 +97,64 @@ async fn bench_rollout(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<(
     wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
     times.report();
     Ok(())
+}
+
+/// The rollout of a DeploymentConfig, one step of all pods, beside a Deployment's, turn by turn.
+async fn bench_deployment_config(skiff: &Skiff) -> anyhow::Result<()> {
+    let of = |group: &str, kind: &str, plural: &str| {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural);
+        Api::<DynamicObject>::default_namespaced_with(skiff.client.clone(), &resource)
+    };
+    let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+    let fence = json!({"maxSurge": "100%", "maxUnavailable": 0});
+    let sides = [
+        (of("apps", "Deployment", "deployments"), "beside", json!({"rollingUpdate": fence})),
+        (
+            of("apps.openshift.io", "DeploymentConfig", "deploymentconfigs"),
+            "config",
+            json!({"type": "Rolling", "rollingParams": fence}),
+        ),
+    ];
+    let mut took = [Vec::new(), Vec::new()];
+    for (api, name, strategy) in &sides {
+        let mut object = serde_json::to_value(deployment(name, CONFIG_REPLICAS))?;
+        if *name == "config" {
+            object["apiVersion"] = json!("apps.openshift.io/v1");
+            object["kind"] = json!("DeploymentConfig");
+            object["spec"]["selector"] = json!({"app": name});
+        }
+        object["spec"]["strategy"] = strategy.clone();
+        api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+        wait(&pods, "the pods are ready", |p| count(p, name, is_ready) == CONFIG_REPLICAS).await?;
+    }
+    for round in 0..ROUNDS {
+        for ((api, name, _), took) in sides.iter().zip(&mut took) {
+            let begun = Instant::now();
+            let version = json!({"spec": {"template": {"metadata": {"annotations": {"round": round.to_string()}}}}});
+            api.patch(name, &PatchParams::default(), &Patch::Merge(version)).await?;
+            wait(&pods, "only new pods are left", |p| {
+                let new = count(p, name, |pod| is_of(pod, round) && is_ready(pod));
+                new == CONFIG_REPLICAS && count(p, name, |_| true) == CONFIG_REPLICAS
+            })
+            .await?;
+            took.push(millis(begun.elapsed()));
+        }
+    }
+    for (api, name, _) in &sides {
+        api.delete(name, &DeleteParams::default()).await?;
+    }
+    wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+    let [beside, config] = took.each_mut().map(|all| median(all));
+    row("rollout of a Deployment of 5, in one step", beside, "ms", f64::INFINITY, true);
+    let budget = beside * CONFIG_RATIO_MAX;
+    row("rollout of a DeploymentConfig of 5, in one step", config, "ms", budget, config <= budget);
+    Ok(())
+}
+
+/// How many pods of an application are so.
+fn count(pods: &[Pod], app: &str, is_so: impl Fn(&Pod) -> bool) -> usize {
+    let is_of_app = |pod: &&Pod| pod.metadata.labels.as_ref().and_then(|l| l.get("app")).is_some_and(|a| a == app);
+    pods.iter().filter(is_of_app).filter(|pod| is_so(pod)).count()
 }
 
 /// What a stream and its image are called.

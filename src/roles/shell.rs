@@ -14,7 +14,7 @@ use signal_hook::{
 };
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead as _, Write as _},
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
     os::unix::process::ExitStatusExt as _,
     process::{Command, ExitCode},
     sync::atomic::{AtomicI32, Ordering},
@@ -339,7 +339,18 @@ impl Shell {
 
     /// What comes from standard input, as it comes.
     fn lines(&mut self) -> anyhow::Result<u8> {
-        for line in io::stdin().lock().lines() {
+        let is_terminal = io::stdin().is_terminal();
+        if is_terminal {
+            complain("a small shell of skiff's: this image has no other programs than skiff");
+        }
+        let mut lines = io::stdin().lock().lines();
+        let mut next = || {
+            if is_terminal {
+                write!(io::stderr(), "$ ").ok();
+            }
+            lines.next()
+        };
+        while let Some(line) = next() {
             let line = line.context("cannot read standard input")?;
             match self.steps(&line) {
                 Ok(None) => {}
