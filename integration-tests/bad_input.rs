@@ -1,7 +1,8 @@
 //! Whatever a user gets wrong is told with its cause and its place, and changes nothing.
 
 use crate::harness::{
-    cluster::{Cluster, answers, free_port},
+    cluster::{Cluster, answers},
+    ports::free_port,
     tools::{SKIFF, docker, output, run, text},
     wait::{eventually, until_equal},
 };

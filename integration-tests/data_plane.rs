@@ -1,8 +1,9 @@
 //! The data plane on the real thing: what a restart costs, who answers at a ClusterIP, and who may reach what.
 
 use crate::harness::{
-    cluster::{Cluster, answers, free_port, http_get, root},
+    cluster::{Cluster, answers, http_get, root},
     load::Load,
+    ports::free_port,
     tools::{docker, output, text},
     wait::{eventually, until_equal},
 };

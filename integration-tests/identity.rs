@@ -1,7 +1,8 @@
 //! Whose a cluster is, and whose a file: one skiff runs a cluster, and nothing of others is touched.
 
 use crate::harness::{
-    cluster::{Cluster, free_port},
+    cluster::Cluster,
+    ports::free_port,
     tools::{SKIFF, docker, output, run, text},
     wait::until_equal,
 };

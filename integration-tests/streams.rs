@@ -1,7 +1,8 @@
 //! Streams into containers with real clients: exec, attach, cp, port-forward, run; over WebSocket and, by old clients, over SPDY.
 
 use crate::harness::{
-    cluster::{Cluster, free_port},
+    cluster::Cluster,
+    ports::free_port,
     tools::{BUSYBOX, KUBECTL, KUBECTL_20, docker, output, text},
     wait::eventually,
 };

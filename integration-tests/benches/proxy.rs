@@ -20,7 +20,8 @@ mod harness;
 mod stats;
 
 use harness::{
-    cluster::{Cluster, answers, free_port, http_get},
+    cluster::{Cluster, answers, http_get},
+    ports::free_port,
     tools::{docker, run},
     wait::eventually,
 };

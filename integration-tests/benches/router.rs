@@ -21,7 +21,8 @@ mod harness;
 mod stats;
 
 use harness::{
-    cluster::{Cluster, free_port, http_get_of},
+    cluster::{Cluster, http_get_of},
+    ports::free_port,
     tools::{docker, run},
     wait::eventually,
 };

@@ -30,7 +30,7 @@ impl Browser {
             eprintln!("skipped: there is no chromedriver here; install the packages chromium and chromium-driver");
             return None;
         };
-        let port = super::cluster::free_port();
+        let port = super::ports::free_port();
         let mut command = Command::new(program);
         command.arg(format!("--port={port}")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut browser = Self { driver: command.spawn().unwrap(), port, session: String::new() };

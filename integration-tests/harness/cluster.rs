@@ -1,12 +1,13 @@
 //! A cluster of a test's own: `skiff up` as a user runs it, and `skiff down` at the end, whatever happened.
 
 use super::{
+    ports::free_port,
     tools::{DOCKER, KUBECTL, SKIFF, docker, output, run, text},
     wait::eventually,
 };
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -325,11 +326,6 @@ impl LazyReady {
 /// The project's folder.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A port that nobody has.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// One HTTP request on a connection of its own; the body, or why there is none.

@@ -191,8 +191,8 @@ async fn plain(name: &'static str) -> SocketAddr {
 }
 
 /// An address at which nobody listens.
-async fn nobody() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
+fn nobody() -> SocketAddr {
+    crate::net::test_ports::free_address()
 }
 
 /// Sends a request on a connection of its own; the whole answer.
@@ -242,7 +242,7 @@ async fn who_has_no_answer_is_told_whose_and_why() {
     let tls = json!({ "tls": { "termination": "edge" } });
     scene.service("web", &[]).route("a.b", json!({}), Value::Null).route("tls.b", tls, Value::Null);
     scene.route("gone.b", json!({ "to": { "name": "gone", "weight": 1 } }), Value::Null);
-    scene.service("dead", &[nobody().await]);
+    scene.service("dead", &[nobody()]);
     scene.route("dead.b", json!({ "to": { "name": "dead", "weight": 1 } }), Value::Null);
     let port = scene.http();
     let first_line = |answer: String| body(&answer).lines().next().unwrap().to_owned();
@@ -268,7 +268,7 @@ async fn who_has_no_answer_is_told_whose_and_why() {
 #[tokio::test]
 async fn an_endpoint_that_refuses_is_followed_by_the_next() {
     let mut scene = Scene::new();
-    scene.service("web", &[nobody().await, plain("two").await]).route("a.b", json!({}), json!({ STICKS: "true" }));
+    scene.service("web", &[nobody(), plain("two").await]).route("a.b", json!({}), json!({ STICKS: "true" }));
     let port = scene.http();
     for _ in 0..4 {
         let answer = ask(port, "POST /\r\nHost: a.b\r\nContent-Length: 2\r\n\r\nhi").await;
@@ -436,8 +436,8 @@ async fn an_endpoint_that_leaves_gets_no_request_and_what_is_under_way_ends_in_p
 
 #[tokio::test]
 async fn it_has_ports_only_while_something_is_routed_and_passes_over_those_of_others() {
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let free = nobody().await.port();
+    let taken = TcpListener::bind(nobody()).await.unwrap();
+    let free = nobody().port();
     let mut scene = Scene::new();
     scene.router.settings.http_ports = vec![taken.local_addr().unwrap().port(), free];
     assert_eq!(scene.apply().0.http, None);

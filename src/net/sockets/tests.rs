@@ -19,8 +19,7 @@ async fn lead(directory: &Path) -> Sockets {
 }
 
 fn free_key(protocol: Protocol) -> ListenKey {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    ListenKey { address, protocol }
+    ListenKey { address: crate::net::test_ports::free_address(), protocol }
 }
 
 fn connects(address: SocketAddr) -> bool {

@@ -4,7 +4,10 @@ use super::*;
 use crate::{
     api::agreements::{DATA_PLANE_TOTALS, OBSERVED_REVISION, SERVICE_NAME_LABEL, UNPROBED_PODS},
     base::task::{self, Group, PLANNED, drain_signal},
-    net::totals::Totals,
+    net::{
+        test_ports::{free_address, free_port},
+        totals::Totals,
+    },
 };
 use bytes::Bytes;
 use futures::{Stream, stream};
@@ -356,10 +359,6 @@ fn start(api: &FakeApi) -> Role {
     start_with(api, None)
 }
 
-async fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
-}
-
 async fn endpoint(name: &'static str) -> SocketAddr {
     endpoint_at(name, (Ipv4Addr::LOCALHOST, 0).into()).await
 }
@@ -408,7 +407,7 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 
 /// A role that serves the endpoint `a` behind a port.
 async fn serving(store: Option<&Path>) -> (FakeApi, u16, Role) {
-    let (api, port) = (FakeApi::start().await, free_port().await);
+    let (api, port) = (FakeApi::start().await, free_port());
     api.service(port);
     api.slice(&[endpoint("a").await]);
     let role = start_with(&api, store);
@@ -448,7 +447,7 @@ async fn what_the_data_plane_counts_comes_with_its_lease() {
 
 #[tokio::test]
 async fn a_port_refuses_until_a_program_listens() {
-    let (api, port, inside) = (FakeApi::start().await, free_port().await, free_port().await);
+    let (api, port, inside) = (FakeApi::start().await, free_port(), free_port());
     let _role = start(&api);
     api.service(port);
     let end = json!([{"addresses": ["127.0.0.1"], "conditions": {"ready": true}, "hostname": "new"}]);
@@ -461,7 +460,7 @@ async fn a_port_refuses_until_a_program_listens() {
 
 #[tokio::test]
 async fn an_endpoint_that_leaves_stands_in_for_one_that_does_not_listen_yet() {
-    let (api, port) = (FakeApi::start().await, free_port().await);
+    let (api, port) = (FakeApi::start().await, free_port());
     let old = endpoint("old").await;
     api.service(port);
     api.slice(&[old]);
@@ -487,7 +486,7 @@ async fn an_endpoint_that_leaves_stands_in_for_one_that_does_not_listen_yet() {
 
 #[tokio::test]
 async fn the_revision_is_told_in_the_end_although_no_program_listens() {
-    let (api, port, inside) = (FakeApi::start().await, free_port().await, free_port().await);
+    let (api, port, inside) = (FakeApi::start().await, free_port(), free_port());
     api.service(port);
     let _role = start(&api);
     let revision = api.unprobed_slice(
@@ -503,7 +502,7 @@ async fn the_revision_is_told_in_the_end_although_no_program_listens() {
 
 #[tokio::test]
 async fn what_the_api_says_is_served_and_acknowledged() {
-    let (api, port) = (FakeApi::start().await, free_port().await);
+    let (api, port) = (FakeApi::start().await, free_port());
     let _role = start(&api);
     api.service(port);
     let first = api.slice(&[endpoint("a").await]);
@@ -585,7 +584,7 @@ async fn an_api_that_fails_takes_nothing_away_and_is_asked_again_with_pauses() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_becomes_an_event_and_is_served_when_it_is_free() {
-    let squatter = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let squatter = TcpListener::bind(free_address()).await.unwrap();
     let (api, port) = (FakeApi::start().await, squatter.local_addr().unwrap().port());
     api.service(port);
     api.slice(&[endpoint("a").await]);
@@ -602,7 +601,7 @@ async fn a_port_that_is_taken_becomes_an_event_and_is_served_when_it_is_free() {
 
 #[tokio::test]
 async fn a_reply_that_never_comes_holds_up_the_acknowledgement_for_a_bounded_time() {
-    let (api, port) = (FakeApi::start().await, free_port().await);
+    let (api, port) = (FakeApi::start().await, free_port());
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     api.service(port);
     let first = api.slice(&[listener.local_addr().unwrap()]);
@@ -629,7 +628,7 @@ fn store() -> tempfile::TempDir {
 
 #[tokio::test]
 async fn a_data_plane_that_ends_is_followed_by_one_that_waits_and_nobody_is_refused() {
-    let (api, port, store) = (FakeApi::start().await, free_port().await, store());
+    let (api, port, store) = (FakeApi::start().await, free_port(), store());
     api.service(port);
     let first = start_with(&api, Some(store.path()));
     api.slice(&[endpoint("a").await]);
@@ -692,8 +691,8 @@ const LATE: &str = "2026-01-01T00:00:01Z";
 
 #[tokio::test]
 async fn a_load_balancer_has_its_address_while_its_port_is_open() {
-    let (api, taken) = (FakeApi::start().await, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-    let (port, free) = (taken.local_addr().unwrap().port(), free_port().await);
+    let (api, taken) = (FakeApi::start().await, TcpListener::bind(free_address()).await.unwrap());
+    let (port, free) = (taken.local_addr().unwrap().port(), free_port());
     let _role = start(&api);
     api.slice(&[]);
     api.balanced("free", EARLY, free);
@@ -719,7 +718,7 @@ async fn a_load_balancer_has_its_address_while_its_port_is_open() {
 
 #[tokio::test]
 async fn of_two_load_balancers_at_one_port_the_older_has_it_until_it_goes() {
-    let (mut api, port) = (FakeApi::start().await, free_port().await);
+    let (mut api, port) = (FakeApi::start().await, free_port());
     let _role = start(&api);
     api.slice(&[]);
     api.balanced("late", LATE, port);
@@ -738,7 +737,7 @@ async fn of_two_load_balancers_at_one_port_the_older_has_it_until_it_goes() {
 
 #[tokio::test]
 async fn a_trouble_is_told_once_until_it_is_gone_and_comes_back() {
-    let (api, taken) = (FakeApi::start().await, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    let (api, taken) = (FakeApi::start().await, TcpListener::bind(free_address()).await.unwrap());
     let address = taken.local_addr().unwrap();
     let _role = start(&api);
     api.service(address.port());
@@ -748,7 +747,7 @@ async fn a_trouble_is_told_once_until_it_is_gone_and_comes_back() {
     // Changes of whatever else, and of the same Service, are no news of it.
     for n in 0..20 {
         let revision = api.slice(&[SocketAddr::new(address.ip(), 1000 + n)]);
-        api.balanced(&format!("more-{n}"), LATE, free_port().await);
+        api.balanced(&format!("more-{n}"), LATE, free_port());
         api.service(address.port());
         until(|| api.observed() >= revision).await;
     }
@@ -790,7 +789,7 @@ async fn ask_host(port: u16, host: &str) -> Option<String> {
 async fn a_route_is_served_told_where_and_counted_and_its_port_outlives_a_data_plane() {
     let store = store();
     let api = FakeApi::start().await;
-    let (port, router_port) = (free_port().await, free_port().await);
+    let (port, router_port) = (free_port(), free_port());
     api.service(port);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     api.slice(&[listener.local_addr().unwrap()]);
