@@ -70,6 +70,13 @@ impl FieldError {
         }
     }
 
+    /// The same, with what else there is to say to who wrote it.
+    #[must_use]
+    pub fn explained(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
     /// The value must be unique and is not.
     pub fn duplicate(path: impl Into<String>, value: impl serde::Serialize) -> Self {
         Self { path: path.into(), kind: FieldErrorKind::Duplicate(BadValue::of(value)), detail: String::new() }
@@ -116,7 +123,8 @@ impl FieldError {
             FieldErrorKind::Invalid(v) => (format!("Invalid value: {}", v.0), self.detail.clone()),
             FieldErrorKind::NotSupported(v, supported) => {
                 let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-                (format!("Unsupported value: {}", v.0), format!("supported values: {}", list.join(", ")))
+                let detail = [format!("supported values: {}", list.join(", ")), self.detail.clone()];
+                (format!("Unsupported value: {}", v.0), detail.join("; ").trim_end_matches("; ").to_owned())
             }
             FieldErrorKind::Duplicate(v) => (format!("Duplicate value: {}", v.0), self.detail.clone()),
             FieldErrorKind::Forbidden => ("Forbidden".to_owned(), self.detail.clone()),

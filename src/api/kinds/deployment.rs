@@ -202,8 +202,18 @@ fn validate_strategy(errs: &mut Errors, strategy: &DeploymentStrategy) {
             errs.push(FieldError::forbidden(at, "may not be specified when strategy `type` is 'Recreate'"));
         }
         (other, _) => {
-            errs.push(FieldError::not_supported("spec.strategy.type", other, &["Recreate", "RollingUpdate"]));
+            let err = FieldError::not_supported("spec.strategy.type", other, &["Recreate", "RollingUpdate"]);
+            errs.push(err.explained(strategy_of_deployment_configs(other)));
         }
+    }
+}
+
+/// What a strategy of OpenShift's DeploymentConfig is called in a Deployment; nothing for any other word.
+fn strategy_of_deployment_configs(strategy: &str) -> &'static str {
+    match strategy {
+        "Rolling" => "Rolling is a strategy of OpenShift's DeploymentConfig, RollingUpdate that of a Deployment",
+        "Custom" => "Custom is a strategy of OpenShift's DeploymentConfig, and a Deployment has none of one's own",
+        _ => "",
     }
 }
 
@@ -408,6 +418,12 @@ spec:
             spec.strategy.type: Unsupported value: "Sideways": supported values: "Recreate", "RollingUpdate"
         "#]]
         .assert_eq(&with("{type: Sideways}"));
+        let of_config = with("{type: Rolling}");
+        assert!(
+            of_config.contains(r#""RollingUpdate"; Rolling is a strategy of OpenShift's DeploymentConfig"#),
+            "{of_config}"
+        );
+        assert!(with("{type: Custom}").contains("a Deployment has none"));
     }
 
     #[test]
