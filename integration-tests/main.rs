@@ -26,6 +26,7 @@ mod last_words;
 mod logical_nodes;
 mod openshift;
 mod outside;
+mod pages;
 mod pods;
 mod poison;
 mod replica_sets;
