@@ -6,15 +6,16 @@ WORKDIR /src
 COPY . .
 RUN cargo build --release && cp target/*/release/skiff /skiff
 
+# Not /skiff: by that path skiff is called in its own image, where the word after it is a role (`/skiff pause` is a sandbox).
 FROM scratch AS local
 ARG BINARY=target/x86_64-unknown-linux-gnu/release/skiff
-COPY ${BINARY} /skiff
+COPY ${BINARY} /bin/skiff
 ENV HOME=/data
-ENTRYPOINT ["/skiff"]
+ENTRYPOINT ["/bin/skiff"]
 CMD ["up"]
 
 FROM scratch AS source
-COPY --from=build /skiff /skiff
+COPY --from=build /skiff /bin/skiff
 ENV HOME=/data
-ENTRYPOINT ["/skiff"]
+ENTRYPOINT ["/bin/skiff"]
 CMD ["up"]

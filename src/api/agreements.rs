@@ -55,6 +55,12 @@ pub const SELECTED_NODE_ANNOTATION: &str = "volume.kubernetes.io/selected-node";
 /// `created` and `started` are instants by the engine's clock, with milliseconds. The dashboard tells the story by it.
 pub const RESTARTS: &str = "skiff.dev/restarts";
 
+/// The annotation of the first node by which the cluster is paused, with the instant since when: while it is there, none of the
+/// cluster's containers runs. `skiff pause` sets it, `skiff resume` takes it off, the node agent acts on it.
+pub const PAUSED: &str = "skiff.dev/paused";
+/// Why a node is not ready, and why pods are not, once all containers are stopped for a pause.
+pub const PAUSED_REASON: &str = "Paused";
+
 /// How long a pod that ends may wait until the data plane has taken it out of the rotation. It gets its signal then at the latest.
 pub const ROTATION_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the data plane may let endpoints that leave stand in for others that do not listen yet. Shorter than

@@ -35,11 +35,13 @@ const LOCK: &str = "skiff.lock";
 const STORE: &str = "state.redb";
 const ACCESS: &str = "kubeconfig";
 const PKI: &str = "pki";
+const LOG: &str = "skiff.log";
+const LOG_BEFORE: &str = "skiff.log.1";
 /// What [`MARK`] is written in.
 const FORMAT: u32 = 1;
 /// What skiff makes in the folder, in the order in which it is removed: what makes the folder skiff's comes last. An earlier skiff
 /// wrote `skiff.pid`. To add a file: its name here, or `skiff down` leaves it.
-const FILES: [&str; 6] = [ACCESS, "skiff.pid", STORE, MARK_DRAFT, MARK, LOCK];
+const FILES: [&str; 8] = [ACCESS, LOG, LOG_BEFORE, "skiff.pid", STORE, MARK_DRAFT, MARK, LOCK];
 /// The pairs of certificate and key in the folder [`PKI`]; tokens need a key alone.
 const KEYS: [&str; 5] = ["admin", "apiserver", "ca", "proxy", "sa"];
 /// How the store's file begins. Source: `redb`'s `MAGICNUMBER`.
@@ -202,6 +204,21 @@ impl DataDir {
     /// The keys' folder.
     pub fn pki(&self) -> PathBuf {
         self.0.join(PKI)
+    }
+
+    /// The control plane's log; the part before it is beside it (`base::log_file`).
+    pub fn log(&self) -> PathBuf {
+        self.0.join(LOG)
+    }
+
+    /// The names of the clusters whose folders are where they are when the user names none.
+    pub fn known_clusters() -> Vec<String> {
+        let Ok(path) = Self::default_path("skiff") else { return Vec::new() };
+        let folders = path.parent().and_then(|base| fs::read_dir(base).ok()).into_iter().flatten().flatten();
+        let marked = folders.filter(|folder| folder.path().join(MARK).is_file());
+        let mut names: Vec<String> = marked.map(|folder| folder.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
     }
 
     /// The administrator's kubeconfig.

@@ -27,7 +27,7 @@ pub mod snapshot;
 
 use crate::{
     api::{
-        agreements::{DATA_PLANE, OBSERVED_REVISION, SYSTEM_NAMESPACE},
+        agreements::{DATA_PLANE, OBSERVED_REVISION, PAUSED, SYSTEM_NAMESPACE},
         kind::KindInfo,
         kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes, pod::Pods, service::Services},
         logical_node,
@@ -37,7 +37,7 @@ use crate::{
     base::{
         backoff::Backoff,
         clock::Clock,
-        descriptors,
+        descriptors, log_file,
         rng::Rng,
         secret::Secret,
         supervise::Supervisor,
@@ -237,6 +237,9 @@ async fn run(
     let clock = Clock::system();
     let held = made.folder(DataDir::take(&config.data_dir, &config.name).await?);
     let dir = held.dir().clone();
+    if let Err(err) = log_file::keep_in(&dir.log()) {
+        warn!(component = "app", %err, "the log cannot be kept in {}", dir.log().display());
+    }
     let store = Store::open(DiskBackend::open(dir.store())?, true).map_err(anyhow::Error::msg)?;
     let listener = bind(config.api_address).await?;
     let (network, mut notes) = network(config, (engine, engine_info), &store, made).await?;
@@ -524,6 +527,12 @@ fn certificate_names(config: &Config, plan: &Plan) -> Vec<String> {
 }
 
 impl App {
+    /// Whether the cluster is paused: nothing of it runs until it is resumed.
+    pub fn is_paused(&self) -> bool {
+        let first = self.nodes.first().and_then(|name| self.registry.api::<Nodes>().get(&ObjectKey::new("", name)));
+        first.is_some_and(|node| node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(PAUSED)))
+    }
+
     /// Returns when every node is ready for pods.
     pub async fn node_ready(&self) {
         let ready = |name: &String| {

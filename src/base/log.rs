@@ -7,6 +7,9 @@ const DEFAULT: &str = "warn";
 /// Libraries that print the bodies of requests and replies, values of Secrets and private keys among them: nobody can ask them to.
 const SILENT: [&str; 5] = ["bollard", "h2", "hyper", "hyper_util", "rustls"];
 
+/// What the file of a control plane has when nobody asks for more: what a user would recognise, too.
+pub const OF_FILE: &str = "info";
+
 /// The filter of the log, in the words of `tracing_subscriber`'s `Targets`: what was asked for, and silence where silence is due.
 pub fn directives(asked: Option<&str>) -> String {
     let asked = asked.filter(|text| !text.trim().is_empty()).unwrap_or(DEFAULT);

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod descriptors;
 pub mod exposition;
 pub mod log;
+pub mod log_file;
 pub mod reached;
 pub mod rng;
 pub mod secret;

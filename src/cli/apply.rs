@@ -6,7 +6,10 @@
 //! **Not here**: the patch (`api/patch/three_way`).
 //! **Source** of the annotation: `kubectl/pkg/util/apply.go`, v1.37.
 
-use super::output;
+use super::{
+    exit::{Class, of_class},
+    output,
+};
 use crate::{
     api::{kind::ErasedKind, kinds, patch::three_way::three_way, schema::read},
     app::access::Access,
@@ -50,6 +53,10 @@ impl Document {
 
 /// Reads every object of these files and folders; `-` is standard input. The error names everything that cannot be read.
 pub(super) fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
+    read_each(paths).map_err(|err| of_class(Class::Input, err))
+}
+
+fn read_each(paths: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
     let (mut docs, mut wrong) = (Vec::new(), Vec::new());
     for path in paths {
         for file in files(path)? {

@@ -1,17 +1,21 @@
 //! Which cluster a command is about: the arguments that several commands take.
 
+use super::exit::{Class, of_class};
 use crate::{
     app::{access::Access, data_dir::DataDir},
     client::{Client, Kubeconfig},
 };
-use anyhow::Context as _;
+use anyhow::anyhow;
 use std::path::PathBuf;
+
+/// The cluster that is meant when none is named.
+const NAME_DEFAULT: &str = "skiff";
 
 /// Which cluster a command is about.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ClusterArgs {
     /// The cluster's name: that of its node and its context
-    #[arg(long, env = "SKIFF_NAME", default_value = "skiff", value_parser = cluster_name)]
+    #[arg(long, env = "SKIFF_NAME", default_value = NAME_DEFAULT, value_parser = cluster_name)]
     pub(super) name: String,
     /// Where its state is kept [default: ~/.local/share/skiff/NAME]
     #[arg(long, env = "SKIFF_DATA_DIR")]
@@ -29,9 +33,32 @@ impl ClusterArgs {
     /// # Errors
     /// It does not run from this folder.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let access = Access::read(&DataDir::at(&self.data_dir()?).access())
-            .with_context(|| format!("the cluster {} does not run: start it with `skiff up`", self.name))?;
-        Ok(Client::new(&Kubeconfig::parse(&access.kubeconfig())?)?)
+        Ok(Client::new(&Kubeconfig::parse(&self.access()?.kubeconfig())?)?)
+    }
+
+    /// How it is reached, as its admin.
+    ///
+    /// # Errors
+    /// It was never started from this folder.
+    pub(super) fn access(&self) -> anyhow::Result<Access> {
+        let file = DataDir::at(&self.data_dir()?).access();
+        if !file.exists() {
+            return Err(self.absent());
+        }
+        Access::read(&file)
+    }
+
+    /// That there is no such cluster.
+    pub(super) fn absent(&self) -> anyhow::Error {
+        let name = &self.name;
+        let elsewhere = self.data_dir.as_ref().map(|dir| format!(" in {}", dir.display())).unwrap_or_default();
+        let up = if name == NAME_DEFAULT { "skiff up".to_owned() } else { format!("skiff up --name {name}") };
+        let others: Vec<String> = DataDir::known_clusters().into_iter().filter(|other| other != name).collect();
+        let others = match &others[..] {
+            [] => String::new(),
+            others => format!("; there are: {}", others.join(", ")),
+        };
+        of_class(Class::Cluster, anyhow!("there is no cluster {name}{elsewhere}: `{up}` starts one{others}"))
     }
 }
 

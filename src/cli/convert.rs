@@ -3,7 +3,11 @@
 //! Other objects pass as they are, so that what was converted once converts to itself. Pure but for reading and printing.
 //! **Source** of what differs: the OpenShift documentation, "Understanding deployments"; of the annotation: `pkg/image/apiserver/trigger`.
 
-use super::{cluster::ClusterArgs, output};
+use super::{
+    cluster::ClusterArgs,
+    exit::{Class, of_class},
+    output,
+};
 use crate::api::{
     json_kind::{at, set_at},
     kinds::deployment_config::{
@@ -27,6 +31,9 @@ const OF_TOOLS: [&str; 2] = ["kubectl.kubernetes.io/last-applied-configuration",
 
 /// Arguments of `skiff convert`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  skiff convert frontend.yaml | kubectl apply -f -\n  skiff convert dc/frontend -n shop"
+)]
 pub(super) struct Args {
     /// A manifest, `-` for standard input, or a DeploymentConfig of the cluster: dc/NAME
     #[arg(value_name = "FILE|dc/NAME")]
@@ -55,6 +62,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The objects of a file, or of standard input for `-`; those of a list are taken out of it.
 pub(super) fn read_file(path: &Path) -> anyhow::Result<Vec<Value>> {
+    objects_of(path).map_err(|err| of_class(Class::Input, err))
+}
+
+fn objects_of(path: &Path) -> anyhow::Result<Vec<Value>> {
     let text = if path.as_os_str() == "-" {
         std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?
     } else {

@@ -5,6 +5,7 @@ use crate::engine::{docker::DockerEngine, self_image};
 
 /// Arguments of `skiff demo`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  skiff demo load")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -13,6 +14,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Make the demo images; images of those names that you already have stay as they are
+    #[command(after_help = "Example:\n  skiff demo load")]
     Load,
 }
 

@@ -24,6 +24,7 @@ const ENGINE_LOG: &str = "/var/log/skiff-dockerd.log";
 
 /// Arguments of `skiff doctor`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  skiff doctor\n  sudo skiff doctor --fix")]
 pub(super) struct Args {
     /// Install and start Docker when it is missing (Debian and Ubuntu, as root)
     #[arg(long)]

@@ -32,6 +32,7 @@ const PARALLEL: usize = 16;
 
 /// Arguments of `skiff down`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  skiff down\n  skiff down --name two")]
 pub(super) struct Args {
     #[command(flatten)]
     cluster: ClusterArgs,

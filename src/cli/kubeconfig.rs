@@ -5,6 +5,7 @@
 //! text is written beside the file and renamed over it, so a crash leaves the old or the new, never half.
 //! The names of the cluster, user and context are the cluster's own, as kind and minikube do it.
 
+use super::exit::{Class, of_class};
 use crate::{app::access::Access, server::tls};
 use anyhow::{Context as _, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -133,6 +134,10 @@ fn edit(path: &Path, change: impl FnOnce(&mut Value) -> anyhow::Result<()>) -> a
 }
 
 fn read(path: &Path) -> anyhow::Result<Value> {
+    read_as_it_is(path).map_err(|err| of_class(Class::Input, err))
+}
+
+fn read_as_it_is(path: &Path) -> anyhow::Result<Value> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(empty()),

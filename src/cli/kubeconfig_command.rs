@@ -10,6 +10,9 @@ use anyhow::bail;
 
 /// Arguments of `skiff kubeconfig`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  skiff kubeconfig > kubeconfig.yaml\n  skiff kubeconfig --merge --user ann --group ops"
+)]
 pub(super) struct Args {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -27,10 +30,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let path = args.cluster.data_dir()?;
     let dir = DataDir::at(&path);
-    if !dir.access().exists() {
-        bail!("the cluster {} does not exist: start it with `skiff up`", args.cluster.name);
-    }
-    let admin = Access::read(&dir.access())?;
+    let admin = args.cluster.access()?;
     let access = match &args.user {
         Some(user) => for_user(admin, &dir, user, args.group.as_deref())?,
         None => admin,

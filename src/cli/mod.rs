@@ -1,6 +1,10 @@
 //! Level 6: the command line. One file per command: its arguments and what it does. Talks to the API over HTTP like any client.
 //!
-//! To add a command: 1. its file here; 2. its `mod` line; 3. its line in [`Command`]; 4. its arm in [`run`]; 5. a test of what it prints.
+//! To add a command: 1. its file here; 2. its `mod` line; 3. its line in [`Command`]; 4. its arm in [`run`]; 5. an example in its
+//! `after_help`; 6. a test of what it prints.
+//!
+//! What skiff is in containers of its own image is a [`Role`], called by the path that the program has there (`roles::called`): a role and a
+//! command may have one name.
 
 mod apply;
 mod cluster;
@@ -9,9 +13,12 @@ mod convert;
 mod demo;
 mod doctor;
 mod down;
+mod exit;
 mod kubeconfig;
+mod logs;
 mod open;
 mod output;
+mod pause;
 mod process;
 mod rollout;
 mod snapshot;
@@ -20,6 +27,7 @@ mod tag;
 mod timeline;
 mod up;
 mod version;
+mod watching;
 
 use crate::roles;
 use clap::{Parser, Subcommand};
@@ -27,7 +35,7 @@ use std::{path::Path, process::ExitCode};
 
 /// A local Kubernetes on the Docker engine you already have.
 #[derive(Debug, Parser)]
-#[command(name = "skiff", version, about, disable_help_subcommand = true)]
+#[command(name = "skiff", version, about, disable_help_subcommand = true, after_help = after_help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +50,12 @@ enum Command {
     Down(down::Args),
     /// Show the cluster on one screen: where it answers, what runs, what has healed, what is wrong
     Status(status::Args),
+    /// Stop everything of the cluster, and lose nothing
+    Pause(pause::PauseArgs),
+    /// Start again what `skiff pause` has stopped
+    Resume(pause::ResumeArgs),
+    /// Print what the control plane says of itself
+    Logs(logs::Args),
     /// Open the dashboard in the browser
     Open(open::Args),
     /// Check this machine, and with --fix install and start what is missing
@@ -65,30 +79,36 @@ enum Command {
     /// Print what a shell needs to complete commands
     Completion(completion::Args),
     /// Print the version
+    #[command(after_help = "Example:\n  skiff version")]
     Version,
-    /// The data plane (run by skiff, in a container)
-    #[command(hide = true)]
-    Proxy,
-    /// The sandbox's program (run by skiff, in a container)
-    #[command(hide = true)]
-    Pause(roles::pause::Args),
-    /// Binds parts of volumes for the engine (run by skiff, in a container)
-    #[command(hide = true)]
-    BindPaths,
-    /// Looks at paths of the engine's host (run by skiff, in a container)
-    #[command(hide = true)]
-    HostPaths,
-    /// Does one rollout of a DeploymentConfig (run by skiff, in a container)
-    #[command(hide = true)]
-    Deployer(roles::deployer::Args),
-    /// Makes connections to the ports of a pod's localhost (run by skiff, in a container)
-    #[command(hide = true)]
-    Forward,
-    /// Ends commands of probes and hooks that hang (run by skiff, in a container)
-    #[command(hide = true)]
-    EndProcesses,
     /// A small web server for demos and tests
     DemoServer(roles::demo_server::Args),
+}
+
+/// What skiff is in containers of its own image, where its program is `/skiff`.
+#[derive(Debug, Parser)]
+#[command(name = "/skiff")]
+struct InImage {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// The data plane
+    Proxy,
+    /// The sandbox's program
+    Pause(roles::pause::Args),
+    /// Binds parts of volumes for the engine
+    BindPaths,
+    /// Looks at paths of the engine's host
+    HostPaths,
+    /// Does one rollout of a DeploymentConfig
+    Deployer(roles::deployer::Args),
+    /// Makes connections to the ports of a pod's localhost
+    Forward,
+    /// Ends commands of probes and hooks that hang
+    EndProcesses,
 }
 
 #[path = "kubeconfig_command.rs"]
@@ -99,21 +119,38 @@ pub fn main() -> ExitCode {
     if called_as(roles::shell::PROGRAM) {
         return roles::shell::run(std::env::args().skip(1));
     }
-    match run(command()) {
+    let done = match role() {
+        Some(role) => run_role(role),
+        None => run(Cli::parse().command),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             output::error(&err);
-            ExitCode::FAILURE
+            ExitCode::from(exit::class(&err) as u8)
         }
     }
 }
 
-/// What the arguments say; or the name, in skiff's image.
-fn command() -> Command {
+/// Whether the arguments ask for a control plane, which keeps a log. Told before they are parsed.
+pub fn is_control_plane() -> bool {
+    std::env::args_os().nth(1).is_some_and(|word| word == "up") && !called_as(roles::shell::PROGRAM)
+}
+
+fn after_help() -> String {
+    format!(
+        "Examples:\n  skiff up -f manifests     # a cluster, with these manifests applied\n  skiff status              # where it answers, and what runs\n  skiff down                # every trace is gone\n\n{}",
+        exit::help()
+    )
+}
+
+/// The role that the path and the word after it name; or the name, in skiff's image.
+fn role() -> Option<Role> {
     if called_as(roles::deployer::PROGRAM) {
-        return Command::Deployer(roles::deployer::Args::parse());
+        return Some(Role::Deployer(roles::deployer::Args::parse()));
     }
-    Cli::parse().command
+    let word = roles::called()?;
+    word.to_str().is_some_and(Role::has_subcommand).then(|| InImage::parse().role)
 }
 
 /// Whether the program was called by one of the names that it has in skiff's image.
@@ -127,6 +164,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Up(args) => up::run(args),
         Command::Down(args) => down::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Resume(args) => pause::resume(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Open(args) => open::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Kubeconfig(args) => kubeconfig_command::run(&args),
@@ -142,13 +182,57 @@ fn run(command: Command) -> anyhow::Result<()> {
             version::run();
             Ok(())
         }
-        Command::Proxy => roles::proxy::run(),
-        Command::Pause(args) => roles::pause::run(&args),
-        Command::BindPaths => roles::bind_paths::run(),
-        Command::HostPaths => roles::host_paths::run(),
-        Command::Deployer(args) => roles::deployer::run(args),
-        Command::Forward => roles::forward::run(),
-        Command::EndProcesses => roles::end_processes::run(),
         Command::DemoServer(args) => roles::demo_server::run(args),
+    }
+}
+
+fn run_role(role: Role) -> anyhow::Result<()> {
+    match role {
+        Role::Proxy => roles::proxy::run(),
+        Role::Pause(args) => roles::pause::run(&args),
+        Role::BindPaths => roles::bind_paths::run(),
+        Role::HostPaths => roles::host_paths::run(),
+        Role::Deployer(args) => roles::deployer::run(args),
+        Role::Forward => roles::forward::run(),
+        Role::EndProcesses => roles::end_processes::run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// A command and all below it, by their full names.
+    fn all(command: &clap::Command, name: String, found: &mut Vec<(String, clap::Command)>) {
+        for below in command.get_subcommands() {
+            all(below, format!("{name} {}", below.get_name()), found);
+        }
+        found.push((name, command.clone()));
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_says_what_it_does() {
+        let mut commands = Vec::new();
+        all(&Cli::command(), "skiff".to_owned(), &mut commands);
+        let lacks = |what: &str, has: &dyn Fn(&clap::Command) -> bool| {
+            let names: Vec<&String> = commands.iter().filter(|(_, c)| !has(c)).map(|(name, _)| name).collect();
+            assert!(names.is_empty(), "without {what}: {names:?}");
+        };
+        lacks("an example", &|c| c.get_after_help().is_some_and(|help| help.to_string().contains("Example")));
+        lacks("a word on what it does", &|c| c.get_about().is_some());
+        // An example begins with the command that it is of.
+        for (name, command) in &commands {
+            let help = command.get_after_help().unwrap().to_string();
+            assert!(help.lines().any(|line| line.trim_start().contains(name.as_str())), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn a_role_may_have_the_name_of_a_command() {
+        assert!(Role::has_subcommand("pause") && Command::has_subcommand("pause"));
+        assert!(!Role::has_subcommand("up") && !Role::has_subcommand("demo-server"));
+        assert!(matches!(InImage::parse_from(["/skiff", "pause"]).role, Role::Pause(_)));
+        assert!(matches!(Cli::parse_from(["skiff", "pause"]).command, Command::Pause(_)));
     }
 }

@@ -13,6 +13,7 @@ const LINKS: &str = "/skiff/dashboard";
 
 /// Arguments of `skiff open`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  skiff open\n  skiff open --print    # the link alone")]
 pub(super) struct Args {
     #[command(flatten)]
     cluster: ClusterArgs,

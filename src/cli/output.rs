@@ -1,21 +1,36 @@
 //! What the commands print: short lines for people on standard output, errors with their causes on standard error.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that prints for people")]
+#![allow(clippy::print_stderr, reason = "this is the one place that prints for people")]
 
-use std::io::IsTerminal as _;
+use super::exit;
+use std::{
+    io::{IsTerminal as _, Write as _},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Whether nobody reads standard output any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Prints text as it is, without a line end of its own. Whoever reads it may go away at any time (`skiff logs | head`): that is no fault.
+pub(super) fn raw(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        CLOSED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether nobody reads what is printed any more: what would go on without end may end.
+pub(super) fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
+}
 
 /// Prints a line.
 pub(super) fn line(text: impl AsRef<str>) {
-    println!("{}", text.as_ref());
-}
-
-/// Prints text as it is, without a line end of its own.
-pub(super) fn raw(text: &str) {
-    print!("{text}");
+    raw(&format!("{}\n", text.as_ref()));
 }
 
 /// Prints that something is done.
 pub(super) fn done(text: impl AsRef<str>) {
-    println!(" {} {}", mark("✓", "ok", "32"), text.as_ref());
+    line(format!(" {} {}", mark("✓", "ok", "32"), text.as_ref()));
 }
 
 /// Prints a sentence beside what goes to standard output.
@@ -41,17 +56,20 @@ pub(super) fn columns<const N: usize>(rows: &[[&str; N]]) -> Vec<String> {
 
 /// Prints that something needs attention.
 pub(super) fn warning(text: impl AsRef<str>) {
-    println!(" {} {}", mark("!", "warning:", "33"), text.as_ref());
+    line(format!(" {} {}", mark("!", "warning:", "33"), text.as_ref()));
 }
 
 /// Prints that something failed.
 pub(super) fn failed(text: impl AsRef<str>) {
-    println!(" {} {}", mark("✗", "failed:", "31"), text.as_ref());
+    line(format!(" {} {}", mark("✗", "failed:", "31"), text.as_ref()));
 }
 
 /// Prints an error with all its causes.
 pub(super) fn error(err: &anyhow::Error) {
     eprintln!("error: {err:#}");
+    if let Some(hint) = exit::hint(err) {
+        eprintln!("{hint}");
+    }
 }
 
 fn mark(sign: &str, word: &str, colour: &str) -> String {

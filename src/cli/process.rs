@@ -2,7 +2,11 @@
 //!
 //! **Source** of what is read and said: github.com/openshift/oc, `pkg/cli/process/process.go`, release 4.20.
 
-use super::{convert::read_file, output};
+use super::{
+    convert::read_file,
+    exit::{Class, of_class},
+    output,
+};
 use crate::{
     api::{
         field::FieldError,
@@ -16,6 +20,9 @@ use std::path::PathBuf;
 
 /// Arguments of `skiff process`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  skiff process -f template.yaml -p NAME=web | kubectl apply -f -\n  skiff process -f template.yaml --parameters"
+)]
 pub(super) struct Args {
     /// The template's file, or - for standard input
     #[arg(short = 'f', long = "filename")]
@@ -38,7 +45,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut template = the_template(read_file(&args.file)?).with_context(|| args.file.display().to_string())?;
+    let found = the_template(read_file(&args.file)?).with_context(|| args.file.display().to_string());
+    let mut template = found.map_err(|err| of_class(Class::Input, err))?;
     if args.show {
         output::raw(&table(&template));
         return Ok(());

@@ -27,6 +27,9 @@ const CANCELLED_BY_USER: &str = "cancelled by the user";
 
 /// Arguments of `skiff rollout`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  skiff rollout latest dc/frontend && skiff rollout status dc/frontend\n  skiff rollout undo dc/frontend"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -35,6 +38,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Start the next rollout, with the images that its triggers stand for now
+    #[command(after_help = "Example:\n  skiff rollout latest dc/frontend --again")]
     Latest {
         #[command(flatten)]
         which: Which,
@@ -43,10 +47,13 @@ enum Command {
         again: bool,
     },
     /// End the rollout that goes on; the last complete one gets the pods back
+    #[command(after_help = "Example:\n  skiff rollout cancel dc/frontend")]
     Cancel(Which),
     /// Try the latest rollout again, which has failed
+    #[command(after_help = "Example:\n  skiff rollout retry dc/frontend")]
     Retry(Which),
     /// Go back to an earlier rollout, and let no new image start another
+    #[command(after_help = "Example:\n  skiff rollout undo dc/frontend --to-revision 2")]
     Undo {
         #[command(flatten)]
         which: Which,
@@ -55,6 +62,7 @@ enum Command {
         to_revision: i64,
     },
     /// Wait until the latest rollout is over, and tell how it goes
+    #[command(after_help = "Example:\n  skiff rollout status dc/frontend -n shop")]
     Status(Which),
 }
 

@@ -1,6 +1,10 @@
 //! `skiff snapshot`: keeps a cluster's state in a file, and begins again from one.
 
-use super::{cluster::ClusterArgs, output};
+use super::{
+    cluster::ClusterArgs,
+    exit::{Class, of_class},
+    output,
+};
 use crate::{
     app::{access::Access, data_dir::DataDir, snapshot::Snapshot},
     client::{Client, ClientError, Kubeconfig},
@@ -13,6 +17,9 @@ const CONTENT: &str = "/skiff/snapshot";
 
 /// Arguments of `skiff snapshot`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  skiff snapshot save monday.skiff\n  skiff snapshot restore monday.skiff && skiff up"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -21,6 +28,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Save the cluster's state, whether it runs or not. The file holds its Secrets and keys: keep it as you keep those
+    #[command(after_help = "Example:\n  skiff snapshot save monday.skiff")]
     Save {
         /// The file to write
         file: PathBuf,
@@ -28,6 +36,7 @@ enum Command {
         cluster: ClusterArgs,
     },
     /// Make a saved state that of a cluster that does not run; `skiff up` then brings back its Services and pods
+    #[command(after_help = "Example:\n  skiff snapshot restore monday.skiff --force")]
     Restore {
         /// The file to read
         file: PathBuf,
@@ -75,7 +84,8 @@ async fn content_of_running(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
 }
 
 async fn restore(file: &Path, cluster: &ClusterArgs, force: bool) -> anyhow::Result<()> {
-    let (path, snapshot) = (cluster.data_dir()?, Snapshot::read(file)?);
+    let snapshot = Snapshot::read(file).map_err(|err| of_class(Class::Input, err))?;
+    let path = cluster.data_dir()?;
     snapshot.restore(&path, &cluster.name, force).await?;
     output::done(format!(
         "the cluster {} is at revision {} of {} again",

@@ -1,7 +1,15 @@
 //! `skiff status`: the cluster on one screen: where it answers, what runs, what has healed, what is wrong and what to do about it.
 
-use super::{cluster::ClusterArgs, output};
-use crate::{api::table::since, app, base::clock::Clock};
+use super::{
+    cluster::ClusterArgs,
+    output,
+    watching::{condition, number, text},
+};
+use crate::{
+    api::{agreements::PAUSED_REASON, table::since},
+    app,
+    base::clock::Clock,
+};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,6 +26,7 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// Arguments of `skiff status`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  skiff status --watch\n  skiff status -o json")]
 pub(super) struct Args {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -59,7 +68,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
                 output::raw(&status.text());
             }
         }
-        if !args.watch {
+        if !args.watch || output::is_closed() {
             return Ok(());
         }
     }
@@ -146,14 +155,6 @@ impl Row {
     }
 }
 
-fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    value.pointer(path).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn number(value: &Value, path: &str) -> i64 {
-    value.pointer(path).and_then(Value::as_i64).unwrap_or_default()
-}
-
 /// `kind/name`, with the namespace where it is not the default one.
 fn called(kind: &str, object: &Value) -> String {
     let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
@@ -203,14 +204,14 @@ impl Status {
     }
 }
 
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind)
-}
-
 fn node_row(node: &Value, usage: &[Value]) -> Row {
     let ready = condition(node, "Ready").is_some_and(|condition| condition["status"] == "True");
-    let mut says =
-        vec![if ready { "ready".to_owned() } else { "not ready: `kubectl describe node` tells why".to_owned() }];
+    let is_paused = condition(node, "Ready").is_some_and(|condition| condition["reason"] == PAUSED_REASON);
+    let mut says = vec![match (ready, is_paused) {
+        (true, _) => "ready".to_owned(),
+        (false, true) => "paused: `skiff resume` starts its containers again".to_owned(),
+        (false, false) => "not ready: `kubectl describe node` tells why".to_owned(),
+    }];
     if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {
         says.push("cordoned".to_owned());
     }

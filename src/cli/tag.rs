@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 /// Arguments of `skiff tag`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  skiff tag web:1.2 web:prod\n  skiff tag --source istag web:test web:prod")]
 pub(super) struct Args {
     /// What gets the tag: an image of Docker's, or with --source a tag or an image of a stream
     #[arg(value_name = "SRC")]

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 /// Arguments of `skiff timeline`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  skiff timeline web-0\n  skiff timeline pod/web-0 -n shop -o json")]
 pub(super) struct Args {
     /// The pod: NAME, or pod/NAME
     #[arg(value_name = "POD", value_parser = pod_name)]
@@ -70,13 +71,8 @@ fn table(starts: &[Start]) -> Vec<String> {
         return vec!["No container of the pod has started since skiff runs.".to_owned()];
     }
     let rows: Vec<[String; 8]> = std::iter::once(HEAD.map(str::to_owned)).chain(starts.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
-    let line = |row: &[String; 8]| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
+    let cells: Vec<[&str; 8]> = rows.iter().map(|row| std::array::from_fn(|n| &*row[n])).collect();
+    output::columns(&cells)
 }
 
 fn row(start: &Start) -> [String; 8] {

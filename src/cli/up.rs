@@ -54,6 +54,9 @@ const WORKERS: usize = 2;
 /// Arguments of `skiff up`.
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  skiff up -f manifests\n  skiff up --name two --api-address 127.0.0.1:7443 --service-node-port-range 31000-31099"
+)]
 pub(super) struct Args {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -61,7 +64,7 @@ pub(super) struct Args {
     #[arg(short = 'f', long = "filename")]
     files: Vec<PathBuf>,
     /// Where the API is served
-    #[arg(long, env = "SKIFF_API_ADDRESS", default_value = "127.0.0.1:6443")]
+    #[arg(long, env = "SKIFF_API_ADDRESS", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443", value_parser = socket_address)]
     api_address: SocketAddr,
     /// More names or addresses that the API's certificate is for
     #[arg(long, env = "SKIFF_API_NAMES", value_delimiter = ',')]
@@ -163,6 +166,10 @@ fn delay(text: &str) -> Option<Duration> {
     number.checked_mul(ms_each).map(Duration::from_millis)
 }
 
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give ADDRESS:PORT, e.g. 127.0.0.1:6443".to_owned())
+}
+
 /// Where the dashboard is to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DashboardAddress {
@@ -173,7 +180,10 @@ enum DashboardAddress {
 fn dashboard_address(text: &str) -> Result<DashboardAddress, String> {
     match text {
         "none" => Ok(DashboardAddress::Nowhere),
-        _ => text.parse().map(DashboardAddress::At).map_err(|err| format!("{err}: give ADDRESS:PORT, or none")),
+        _ => text
+            .parse()
+            .map(DashboardAddress::At)
+            .map_err(|_| "give ADDRESS:PORT, e.g. 127.0.0.1:6444, or none".to_owned()),
     }
 }
 
@@ -245,6 +255,10 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
     let work = async {
         if let Some(path) = &kubeconfig {
             merge_kubeconfig(path, &app.access)?;
+        }
+        if app.is_paused() {
+            output::warning("the cluster is paused: nothing of it runs until `skiff resume`");
+            return apply::apply_all(&app.access, docs).await;
         }
         if wait_for("the node", "`kubectl describe node` tells why", app.node_ready()).await {
             output::done(format!("node {} is ready ({})", args.cluster.name, app.engine_version));

@@ -19,7 +19,7 @@ use super::{
     identity::{PodId, pod_uid},
     imports, kept_images,
     local_images::{LocalImages, NodeImages},
-    node_object,
+    node_object, pause,
     streams::{PodStreams, Streams},
     sweep::{self, Listing, Strays},
     usage::{Sampler, Usages},
@@ -90,7 +90,7 @@ fn by_pod(containers: Vec<Container>) -> ByPod {
 }
 
 /// A stream that begins after a while.
-fn later<T: Send + 'static>(wait: Duration, stream: BoxStream<'static, T>) -> BoxStream<'static, T> {
+pub(super) fn later<T: Send + 'static>(wait: Duration, stream: BoxStream<'static, T>) -> BoxStream<'static, T> {
     stream::once(tokio::time::sleep(wait)).filter_map(|()| async { None }).chain(stream).boxed()
 }
 
@@ -141,7 +141,7 @@ impl Agent {
         kept_images::start(&context, &drain);
         claims::start(&context, &drain);
         let ended = drain.clone();
-        supervisor.run("node-agent", drain, move || Routes::begin(Arc::clone(&context), ended.clone())).await;
+        supervisor.run("node-agent", drain, move || pause::alternate(Arc::clone(&context), ended.clone())).await;
     }
 }
 
@@ -275,7 +275,7 @@ struct Revival {
     is_ending: bool,
 }
 
-struct Routes {
+pub(super) struct Routes {
     context: Arc<Context>,
     notes: Notes,
     drain: Drain,
@@ -295,7 +295,7 @@ struct Routes {
 
 impl Routes {
     /// Routes from the start: knows nothing, and lists the engine. Workers end with it.
-    async fn begin(context: Arc<Context>, drain: Drain) {
+    pub(super) async fn begin(context: Arc<Context>, drain: Drain) {
         let (notes, inbox) = mpsc::unbounded_channel();
         let (changes, fed) = mpsc::channel(CHANGES_MAX);
         feed::<Pods>(&context, &changes, &drain, |_, entry| Some(Note::Pod(pod_of(entry)?)));

@@ -9,6 +9,7 @@ use super::{
     NodeConfig, claims,
     images::Images,
     overdue,
+    pause::Pause,
     timeline::Starts,
     translate::{Lookup, NodeFacts},
     volumes::{Claimed, Source, Token},
@@ -72,6 +73,10 @@ pub(super) struct Context {
     /// simulator wants one.
     images_changed: [watch::Sender<u64>; 2],
     facts: OnceLock<NodeFacts>,
+    /// Whether everything is stopped, because the cluster is paused.
+    paused: watch::Sender<bool>,
+    /// The last pause that is over.
+    last_pause: Mutex<Option<Pause>>,
     /// The UIDs of the pods that wait until the data plane has taken them out of the rotation.
     leaving: Mutex<BTreeSet<String>>,
     relist_finds: AtomicU64,
@@ -100,6 +105,8 @@ impl Context {
             away: watch::Sender::new(None),
             images_changed: [0, 0].map(watch::Sender::new),
             facts: OnceLock::new(),
+            paused: watch::Sender::new(false),
+            last_pause: Mutex::default(),
             leaving: Mutex::default(),
             relist_finds: AtomicU64::new(0),
             tokens: Mutex::default(),
@@ -167,6 +174,27 @@ impl Context {
     /// Follows whether the engine is away.
     pub(super) fn watch_away(&self) -> watch::Receiver<Option<String>> {
         self.away.subscribe()
+    }
+
+    /// Notes that everything is stopped, because the cluster is paused.
+    pub(super) fn note_paused(&self) {
+        self.paused.send_if_modified(|paused| !std::mem::replace(paused, true));
+    }
+
+    /// Notes that the cluster goes on after a pause.
+    pub(super) fn note_resumed(&self, pause: Pause) {
+        *self.last_pause.lock().expect("no one panics while holding the lock") = Some(pause);
+        self.paused.send_if_modified(|paused| std::mem::replace(paused, false));
+    }
+
+    /// The last pause that is over.
+    pub(super) fn last_pause(&self) -> Option<Pause> {
+        *self.last_pause.lock().expect("no one panics while holding the lock")
+    }
+
+    /// Follows whether everything is stopped, because the cluster is paused.
+    pub(super) fn watch_paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
     }
 
     /// Notes that the engine's images changed.

@@ -32,6 +32,7 @@ pub mod net_probe;
 mod node_object;
 pub mod observe;
 pub mod overdue;
+mod pause;
 mod probes;
 pub mod resize;
 mod rotation;

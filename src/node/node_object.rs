@@ -6,7 +6,7 @@
 //! so that a late Lease could tell no more than an API that does not answer, and every renewal is a disk flush on an idle machine.
 //! The same minute is the health check of the engine when nothing else asks it.
 //!
-//! **Invariants**: the node is `Ready` exactly while the engine answers; pods keep their last status while it does not.
+//! **Invariants**: the node is `Ready` exactly while the engine answers and the cluster is not paused; pods keep their last status while it does not.
 //! **Source**: `pkg/kubelet/nodestatus/setters.go`, `pkg/kubelet/kubelet_node_status.go`, v1.37.
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        agreements::CONTROL_PLANE_ROLE,
+        agreements::{CONTROL_PLANE_ROLE, PAUSED_REASON},
         kind::Erased,
         kinds::{image_stream::ImageStreams, lease::Leases, node::Nodes},
         meta::ObjectKey,
@@ -72,6 +72,12 @@ async fn keep(name: String, context: Arc<Context>, drain: Drain) {
     }
 }
 
+/// Why a node is not ready.
+struct Unready {
+    reason: &'static str,
+    message: String,
+}
+
 struct Keeper {
     name: String,
     context: Arc<Context>,
@@ -83,6 +89,7 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self) {
         let mut away = self.context.watch_away();
+        let mut paused = self.context.watch_paused();
         let mut images = self.context.watch_images(ImageFollower::NodeObject);
         self.look().await;
         self.write().await;
@@ -99,6 +106,7 @@ impl Keeper {
             tokio::select! {
                 biased;
                 changed = away.changed() => if changed.is_err() { return },
+                changed = paused.changed() => if changed.is_err() { return },
                 changed = images.changed() => {
                     if changed.is_err() { return }
                     images_at = Some(images_rest_until);
@@ -161,12 +169,12 @@ impl Keeper {
 
     /// Writes the node's object and status, where they differ from what is stored.
     async fn write(&mut self) {
-        let away = self.context.watch_away().borrow().clone();
-        if let Err(error) = self.try_write(away.as_deref()).await {
+        let unready = self.unready();
+        if let Err(error) = self.try_write(unready.as_ref()).await {
             warn!(component = "node", err = chain(&error), "cannot write the node");
             return;
         }
-        let is_ready = away.is_none();
+        let is_ready = unready.is_none();
         if self.was_ready.is_some_and(|was| was != is_ready) || (self.was_ready.is_none() && is_ready) {
             let reason = if is_ready { "NodeReady" } else { "NodeNotReady" };
             let message = format!("Node {} status is now: {reason}", self.name());
@@ -176,7 +184,18 @@ impl Keeper {
         self.was_ready = Some(is_ready);
     }
 
-    async fn try_write(&self, away: Option<&str>) -> Result<(), ApiError> {
+    /// Why the node is not ready.
+    fn unready(&self) -> Option<Unready> {
+        let away = self.context.watch_away().borrow().clone();
+        if let Some(why) = away {
+            return Some(Unready { reason: "KubeletNotReady", message: format!("container runtime is down: {why}") });
+        }
+        let message = "the cluster is paused: `skiff resume` starts its containers again".to_owned();
+        let is_paused = *self.context.watch_paused().borrow();
+        is_paused.then_some(Unready { reason: PAUSED_REASON, message })
+    }
+
+    async fn try_write(&self, unready: Option<&Unready>) -> Result<(), ApiError> {
         let api = self.context.registry.api::<Nodes>();
         let key = ObjectKey::new("", self.name());
         let is_first = self.name == self.context.config.node_name;
@@ -191,14 +210,15 @@ impl Keeper {
             let change = |node: &mut Node| node.metadata.labels.get_or_insert_default().extend(labels.clone());
             api.modify(&key, change).await?;
         }
-        let change = |node: &mut Node| node.status = Some(self.status(node.status.clone().unwrap_or_default(), away));
+        let change =
+            |node: &mut Node| node.status = Some(self.status(node.status.clone().unwrap_or_default(), unready));
         api.modify_status(&key, change).await.map(drop)
     }
 
-    fn status(&self, old: NodeStatus, away: Option<&str>) -> NodeStatus {
+    fn status(&self, old: NodeStatus, unready: Option<&Unready>) -> NodeStatus {
         if self.info.version.is_empty() && !old.conditions.iter().flatten().any(|c| c.type_ == "Ready") {
             // Nothing is known of the machine yet.
-            return NodeStatus { conditions: Some(self.conditions(&old, away)), ..old };
+            return NodeStatus { conditions: Some(self.conditions(&old, unready)), ..old };
         }
         let resources = if self.info.version.is_empty() {
             old.capacity.clone()
@@ -216,16 +236,15 @@ impl Keeper {
             allocatable: resources,
             node_info,
             images: if self.images.is_empty() { old.images.clone() } else { Some(self.images.clone()) },
-            conditions: Some(self.conditions(&old, away)),
+            conditions: Some(self.conditions(&old, unready)),
             ..old
         }
     }
 
-    fn conditions(&self, old: &NodeStatus, away: Option<&str>) -> Vec<NodeCondition> {
-        let down = away.map(|why| format!("container runtime is down: {why}"));
-        let ready = match &down {
+    fn conditions(&self, old: &NodeStatus, unready: Option<&Unready>) -> Vec<NodeCondition> {
+        let ready = match unready {
             None => ("True", "KubeletReady", "kubelet is posting ready status"),
-            Some(message) => ("False", "KubeletNotReady", message.as_str()),
+            Some(unready) => ("False", unready.reason, unready.message.as_str()),
         };
         let pressures = [
             ("MemoryPressure", ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available")),

@@ -518,6 +518,19 @@ impl ObservedPod {
         }
     }
 
+    /// Takes what ended by itself within a while for ended from outside: the cluster was paused.
+    pub fn excuse(&mut self, since: Timestamp, until: Timestamp) {
+        for container in self.containers.values_mut().flat_map(BTreeMap::values_mut) {
+            if let State::Exited(exit) = &mut container.state
+                && exit.cause == Cause::Itself
+                && exit.error.is_empty()
+                && (since..=until).contains(&exit.at)
+            {
+                exit.cause = Cause::Outside;
+            }
+        }
+    }
+
     /// Notes that skiff removed a container.
     pub fn note_removed(&mut self, id: &str, at: Timestamp) {
         self.bury(id, |container| {

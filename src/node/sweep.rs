@@ -76,7 +76,7 @@ pub(super) enum Stray {
 pub(super) struct Strays(BTreeMap<Stray, Instant>);
 
 /// The UID of the pod that a container belongs to, or works for.
-fn owner(container: &Container) -> Option<&str> {
+pub(super) fn owner(container: &Container) -> Option<&str> {
     pod_uid(&container.labels).or_else(|| container.labels.get(HELPER_OF).map(String::as_str))
 }
 

@@ -5,6 +5,7 @@ mod faults;
 mod last_words;
 mod lives;
 mod outside;
+mod pause;
 mod poison;
 mod resizes;
 mod restarts;

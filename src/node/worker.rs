@@ -177,6 +177,9 @@ impl Worker {
         let id = PodId::of(pod);
         let mut observed = ObservedPod::from_engine(&id, listed);
         observed.restore(pod);
+        if let Some(pause) = context.last_pause() {
+            observed.excuse(pause.since, pause.until);
+        }
         let mut worker = Self {
             key: ObjectKey::new(&id.namespace, &id.name),
             pending: None,
@@ -221,6 +224,9 @@ impl Worker {
             }
         }
         self.memory.last_words = self.observed.told_last_words(pod);
+        if let Some(pause) = self.context.last_pause() {
+            self.note_paused(pause);
+        }
         self.starts().adopt(&self.observed, self.context.now());
         // What changed while nobody looked, and when the next token is due.
         self.refresh_files();

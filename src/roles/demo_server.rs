@@ -32,6 +32,7 @@ const LINGER: Duration = Duration::from_millis(100);
 
 /// How the server behaves.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(after_help = "Example:\n  skiff demo-server --port 8080 --greeting Ahoy")]
 pub struct Args {
     /// The name of the application
     #[arg(long, default_value = "demo-server")]

@@ -20,7 +20,7 @@ const ROLES: [&str; 6] = ["bind-paths", "end-processes", "forward", "host-paths"
 /// # Panics
 /// When the kernel refuses: the role must not go on then.
 pub fn shield() {
-    let role = std::env::args_os().nth(1);
+    let role = super::called();
     if role.is_some_and(|role| ROLES.iter().any(|name| role == OsStr::new(name))) {
         set_dumpable_behavior(DumpableBehavior::NotDumpable).expect("every process may refuse to be dumped");
     }

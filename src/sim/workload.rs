@@ -11,12 +11,14 @@ use super::{
 };
 use crate::{
     api::{
+        agreements::PAUSED,
         ephemeral::as_ephemeral,
         kind::{Erased, ErasedKind, Kind, TypedKind as _},
         kinds::{
             config_map::ConfigMaps,
             deployment::Deployments,
             image_stream::ImageStreams,
+            node::Nodes,
             pod::{EPHEMERAL_CONTAINERS, Pods},
             replica_set::ReplicaSets,
             replication_controller::ReplicationControllers,
@@ -32,7 +34,7 @@ use crate::{
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, ReplicaSet},
-        core::v1::{ConfigMap, Container, Pod},
+        core::v1::{ConfigMap, Container, Node, Pod},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -90,6 +92,7 @@ enum Action {
     RestartSkiff,
     KillSkiff,
     RestartDocker,
+    PauseCluster,
     FillDisk,
     TakePort,
     FreePort,
@@ -140,6 +143,7 @@ const ACTIONS: &[(u64, Action)] = &[
     (1, Action::RestartSkiff),
     (2, Action::KillSkiff),
     (1, Action::RestartDocker),
+    (1, Action::PauseCluster),
     (1, Action::FillDisk),
     (2, Action::TakePort),
     (1, Action::FreePort),
@@ -443,6 +447,7 @@ async fn hurt(world: &mut World, action: Action) {
         (Action::RestartDocker, _) => {
             world.engine.restart_daemon(Duration::from_secs(3), world.rng.one_in(2));
         }
+        (Action::PauseCluster, _) => pause_cluster(world).await,
         (Action::TakePort, _) => world.engine.set_port_taken(poison::PORT, true),
         (Action::FreePort, _) => world.engine.set_port_taken(poison::PORT, false),
         (Action::FillDisk, _) => {
@@ -452,6 +457,27 @@ async fn hurt(world: &mut World, action: Action) {
         }
         _ => {}
     }
+}
+
+/// What `skiff pause` and `skiff resume` do, and perhaps skiff is killed meanwhile.
+async fn pause_cluster(world: &mut World) {
+    async fn set(world: &World, since: Option<String>) {
+        let change = |node: &mut Node| {
+            let annotations = node.metadata.annotations.get_or_insert_default();
+            annotations.remove(PAUSED);
+            annotations.extend(since.clone().map(|since| (PAUSED.to_owned(), since)));
+        };
+        // While there is no node yet, there is nothing to pause.
+        drop(world.registry().api::<Nodes>().modify(&ObjectKey::new("", "skiff"), change).await);
+    }
+    let now = world.registry().clock().now().to_string();
+    set(world, Some(now)).await;
+    world.pass_time().await;
+    if world.rng.one_in(2) {
+        world.kill_and_start().await;
+        world.pass_time().await;
+    }
+    set(world, None).await;
 }
 
 fn make_all_ready(world: &World) {

@@ -9,6 +9,7 @@ use crate::{
         context::stored_pod,
         decide::{Decision, Waiting},
         observe::{Cause, ObservedContainer, Run, StopReason},
+        pause::Pause,
         probes::Due,
         termination,
     },
@@ -107,6 +108,13 @@ impl Worker {
             None => run.is_running() && !runs(&run.id),
         };
         self.starts().note_engine_back(self.observed.apps().filter(went).map(ObservedContainer::run));
+    }
+
+    /// Notes what ended within a pause of the cluster: it ended as with the engine.
+    pub(super) fn note_paused(&self, pause: Pause) {
+        let within =
+            |run: &&ObservedContainer| run.exit().is_some_and(|exit| (pause.since..=pause.until).contains(&exit.at));
+        self.starts().note_engine_back(self.observed.apps().filter(within).map(ObservedContainer::run));
     }
 
     pub(super) fn tell_run_again(&self, id: &str) {
