@@ -64,6 +64,7 @@ use data_dir::{DataDir, Held};
 use futures::{FutureExt as _, future::BoxFuture};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use made::Made;
+pub(crate) use owner::FOLDER_LABEL;
 use owner::Verdict;
 use pod_tokens::PodTokens;
 pub(crate) use routed::{urls_of_ingress, urls_of_route};
@@ -356,10 +357,8 @@ async fn network(
             vec![note]
         }
     };
-    let labels = BTreeMap::from([
-        (owner::STATE_LABEL.to_owned(), held.mark.state.clone()),
-        (owner::FOLDER_LABEL.to_owned(), folder),
-    ]);
+    let labels =
+        BTreeMap::from([(owner::STATE_LABEL.to_owned(), held.mark.state.clone()), (FOLDER_LABEL.to_owned(), folder)]);
     let former = held.mark.range.as_ref().and_then(|range| range.parse().ok());
     if seen.network.is_none() {
         made.network(cidr::network_name(&config.name), is_empty && seen.n_containers == 0);

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, path::Path};
 /// The label of a cluster's network with the identity of its state.
 pub(super) const STATE_LABEL: &str = "dev.skiff.state";
 /// The label with the folder of that state, for people. The folder may have moved since.
-pub(super) const FOLDER_LABEL: &str = "dev.skiff.data-dir";
+pub(crate) const FOLDER_LABEL: &str = "dev.skiff.data-dir";
 
 /// What the engine has of a cluster's name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,11 @@
 //! `skiff doctor`: looks at what skiff needs of this machine, says what is wrong and what to do; `--fix` does it.
 
+mod machine;
+
 use super::output;
 use crate::{
-    app::{cidr, host},
+    app::{FOLDER_LABEL, cidr, data_dir::DataDir, host},
+    base::clock::Clock,
     engine::{Engine, EngineInfo, docker::DockerEngine},
 };
 use anyhow::{Context as _, bail};
@@ -26,7 +29,7 @@ const ENGINE_LOG: &str = "/var/log/skiff-dockerd.log";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  skiff doctor\n  sudo skiff doctor --fix")]
 pub(super) struct Args {
-    /// Install and start Docker when it is missing (Debian and Ubuntu, as root)
+    /// Mend what can be mended safely, as root: install and start Docker when it is missing (Debian and Ubuntu), let the kernel forward
     #[arg(long)]
     fix: bool,
 }
@@ -43,9 +46,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         fix()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut findings = vec![runtime.block_on(engine())];
+    let mut findings = runtime.block_on(engine());
     findings.extend(runtime.block_on(ranges()).unwrap_or_else(|err| vec![Finding::Wrong(format!("{err:#}"))]));
-    findings.extend([api_port(), firewall(), kubectl()]);
+    findings.extend(runtime.block_on(leftovers()).unwrap_or_else(|err| vec![Finding::Wrong(format!("{err:#}"))]));
+    findings.extend(machine::disk());
+    findings.push(clock());
+    findings.extend(machine::forwarding());
+    findings.extend(machine::firewalls());
+    findings.extend([api_port(), kubectl()]);
     let mut wrong = 0;
     for finding in findings {
         match finding {
@@ -63,17 +71,51 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-async fn engine() -> Finding {
+async fn engine() -> Vec<Finding> {
     match engine_info().await {
         Ok(info) if major(&info.version) < ENGINE_VERSION_MIN => {
-            Finding::Wrong(format!("Docker {} is too old: skiff needs 20.10 or newer", info.version))
+            vec![Finding::Wrong(format!("Docker {} is too old: skiff needs 20.10 or newer", info.version))]
         }
-        Ok(info) => Finding::Fine(format!(
-            "Docker {} answers (API {}, {}, kernel {})",
-            info.version, info.api_version, info.os, info.kernel
-        )),
-        Err(err) => Finding::Wrong(format!("{err:#}")),
+        Ok(info) => {
+            let answers = format!(
+                "Docker {} answers (API {}, {}, kernel {})",
+                info.version, info.api_version, info.os, info.kernel
+            );
+            let more = [machine::rootless(&info), Some(machine::cgroups(&info))];
+            std::iter::once(Finding::Fine(answers)).chain(more.into_iter().flatten()).collect()
+        }
+        Err(err) => vec![Finding::Wrong(format!("{err:#}"))],
     }
+}
+
+/// What clusters have left whose state is gone.
+async fn leftovers() -> anyhow::Result<Vec<Finding>> {
+    // Without an engine there is none, and the first check has said so.
+    let Ok(engine) = DockerEngine::connect("").await else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for cluster in engine.neighbours().await?.clusters {
+        let network = engine.network(&cidr::network_name(&cluster)).await?;
+        let folder =
+            network.as_ref().and_then(|network| network.labels.get(FOLDER_LABEL)).filter(|folder| !folder.is_empty());
+        found.extend(leftover(&cluster, folder.map(String::as_str), |folder| Path::new(folder).exists()));
+    }
+    Ok(found)
+}
+
+fn leftover(cluster: &str, folder: Option<&str>, exists: impl Fn(&str) -> bool) -> Option<Finding> {
+    let folder = folder.filter(|folder| !exists(folder))?;
+    Some(Finding::Note(format!(
+        "the cluster {cluster} is still in Docker, and its state in {folder} is gone: `skiff down --name {cluster} --data-dir {folder}` removes it, \
+         `skiff up --name {cluster} --adopt` takes it over"
+    )))
+}
+
+/// Whether the clock is behind what was written by it.
+fn clock() -> Finding {
+    let program = std::env::current_exe().unwrap_or_default();
+    let state = DataDir::default_path("skiff").unwrap_or_default();
+    let (store, access) = (DataDir::at(&state).store(), DataDir::at(&state).access());
+    machine::clock(&[&program, &store, &access], Clock::system().now().into())
 }
 
 /// Whether the range of a cluster hides an address that the machine uses.
@@ -110,27 +152,6 @@ fn api_port() -> Finding {
     }
 }
 
-/// Host firewalls may drop what pods send to the host itself. Services, names and the API's ClusterIP do not pass it.
-fn firewall() -> Finding {
-    let active = |name: &str| {
-        Command::new("systemctl")
-            .args(["is-active", "--quiet", name])
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|s| s.success())
-    };
-    if active("ufw") {
-        return Finding::Note("ufw is active and may drop what pods send to the host's own address, as to node ports: `ufw allow in on skiff`".into());
-    }
-    if active("firewalld") {
-        return Finding::Note(
-            "firewalld is active and may drop what pods send to the host's own address, as to node ports: `firewall-cmd --zone=trusted --add-interface=skiff`"
-                .into(),
-        );
-    }
-    Finding::Fine("no host firewall is in the way".into())
-}
-
 fn kubectl() -> Finding {
     match Command::new("kubectl").args(["version", "--client"]).stderr(Stdio::null()).output() {
         Ok(found) if found.status.success() => {
@@ -144,6 +165,9 @@ fn kubectl() -> Finding {
 /// Installs Docker when it is missing and starts it when it does not run.
 pub(super) fn fix() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if rustix::process::geteuid().is_root() && machine::fix_forwarding().context("cannot let the kernel forward")? {
+        output::done("the kernel forwards what pods send");
+    }
     if runtime.block_on(engine_info()).is_ok() {
         return Ok(());
     }
@@ -229,5 +253,16 @@ async fn wait_for_engine() -> anyhow::Result<()> {
             Ok(())
         }
         Err(_) => bail!("Docker was started and does not answer: its log is {ENGINE_LOG} (or `journalctl -u docker`)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_whose_state_is_gone_is_named() {
+        assert!(leftover("two", Some("/gone"), |_| false).is_some());
+        assert!(leftover("two", Some("/there"), |_| true).is_none() && leftover("two", None, |_| false).is_none());
     }
 }
