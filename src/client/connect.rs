@@ -1,6 +1,7 @@
 //! Connections to the API server.
 
 use super::{ClientError, Kubeconfig, KubeconfigError};
+use crate::base::secret::Secret;
 use crate::base::task;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri};
@@ -33,6 +34,7 @@ pub(super) struct Target {
     port: u16,
     authority: HeaderValue,
     tls: Option<Tls>,
+    token: Option<Secret<String>>,
     token_file: Option<PathBuf>,
 }
 
@@ -56,14 +58,24 @@ impl Target {
         let tls = is_tls.then(|| Tls::new(kubeconfig, &host)).transpose()?;
         let port = authority.port_u16().unwrap_or(usual_port);
         let authority = HeaderValue::from_str(authority.as_str()).map_err(|err| KubeconfigError::bad("server", err))?;
-        Ok(Self { host, port, authority, tls, token_file: kubeconfig.token_file.clone() })
+        Ok(Self {
+            host,
+            port,
+            authority,
+            tls,
+            token: kubeconfig.token.clone(),
+            token_file: kubeconfig.token_file.clone(),
+        })
     }
 
     /// What the header `Authorization` says now, if there is a token.
     pub(super) fn authorization(&self) -> Result<Option<HeaderValue>, ClientError> {
-        let Some(file) = &self.token_file else { return Ok(None) };
-        let token = std::fs::read_to_string(file)
-            .map_err(|source| ClientError::Token { file: file.display().to_string(), source })?;
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.reveal().clone(),
+            (None, Some(file)) => std::fs::read_to_string(file)
+                .map_err(|source| ClientError::Token { file: file.display().to_string(), source })?,
+            (None, None) => return Ok(None),
+        };
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
             .map_err(|err| ClientError::Malformed(err.into()))?;
         value.set_sensitive(true);

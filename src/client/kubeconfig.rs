@@ -1,7 +1,10 @@
 //! A kubeconfig, as far as skiff writes one: the current context's server and credentials, all of them in the file itself. And what a
 //! pod is given in its place.
 
-use crate::api::schema::{document::SyntaxError, read};
+use crate::{
+    api::schema::{document::SyntaxError, read},
+    base::secret::Secret,
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,16 @@ pub enum KubeconfigError {
     /// A part is not there.
     #[error("the kubeconfig has no {0}")]
     Missing(String),
+    /// It asks for what skiff does not do.
+    #[error(
+        "the context {context:?} has {field}, which skiff does not serve: make a context with a token or a certificate (`kubectl config set-credentials`)"
+    )]
+    Unserved {
+        /// The context.
+        context: String,
+        /// The field.
+        field: &'static str,
+    },
     /// A part cannot be used.
     #[error("the kubeconfig's {part} cannot be used")]
     Bad {
@@ -41,6 +54,8 @@ pub struct Kubeconfig {
     pub ca_pem: Option<Vec<u8>>,
     /// The client's certificate and key, PEM.
     pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
+    /// The client's token.
+    pub token: Option<Secret<String>>,
     /// The file with the client's token. It is read for each request: tokens are replaced before they end.
     pub token_file: Option<PathBuf>,
 }
@@ -52,21 +67,48 @@ impl std::fmt::Debug for Kubeconfig {
 }
 
 impl Kubeconfig {
-    /// Reads the current context.
+    /// Reads the current context, all of which is in the text.
     pub fn parse(text: &str) -> Result<Self, KubeconfigError> {
-        let documents = read::parse_yaml_documents(text.as_bytes()).map_err(KubeconfigError::Syntax)?;
-        let root = documents.into_iter().next().map(|document| document.value).unwrap_or_default();
+        let root = root(text)?;
         let current = text_of(&root, "current-context")?;
-        let context = entry(&root, "contexts", "context", current)?;
-        let cluster = entry(&root, "clusters", "cluster", text_of(context, "cluster")?)?;
-        let user = entry(&root, "users", "user", text_of(context, "user")?)?;
-        let certificate = data(user, "client-certificate-data")?;
-        let key = data(user, "client-key-data")?;
+        Self::of(&root, current, &|_| Err(std::io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Reads this context of a user's own kubeconfig; `read` gives the files that it names.
+    ///
+    /// # Errors
+    /// It is not there, or asks for what skiff does not do: it is said what.
+    pub fn of_context(
+        text: &str,
+        context: &str,
+        read: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+    ) -> Result<Self, KubeconfigError> {
+        Self::of(&root(text)?, context, read)
+    }
+
+    fn of(root: &Value, name: &str, read: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Result<Self, KubeconfigError> {
+        let context = entry(root, "contexts", "context", name)?;
+        let cluster = entry(root, "clusters", "cluster", text_of(context, "cluster")?)?;
+        let user = entry(root, "users", "user", text_of(context, "user")?)?;
+        for (place, field) in [
+            (cluster, "insecure-skip-tls-verify"),
+            (cluster, "proxy-url"),
+            (user, "exec"),
+            (user, "auth-provider"),
+            (user, "username"),
+        ] {
+            if !matches!(&place[field], Value::Null | Value::Bool(false)) {
+                return Err(KubeconfigError::Unserved { context: name.to_owned(), field });
+            }
+        }
+        let certificate = data_or_file(user, "client-certificate-data", "client-certificate", read)?;
+        let key = data_or_file(user, "client-key-data", "client-key", read)?;
         Ok(Self {
             server: text_of(cluster, "server")?.to_owned(),
-            ca_pem: data(cluster, "certificate-authority-data")?,
+            ca_pem: data_or_file(cluster, "certificate-authority-data", "certificate-authority", read)?,
             identity_pem: certificate.zip(key),
-            token_file: None,
+            token: user["token"].as_str().map(|token| Secret::new(token.to_owned())),
+            token_file: user["tokenFile"].as_str().map(PathBuf::from),
         })
     }
 
@@ -85,9 +127,15 @@ impl Kubeconfig {
             server: format!("https://{host}:{port}"),
             ca_pem: Some(ca),
             identity_pem: None,
+            token: None,
             token_file: Some(folder.join("token")),
         })
     }
+}
+
+fn root(text: &str) -> Result<Value, KubeconfigError> {
+    let documents = read::parse_yaml_documents(text.as_bytes()).map_err(KubeconfigError::Syntax)?;
+    Ok(documents.into_iter().next().map(|document| document.value).unwrap_or_default())
 }
 
 /// What is called `name` in one of the lists.
@@ -106,6 +154,19 @@ fn data(value: &Value, field: &'static str) -> Result<Option<Vec<u8>>, Kubeconfi
     let text = value[field].as_str();
     let bytes = text.map(|text| BASE64_STANDARD.decode(text)).transpose();
     bytes.map_err(|err| KubeconfigError::bad(field, err))
+}
+
+/// What is in the text, or in the file that is named in its place.
+fn data_or_file(
+    value: &Value,
+    field: &'static str,
+    file: &'static str,
+    read: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+) -> Result<Option<Vec<u8>>, KubeconfigError> {
+    match (data(value, field)?, value[file].as_str()) {
+        (None, Some(path)) => read(Path::new(path)).map(Some).map_err(|err| KubeconfigError::bad(file, err)),
+        (found, _) => Ok(found),
+    }
 }
 
 #[cfg(test)]
@@ -132,8 +193,30 @@ users:
         let identity_pem = Some((b"CERT".to_vec(), b"KEY".to_vec()));
         assert_eq!(
             found,
-            Kubeconfig { server: "https://b:2".into(), ca_pem: Some(b"CA".to_vec()), identity_pem, token_file: None }
+            Kubeconfig {
+                server: "https://b:2".into(),
+                ca_pem: Some(b"CA".to_vec()),
+                identity_pem,
+                token: None,
+                token_file: None
+            }
         );
+    }
+
+    #[test]
+    fn a_context_of_a_users_own_may_name_files_and_a_token() {
+        let file = FILE.replace(
+            "{name: ub, user: {client-certificate-data: Q0VSVA==, client-key-data: S0VZ}}",
+            "{name: ub, user: {client-certificate: /c, client-key: /k, token: t}}",
+        );
+        let read = |path: &Path| Ok(path.display().to_string().into_bytes());
+        let found = Kubeconfig::of_context(&file, "b", &read).unwrap();
+        assert_eq!(found.identity_pem, Some((b"/c".to_vec(), b"/k".to_vec())));
+        assert_eq!(found.token.as_ref().map(|token| token.reveal().as_str()), Some("t"));
+        let said = |text: &str| Kubeconfig::of_context(text, "b", &read).unwrap_err().to_string();
+        let exec = said(&file.replace("token: t", "exec: {command: aws}"));
+        assert!(exec.starts_with("the context \"b\" has exec, which skiff does not serve"), "{exec}");
+        assert_eq!(said(&file.replace("name: b,", "name: c,")), "the kubeconfig has no \"b\" in contexts");
     }
 
     #[test]

@@ -37,6 +37,7 @@ const IDLE_MAX: usize = 2;
 /// What an answer may hold: a list of all objects of a kind, of any cluster that one machine runs.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
+const JSON: &str = "application/json";
 const USER_AGENT: &str = concat!("skiff/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no answer, or none that helps.
@@ -113,6 +114,12 @@ struct Payload {
     bytes: Bytes,
 }
 
+impl Payload {
+    fn of(media_type: &'static str, value: &Value) -> Self {
+        Self { content_type: HeaderValue::from_static(media_type), bytes: value.to_string().into() }
+    }
+}
+
 impl Client {
     /// The client that a kubeconfig describes.
     pub fn new(kubeconfig: &Kubeconfig) -> Result<Self, KubeconfigError> {
@@ -127,6 +134,13 @@ impl Client {
     /// Reads an object or a list.
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
         self.send(Method::GET, path, None).await
+    }
+
+    /// Reads an object or a list in another form than JSON as it is: a table, say.
+    pub async fn get_as(&self, path: &str, media_type: &'static str) -> Result<Value, ClientError> {
+        let mut request = self.request(&Method::GET, path, None)?;
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(media_type));
+        within(ANSWER_WITHIN, &Method::GET, path, self.exchange(request)).await
     }
 
     /// Reads what is no JSON.
@@ -145,26 +159,22 @@ impl Client {
 
     /// Replaces an object.
     pub async fn put(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
-        let content_type = HeaderValue::from_static("application/json");
-        self.send(Method::PUT, path, Some(Payload { content_type, bytes: object.to_string().into() })).await
+        self.send(Method::PUT, path, Some(Payload::of(JSON, object))).await
     }
 
     /// Creates an object.
     pub async fn post(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
-        let content_type = HeaderValue::from_static("application/json");
-        self.send(Method::POST, path, Some(Payload { content_type, bytes: object.to_string().into() })).await
+        self.send(Method::POST, path, Some(Payload::of(JSON, object))).await
     }
 
     /// Deletes an object; `options` is a `DeleteOptions`.
     pub async fn delete(&self, path: &str, options: &Value) -> Result<Value, ClientError> {
-        let content_type = HeaderValue::from_static("application/json");
-        self.send(Method::DELETE, path, Some(Payload { content_type, bytes: options.to_string().into() })).await
+        self.send(Method::DELETE, path, Some(Payload::of(JSON, options))).await
     }
 
-    /// Patches an object; `kind` is the word in `application/…-patch+json`.
+    /// Patches an object.
     pub async fn patch(&self, path: &str, kind: PatchKind, change: &Value) -> Result<Value, ClientError> {
-        let content_type = HeaderValue::from_static(kind.media_type());
-        self.send(Method::PATCH, path, Some(Payload { content_type, bytes: change.to_string().into() })).await
+        self.send(Method::PATCH, path, Some(Payload::of(kind.media_type(), change))).await
     }
 
     /// Watches a kind from a revision on, until the server ends it.
@@ -243,7 +253,7 @@ impl Client {
             .uri(path)
             .header(header::HOST, self.0.target.authority())
             .header(header::USER_AGENT, USER_AGENT)
-            .header(header::ACCEPT, "application/json");
+            .header(header::ACCEPT, JSON);
         if let (Some(headers), Some(token)) = (request.headers_mut(), self.0.target.authorization()?) {
             headers.insert(header::AUTHORIZATION, token);
         }
@@ -262,6 +272,10 @@ pub enum PatchKind {
     Merge,
     /// Kubernetes' own, which knows the keys of lists.
     Strategic,
+    /// RFC 6902.
+    Json,
+    /// Server-side apply: what the applier wants, all of it.
+    Apply,
 }
 
 impl PatchKind {
@@ -269,6 +283,9 @@ impl PatchKind {
         match self {
             Self::Merge => "application/merge-patch+json",
             Self::Strategic => "application/strategic-merge-patch+json",
+            Self::Json => "application/json-patch+json",
+            // JSON is YAML.
+            Self::Apply => "application/apply-patch+yaml",
         }
     }
 }

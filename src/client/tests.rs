@@ -49,7 +49,7 @@ impl Server {
 
     fn client(&self) -> Client {
         let server = format!("http://{}", self.address);
-        Client::new(&Kubeconfig { server, ca_pem: None, identity_pem: None, token_file: None }).unwrap()
+        Client::new(&Kubeconfig { server, ca_pem: None, identity_pem: None, token: None, token_file: None }).unwrap()
     }
 
     fn asked(&self) -> Vec<String> {
@@ -142,6 +142,7 @@ async fn nobody_there_is_said_with_the_address() {
         server: format!("http://{address}"),
         ca_pem: None,
         identity_pem: None,
+        token: None,
         token_file: None,
     })
     .unwrap();
@@ -152,7 +153,8 @@ async fn nobody_there_is_said_with_the_address() {
 #[test]
 fn a_server_that_cannot_be_is_refused() {
     let said = |server: &str| {
-        let kubeconfig = Kubeconfig { server: server.to_owned(), ca_pem: None, identity_pem: None, token_file: None };
+        let kubeconfig =
+            Kubeconfig { server: server.to_owned(), ca_pem: None, identity_pem: None, token: None, token_file: None };
         crate::base::chain::chain(&Client::new(&kubeconfig).unwrap_err())
     };
     let cannot = "the kubeconfig's server cannot be used";
