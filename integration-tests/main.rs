@@ -11,6 +11,7 @@ mod access;
 mod addresses;
 mod apply;
 mod autoscaling;
+mod background;
 mod bad_input;
 mod clients;
 mod commands;

@@ -185,6 +185,28 @@ impl Claim {
     /// # Errors
     /// It is run from another folder, or does not end.
     pub async fn for_down(engine: &str, cluster: &str, dir: &Path) -> anyhow::Result<(Self, bool)> {
+        Self::after_stop(engine, cluster, dir, "down").await
+    }
+
+    /// Ends the control plane that runs the cluster from this very folder, and waits for its end; whether one did.
+    ///
+    /// # Errors
+    /// It is run from another folder, or does not end.
+    pub async fn for_stop(engine: &str, cluster: &str, dir: &Path) -> anyhow::Result<bool> {
+        Self::after_stop(engine, cluster, dir, "stop").await.map(|(_, was_running)| was_running)
+    }
+
+    /// Who has the claim, for people; `None`: nobody.
+    pub async fn holder(engine: &str, cluster: &str) -> anyhow::Result<Option<String>> {
+        match ask(&address(engine, cluster)?, WHO).await {
+            Ok(holder) => Ok(Some(process(&holder))),
+            Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
+            Err(err) => Err(err).with_context(|| format!("cannot see who runs the cluster {cluster}")),
+        }
+    }
+
+    /// The claim, once the control plane that had it has ended; the command is named in what is said.
+    async fn after_stop(engine: &str, cluster: &str, dir: &Path, command: &str) -> anyhow::Result<(Self, bool)> {
         let holder = match Self::take(engine, cluster, Work::Down, dir, None).await? {
             Ok(claim) => return Ok((claim, false)),
             Err(holder) => holder,
@@ -192,7 +214,7 @@ impl Claim {
         let folder = DataDir::at(dir).identity();
         let is_this = |a: &Answer| a.work == Work::Up && folder.is_some() && a.folder == folder;
         if !holder.answer.as_ref().is_some_and(is_this) {
-            bail!("{}. Nothing was removed", refusal(cluster, &holder));
+            bail!("{}. Nothing was done", refusal(cluster, &holder));
         }
         let asked = ask(&address(engine, cluster)?, STOP).await;
         if let Ok(Holder { answer: Some(Answer { refusal: Some(why), .. }), .. }) = asked {
@@ -210,7 +232,7 @@ impl Claim {
         match tokio::time::timeout(STOP_MAX, ended).await {
             Ok(claimed) => claimed,
             Err(_) => bail!(
-                "the running `skiff up` of the cluster {cluster}{} does not end: end it, then run `skiff down` again",
+                "the running `skiff up` of the cluster {cluster}{} does not end: end it, then run `skiff {command}` again",
                 process(&holder)
             ),
         }
@@ -409,7 +431,7 @@ async fn answer<'s>(
         _ if wants_wait && place.is_none() => Some(format!("{STANDBYS} stand by already")),
         _ if !wants_stop => None,
         None => Some("it is being removed".to_owned()),
-        Some(_) if is_stranger => Some(format!("it belongs to user {own}: run `skiff down` as that user or as root")),
+        Some(_) if is_stranger => Some(format!("it belongs to user {own}: end it as that user or as root")),
         Some(_) => None,
     };
     let will_stop = wants_stop && refusal.is_none();

@@ -100,11 +100,23 @@ fn read_file(path: &Path, is_found: bool, docs: &mut Vec<Document>, wrong: &mut 
     } else {
         bytes = fs::read(path).with_context(|| format!("cannot read {name}"))?;
     }
-    let read = match read::parse_yaml_documents(&bytes) {
+    read_bytes(&name, &bytes, is_found, docs, wrong);
+    Ok(())
+}
+
+/// Reads every object of a text; `name` is what messages call it.
+pub(super) fn read_text(name: &str, text: &str) -> anyhow::Result<Vec<Document>> {
+    let (mut docs, mut wrong) = (Vec::new(), Vec::new());
+    read_bytes(name, text.as_bytes(), false, &mut docs, &mut wrong);
+    if wrong.is_empty() { Ok(docs) } else { bail!("{}", wrong.join("\n")) }
+}
+
+fn read_bytes(name: &str, bytes: &[u8], is_found: bool, docs: &mut Vec<Document>, wrong: &mut Vec<String>) {
+    let read = match read::parse_yaml_documents(bytes) {
         Ok(read) => read,
         Err(err) => {
             wrong.push(format!("{name}: {err}"));
-            return Ok(());
+            return;
         }
     };
     for doc in read {
@@ -124,7 +136,6 @@ fn read_file(path: &Path, is_found: bool, docs: &mut Vec<Document>, wrong: &mut 
             }
         }
     }
-    Ok(())
 }
 
 /// Whether YAML that lies beside manifests is one: values of charts and kustomizations are not.
@@ -154,6 +165,12 @@ fn document(source: String, value: Value) -> anyhow::Result<Document> {
         bail!("{source}: no matches for kind {kind:?} in version {version:?}");
     };
     Ok(Document { source, kind, value })
+}
+
+/// The objects as one, for another process.
+pub(super) fn as_list(docs: &[Document]) -> Vec<u8> {
+    let items: Vec<&Value> = docs.iter().map(|doc| &doc.value).collect();
+    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string().into_bytes()
 }
 
 /// Tries every object, in order. The error names all that were not applied, and why.

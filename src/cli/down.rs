@@ -4,7 +4,7 @@
 //! too. Then go the containers, volumes and the network that carry the cluster's label, the images if no other cluster is there, the
 //! kubeconfig entry, and the state last, so that a `down` that was interrupted can be repeated.
 
-use super::{cluster::ClusterArgs, kubeconfig, output};
+use super::{cluster::ClusterArgs, detached, kubeconfig, output};
 use crate::{
     app::{
         access::Access,
@@ -54,6 +54,9 @@ async fn remove(cluster: &ClusterArgs) -> anyhow::Result<()> {
     let path = cluster.data_dir()?;
     let name = cluster.name.as_str();
     let engine = DockerEngine::connect(name).await?;
+    if detached::stop(&engine, name).await? {
+        output::done("stopped the control plane in the background");
+    }
     let (_claim, was_running) = Claim::for_down(&engine.info().await?.id, name, &path).await?;
     if was_running {
         output::done("stopped the control plane");

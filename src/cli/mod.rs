@@ -1,7 +1,7 @@
 //! Level 6: the command line. One file per command: its arguments and what it does. Talks to the API over HTTP like any client.
 //!
 //! To add a command: 1. its file here; 2. its `mod` line; 3. its line in [`Command`]; 4. its arm in [`run`]; 5. an example in its
-//! `after_help`; 6. a test of what it prints.
+//! `after_help`; 6. a test of what it prints; its wrong uses in `integration-tests/wrong_uses.rs`.
 //!
 //! What skiff is in containers of its own image is a [`Role`], called by the path that the program has there (`roles::called`): a role and a
 //! command may have one name.
@@ -9,11 +9,14 @@
 mod apply;
 mod cluster;
 mod completion;
+mod config;
 mod convert;
 mod demo;
+mod detached;
 mod doctor;
 mod down;
 mod exit;
+mod given;
 mod kubeconfig;
 mod logs;
 mod open;
@@ -21,22 +24,37 @@ mod output;
 mod pause;
 mod process;
 mod rollout;
+mod settings;
 mod snapshot;
 mod status;
+mod stop;
 mod tag;
 mod timeline;
 mod up;
+mod upgrade;
 mod version;
 mod watching;
 
 use crate::roles;
-use clap::{Parser, Subcommand};
-use std::{path::Path, process::ExitCode};
+use clap::{
+    CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use given::Given;
+use settings::Settings;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// A local Kubernetes on the Docker engine you already have.
 #[derive(Debug, Parser)]
 #[command(name = "skiff", version, about, disable_help_subcommand = true, after_help = after_help())]
 struct Cli {
+    /// The settings file: flags and their values, for all commands or below a command's name [default: ~/.config/skiff/config.yaml]
+    #[arg(long, env = settings::VARIABLE, value_name = "FILE", global = true)]
+    #[allow(dead_code, reason = "it is read before the rest is parsed, because it says what that means")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -50,6 +68,10 @@ enum Command {
     Down(down::Args),
     /// Show the cluster on one screen: where it answers, what runs, what has healed, what is wrong
     Status(status::Args),
+    /// End the control plane; containers and Services run on
+    Stop(stop::Args),
+    /// Let this build take over what runs in the background, while pods run
+    Upgrade(upgrade::Args),
     /// Stop everything of the cluster, and lose nothing
     Pause(pause::PauseArgs),
     /// Start again what `skiff pause` has stopped
@@ -74,8 +96,10 @@ enum Command {
     Process(process::Args),
     /// Make Deployments of DeploymentConfigs, and say what a Deployment does not do
     Convert(convert::Args),
-    /// Work with the demo images
+    /// Walk through what a cluster does: kill, scale, update, undo, each timed
     Demo(demo::Args),
+    /// Show what is set, and from where
+    Config(config::Args),
     /// Print what a shell needs to complete commands
     Completion(completion::Args),
     /// Print the version
@@ -121,7 +145,7 @@ pub fn main() -> ExitCode {
     }
     let done = match role() {
         Some(role) => run_role(role),
-        None => run(Cli::parse().command),
+        None => run_command(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,7 +158,8 @@ pub fn main() -> ExitCode {
 
 /// Whether the arguments ask for a control plane, which keeps a log. Told before they are parsed.
 pub fn is_control_plane() -> bool {
-    std::env::args_os().nth(1).is_some_and(|word| word == "up") && !called_as(roles::shell::PROGRAM)
+    // Before it there may be the settings file.
+    std::env::args_os().skip(1).take(3).any(|word| word == "up") && !called_as(roles::shell::PROGRAM)
 }
 
 fn after_help() -> String {
@@ -159,9 +184,49 @@ fn called_as(program: &str) -> bool {
     Path::new(&name).file_name().is_some_and(|name| name == program)
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+/// Reads the settings, parses the arguments, and does what they say.
+fn run_command() -> anyhow::Result<()> {
+    let settings = Settings::read(&Cli::command(), std::env::args_os())?;
+    let command = settings.applied(Cli::command());
+    let matches = command.clone().try_get_matches().unwrap_or_else(|err| refuse(&command, &err));
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|err| err.exit());
+    let given = matches
+        .subcommand()
+        .and_then(|(name, of)| Some(Given::of(command.find_subcommand(name)?, of, &settings.set(name))));
+    run(cli.command, &given.unwrap_or_default(), &settings)
+}
+
+/// Says what is wrong with the arguments, and ends. What came from a variable is told so: nobody has typed it.
+fn refuse(root: &clap::Command, err: &clap::Error) -> ! {
+    if let (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(variable)) = (err.kind(), culprit(root, err)) {
+        output::aside(format!("The value comes from the variable {variable}."));
+    }
+    err.exit()
+}
+
+/// The variable whose value cannot be, when the flag was not given.
+fn culprit(root: &clap::Command, err: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(shown)) = err.get(ContextKind::InvalidArg) else { return None };
+    let long = shown.strip_prefix("--")?.split([' ', '=']).next()?.to_owned();
+    let is_typed = |word: String| word.strip_prefix("--").is_some_and(|rest| rest.split('=').next() == Some(&long));
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    if words.into_iter().any(is_typed) {
+        return None;
+    }
+    let mut arguments = root.get_subcommands().flat_map(clap::Command::get_arguments);
+    let variable = arguments.find(|arg| arg.get_long() == Some(&long))?.get_env()?.to_string_lossy().into_owned();
+    std::env::var_os(&variable).map(|_| variable)
+}
+
+fn run(command: Command, given: &Given, settings: &Settings) -> anyhow::Result<()> {
     match command {
-        Command::Up(args) => up::run(args),
+        Command::Up(args) => up::run(args, given),
+        Command::Stop(args) => stop::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
+        Command::Config(args) => {
+            config::run(&args, settings);
+            Ok(())
+        }
         Command::Down(args) => down::run(args),
         Command::Status(args) => status::run(&args),
         Command::Pause(args) => pause::pause(&args),
@@ -201,7 +266,6 @@ fn run_role(role: Role) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     /// A command and all below it, by their full names.
     fn all(command: &clap::Command, name: String, found: &mut Vec<(String, clap::Command)>) {

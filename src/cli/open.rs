@@ -1,6 +1,7 @@
 //! `skiff open`: a new link into the dashboard of a cluster that runs, printed, and opened where there is a browser.
 
 use super::{cluster::ClusterArgs, output};
+use crate::client::Client;
 use anyhow::Context as _;
 use serde_json::json;
 use std::{
@@ -25,21 +26,31 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let client = args.cluster.client()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime
-        .block_on(client.post(LINKS, &json!({})))
+    let url = runtime
+        .block_on(link(&client))
         .with_context(|| format!("the cluster {} gives no link into its dashboard", args.cluster.name))?;
-    let url = answer["url"].as_str().context("the API's answer has no link: is another skiff running?")?;
-    output::line(url);
-    let opener = if args.print { None } else { opener(cfg!(target_os = "macos"), |name| env::var_os(name).is_some()) };
-    if let Some(program) = opener {
-        // Whoever has no such program has the link.
-        let launched =
-            Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        if launched.is_err() {
-            output::note(format!("{program} is not installed: open the link by hand"));
-        }
+    output::line(&url);
+    if !args.print {
+        launch(&url);
     }
     Ok(())
+}
+
+/// A new link into the dashboard.
+pub(super) async fn link(client: &Client) -> anyhow::Result<String> {
+    let answer = client.post(LINKS, &json!({})).await?;
+    Ok(answer["url"].as_str().context("the API's answer has no link: is another skiff running?")?.to_owned())
+}
+
+/// Opens a link, where there is a desktop.
+pub(super) fn launch(url: &str) {
+    let Some(program) = opener(cfg!(target_os = "macos"), |name| env::var_os(name).is_some()) else { return };
+    // Whoever has no such program has the link.
+    let launched =
+        Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    if launched.is_err() {
+        output::note(format!("{program} is not installed: open the link by hand"));
+    }
 }
 
 /// The program that opens links, where there is a desktop.

@@ -3,7 +3,7 @@
 //! It says what it does, applies the manifests it is given, shows pods coming up, and prints the URLs. Ctrl-C or SIGTERM ends the control
 //! plane alone: containers and the data plane run on, and the next `up` adopts them.
 
-use super::{apply, cluster::ClusterArgs, doctor, down, kubeconfig, output};
+use super::{apply, cluster::ClusterArgs, detached, doctor, down, given::Given, kubeconfig, output};
 use crate::{
     api::{
         agreements::SYSTEM_NAMESPACE,
@@ -18,6 +18,7 @@ use crate::{
     app::{self, App, access::Access, range::Cidr},
     base::backoff::Backoff,
     base::task::{Drain, DrainTrigger, drain_signal},
+    engine::docker::DockerEngine,
     net::{
         balancer::{ADDRESS_DEFAULT, is_dialable},
         router::{HTTP_PORTS, HTTPS_PORTS},
@@ -63,6 +64,16 @@ pub(super) struct Args {
     /// Apply these manifests: files, folders, or - for standard input
     #[arg(short = 'f', long = "filename")]
     files: Vec<PathBuf>,
+    /// Return once all is ready, and let the control plane run on in a container, which Docker starts again when it starts itself, as
+    /// after a reboot. `skiff logs` shows what it says, `skiff stop` ends it
+    #[arg(short, long, conflicts_with_all = ["rm", "standby"])]
+    detach: bool,
+    /// Set where the control plane runs in a container of its own
+    #[arg(long, hide = true)]
+    in_background: bool,
+    /// Apply these manifests as with -f, and remove the file: they are not applied again at the next start
+    #[arg(long, hide = true, value_name = "FILE")]
+    apply_once: Option<PathBuf>,
     /// Where the API is served
     #[arg(long, env = "SKIFF_API_ADDRESS", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443", value_parser = socket_address)]
     api_address: SocketAddr,
@@ -79,31 +90,31 @@ pub(super) struct Args {
     #[arg(long, env = "SKIFF_DASHBOARD_AS", value_name = "CLUSTERROLE", default_value = ADMIN_ROLE)]
     dashboard_as: String,
     /// The range that pods and Services share [default: the first free /15, 10.244.0.0/15 if it is]
-    #[arg(long, env = "SKIFF_CLUSTER_CIDR")]
+    #[arg(long, env = "SKIFF_CLUSTER_CIDR", value_name = "RANGE")]
     cluster_cidr: Option<Cidr>,
     /// Addresses that node ports listen on
-    #[arg(long, env = "SKIFF_NODE_PORT_ADDRESSES", value_delimiter = ',', default_values = ["127.0.0.1", "::1"])]
+    #[arg(long, env = "SKIFF_NODE_PORT_ADDRESSES", value_name = "ADDRESS", value_delimiter = ',', default_values = ["127.0.0.1", "::1"], value_parser = address)]
     node_port_addresses: Vec<IpAddr>,
     /// The node ports that Services get; clusters beside each other do well to have ranges of their own
     #[arg(long, env = "SKIFF_SERVICE_NODE_PORT_RANGE", value_name = "FIRST-LAST", default_value_t)]
     service_node_port_range: NodePortRange,
     /// Where Ingresses and Routes answer HTTP: the first of these ports that is free
-    #[arg(long, env = "SKIFF_HTTP_PORTS", value_delimiter = ',', default_values_t = HTTP_PORTS, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "SKIFF_HTTP_PORTS", value_name = "PORT", value_delimiter = ',', default_values_t = HTTP_PORTS, value_parser = clap::value_parser!(u16).range(1..))]
     http_ports: Vec<u16>,
     /// Where Ingresses and Routes answer TLS: the first of these ports that is free
-    #[arg(long, env = "SKIFF_HTTPS_PORTS", value_delimiter = ',', default_values_t = HTTPS_PORTS, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "SKIFF_HTTPS_PORTS", value_name = "PORT", value_delimiter = ',', default_values_t = HTTPS_PORTS, value_parser = clap::value_parser!(u16).range(1..))]
     https_ports: Vec<u16>,
     /// The address of this machine that Services of type LoadBalancer answer at; `spec.loadBalancerIP` of a Service goes before
-    #[arg(long, env = "SKIFF_LOAD_BALANCER_IP", default_value_t = ADDRESS_DEFAULT, value_parser = dialable)]
+    #[arg(long, env = "SKIFF_LOAD_BALANCER_IP", value_name = "ADDRESS", default_value_t = ADDRESS_DEFAULT, value_parser = dialable)]
     load_balancer_ip: IpAddr,
     /// Leave a part of the API out: openshift hides DeploymentConfigs, Routes, image streams and all its other groups
     #[arg(long, env = "SKIFF_WITHOUT", value_enum, value_delimiter = ',', value_name = "PART")]
     without: Vec<ApiPart>,
     /// How many pods the node takes
-    #[arg(long, env = "SKIFF_MAX_PODS", default_value_t = crate::node::PODS_MAX)]
+    #[arg(long, env = "SKIFF_MAX_PODS", value_name = "NUMBER", default_value_t = crate::node::PODS_MAX)]
     max_pods: u32,
     /// How many nodes this machine is shown as, for trying what depends on nodes: NAME, NAME-2, NAME-3; each has the whole machine's size
-    #[arg(long, env = "SKIFF_NODES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX.into()))]
+    #[arg(long, env = "SKIFF_NODES", value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX.into()))]
     nodes: u32,
     /// Wait until the `skiff up` that runs the cluster from this data folder ends or is killed, and take its place at once
     #[arg(long)]
@@ -131,9 +142,13 @@ enum ApiPart {
     Openshift,
 }
 
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "give an address in numbers, e.g. 127.0.0.1 or ::1".to_owned())
+}
+
 /// An address that clients can dial.
 fn dialable(text: &str) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|err| format!("{err}"))?;
+    let address = address(text)?;
     if is_dialable(&address) { Ok(address) } else { Err("name one address of this machine".to_owned()) }
 }
 
@@ -187,9 +202,13 @@ fn dashboard_address(text: &str) -> Result<DashboardAddress, String> {
     }
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<()> {
+/// `flags`: those that were given, each one word.
+pub(super) fn run(args: Args, flags: &Given) -> anyhow::Result<()> {
     if args.fix {
         doctor::fix()?;
+    }
+    if args.detach {
+        return run_detached(&args, flags);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let (trigger, drain) = drain_signal();
@@ -200,10 +219,49 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if args.rm {
         return down::run(down::Args::of(args.cluster));
     }
+    if args.in_background {
+        return Ok(());
+    }
     output::line(
         "skiff has stopped. Containers and Services run on: `skiff up` takes them over, `skiff down` removes them.",
     );
     Ok(())
+}
+
+/// Flags that say nothing to a control plane in a container, or that it is told otherwise.
+const NOT_PASSED: [&str; 9] =
+    ["files", "detach", "fix", "name", "data_dir", "no_kubeconfig", "in_background", "apply_once", "config"];
+
+/// Starts a control plane in a container, and returns when it is ready.
+fn run_detached(args: &Args, flags: &Given) -> anyhow::Result<()> {
+    let docs = apply::read_all(&args.files)?;
+    let kubeconfig = (!args.no_kubeconfig).then(kubeconfig::default_path).transpose()?;
+    if let Some(path) = &kubeconfig {
+        kubeconfig::check(path, &args.cluster.name)?;
+    }
+    let cluster = args.cluster.name.clone();
+    let start =
+        detached::Start { cluster, data_dir: args.cluster.data_dir()?, kubeconfig, flags: flags.without(&NOT_PASSED) };
+    let manifests = (!docs.is_empty()).then(|| apply::as_list(&docs));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let engine = DockerEngine::connect(&start.cluster).await?;
+        detached::start(&engine, &start, manifests).await
+    })?;
+    output::line(
+        "skiff runs in the background: `skiff logs -f` shows what it says, `skiff stop` ends it, `skiff down` removes everything.",
+    );
+    Ok(())
+}
+
+/// The manifests that were given; those that are applied once are read from a file that is there at the first start alone.
+fn manifests(args: &Args) -> anyhow::Result<Vec<apply::Document>> {
+    let mut docs = apply::read_all(&args.files)?;
+    if let Some(file) = args.apply_once.as_ref().filter(|file| file.exists()) {
+        docs.extend(apply::read_all(std::slice::from_ref(file))?);
+        std::fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(docs)
 }
 
 /// SIGINT and SIGTERM drain; a second one ends the process at once.
@@ -223,7 +281,7 @@ fn watch_signals(trigger: Arc<DrainTrigger>) -> anyhow::Result<()> {
 }
 
 async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow::Result<()> {
-    let docs = apply::read_all(&args.files)?;
+    let docs = manifests(args)?;
     let kubeconfig = (!args.no_kubeconfig).then(kubeconfig::default_path).transpose()?;
     if let Some(path) = &kubeconfig {
         kubeconfig::check(path, &args.cluster.name)?;
@@ -263,7 +321,15 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         if wait_for("the node", "`kubectl describe node` tells why", app.node_ready()).await {
             output::done(format!("node {} is ready ({})", args.cluster.name, app.engine_version));
         }
-        apply_and_wait(&app, docs).await
+        apply_and_wait(&app, docs, args.in_background).await
+    };
+    let work = async {
+        let outcome = work.await;
+        if args.in_background {
+            outcome.as_ref().err().into_iter().for_each(output::error);
+            output::line(if outcome.is_ok() { detached::READY } else { detached::READY_IN_PART });
+        }
+        outcome
     };
     let outcome = tokio::select! {
         biased;
@@ -272,6 +338,8 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
     };
     match outcome {
         Ok(()) => drain.drained().await,
+        // In the background it was told with the end of the start.
+        Err(_) if args.in_background => drain.drained().await,
         Err(err) => {
             output::error(&err);
             output::line("skiff runs on; press Ctrl-C to stop it.");
@@ -303,7 +371,7 @@ fn merge_kubeconfig(path: &Path, access: &Access) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn apply_and_wait(app: &App, docs: Vec<apply::Document>) -> anyhow::Result<()> {
+async fn apply_and_wait(app: &App, docs: Vec<apply::Document>, in_background: bool) -> anyhow::Result<()> {
     let mut outcome = Ok(());
     if !docs.is_empty() {
         app.load_demo_images(docs.iter().flat_map(apply::Document::images)).await?;
@@ -321,7 +389,7 @@ async fn apply_and_wait(app: &App, docs: Vec<apply::Document>) -> anyhow::Result
     if let Some(dashboard) = &app.dashboard {
         output::done(format!("the dashboard is on {}", dashboard.link()));
     }
-    print_hints(app);
+    print_hints(app, in_background);
     outcome
 }
 
@@ -452,7 +520,7 @@ fn first_container(app: &App) -> Option<String> {
     Some(pod.spec.as_ref()?.containers.first()?.name.clone())
 }
 
-fn print_hints(app: &App) {
+fn print_hints(app: &App, in_background: bool) {
     output::line("");
     output::line(format!("Try (context {:?}):", app.access.name));
     output::line("   kubectl get all");
@@ -465,6 +533,9 @@ fn print_hints(app: &App) {
         ));
     }
     output::line("");
+    if in_background {
+        return;
+    }
     output::line("Ctrl-C stops skiff; containers and Services run on. `skiff down` removes everything.");
 }
 

@@ -20,9 +20,9 @@ mod sessions;
 mod translate;
 
 use super::{
-    CLUSTER_LABEL, Connected, Container, ContainerSpec, Credentials, Engine, EngineError, EngineEvent, EngineInfo,
-    ExecOutput, FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume, Neighbours, Network,
-    NetworkSpec, PullError, Resources, Session, Usage,
+    CLUSTER_LABEL, CONTROL_PLANE_LABEL, Connected, Container, ContainerSpec, Credentials, Engine, EngineError,
+    EngineEvent, EngineInfo, ExecOutput, FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume,
+    Neighbours, Network, NetworkSpec, PullError, Resources, Session, Usage,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -276,6 +276,10 @@ async fn follow_pull(progress: impl Stream<Item = Result<models::CreateImageInfo
     }
 }
 
+fn is_of_pods(container: &Container) -> bool {
+    !container.labels.contains_key(CONTROL_PLANE_LABEL)
+}
+
 #[async_trait]
 impl Engine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
@@ -304,7 +308,7 @@ impl Engine for DockerEngine {
             listed.into_iter().filter_map(|summary| summary.id).map(|id| async move { self.inspect(&id).await });
         let mut containers: Vec<Container> = stream::iter(inspections)
             .buffer_unordered(INSPECTIONS_AT_ONCE)
-            .try_filter_map(|container| async move { Ok(container) })
+            .try_filter_map(|container| async move { Ok(container.filter(is_of_pods)) })
             .try_collect()
             .await?;
         containers.sort_unstable_by(|a, b| a.name.cmp(&b.name));

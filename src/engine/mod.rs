@@ -58,6 +58,9 @@ pub enum EngineError {
 /// Label that names the cluster of every container, network and volume that skiff makes. The engine sets it; callers need not.
 pub const CLUSTER_LABEL: &str = "dev.skiff.cluster";
 
+/// Label of the container in which a control plane runs itself. It is no part of what the cluster runs: [`Engine::list`] passes it over.
+pub const CONTROL_PLANE_LABEL: &str = "dev.skiff.control-plane";
+
 /// How a container shares its network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkMode {
@@ -584,7 +587,7 @@ pub trait Engine: Send + Sync + 'static {
     /// What the engine has of others: other clusters, and what containers of whomever use.
     async fn neighbours(&self) -> Result<Neighbours, EngineError>;
 
-    /// Every container of the cluster, dead ones included.
+    /// Every container of the cluster, dead ones included, but that of its control plane.
     async fn list(&self) -> Result<Vec<Container>, EngineError>;
     /// One container; `None` when it does not exist.
     async fn inspect(&self, container: &str) -> Result<Option<Container>, EngineError>;

@@ -1,0 +1,87 @@
+//! A control plane in the background, and a cluster that is paused.
+
+use crate::harness::{
+    cluster::{Cluster, root},
+    tools::{SKIFF, docker, output, run, text},
+};
+use std::{io::Write as _, process::Command};
+
+const MANIFEST: &str = "manifests/hello-openshift/deployment.yaml";
+const DEPLOYMENT: &str = "deployment/hello-openshift";
+
+/// How many containers of the cluster's pods run.
+fn n_running(cluster: &Cluster) -> usize {
+    cluster.containers("io.kubernetes.pod.uid").len()
+}
+
+fn restarts(cluster: &Cluster) -> String {
+    cluster.jsonpath(&["pods", "-A"], "{.items[*].status.containerStatuses[*].restartCount}")
+}
+
+#[test]
+fn a_paused_cluster_stays_so_and_goes_on_without_blame() {
+    let mut cluster = Cluster::start("paused");
+    run(&mut cluster.skiff(&["demo", "load"]));
+    cluster.kubectl(&["apply", "-f", MANIFEST]);
+    cluster.rolled_out("hello-openshift");
+    let before = n_running(&cluster);
+    assert!(before >= 5, "{before}");
+    let told = run(&mut cluster.skiff(&["pause"]));
+    assert!(told.contains("is paused: all its containers stopped in"), "{told}");
+    assert_eq!(n_running(&cluster), 0);
+    let status = run(&mut cluster.skiff(&["status"]));
+    assert!(status.contains("paused: `skiff resume` starts its containers again"), "{status}");
+    assert!(cluster.kubectl(&["get", "nodes"]).contains("NotReady"));
+    // It outlives the control plane.
+    cluster.stop("KILL");
+    cluster.begin(&[]);
+    cluster.expect_line("the cluster is paused: nothing of it runs until `skiff resume`");
+    assert_eq!(n_running(&cluster), 0);
+    let told = run(&mut cluster.skiff(&["resume"]));
+    assert!(told.contains("2 pods are ready again after"), "{told}");
+    assert_eq!((n_running(&cluster), &*restarts(&cluster)), (before, "1 1 1"));
+}
+
+#[test]
+fn a_control_plane_in_the_background_is_ready_when_up_returns_and_another_build_takes_over() {
+    // It outlives the cluster, whose control plane may be of the build in it.
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start("background");
+    cluster.stop("TERM");
+    let address = format!("127.0.0.1:{}", cluster.api_port());
+    let told = run(&mut cluster.skiff(&["up", "-d", "--api-address", &address, "-f", MANIFEST]));
+    assert!(told.contains("the API is served on") && told.contains("created"), "{told}");
+    assert!(told.trim_end().ends_with("`skiff down` removes everything."), "{told}");
+    cluster.rolled_out("hello-openshift");
+    let again = output(&mut cluster.skiff(&["up", "-d", "--api-address", &address]));
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("runs in the background already"), "{}", text(&again.stderr));
+    assert!(run(&mut cluster.skiff(&["logs"])).contains("INFO"));
+    let pods = cluster.containers("io.kubernetes.container.name=hello-openshift");
+
+    let newer = dir.path().join("skiff");
+    std::fs::copy(SKIFF, &newer).unwrap();
+    std::fs::OpenOptions::new().append(true).open(&newer).unwrap().write_all(b"another build").unwrap();
+    let mut upgrade = Command::new(&newer);
+    let of = cluster.skiff(&["upgrade"]);
+    upgrade
+        .args(of.get_args())
+        .envs(of.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(root());
+    let told = run(&mut upgrade);
+    assert!(told.contains("is run by skiff") && told.contains("containers ran on as they are"), "{told}");
+    assert_eq!(cluster.containers("io.kubernetes.container.name=hello-openshift"), pods);
+    let name = format!("skiff-up-{}", cluster.name);
+    let policy = docker(&["inspect", "-f", "{{.HostConfig.RestartPolicy.Name}} {{.Config.User}}", &name]);
+    assert!(policy.starts_with("unless-stopped "), "{policy}");
+    let told = run(&mut cluster.skiff(&["stop"]));
+    assert!(told.contains("has stopped"), "{told}");
+    assert_eq!(cluster.containers("io.kubernetes.container.name=hello-openshift"), pods, "they run on");
+    // What does not come up is told, and leaves nothing.
+    let taken = std::net::TcpListener::bind(&address).unwrap();
+    let out = output(&mut cluster.skiff(&["up", "-d", "--api-address", &address]));
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stdout).contains("is taken by another program"), "{}", text(&out.stdout));
+    assert_eq!(docker(&["ps", "-aq", "--filter", &format!("name={name}")]), "");
+    drop(taken);
+}
