@@ -1,11 +1,13 @@
-//! A control plane in the background, and a cluster that is paused.
+//! A control plane in the background, a cluster that is paused, and one that is promoted to another.
 
 use crate::harness::{
     cluster::{Cluster, root},
     tools::{SKIFF, docker, output, run, text},
+    wait::until_equal,
 };
-use std::{io::Write as _, process::Command};
+use std::{io::Write as _, process::Command, time::Duration};
 
+const SOON: Duration = Duration::from_secs(20);
 const MANIFEST: &str = "manifests/hello-openshift/deployment.yaml";
 const DEPLOYMENT: &str = "deployment/hello-openshift";
 
@@ -84,4 +86,36 @@ fn a_control_plane_in_the_background_is_ready_when_up_returns_and_another_build_
     assert!(text(&out.stdout).contains("is taken by another program"), "{}", text(&out.stdout));
     assert_eq!(docker(&["ps", "-aq", "--filter", &format!("name={name}")]), "");
     drop(taken);
+}
+
+#[test]
+fn what_runs_here_is_promoted_to_another_cluster() {
+    let here = Cluster::start("promoted");
+    run(&mut here.skiff(&["demo", "load"]));
+    here.kubectl(&["apply", "-f", MANIFEST]);
+    here.kubectl(&["expose", DEPLOYMENT, "--type=NodePort", "--port=8080"]);
+    let there = here.start_beside("target");
+    let promote = |more: &[&str]| {
+        let kubeconfig = there.kubeconfig();
+        let mut args = vec!["promote", "--context", "it-target", "--kubeconfig", kubeconfig.to_str().unwrap()];
+        args.extend(more);
+        run(&mut here.skiff(&args))
+    };
+    let told = promote(&[]);
+    assert!(
+        told.contains(" + deployment/hello-openshift\n") && told.contains(" + service/hello-openshift\n"),
+        "{told}"
+    );
+    assert!(told.contains("the image openshift/hello-openshift:latest is on this machine alone"), "{told}");
+    assert!(told.contains("Nothing was changed: --yes applies it."), "{told}");
+    assert!(there.kubectl_fails(&["get", DEPLOYMENT]).contains("NotFound"));
+    assert!(promote(&["--yes"]).contains("2 of 2 objects are applied"));
+    there.rolled_out("hello-openshift");
+    let told = promote(&["--dry-run"]);
+    assert!(
+        told.contains(" = deployment/hello-openshift\n") && told.contains("Nothing is to be changed there."),
+        "{told}"
+    );
+    here.kubectl(&["scale", DEPLOYMENT, "--replicas=2"]);
+    until_equal("the change is seen", SOON, true, || promote(&["--dry-run"]).contains("spec.replicas: 1 -> 2"));
 }

@@ -91,6 +91,12 @@ fn of_cluster(args: &Args, name: &str) -> anyhow::Result<Value> {
     runtime.block_on(client.get(&path)).with_context(|| format!("cannot read deploymentconfig {name}"))
 }
 
+/// The objects that stand for one, and what they do not do.
+pub(super) fn converted(object: Value) -> (Vec<Value>, Vec<String>) {
+    let Converted { objects, lost } = convert(object);
+    (objects, lost)
+}
+
 /// What became of an object.
 struct Converted {
     objects: Vec<Value>,

@@ -23,6 +23,7 @@ mod open;
 mod output;
 mod pause;
 mod process;
+mod promote;
 mod rollout;
 mod settings;
 mod snapshot;
@@ -96,6 +97,8 @@ enum Command {
     Process(process::Args),
     /// Make Deployments of DeploymentConfigs, and say what a Deployment does not do
     Convert(convert::Args),
+    /// Apply what runs here to another cluster, after a look at what would change there
+    Promote(promote::Args),
     /// Walk through what a cluster does: kill, scale, update, undo, each timed
     Demo(demo::Args),
     /// Show what is set, and from where
@@ -223,6 +226,7 @@ fn run(command: Command, given: &Given, settings: &Settings) -> anyhow::Result<(
         Command::Up(args) => up::run(args, given),
         Command::Stop(args) => stop::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
+        Command::Promote(args) => promote::run(&args),
         Command::Config(args) => {
             config::run(&args, settings);
             Ok(())
