@@ -42,6 +42,11 @@ impl std::fmt::Debug for dyn ErasedKind {
 }
 
 impl Document {
+    /// The object itself.
+    pub(super) fn value(&self) -> &Value {
+        &self.value
+    }
+
     /// The images that the object's pods would run.
     pub(super) fn images(&self) -> Vec<String> {
         let spec = self.value.pointer("/spec/template/spec").or_else(|| self.value.get("spec"));

@@ -18,6 +18,7 @@ mod down;
 mod exit;
 mod given;
 mod kubeconfig;
+mod kubectl;
 mod logs;
 mod open;
 mod output;
@@ -97,6 +98,8 @@ enum Command {
     Process(process::Args),
     /// Make Deployments of DeploymentConfigs, and say what a Deployment does not do
     Convert(convert::Args),
+    /// The everyday verbs of kubectl, for those who have none at hand
+    Kubectl(kubectl::Args),
     /// Apply what runs here to another cluster, after a look at what would change there
     Promote(promote::Args),
     /// Walk through what a cluster does: kill, scale, update, undo, each timed
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
     }
     let done = match role() {
         Some(role) => run_role(role),
+        None if called_as(kubectl::PROGRAM) => kubectl::run(kubectl::Alone::parse().args),
         None => run_command(),
     };
     match done {
@@ -226,6 +230,7 @@ fn run(command: Command, given: &Given, settings: &Settings) -> anyhow::Result<(
         Command::Up(args) => up::run(args, given),
         Command::Stop(args) => stop::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
+        Command::Kubectl(args) => kubectl::run(args),
         Command::Promote(args) => promote::run(&args),
         Command::Config(args) => {
             config::run(&args, settings);

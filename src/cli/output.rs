@@ -45,10 +45,23 @@ pub(super) fn aside(text: impl AsRef<str>) {
 
 /// Lines with their cells one below the other.
 pub(super) fn columns<const N: usize>(rows: &[[&str; N]]) -> Vec<String> {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |row: &[&str; N]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+    rows_of(rows)
+}
+
+/// The same of as many columns as the first row has.
+pub(super) fn rows(rows: &[Vec<String>]) -> Vec<String> {
+    rows_of(rows)
+}
+
+fn rows_of<R: AsRef<[T]>, T: AsRef<str>>(rows: &[R]) -> Vec<String> {
+    let cell =
+        |row: &R, column: usize| row.as_ref().get(column).map(|cell| cell.as_ref().to_owned()).unwrap_or_default();
+    let n = rows.first().map_or(0, |row| row.as_ref().len());
+    let width = |column| rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..n).map(width).collect();
+    let line = |row: &R| {
+        let cells: Vec<String> =
+            (0..n).map(|column| format!("{:<width$}", cell(row, column), width = widths[column])).collect();
         cells.join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
