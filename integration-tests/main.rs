@@ -40,3 +40,4 @@ mod surroundings;
 mod upgrade;
 mod volumes;
 mod workloads;
+mod wrong_uses;

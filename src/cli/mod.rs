@@ -20,6 +20,7 @@ mod given;
 mod kubeconfig;
 mod kubectl;
 mod logs;
+mod man;
 mod open;
 mod output;
 mod pause;
@@ -106,6 +107,8 @@ enum Command {
     Demo(demo::Args),
     /// Show what is set, and from where
     Config(config::Args),
+    /// Print the manual, or write all its pages
+    Man(man::Args),
     /// Print what a shell needs to complete commands
     Completion(completion::Args),
     /// Print the version
@@ -232,6 +235,7 @@ fn run(command: Command, given: &Given, settings: &Settings) -> anyhow::Result<(
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Kubectl(args) => kubectl::run(args),
         Command::Promote(args) => promote::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Config(args) => {
             config::run(&args, settings);
             Ok(())
