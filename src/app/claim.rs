@@ -214,7 +214,8 @@ impl Claim {
         let folder = DataDir::at(dir).identity();
         let is_this = |a: &Answer| a.work == Work::Up && folder.is_some() && a.folder == folder;
         if !holder.answer.as_ref().is_some_and(is_this) {
-            bail!("{}. Nothing was done", refusal(cluster, &holder));
+            let undone = if command == "down" { "removed" } else { "stopped" };
+            bail!("{}. Nothing was {undone}", refusal(cluster, &holder));
         }
         let asked = ask(&address(engine, cluster)?, STOP).await;
         if let Ok(Holder { answer: Some(Answer { refusal: Some(why), .. }), .. }) = asked {

@@ -2,10 +2,13 @@
 
 use super::{
     Cli, output,
-    settings::{Settings, VARIABLE, is_settable, is_there},
+    settings::{Settings, VARIABLE, is_settable, is_there, visible},
 };
 use clap::{Arg, Command, CommandFactory as _};
 use std::collections::BTreeMap;
+
+/// More commands than this are counted, not named.
+const SHOWN_MAX: usize = 3;
 
 /// Arguments of `skiff config`.
 #[derive(Debug, clap::Args)]
@@ -47,7 +50,7 @@ pub(super) fn run(args: &Args, settings: &Settings) {
 /// Command, flag, value, and from where. Commands that have the same in common share a line.
 fn rows(root: &Command, settings: &Settings, var: &dyn Fn(&str) -> Option<String>, all: bool) -> Vec<[String; 4]> {
     let mut found: BTreeMap<(String, String, String), Vec<&str>> = BTreeMap::new();
-    for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
+    for command in visible(root) {
         let name = command.get_name();
         for arg in flags(command) {
             let long = arg.get_long().unwrap_or_default();
@@ -60,7 +63,11 @@ fn rows(root: &Command, settings: &Settings, var: &dyn Fn(&str) -> Option<String
     }
     let is_shown = |from: &str| all || from != "default";
     let shown = found.into_iter().filter(|((_, _, from), _)| is_shown(from));
-    shown.map(|((flag, value, from), users)| [users.join(", "), format!("--{flag}"), value, from]).collect()
+    let of = |users: Vec<&str>| match users.len() {
+        n if n > SHOWN_MAX => format!("{n} commands"),
+        _ => users.join(", "),
+    };
+    shown.map(|((flag, value, from), users)| [of(users), format!("--{flag}"), value, from]).collect()
 }
 
 /// The flags of a command and of those below it.
@@ -98,7 +105,8 @@ mod tests {
         assert_eq!(of("--nodes"), Some(["up", "3", "SKIFF_NODES"]));
         assert_eq!(of("--max-pods"), Some(["up", "50", "file"]));
         assert!(
-            of("--name").is_some_and(|[users, value, from]| users.contains("down") && (value, from) == ("dev", "file"))
+            of("--name")
+                .is_some_and(|[users, value, from]| users.ends_with("commands") && (value, from) == ("dev", "file"))
         );
         assert_eq!(of("--api-address"), None);
     }

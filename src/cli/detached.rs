@@ -250,9 +250,13 @@ async fn told(engine: &DockerEngine, id: &str) -> anyhow::Result<Told> {
     Ok(Told::Ended)
 }
 
-/// Stops and removes the container of a cluster's control plane; whether there was one. Pods run on.
-pub(super) async fn stop(engine: &DockerEngine, cluster: &str) -> anyhow::Result<bool> {
+/// Stops and removes the container of the control plane that runs the cluster from this folder; whether there was one. Pods run on.
+pub(super) async fn stop(engine: &DockerEngine, cluster: &str, data_dir: &Path) -> anyhow::Result<bool> {
     let Some(container) = find(engine, cluster).await? else { return Ok(false) };
+    // One of another folder is another's: whoever claims the cluster is told where that is.
+    if start_of(cluster, &container)?.data_dir != std::path::absolute(data_dir)? {
+        return Ok(false);
+    }
     if container.phase == Phase::Running {
         end(engine, &container.id).await?;
     }

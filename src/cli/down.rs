@@ -54,7 +54,7 @@ async fn remove(cluster: &ClusterArgs) -> anyhow::Result<()> {
     let path = cluster.data_dir()?;
     let name = cluster.name.as_str();
     let engine = DockerEngine::connect(name).await?;
-    if detached::stop(&engine, name).await? {
+    if detached::stop(&engine, name, &path).await? {
         output::done("stopped the control plane in the background");
     }
     let (_claim, was_running) = Claim::for_down(&engine.info().await?.id, name, &path).await?;

@@ -25,6 +25,8 @@ pub(super) const FLAG: &str = "config";
 pub(super) const VARIABLE: &str = "SKIFF_CONFIG";
 /// Flags that a file cannot set.
 const NOT_SET: [&str; 3] = [FLAG, "help", "version"];
+/// Commands that are about no cluster: their flags may have the same names, and mean something else.
+const OTHERS: [&str; 1] = ["demo-server"];
 /// How far a word may be from the one that was meant.
 const DISTANCE_MAX: usize = 3;
 
@@ -77,7 +79,7 @@ impl Settings {
 
     /// The command line with these values in the place of its defaults.
     pub(super) fn applied(&self, command: Command) -> Command {
-        let names: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+        let names: Vec<String> = visible(&command).map(|below| below.get_name().to_owned()).collect();
         names.iter().fold(command, |command, name| command.mut_subcommand(name, |below| self.applied_to(below, name)))
     }
 
@@ -171,8 +173,9 @@ fn of_command(name: &str, flags: &Mapping, root: &Command) -> anyhow::Result<Fla
     Ok(found)
 }
 
-fn visible(command: &Command) -> impl Iterator<Item = &Command> {
-    command.get_subcommands().filter(|below| !below.is_hide_set())
+/// The commands that settings are for.
+pub(super) fn visible(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|below| !below.is_hide_set() && !OTHERS.contains(&below.get_name()))
 }
 
 /// The flag of this name, of a command or of one below it.

@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 async fn stop(cluster: &ClusterArgs) -> anyhow::Result<()> {
     let engine = DockerEngine::connect(&cluster.name).await?;
-    let was_in_background = detached::stop(&engine, &cluster.name).await?;
+    let was_in_background = detached::stop(&engine, &cluster.name, &cluster.data_dir()?).await?;
     let was_elsewhere = Claim::for_stop(&engine.info().await?.id, &cluster.name, &cluster.data_dir()?).await?;
     if was_in_background || was_elsewhere {
         output::done(format!("the control plane of the cluster {} has stopped", cluster.name));

@@ -240,8 +240,8 @@ fn run_detached(args: &Args, flags: &Given) -> anyhow::Result<()> {
         kubeconfig::check(path, &args.cluster.name)?;
     }
     let cluster = args.cluster.name.clone();
-    let start =
-        detached::Start { cluster, data_dir: args.cluster.data_dir()?, kubeconfig, flags: flags.without(&NOT_PASSED) };
+    let data_dir = std::path::absolute(args.cluster.data_dir()?)?;
+    let start = detached::Start { cluster, data_dir, kubeconfig, flags: flags.without(&NOT_PASSED) };
     let manifests = (!docs.is_empty()).then(|| apply::as_list(&docs));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

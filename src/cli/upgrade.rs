@@ -40,7 +40,7 @@ async fn upgrade(cluster: &ClusterArgs) -> anyhow::Result<()> {
     }
     let start = detached::start_of(name, &old)?;
     let before = running(&engine.list().await?);
-    detached::stop(&engine, name).await?;
+    detached::stop(&engine, name, &start.data_dir).await?;
     detached::start(&engine, &start, None).await.with_context(|| {
         format!(
             "the control plane of skiff {from} was stopped; pods run on. That build's `skiff up -d` starts it again"

@@ -247,7 +247,11 @@ async fn pod_of(scope: &Scope, of: &Named) -> anyhow::Result<String> {
     let pods = collection(kind("pods")?.info(), Some(&scope.namespace));
     let list = format!("{pods}?labelSelector={}", utf8_percent_encode(&selector.join(","), NON_ALPHANUMERIC));
     let found = scope.client.get(&list).await?;
-    let found: Vec<&Value> = found["items"].as_array().into_iter().flatten().collect();
+    let mut found: Vec<&Value> = found["items"].as_array().into_iter().flatten().collect();
+    // One that runs and stays has more to say.
+    let is_lesser =
+        |pod: &&Value| (text(pod, "/status/phase") != "Running", pod["metadata"]["deletionTimestamp"].is_string());
+    found.sort_by_key(is_lesser);
     let first = found.first().with_context(|| format!("{of} has no pods"))?;
     if found.len() > 1 {
         output::aside(format!("Found {} pods, using pod/{}", found.len(), text(first, "/metadata/name")));
