@@ -1,35 +1,15 @@
 // The JavaScript client's calls, each with what it must answer. Prints how many distinct ones there were.
 
-import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
-import { setTimeout as pause } from "node:timers/promises";
 import * as k8s from "@kubernetes/client-node";
 import WebSocket from "ws";
+import { call, count, errorOf, until } from "./calls.mjs";
 
 const image = process.argv[2];
-const SOON = 60_000;
-let n = 0;
-
-// One call more, and its answer.
-const call = (what, got, want = true) => {
-  n += 1;
-  assert.deepEqual(got, want, what);
-};
-
-// Waits for a value.
-const until = async (what, look, want = true) => {
-  const ends = Date.now() + SOON;
-  for (;;) {
-    const got = await look();
-    if (JSON.stringify(got) === JSON.stringify(want)) return call(what, got, want);
-    assert.ok(Date.now() < ends, `${what}: ${JSON.stringify(got)}, not ${JSON.stringify(want)}`);
-    await pause(50);
-  }
-};
 
 // A call that is refused with this code and reason.
 const refused = async (what, code, reason, act) => {
-  const err = await act().then(() => assert.fail(`${what}: it was not refused`), (err) => err);
+  const err = await errorOf(what, act);
   const body = typeof err.body === "string" ? JSON.parse(err.body) : err.body;
   call(what, [err.code, body.reason], [code, reason]);
 };
@@ -156,5 +136,5 @@ await until("pods are gone", async () => (await core.listNamespacedPod({ namespa
 await core.deleteNamespace({ name: namespace });
 const gone = () => core.readNamespace({ name: namespace }).then(() => 200, (err) => err.code);
 await until("namespace is gone", gone, 404);
-console.log(n);
+console.log(count());
 process.exit(0);

@@ -1,34 +1,14 @@
 // Calls to OpenShift's groups by npm's openshift-rest-client, each with what it must answer. Prints how many distinct ones there were.
 
-import assert from "node:assert/strict";
-import { setTimeout as pause } from "node:timers/promises";
 import rest from "openshift-rest-client";
+import { call, count, errorOf, until } from "./calls.mjs";
 
 const image = process.argv[2];
-const SOON = 60_000;
 const namespace = "openshift-js";
-let n = 0;
-
-// One call more, and its answer.
-const call = (what, got, want = true) => {
-  n += 1;
-  assert.deepEqual(got, want, what);
-};
-
-// Waits for a value.
-const until = async (what, look, want = true) => {
-  const ends = Date.now() + SOON;
-  for (;;) {
-    const got = await look();
-    if (JSON.stringify(got) === JSON.stringify(want)) return call(what, got, want);
-    assert.ok(Date.now() < ends, `${what}: ${JSON.stringify(got)}, not ${JSON.stringify(want)}`);
-    await pause(50);
-  }
-};
 
 // A call that is refused with this code.
 const refused = async (what, code, act) => {
-  const err = await act().then(() => assert.fail(`${what}: it was not refused`), (err) => err);
+  const err = await errorOf(what, act);
   call(what, err.statusCode ?? err.code, code);
 };
 
@@ -109,4 +89,4 @@ call("delete route", (await ofRoutes.routes("web").delete()).statusCode, 200);
 call("delete config", (await ofApps().deploymentconfigs("web").delete()).statusCode, 200);
 await until("its rollouts go", async () => (await body(api.v1.namespaces(namespace).replicationcontrollers.get())).items.length, 0);
 call("delete project", (await apis["project.openshift.io"].v1.projects(namespace).delete()).statusCode, 200);
-console.log(n);
+console.log(count());

@@ -1,43 +1,12 @@
 """Calls to OpenShift's groups by Python's `openshift` client, each with what it must answer. Prints how many distinct ones there were."""
 
-import json
 import sys
-import time
 
+from calls import call, count, refused, until
 from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
 from openshift.dynamic import DynamicClient
 
 IMAGE = sys.argv[1]
-SOON = 60
-N = 0
-
-
-def call(what, got, want=True):
-    """One call more, and its answer."""
-    global N
-    N += 1
-    assert got == want, f"{what}: {got!r}, not {want!r}"
-
-
-def until(what, look, want=True):
-    """Waits for a value."""
-    ends = time.monotonic() + SOON
-    while (got := look()) != want:
-        assert time.monotonic() < ends, f"{what}: {got!r}, not {want!r}"
-        time.sleep(0.05)
-    call(what, got, want)
-
-
-def refused(what, code, reason, act):
-    """A call that is refused with this code and reason."""
-    try:
-        act()
-    except ApiException as err:
-        call(what, (err.status, json.loads(err.body)["reason"]), (code, reason))
-    else:
-        raise AssertionError(f"{what}: it was not refused")
-
 
 config.load_kube_config()
 api = DynamicClient(client.ApiClient())
@@ -123,4 +92,4 @@ call("delete config", configs.delete(name="web", namespace=NS, body={"propagatio
 until("all of it goes", lambda: [r.metadata.name for r in rcs.get(namespace=NS).items], [])
 call("delete project", projects.delete(name=NS).status, "Success")
 until("it goes", lambda: NS in [p.metadata.name for p in projects.get().items], False)
-print(N)
+print(count())

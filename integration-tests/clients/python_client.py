@@ -4,42 +4,13 @@ import base64
 import json
 import sys
 import threading
-import time
 
+from calls import SOON, call, count, refused, until
 from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import portforward, stream
 
 IMAGE = sys.argv[1]
-SOON = 60
-N = 0
-
-
-def call(what, got, want=True):
-    """One call more, and its answer."""
-    global N
-    N += 1
-    assert got == want, f"{what}: {got!r}, not {want!r}"
-
-
-def until(what, look, want=True):
-    """Waits for a value."""
-    ends = time.monotonic() + SOON
-    while (got := look()) != want:
-        assert time.monotonic() < ends, f"{what}: {got!r}, not {want!r}"
-        time.sleep(0.05)
-    call(what, got, want)
-
-
-def refused(what, code, reason, act):
-    """A call that is refused with this code and reason."""
-    try:
-        act()
-    except ApiException as err:
-        call(what, (err.status, json.loads(err.body)["reason"]), (code, reason))
-    else:
-        raise AssertionError(f"{what}: it was not refused")
-
 
 config.load_kube_config()
 api = client.ApiClient()
@@ -177,4 +148,4 @@ def gone():
 
 
 until("namespace is gone", gone, 404)
-print(N)
+print(count())
