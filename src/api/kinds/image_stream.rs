@@ -139,6 +139,20 @@ pub struct ImportPolicy {
     pub import_mode: String,
 }
 
+impl ImportPolicy {
+    /// What of it has no effect here, where images are the engine's, in words for who wrote it at `path`.
+    pub fn unheeded(&self, path: &str) -> Vec<String> {
+        let insecure = "which registries need not prove who they are is set at the Docker engine (insecure-registries)";
+        let whole = "the engine keeps the image of this machine's platform alone";
+        let all = [
+            (self.insecure, "insecure", insecure),
+            (self.import_mode == "PreserveOriginal", "importMode: PreserveOriginal", whole),
+        ];
+        let said = all.into_iter().filter(|(is_set, ..)| *is_set);
+        said.map(|(_, field, why)| format!("{path}.{field} has no effect: {why}")).collect()
+    }
+}
+
 /// By which name workloads use a tag's image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -328,6 +342,11 @@ impl Kind for ImageStreams {
             validate_tag(&mut errs, tag, &path);
         }
         errs
+    }
+
+    fn warnings(obj: &ImageStream) -> Vec<String> {
+        let tags = obj.spec.tags.iter().enumerate();
+        tags.flat_map(|(i, tag)| tag.import_policy.unheeded(&format!("spec.tags[{i}].importPolicy"))).collect()
     }
 
     fn prepare_update(new: &mut ImageStream, old: &ImageStream) {

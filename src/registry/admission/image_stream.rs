@@ -1,5 +1,6 @@
 //! Gives the tags of an image stream that a write changes what they mean at once: a tag may name a tag or an image of another stream.
-//! And gives a new pod whose containers name streams of its namespace the images that those mean, where the streams' lookup policy says so.
+//! And gives a new pod whose containers name streams of its namespace the images that those mean, where the streams' lookup policy or the
+//! pod's annotation says so. Templates of pods stay as they are written: a tag means what it means when the pod is made.
 //!
 //! **Not here**: tags that follow images of the engine (`controllers/image_stream`), the rules themselves (`api/kinds/image_stream/tags`).
 //! **Source** of the look-up: `pkg/image/apiserver/admission/imagepolicy` of openshift-apiserver.
@@ -17,6 +18,9 @@ use crate::{
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 
+/// A pod with this annotation as `*` may name streams whose lookup policy says nothing.
+const RESOLVE_NAMES: &str = "alpha.image.policy.openshift.io/resolve-names";
+
 /// Looks the images of a new pod up among the streams of its namespace. What names no stream stays, and so does what means nothing yet.
 pub(super) fn look_up(registry: &Registry, obj: &mut dyn DynObject) {
     let Some(pod) = obj.as_any_mut().downcast_mut::<Pod>() else { return };
@@ -25,10 +29,13 @@ pub(super) fn look_up(registry: &Registry, obj: &mut dyn DynObject) {
         return;
     }
     let streams = registry.api::<ImageStreams>();
+    let asks =
+        pod.metadata.annotations.as_ref().and_then(|all| all.get(RESOLVE_NAMES)).is_some_and(|names| names == "*");
     let spec = pod.spec.iter_mut();
     for container in spec.flat_map(|s| s.containers.iter_mut().chain(s.init_containers.iter_mut().flatten())) {
         let Some((stream, tag)) = container.image.as_deref().and_then(named) else { continue };
-        let found = streams.get(&ObjectKey::new(&namespace, stream)).filter(|found| found.spec.lookup_policy.local);
+        let found =
+            streams.get(&ObjectKey::new(&namespace, stream)).filter(|found| asks || found.spec.lookup_policy.local);
         if let Some(image) = found.and_then(|found| found.resolve(tag)) {
             container.image = Some(image);
         }
@@ -80,19 +87,21 @@ mod tests {
             let made = streams.create(testing::from_yaml(&stream).unwrap()).await.unwrap();
             streams.modify_status(&ObjectKey::of(&made.metadata), |s| s.status = status.clone()).await.unwrap();
         }
-        for (n, (image, want)) in [
-            ("web", "web@sha256:aa"),
-            ("web:v1", "web@sha256:aa"),
-            ("web:v2", "web:v2"),
-            ("shy", "shy"),
-            ("other", "other"),
-            ("library/web", "library/web"),
+        for (n, (asks, image, want)) in [
+            ("", "web", "web@sha256:aa"),
+            ("", "web:v1", "web@sha256:aa"),
+            ("", "web:v2", "web:v2"),
+            ("", "shy", "shy"),
+            ("*", "shy", "web@sha256:aa"),
+            ("none", "shy", "shy"),
+            ("*", "other", "other"),
+            ("*", "library/web", "library/web"),
         ]
         .into_iter()
         .enumerate()
         {
             let pod = format!(
-                "metadata: {{name: p{n}, namespace: default}}\nspec: {{containers: [{{name: c, image: '{image}'}}], initContainers: [{{name: i, image: '{image}'}}]}}"
+                "metadata: {{name: p{n}, namespace: default, annotations: {{{RESOLVE_NAMES}: '{asks}'}}}}\nspec: {{containers: [{{name: c, image: '{image}'}}], initContainers: [{{name: i, image: '{image}'}}]}}"
             );
             let pod = registry.api::<Pods>().create(testing::from_yaml(&pod).unwrap()).await.unwrap();
             let spec = pod.spec.as_ref().unwrap();

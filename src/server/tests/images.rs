@@ -280,6 +280,20 @@ async fn oc_import_image_fetches_and_sets_and_new_app_only_looks() {
     let whole = desk.post_image("imagestreamimports", whole).await.json();
     assert_eq!(whole["status"]["repository"]["images"][0]["tag"], "1", "{whole}");
     assert_eq!(desk.stream("all").await["status"]["tags"][0]["items"][0]["image"], json!(id('a')));
+    // What has no effect is said, whichever way a tag comes.
+    let mut far = from("app:1");
+    far["importPolicy"] = json!({ "insecure": true, "importMode": "PreserveOriginal" });
+    far["includeManifest"] = json!(true);
+    let told = desk.post_image("imagestreamimports", import_body("odd", false, json!([far]))).await;
+    let said: Vec<_> = told.headers.get_all("warning").iter().map(|value| value.to_str().unwrap()).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[0].contains("spec.images[0].importPolicy.insecure has no effect: which registries"), "{said:?}");
+    assert!(said[2].contains("spec.images[0].includeManifest has no effect"), "{said:?}");
+    let tag = json!({ "name": "v1", "from": { "kind": "DockerImage", "name": "app:1" }, "importPolicy": { "insecure": true } });
+    let odd = json!({ "metadata": { "name": "odd" }, "spec": { "tags": [tag] } });
+    let told = desk.post_image("imagestreams", odd).await;
+    let said = told.headers["warning"].to_str().unwrap();
+    assert!(said.contains("spec.tags[0].importPolicy.insecure has no effect"), "{said}");
     let wrong = desk.post_image("imagestreamimports", import_body("", true, json!([]))).await;
     assert!(wrong.refusal().contains("you must specify at least one image or repository import"), "{}", wrong.text);
 }

@@ -48,6 +48,7 @@ struct Image {
     to: Option<LocalObjectReference>,
     import_policy: ImportPolicy,
     reference_policy: ReferencePolicy,
+    include_manifest: bool,
 }
 
 impl Image {
@@ -97,6 +98,7 @@ pub(in crate::server::verbs) async fn import(call: &mut Call<'_>) -> Result<Resp
     if !errs.is_empty() {
         return Err(ApiError::invalid(call.kind.info(), &name, errs));
     }
+    call.warnings.extend(unheeded(&spec));
     let (of_images, of_repository) = look(call, &spec).await?;
     let mut status = json!({ "images": of_images.iter().map(shown).collect::<Vec<_>>() });
     if let Some(found) = &of_repository {
@@ -113,6 +115,19 @@ pub(in crate::server::verbs) async fn import(call: &mut Call<'_>) -> Result<Resp
     let mut answer = json_of(body);
     answer["status"] = status;
     respond::value(201, call.output(Offer::Plain)?, &answer)
+}
+
+/// What of an import has no effect here, in words for who asked for it.
+fn unheeded(spec: &Spec) -> Vec<String> {
+    let images = spec.images.iter().enumerate().map(|(i, image)| (format!("spec.images[{i}]"), image));
+    let repository = spec.repository.iter().map(|image| ("spec.repository".to_owned(), image));
+    let of_one = |(path, image): (String, &Image)| {
+        let manifest = image.include_manifest.then(|| {
+            format!("{path}.includeManifest has no effect: the engine keeps no manifests of the images that it has")
+        });
+        image.import_policy.unheeded(&format!("{path}.importPolicy")).into_iter().chain(manifest).collect::<Vec<_>>()
+    };
+    images.chain(repository).flat_map(of_one).collect()
 }
 
 /// A part of a body that fits its schema.
