@@ -8,7 +8,13 @@ use crate::harness::{
     tools::{KUBECTL, SKIFF, output, run, text},
     wait::eventually,
 };
-use std::{env, fs, path::Path, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -69,6 +75,58 @@ fn try_step(cluster: &Cluster, step: &Step<'_>) {
     } else if let Err(said) = once() {
         panic!("$ {command}\n{said}");
     }
+}
+
+/// The project's pages, with their paths.
+fn pages() -> Vec<(PathBuf, String)> {
+    let folders = ["", "docs", "manifests/openshift"].map(|folder| root().join(folder));
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    let pages = files.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    pages.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The commands of skiff that a page names, in blocks and in its sentences, as words.
+fn commands_of_skiff(page: &str) -> Vec<Vec<&str>> {
+    let code = page.split("```").enumerate().flat_map(|(n, part)| {
+        let is_block = n % 2 == 1;
+        if is_block { part.lines().collect::<Vec<_>>() } else { part.split('`').skip(1).step_by(2).collect() }
+    });
+    let whole = code.flat_map(|code| code.split(['|', ';', '#', '&', '(', ')']));
+    whole.filter_map(|code| code.trim().strip_prefix("skiff ")).map(|rest| rest.split_whitespace().collect()).collect()
+}
+
+#[test]
+fn every_page_names_files_and_flags_that_there_are() {
+    let mut helps: BTreeMap<String, String> = BTreeMap::new();
+    let mut help = |words: &[&str]| {
+        let known = || text(&output(Command::new(SKIFF).args(words).arg("--help")).stdout);
+        helps.entry(words.join(" ")).or_insert_with(known).clone()
+    };
+    let mut wrong = Vec::new();
+    let mut n = 0;
+    for (path, page) in pages() {
+        let links = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let files =
+            links.map(|link| link.split('#').next().unwrap()).filter(|link| !link.is_empty() && !link.contains(':'));
+        let missing = files.filter(|link| !path.parent().unwrap().join(link).exists());
+        wrong.extend(missing.map(|link| format!("{}: no {link}", path.display())));
+        for words in commands_of_skiff(&page) {
+            let is_name = |word: &&&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+            let names: Vec<&str> = words.iter().take(2).take_while(is_name).copied().collect();
+            let known = (1..=names.len()).map(|n| help(&names[..n])).collect::<String>();
+            if known.is_empty() {
+                wrong.push(format!("{}: no skiff {}", path.display(), words.join(" ")));
+            }
+            let flags = words.iter().filter(|word| word.starts_with("--"));
+            let names = flags.map(|flag| flag.split('=').next().unwrap().trim_end_matches(']'));
+            let unknown: Vec<&str> = names.inspect(|_| n += 1).filter(|flag| !known.contains(flag)).collect();
+            wrong.extend(
+                unknown.iter().map(|flag| format!("{}: no {flag} of skiff {}", path.display(), words.join(" "))),
+            );
+        }
+    }
+    assert!(n > 20, "the reader of pages sees only {n} flags");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

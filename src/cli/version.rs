@@ -1,9 +1,9 @@
 //! `skiff version`.
 
 use super::output;
-use crate::server::discovery::GIT_VERSION;
+use crate::server::discovery::{GIT_COMMIT, GIT_VERSION};
 
-/// The Kubernetes API that is served, and skiff's own version.
+/// skiff's own version with its commit, and the Kubernetes API that is served.
 pub(super) fn run() {
-    output::line(format!("skiff {} (Kubernetes API {})", env!("CARGO_PKG_VERSION"), GIT_VERSION));
+    output::line(format!("skiff {} (commit {GIT_COMMIT}, Kubernetes API {GIT_VERSION})", env!("CARGO_PKG_VERSION")));
 }
