@@ -2,7 +2,7 @@
 
 use crate::harness::{
     browser::Browser,
-    cluster::Cluster,
+    cluster::{Cluster, http_get},
     tools::{docker, run},
     wait::until_equal,
 };
@@ -19,14 +19,7 @@ const DOWN: char = '\u{e015}';
 #[test]
 fn the_dashboard_shows_what_happens_and_does_what_it_is_told() {
     let Some(browser) = Browser::start(1440, 900) else { return };
-    let args = [
-        "--dashboard-address",
-        "127.0.0.1:0",
-        "-f",
-        "manifests/spring-deployment.yaml",
-        "-f",
-        "manifests/spring-service.yaml",
-    ];
+    let args = ["--dashboard-address", "127.0.0.1:0", "-f", "manifests/spring-deployment.yaml"];
     let cluster = Cluster::start_with("dash", &args);
     let link = run(&mut cluster.skiff(&["open", "--print"]));
     browser.open(link.trim());
@@ -38,6 +31,7 @@ fn the_dashboard_shows_what_happens_and_does_what_it_is_told() {
     );
     its_own_parts_compute_what_they_should(&browser);
     a_kill_tells_its_story(&cluster, &browser);
+    connections_are_seen(&cluster, &browser);
     buttons_scale(&cluster, &browser);
     logs_are_text(&cluster, &browser);
     an_edit_that_is_wrong_is_told_why(&browser);
@@ -72,6 +66,24 @@ fn a_kill_tells_its_story(cluster: &Cluster, browser: &Browser) {
     }
     browser.until("document.getElementById('said').textContent.includes('healed in')");
     browser.until("document.querySelector('.pod .restarts')?.textContent === '↻1'");
+}
+
+/// Requests run to the pods that take them: they are counted for each, drawn, and end the story of a kill.
+fn connections_are_seen(cluster: &Cluster, browser: &Browser) {
+    cluster.kubectl(&["expose", "deployment", "spring-deployment", "--name=seen", "--port=8080", "--type=NodePort"]);
+    browser.run("window.hashBefore = location.hash; location.hash = '#at=Service/default/seen'");
+    let took =
+        "[...document.querySelectorAll('.connections .small')].map((e) => parseInt(e.innerText.replaceAll(',', '')))";
+    browser.until(&format!("{took}.length === 3"));
+    let port = cluster.jsonpath(&["service", "seen"], "{.spec.ports[0].nodePort}").parse().unwrap();
+    for _ in 0..30 {
+        http_get(port).unwrap();
+    }
+    browser.until(&format!("{took}.every((n) => n >= 10)"));
+    browser.until("document.querySelector('.story.done .served')?.innerText.includes('first connection')");
+    browser
+        .until("(() => { const c = document.querySelector('canvas.dots'); return c.width > 300 && c.height > 100 })()");
+    browser.run("location.hash = window.hashBefore");
 }
 
 fn buttons_scale(cluster: &Cluster, browser: &Browser) {

@@ -6,7 +6,7 @@ const equal = (what, got, want) => {
   if (a !== b) wrong.push(`${what}: ${a}, not ${b}`);
 };
 const check = (what, holds) => holds || wrong.push(what);
-const load = ["model", "layout", "story", "logs", "edit", "replay", "shell"].map((name) => import(`/${name}.js`));
+const load = ["model", "layout", "story", "logs", "edit", "replay", "shell", "traffic", "dots"].map((name) => import(`/${name}.js`));
 
 const meta = (name, more = {}) => ({ name, namespace: "default", uid: name, resourceVersion: "1", creationTimestamp: "2026-01-01T00:00:00Z", ...more });
 const owner = (kind, name) => ({ ownerReferences: [{ kind, name, uid: name, controller: true }] });
@@ -149,8 +149,64 @@ function shells({ append, verdict, words }) {
   equal("what it says", said.map((l) => `${l.from} ${l.text}`), ["out a", "out bc", "out ", "err x", "out y"]);
 }
 
+const counted = (pod, connections, more = {}) => ({
+  metadata: { namespace: "default", name: `web.tcp.${pod}` },
+  ...{ service: "web", port: "http", podUID: pod, pod, address: "10.0.0.1:80", connections, active: 0, lost: 0, inRotation: true },
+  ...more,
+});
+
+function connections({ Traffic, plot, rate }) {
+  const traffic = new Traffic();
+  const begun = (...args) => traffic.take(...args).begun;
+  equal("what was before the page is no news", begun("ADDED", counted("a", 50), 1000), 0);
+  traffic.isWhole = true;
+  equal("new connections", begun("MODIFIED", counted("a", 53), 2000), 3);
+  equal("a new endpoint", begun("ADDED", counted("b", 2), 2500), 2);
+  equal("a pod that is back is counted from nothing", begun("MODIFIED", counted("a", 1), 3000), 1);
+  equal("lost ones", traffic.take("MODIFIED", counted("a", 1, { lost: 2 }), 3500).lost, 2);
+  equal("since when", [0, 3500, 3501].map((at) => traffic.lostSince("a", at)), [2, 2, 0]);
+  equal("a second", rate(traffic.endpoints.get("default/web.tcp.a"), 4000, 2), 2);
+  equal("a plot ends now", plot({ rates: [{ second: 99, n: 4 }] }, 100_000, 59, 10, 4).split("L").at(-1), "59,1");
+  traffic.take("DELETED", counted("b", 2), 4000);
+  equal("one that went", traffic.all().map((one) => one.object.pod), ["a"]);
+  return traffic;
+}
+
+function ways({ picture }, { layout }, { way, scaleOf }) {
+  const template = { metadata: { labels: { app: "web" } }, spec: { containers: [{ image: "i" }] } };
+  const cluster = (n) => ({
+    Deployment: [{ metadata: meta("web"), spec: { replicas: n, template }, status: {} }],
+    ReplicaSet: [{ metadata: meta("web-1", owner("Deployment", "web")), spec: { replicas: n, template } }],
+    Pod: Array.from({ length: n }, (_, i) => pod(`web-1-${i}`, "web-1")),
+    Service: [{ metadata: meta("web"), spec: { type: "NodePort", selector: { app: "web" }, ports: [{ name: "admin", port: 81, nodePort: 30001 }, { name: "http", port: 80, nodePort: 30000 }] } }],
+  });
+  for (const n of [3, 40]) {
+    const objects = cluster(n);
+    const model = picture((kind) => objects[kind] ?? []);
+    const placed = layout(model, 1440);
+    const edges = way(placed, model, counted("web-1-1", 1));
+    equal(`the way to one of ${n}`, edges.length, 3);
+    equal("through its own port", edges[0], placed.edges.find((e) => e.from === "NodePort/default/web/localhost:30000").d);
+    equal("a pod that is not shown", way(placed, model, counted("gone", 1)), []);
+  }
+  equal("a dot is a connection", scaleOf(0, 40).each, 1);
+  equal("of many it is several", scaleOf(0, 400).each, 10);
+  check("the scale comes back slowly", scaleOf(400, 1).each > 5 && scaleOf(30, 1).each === 1);
+}
+
+function replies({ answered }, traffic) {
+  const story = { id: "s", about: "container", uid: "a", isDone: true, marks: [{ name: "killed", at: 3400 }, { name: "ready", at: 3600 }] };
+  equal("nobody has connected yet", answered([story], traffic)[0], story);
+  traffic.take("MODIFIED", counted("a", 2, { lost: 2, firstReply: new Date(3725).toISOString() }), 3800);
+  const told = answered([story], traffic);
+  equal("the first connection", [told[0].served - 3400, told[0].lost], [325, 2]);
+  check("it is told once", answered(told, traffic) === told);
+}
+
 Promise.all(load)
-  .then(([model, place, story, log, edit, replay, shell]) => {
+  .then(([model, place, story, log, edit, replay, shell, traffic, dots]) => {
+    replies(story, connections(traffic));
+    ways(model, place, dots);
     shells(shell);
     replays(replay);
     models(model);

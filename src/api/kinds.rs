@@ -21,6 +21,7 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod deployment_config;
 pub mod endpoint_slice;
+pub mod endpoint_traffic;
 pub mod endpoints;
 pub mod event;
 pub mod event_v1;
@@ -136,6 +137,8 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &rbac::ROLES,
     &priority_class::PRIORITY_CLASSES,
     &pod_timeline::POD_TIMELINES,
+    &endpoint_traffic::ENDPOINT_TRAFFIC,
+    &endpoint_traffic::TRAFFIC_REPORTS,
     &csi_driver::CSI_DRIVERS,
     &csi_node::CSI_NODES,
     &csi_storage_capacity::CSI_STORAGE_CAPACITIES,

@@ -33,6 +33,7 @@ pub mod status;
 pub mod table;
 pub mod template;
 pub mod timeline;
+pub mod traffic;
 pub mod usage;
 
 #[cfg(test)]

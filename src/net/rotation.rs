@@ -44,6 +44,10 @@ pub(super) struct Counters {
     pub(super) bytes_to_endpoint: AtomicU64,
     pub(super) bytes_to_client: AtomicU64,
     pub(super) errors: AtomicU64,
+    /// Connections and requests that a client lost because the endpoint broke off.
+    pub(super) broken: AtomicU64,
+    /// When it replied for the first time, and one millisecond more; 0: it has not yet.
+    first_reply: AtomicU64,
 }
 
 /// One endpoint behind one port of a Service. All listeners of the port share it.
@@ -92,6 +96,18 @@ impl Endpoint {
         self.in_rotation.load(Relaxed)
     }
 
+    /// Notes that it replied.
+    pub(super) fn note_reply(&self, now: Millis) {
+        if self.counters.first_reply.load(Relaxed) == 0 {
+            self.counters.first_reply.store(now + 1, Relaxed);
+        }
+    }
+
+    /// When it replied for the first time.
+    pub(super) fn first_reply(&self) -> Option<Millis> {
+        self.counters.first_reply.load(Relaxed).checked_sub(1)
+    }
+
     /// A connect hung: others first, for a while.
     pub(super) fn suspect(&self, now: Millis) {
         self.suspect_until.store(now + millis(SUSPICION), Relaxed);
@@ -135,8 +151,11 @@ impl Claim {
     }
 
     /// Counts bytes that came from the endpoint; it has begun to reply.
-    pub(super) fn received(&mut self, bytes: u64) {
+    pub(super) fn received(&mut self, bytes: u64, now: Millis) {
         self.endpoint.counters.bytes_to_client.fetch_add(bytes, Relaxed);
+        if bytes > 0 {
+            self.endpoint.note_reply(now);
+        }
         self.answered();
     }
 
@@ -403,7 +422,12 @@ mod tests {
         let mut claim = b.pick(&turn, None, &[], 0).unwrap();
         assert_eq!(awaiting(), 1);
         claim.sent(1);
-        claim.received(1);
+        assert_eq!(claim.first_reply(), None);
+        claim.received(0, 3);
+        assert_eq!(claim.first_reply(), None);
+        claim.received(1, 7);
+        claim.received(1, 9);
+        assert_eq!(claim.first_reply(), Some(7));
         assert_eq!(awaiting(), 0);
         claim.sent(1);
         assert_eq!(awaiting(), 1);

@@ -7,7 +7,7 @@
 //!  API ──list, watch──▶ feed ──changes──▶ follow ──tables──▶ net::proxy
 //!                                           │  ├──plans────▶ net::router
 //!                                           │  └──zones────▶ net::dns
-//!   ▲                                       ├──revisions──▶ ack      ──Lease──┐
+//!   ▲                                       ├──revisions──▶ ack      ──Lease──┐      (and traffic: reports, while somebody looks)
 //!   │                                       ├──troubles───▶ notice   ──Event──┤
 //!   │                                       └──statuses───▶ statuses ─Status──┤
 //!   └─────────────────────────────────────────────────────────────────────────┘
@@ -30,6 +30,7 @@ mod notice;
 mod probe;
 mod settings;
 mod statuses;
+mod traffic;
 
 use super::stop::stop_signal;
 use crate::{
@@ -121,6 +122,7 @@ async fn serve(settings: Settings, clock: Clock, stop: Drain) -> anyhow::Result<
     let (names, bounds) = names.unzip();
     let counted = Counted { proxy: Arc::clone(&proxy), router: Arc::clone(&router), names: bounds };
     let ack = vital.spawn("ack", ack::run(access.clone(), counted.clone(), clock.clone(), to_ack));
+    vital.spawn("traffic", traffic::run(access.clone(), counted.clone(), clock.clone()));
     let served = follow::Served { proxy: Arc::clone(&proxy), router: Arc::clone(&router) };
     let follower = Follower::new(known, access, settings.plan, settings.zone, (served, clock), outlets);
     let follower = vital.spawn("follow", follower.run(arriving));

@@ -40,6 +40,7 @@ mod stall;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod traffic;
 mod upgrade;
 mod verbs;
 mod websocket;
@@ -58,6 +59,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 use tokio::sync::Notify;
+use traffic::TrafficDesk;
 
 /// What every request needs. Clones share it.
 #[derive(Clone)]
@@ -79,6 +81,7 @@ struct Inner {
     seats: BTreeMap<Bound, Arc<Seats>>,
     pinned: pinned::Pinned,
     dashboard: OnceLock<dashboard::Dashboard>,
+    traffic: TrafficDesk,
 }
 
 /// The open connections, and how each is told to end.
@@ -122,6 +125,7 @@ impl ServerState {
             seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
             pinned: pinned::Pinned::default(),
             dashboard: OnceLock::new(),
+            traffic: TrafficDesk::default(),
         }))
     }
 
@@ -133,6 +137,10 @@ impl ServerState {
     /// The dashboard, if one is served.
     fn dashboard(&self) -> Option<&dashboard::Dashboard> {
         self.0.dashboard.get()
+    }
+
+    fn traffic(&self) -> &TrafficDesk {
+        &self.0.traffic
     }
 
     fn registry(&self) -> &Registry {

@@ -53,6 +53,7 @@ mod metrics;
 mod projects;
 mod protobuf;
 mod routes;
+mod traffic;
 mod websocket;
 
 /// A log that repeats what was asked for.

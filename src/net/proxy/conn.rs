@@ -270,7 +270,7 @@ impl Conn {
         let down = self.down.pump(socket, client, cx.tools, &mut received);
         if received > 0 {
             self.is_open = true;
-            dial.claim.received(received as u64);
+            dial.claim.received(received as u64, cx.now);
         }
         let down = down.map_err(|fault| if fault == Fault::Source { Gone::Endpoint } else { Gone::Client })?;
         Ok(if down == Pause::Turn { Pause::Turn } else { up })
@@ -325,12 +325,13 @@ impl Conn {
             let mut received = 0;
             self.down.readable = true;
             let salvaged = self.down.pump(socket, client, cx.tools, &mut received);
-            dial.claim.received(received as u64);
+            dial.claim.received(received as u64, cx.now);
             if salvaged.is_ok() && self.down.is_done() {
                 // The endpoint replied, closed, and did not want the rest: its reply must not be overtaken by a reset.
                 reset(&dial.socket);
                 return Next::Failed;
             }
+            dial.claim.counters.broken.fetch_add(1, Relaxed);
         }
         self.fail()
     }

@@ -37,6 +37,10 @@ pub struct EndpointReport {
     pub bytes_to_client: u64,
     /// Connects that failed and connections that broke.
     pub errors: u64,
+    /// Connections and requests that a client lost because the endpoint broke off.
+    pub broken: u64,
+    /// When it replied for the first time, in milliseconds since the proxy started; nothing: it has not yet.
+    pub first_reply_ms: Option<u64>,
 }
 
 /// What happened since the proxy started.
@@ -44,6 +48,8 @@ pub struct EndpointReport {
 pub struct Report {
     /// Every endpoint in a rotation, and those that left and still have connections.
     pub endpoints: Vec<EndpointReport>,
+    /// How long ago the proxy started, in milliseconds.
+    pub age_ms: u64,
     /// Open listeners.
     pub listeners: usize,
     /// Ports that are taken, open or not.
@@ -80,6 +86,7 @@ impl Proxy {
         let leaving = state.leaving.iter().filter(|endpoint| endpoint.counters.active.load(Relaxed) > 0).cloned();
         Report {
             endpoints: in_rotation.chain(leaving).map(|endpoint| report(&endpoint)).collect(),
+            age_ms: self.now(),
             listeners: state.taken.iter().filter(|(key, taken)| taken.is_open || key.protocol == Protocol::Udp).count(),
             reserved: state.taken.len(),
             problems: state.problems.len(),
@@ -109,6 +116,8 @@ fn report(endpoint: &Endpoint) -> EndpointReport {
         bytes_to_endpoint: counters.bytes_to_endpoint.load(Relaxed),
         bytes_to_client: counters.bytes_to_client.load(Relaxed),
         errors: counters.errors.load(Relaxed),
+        broken: counters.broken.load(Relaxed),
+        first_reply_ms: endpoint.first_reply(),
     }
 }
 
@@ -195,6 +204,8 @@ mod tests {
             bytes_to_endpoint: 300,
             bytes_to_client: 9000,
             errors: 0,
+            broken: 0,
+            first_reply_ms: None,
         };
         let report = Report { endpoints: vec![endpoint], listeners: 2, reserved: 3, ..Report::default() };
         let samples: Vec<String> =

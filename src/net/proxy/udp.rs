@@ -187,7 +187,7 @@ impl UdpSide {
             match recv(&flow.socket, &mut *scratch, RecvFlags::empty()) {
                 Ok((n, _)) => {
                     (flow.last_seen, flow.is_replied) = (now, true);
-                    flow.claim.received(n as u64);
+                    flow.claim.received(n as u64, now);
                     // A client that is gone loses its reply, as on any network.
                     sendto(&flow.listening.socket, &scratch[..n], SendFlags::NOSIGNAL, &flow.client).ok();
                 }

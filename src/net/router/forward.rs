@@ -307,6 +307,7 @@ async fn send(
         let sent = patiently(silence, progress, sender.try_send_request(request)).await;
         match sent {
             Ok(Ok(response)) => {
+                claim.note_reply(client.shared.now());
                 let kept = Some((sender, Arc::clone(&client.pool), key));
                 return Ok(response.map(|body| Answer::Endpoint(Box::new(Relayed::new(body, silence, claim, kept)))));
             }
@@ -323,6 +324,7 @@ async fn send(
 
 fn broken(rule: &LiveRule, claim: &Claim, failed: TrySendError<Request<Outgoing>>) -> Words {
     claim.counters.errors.fetch_add(1, Relaxed);
+    claim.counters.broken.fetch_add(1, Relaxed);
     let err = failed.into_error();
     debug!(component = "router", endpoint = %claim.address, err = crate::base::chain::chain(&err), "an exchange broke");
     Words::broken(&rule.rule.owner, &err.to_string())
@@ -330,6 +332,7 @@ fn broken(rule: &LiveRule, claim: &Claim, failed: TrySendError<Request<Outgoing>
 
 fn late(rule: &LiveRule, claim: &Claim, silence: Duration) -> Words {
     claim.counters.errors.fetch_add(1, Relaxed);
+    claim.counters.broken.fetch_add(1, Relaxed);
     Words::late(&rule.rule.owner, silence.as_secs_f64())
 }
 
@@ -359,6 +362,7 @@ async fn send_http2(
         let progress = request.body().progress();
         match patiently(silence, progress, sender.try_send_request(request)).await {
             Ok(Ok(response)) => {
+                claim.note_reply(client.shared.now());
                 return Ok(response.map(|body| Answer::Endpoint(Box::new(Relayed::new(body, silence, claim, None)))));
             }
             Ok(Err(mut failed)) => match failed.take_message() {
@@ -461,12 +465,13 @@ async fn switch(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response.map(|body| Answer::Endpoint(Box::new(Relayed::new(body, silence, claim, None)))));
     }
+    claim.note_reply(client.shared.now());
     let endpoint = hyper::upgrade::on(&mut response);
     // From here on it is at rest while nobody speaks.
-    claim.received(0);
+    claim.received(0, client.shared.now());
     let patience = rule.rule.options.tunnel_timeout.unwrap_or(TUNNEL_SILENCE);
     let both = (upgrade.client.clone(), endpoint);
-    drop(task::spawn("router tunnel", tunnel::upgraded(both, claim, patience)));
+    drop(task::spawn("router tunnel", tunnel::upgraded(Arc::clone(&client.shared), both, claim, patience)));
     let mut headers = HeaderMap::new();
     std::mem::swap(&mut headers, response.headers_mut());
     let mut switched = Response::new(Answer::empty());

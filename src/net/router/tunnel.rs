@@ -29,10 +29,15 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const TRIES_MAX: usize = 16;
 
 /// Moves what both sides say after they have agreed on another protocol.
-pub(super) async fn upgraded((client, endpoint): (OnUpgrade, OnUpgrade), claim: Claim, patience: Duration) {
+pub(super) async fn upgraded(
+    shared: Arc<Shared>,
+    (client, endpoint): (OnUpgrade, OnUpgrade),
+    claim: Claim,
+    patience: Duration,
+) {
     let Ok(Ok(client)) = timeout(CONNECT_MAX, client).await else { return };
     let Ok(Ok(endpoint)) = timeout(CONNECT_MAX, endpoint).await else { return };
-    relay(TokioIo::new(client), TokioIo::new(endpoint), claim, patience).await;
+    relay(&shared, TokioIo::new(client), TokioIo::new(endpoint), claim, patience).await;
 }
 
 /// Gives a TLS client to an endpoint. `hello` is what was read of it.
@@ -52,7 +57,7 @@ pub(super) async fn passed_through(
                 if endpoint.write_all(hello).await.is_ok() {
                     claim.sent(hello.len() as u64);
                     let patience = rule.rule.options.tunnel_timeout.unwrap_or(TUNNEL_SILENCE);
-                    relay(client, endpoint, claim, patience).await;
+                    relay(shared, client, endpoint, claim, patience).await;
                 }
                 return;
             }
@@ -65,7 +70,7 @@ pub(super) async fn passed_through(
 }
 
 /// Moves bytes both ways until both have ended, one failed, or nothing was said for too long. No way waits for the other.
-async fn relay<C, E>(client: C, endpoint: E, claim: Claim, patience: Duration)
+async fn relay<C, E>(shared: &Shared, client: C, endpoint: E, claim: Claim, patience: Duration)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     E: AsyncRead + AsyncWrite + Unpin,
@@ -73,15 +78,15 @@ where
     let (from_client, to_client) = split(client);
     let (from_endpoint, to_endpoint) = split(endpoint);
     let (progress, claim) = (Progress::new(), Mutex::new(claim));
-    let count = |count: fn(&mut Claim, u64)| {
+    let moved = |count: fn(&mut Claim, u64, u64)| {
         let (progress, claim) = (&progress, &claim);
         move |n| {
             progress.note();
-            count(&mut claim.lock().unwrap_or_else(PoisonError::into_inner), n);
+            count(&mut claim.lock().unwrap_or_else(PoisonError::into_inner), n, shared.now());
         }
     };
-    let up = copy(from_client, to_endpoint, count(Claim::sent));
-    let down = copy(from_endpoint, to_client, count(Claim::received));
+    let up = copy(from_client, to_endpoint, moved(|claim, n, _| claim.sent(n)));
+    let down = copy(from_endpoint, to_client, moved(Claim::received));
     let both = async { tokio::try_join!(up, down) };
     tokio::select! { biased;
         // However it ended, both sides see it by their closed connections.

@@ -28,6 +28,7 @@ mod subresources;
 mod templates;
 mod timeline;
 mod token;
+mod traffic;
 mod users;
 mod views;
 mod watch;

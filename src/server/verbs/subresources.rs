@@ -6,7 +6,7 @@
 
 use super::{
     Call, binding, deployment_config, deployment_log, eviction, exec, images, log, metrics, node_proxy, projects,
-    reviews, scale, templates, timeline, token, users, write,
+    reviews, scale, templates, timeline, token, traffic, users, write,
 };
 use crate::{
     api::{kinds::pod, status::ApiError},
@@ -65,6 +65,8 @@ static TABLE: &[Row] = &[
     row("certificates.k8s.io", "certificatesigningrequests", "approval", |call| Box::pin(call.plain())),
     row("project.openshift.io", "projectrequests", "", |call| Box::pin(projects::request(call))),
     row("project.openshift.io", "projects", "", |call| Box::pin(projects::answer(call))),
+    Row { is_stream: |_| true, ..row("skiff.dev", "endpointtraffic", "", |call| Box::pin(traffic::endpoints(call))) },
+    Row { is_stream: |_| true, ..row("skiff.dev", "trafficreports", "", |call| Box::pin(traffic::report(call))) },
     row("skiff.dev", "pods", "timeline", |call| Box::pin(ready(timeline::get(call)))),
     row("authentication.k8s.io", "selfsubjectreviews", "", |call| Box::pin(ready(reviews::who(call)))),
     row("authentication.k8s.io", "tokenreviews", "", |call| Box::pin(ready(reviews::token(call)))),

@@ -3,6 +3,7 @@
 use super::{Call, read};
 use crate::{
     api::{
+        kind::KindRef,
         meta::{ObjectKey, Revision},
         schema,
         status::ApiError,
@@ -14,11 +15,10 @@ use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 
 /// A view as if it were stored.
-fn entry(call: &Call<'_>, view: Value) -> Result<Arc<Entry>, ApiError> {
-    let mut view = view;
-    schema::normalize(call.kind.definition(), &mut view);
-    let obj = call.kind.decode(view).map_err(|err| ApiError::Internal(format!("a view cannot be made: {err}")))?;
-    let (info, meta) = (call.kind.info(), obj.meta());
+pub(super) fn entry(kind: &KindRef, mut view: Value) -> Result<Arc<Entry>, ApiError> {
+    schema::normalize(kind.definition(), &mut view);
+    let obj = kind.decode(view).map_err(|err| ApiError::Internal(format!("a view cannot be made: {err}")))?;
+    let (info, meta) = (kind.info(), obj.meta());
     let key = ObjectKey::of(meta);
     let modified = meta.resource_version.as_deref().and_then(|revision| revision.parse().ok()).unwrap_or_default();
     let fields = [("metadata.name", key.name.clone()), ("metadata.namespace", key.namespace.clone())];
@@ -40,14 +40,14 @@ fn entry(call: &Call<'_>, view: Value) -> Result<Arc<Entry>, ApiError> {
 
 /// One view as the answer.
 pub(super) fn single(call: &Call<'_>, code: u16, view: Value) -> Result<Response, ApiError> {
-    call.object(code, &*entry(call, view)?)
+    call.object(code, &*entry(&call.kind, view)?)
 }
 
 /// The views that the query picks as the answer, in one piece.
 pub(super) fn list(call: &Call<'_>, views: Vec<Value>) -> Result<Response, ApiError> {
     let output = call.output(Offer::Lists)?;
     let options = options::list_options(&*call.kind, call.query())?;
-    let mut entries = views.into_iter().map(|view| entry(call, view)).collect::<Result<Vec<_>, _>>()?;
+    let mut entries = views.into_iter().map(|view| entry(&call.kind, view)).collect::<Result<Vec<_>, _>>()?;
     entries.retain(|entry| options.selection.matches(entry));
     let meta = ListMeta { revision: call.registry().store().revision().to_string(), ..ListMeta::default() };
     read::write_list(call.printer(output)?, output, entries, &meta)

@@ -8,7 +8,8 @@ import { Picture } from "./map.js";
 import { isSystem, picture, summary } from "./model.js";
 import { Panel } from "./panel.js";
 import { History, Replay } from "./replay.js";
-import { Stories, sentence, tell, worthTelling } from "./story.js";
+import { Stories, answered, sentence, tell, worthTelling } from "./story.js";
+import { Traffic } from "./traffic.js";
 import { Table } from "./table.js";
 import { Dot, Icon, say } from "./ui.js";
 
@@ -75,6 +76,15 @@ function useCluster(onSignedOut) {
   const [now, setNow] = useState(Date.now);
   const told = useRef([]);
   const history = useMemo(() => new History(), []);
+  const traffic = useMemo(() => new Traffic(), []);
+  /** Takes a list of stories in; the connections that followed a heal belong to it. */
+  const keep = (stories) => {
+    const whole = answered(stories, traffic);
+    if (whole === told.current) return false;
+    told.current = whole;
+    setStories(whole);
+    return true;
+  };
   const cluster = useMemo(
     () =>
       new Cluster({
@@ -83,9 +93,7 @@ function useCluster(onSignedOut) {
         seen: (change) => {
           history.record(change);
           const before = told.current;
-          told.current = tell(before, change);
-          if (told.current === before) return;
-          setStories(told.current);
+          if (!keep(tell(before, change))) return;
           const healed = told.current.find((s) => s.isDone && !before.find((b) => b.id === s.id)?.isDone);
           if (healed) say(sentence(healed));
           const { uid } = change.object.metadata;
@@ -97,14 +105,19 @@ function useCluster(onSignedOut) {
   );
   useEffect(() => {
     cluster.follow().catch((err) => (err.code === 401 ? onSignedOut() : setTimeout(() => location.reload(), TICK_MS)));
+    traffic.follow();
+    const silence = traffic.listen(() => keep(told.current));
     const timer = setInterval(() => setNow(Date.now()), TICK_MS);
-    return () => clearInterval(timer);
+    return () => {
+      silence();
+      clearInterval(timer);
+    };
   }, [cluster]);
   const forget = () => {
     told.current = [];
     setStories([]);
   };
-  return { cluster, stories, hit, now, forget, history };
+  return { cluster, stories, hit, now, forget, history, traffic };
 }
 
 /** The picture of now, the same one as long as the cluster is; or that of a moment before. */
@@ -117,7 +130,7 @@ function usePicture(cluster, place, history, moment) {
 function Page({ session, onSignedOut }) {
   const [place, go] = usePlace();
   const [theme, nextTheme] = useTheme();
-  const { cluster, stories, hit, now, forget, history } = useCluster(onSignedOut);
+  const { cluster, stories, hit, now, forget, history, traffic } = useCluster(onSignedOut);
   const [moment, setMoment] = useState(null);
   const [problem, setProblem] = useState(null);
   const model = usePicture(cluster, place, history, moment);
@@ -195,9 +208,9 @@ function Page({ session, onSignedOut }) {
         ? html`<${Nothing} hasFilter=${Boolean(place.text) || place.ns !== null} clear=${() => go({ text: "", ns: null })} />`
         : place.as === "table"
           ? html`<${Table} model=${model} hrefOf=${hrefOf} now=${now} selected=${place.id} />`
-          : html`<${Picture} model=${model} selected=${place.id} hrefOf=${hrefOf} onScale=${canChange ? onScale : () => setProblem(moment === null ? "You may look and change nothing" : "This is the past: go back to now first")} hit=${hit} />`}
+          : html`<${Picture} model=${model} selected=${place.id} hrefOf=${hrefOf} onScale=${canChange ? onScale : () => setProblem(moment === null ? "You may look and change nothing" : "This is the past: go back to now first")} hit=${hit} traffic=${moment === null ? traffic : null} />`}
     </main>
-    ${place.id && html`<${Panel} id=${place.id} view=${place.view} model=${model} cluster=${cluster} now=${now} hrefOf=${hrefOf} onClose=${close} canChange=${canChange} />`}
+    ${place.id && html`<${Panel} id=${place.id} view=${place.view} model=${model} cluster=${cluster} now=${now} hrefOf=${hrefOf} onClose=${close} canChange=${canChange} traffic=${traffic} />`}
     <div class="dock">
     ${moment !== null && html`<${Replay} history=${history} moment=${moment} stories=${worthTelling(stories)} onMoment=${setMoment} onEnd=${() => setMoment(null)} />`}
     <${Stories} stories=${stories} hrefOf=${(s) => hashOf({ ...place, id: s.about === "pod" ? `Pod/${s.ns}/${s.by}` : `Pod/${s.ns}/${s.pod}`, view: "overview" })} onClose=${forget} />

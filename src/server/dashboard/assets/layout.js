@@ -181,7 +181,7 @@ function toPods(workload, box, placed, { form, height }) {
   const [ax, ay] = [box.x + box.w, box.y + box.h / 2];
   if (form === "cell") {
     const top = placed[0].y;
-    return [{ id: `${workload.id}>pods`, from: workload.id, to: "", is: "ready", d: curve(ax, ay, placed[0].x - 8, top + height / 2) }];
+    return [{ id: `${workload.id}>${podKey}`, from: workload.id, to: "", is: "ready", d: curve(ax, ay, placed[0].x - 8, top + height / 2) }];
   }
   return placed
     .filter((p) => p.x === placed[0].x)
@@ -238,6 +238,9 @@ function narrow(model, width) {
   return out;
 }
 const form = (pods) => pods.form === "cell";
+
+/** Where the line from a workload to a grid of pods leads. */
+export const podKey = "pods";
 
 /** The thing that is next in a direction, for the arrow keys. */
 export function next(boxes, from, direction) {

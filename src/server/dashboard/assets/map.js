@@ -3,12 +3,14 @@
 import { Component, html, useLayoutEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 import { MONO_LETTER, fit, fitEnd, layout, next, shortName } from "./layout.js";
 import { containerState } from "./model.js";
-import { Sign } from "./ui.js";
+import { Sign, later } from "./ui.js";
+
+const Dots = later(() => import("./dots.js"), "Dots");
 
 const TITLES = { entry: "From outside", service: "Services", workload: "Workloads", pods: "Pods" };
 const at = (x, y) => ({ transform: `translate(${Math.round(x * 10) / 10}px, ${Math.round(y * 10) / 10}px)` });
 
-export function Picture({ model, selected, hrefOf, onScale, hit }) {
+export function Picture({ model, selected, hrefOf, onScale, hit, traffic }) {
   const frame = useRef();
   const [width, setWidth] = useState(0);
   useLayoutEffect(() => {
@@ -29,6 +31,7 @@ export function Picture({ model, selected, hrefOf, onScale, hit }) {
   };
   return html`<div class="picture" ref=${frame} onKeyDown=${onKeyDown}>
     ${placed && html`<${Drawing} placed=${placed} selected=${selected} hrefOf=${hrefOf} onScale=${onScale} hit=${hit} />`}
+    ${placed && traffic && !placed.isNarrow && html`<${Dots} placed=${placed} model=${model} traffic=${traffic} />`}
   </div>`;
 }
 

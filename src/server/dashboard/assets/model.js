@@ -163,7 +163,7 @@ export function picture(objects, { namespace = null, text = "" } = {}) {
   for (const service of services) {
     for (const door of doors(service.object)) {
       const id = `${door.kind}/${service.ns}/${service.name}/${door.text}`;
-      entries.push({ id, kind: door.kind, name: door.text, ns: service.ns, url: door.url, to: [service.id], object: service.object });
+      entries.push({ id, kind: door.kind, name: door.text, ns: service.ns, url: door.url, to: [service.id], port: door.port.name ?? "", object: service.object });
     }
   }
   const known = new Map(services.map((s) => [s.id, s]));

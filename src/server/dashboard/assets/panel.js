@@ -8,7 +8,11 @@ import { Yaml } from "./edit.js";
 import { LastLines, Logs, sourcesOf } from "./logs.js";
 import { Ring } from "./map.js";
 import { age, containerState, ended } from "./model.js";
-import { Ask, Copy, Dot, Icon, say } from "./ui.js";
+import { plot, rate } from "./traffic.js";
+import { Ask, Copy, Dot, Icon, later, say } from "./ui.js";
+
+/** How often the plots move on. */
+const PLOT_MS = 1000;
 
 const TABS = { overview: "Overview", logs: "Log", shell: "Shell", events: "Events", yaml: "YAML" };
 
@@ -30,7 +34,7 @@ export function find(model, cluster, id) {
   return object ? { kind, ns, name, object, pods: [], is: "idle", text: "" } : null;
 }
 
-export function Panel({ id, view, model, cluster, now, hrefOf, go, onClose, canChange }) {
+export function Panel({ id, view, model, cluster, now, hrefOf, go, onClose, canChange, traffic }) {
   const found = useMemo(() => find(model, cluster, id), [model, id]);
   const [asking, setAsking] = useState(null);
   const [problem, setProblem] = useState(null);
@@ -69,7 +73,7 @@ export function Panel({ id, view, model, cluster, now, hrefOf, go, onClose, canC
     </nav>
     <div class=${`view ${shown}`}>
       ${{
-        overview: () => html`<${Overview} it=${it} cluster=${cluster} now=${now} hrefOf=${hrefOf} />`,
+        overview: () => html`<${Overview} it=${it} cluster=${cluster} now=${now} hrefOf=${hrefOf} traffic=${traffic} />`,
         logs: () => html`<${Logs} key=${id} focus=${id} pods=${it.pods} />`,
         shell: () => html`<${LaterShell} key=${id} pod=${it.object} />`,
         events: () => html`<${Events} it=${it} cluster=${cluster} now=${now} />`,
@@ -80,14 +84,7 @@ export function Panel({ id, view, model, cluster, now, hrefOf, go, onClose, canC
   </aside>`;
 }
 
-/** The shell comes when it is asked for. */
-function LaterShell({ pod }) {
-  const [Shell, setShell] = useState(null);
-  useEffect(() => {
-    import("./shell.js").then((module) => setShell(() => module.Shell));
-  }, []);
-  return Shell ? html`<${Shell} pod=${pod} />` : html`<p class="hint">…</p>`;
-}
+const LaterShell = later(() => import("./shell.js"), "Shell", html`<p class="hint">…</p>`);
 
 function Top({ it, onClose }) {
   return html`<header class=${`top is-${it.is}`}>
@@ -127,10 +124,32 @@ function Buttons({ it, attempt, ask }) {
 
 const Button = ({ icon, text, onClick }) => html`<button type="button" onClick=${onClick}><${Icon} name=${icon} /> ${text}</button>`;
 
-function Overview({ it, cluster, now, hrefOf }) {
-  if (it.workload) return html`<${WorkloadView} it=${it} now=${now} hrefOf=${hrefOf} />`;
-  if (it.pod) return html`<${PodView} it=${it} now=${now} hrefOf=${hrefOf} />`;
-  return html`<${ServiceView} it=${it} cluster=${cluster} now=${now} hrefOf=${hrefOf} />`;
+function Overview({ it, cluster, now, hrefOf, traffic }) {
+  const of = it.workload ? WorkloadView : it.pod ? PodView : ServiceView;
+  return html`<${Connections} it=${it} traffic=${traffic} /><${of} it=${it} cluster=${cluster} now=${now} hrefOf=${hrefOf} />`;
+}
+
+/** Connections to the endpoints of what is looked at, with a plot of the last minute each. */
+function Connections({ it, traffic }) {
+  const [now, setNow] = useState(Date.now);
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), PLOT_MS);
+    return () => clearInterval(timer);
+  }, []);
+  const service = it.service?.name;
+  const pods = new Set(it.pods.map((p) => p.object.metadata.uid));
+  const shown = traffic.all().filter(({ object }) => object.metadata.namespace === it.ns && (service ? object.service === service : pods.has(object.podUID)));
+  if (!shown.length) return null;
+  const most = Math.max(...shown.flatMap((one) => one.rates.map((r) => r.n)), 1);
+  shown.sort((a, b) => a.object.metadata.name.localeCompare(b.object.metadata.name));
+  return html`<section><h3>Connections</h3><ul class="connections">
+    ${shown.map((one) => html`<li key=${one.object.metadata.name} class=${one.object.inRotation ? "" : "leaving"}>
+      <span class="mono">${one.object.pod || one.object.address}</span>
+      <span class="small">${one.object.connections.toLocaleString("en")} · ${one.object.active} open${one.object.inRotation ? "" : ", leaving"}${one.object.lost ? html` · <b class="is-failing">${one.object.lost} lost</b>` : ""}</span>
+      <svg viewBox="0 0 160 24" width="160" height="24" preserveAspectRatio="none" role="img" aria-label=${`${rate(one, now).toFixed(1)} connections a second`}><path d=${plot(one, now, 160, 24, most)} /></svg>
+      <span class="rate">${rate(one, now).toFixed(rate(one, now) < 10 ? 1 : 0)}/s</span>
+    </li>`)}
+  </ul></section>`;
 }
 
 const Facts = ({ rows }) => html`<dl class="facts">${rows.filter(([, v]) => v && (!Array.isArray(v) || v.length)).map(([k, v]) => html`<div key=${k}><dt>${k}</dt><dd>${v}</dd></div>`)}</dl>`;

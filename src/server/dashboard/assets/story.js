@@ -94,6 +94,25 @@ export function tell(stories, { kind, type, object: pod, old, at }) {
   return isNew ? out : stories;
 }
 
+/** Clocks of the engine and of the data plane are the machine's, and a browser hears of a loss a little before its story begins. */
+const BEFORE_MS = 2000;
+
+/** The stories with the first connection after each, and how many were lost until then; the same list where nothing is new. */
+export function answered(stories, traffic) {
+  let isNew = false;
+  const out = stories.map((story) => {
+    if (!story.isDone || story.served) return story;
+    const uid = story.successor ?? story.uid;
+    const began = story.marks[0].at;
+    const replies = traffic.all().filter(({ object }) => object.podUID === uid && object.firstReply);
+    const served = Math.min(...replies.map(({ object }) => Date.parse(object.firstReply)).filter((at) => at >= began));
+    if (served === Infinity) return story;
+    isNew = true;
+    return { ...story, served, lost: traffic.lostSince(story.uid, began - BEFORE_MS) };
+  });
+  return isNew ? out : stories;
+}
+
 export const lasted = (story) => story.marks.at(-1).at - story.marks[0].at;
 
 /** A story in a sentence. */
@@ -130,6 +149,7 @@ function Card({ story, href }) {
     <span class="who">${story.about === "pod" ? story.pod : `${story.container} in ${story.pod}`}</span>
     <span class="cause">${story.about === "pod" ? `→ ${story.by}` : story.cause}</span>
     <span class="bar" aria-hidden="true">${parts.map((p) => html`<i key=${p.name} class=${`to-${p.name}`} style=${{ flexGrow: Math.max(p.ms / total, 0.06) }}></i>`)}</span>
+    ${story.served && html`<span class="served">first connection <b>+${inMs(story.served - marks[0].at)}</b> · ${story.lost ? html`<b class="is-failing">${story.lost} lost</b>` : "none lost"}</span>`}
     <span class="marks">${marks.map((m, i) => html`<span key=${m.name} class=${`to-${m.name}`}>${m.name} <b>${i ? `+${inMs(m.at - marks[0].at)}` : "0"}</b></span>`)}</span>
   </a>`;
 }

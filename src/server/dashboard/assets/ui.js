@@ -1,6 +1,6 @@
 // Small parts that several views use.
 
-import { html, useEffect, useRef } from "./vendor/preact.js";
+import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 
 /** The sign of a state: a shape of its own, so that colour is not all there is. Drawn around 0,0. */
 export function Sign({ is, r = 6 }) {
@@ -16,6 +16,16 @@ export function Sign({ is, r = 6 }) {
     }[is]?.()}
   </g>`;
 }
+
+/** A part of the page that is loaded when it is shown: what the first paint can do without. */
+export const later = (load, name, meanwhile = null) =>
+  function Later(props) {
+    const [Part, setPart] = useState(null);
+    useEffect(() => {
+      load().then((module) => setPart(() => module[name]));
+    }, []);
+    return Part ? html`<${Part} ...${props} />` : meanwhile;
+  };
 
 /** The sign outside of the picture. */
 export const Dot = ({ is, size = 14 }) => html`<svg class="dot" viewBox="-8 -8 16 16" width=${size} height=${size} aria-hidden="true"><${Sign} is=${is} r=${6.4} /></svg>`;
