@@ -60,6 +60,12 @@ impl FieldError {
         Self { path: path.into(), kind: FieldErrorKind::Invalid(BadValue::of(value)), detail: detail.into() }
     }
 
+    /// Several values of what is at the path do not go together; none of them is shown. Source: `OmitValueType`.
+    pub fn invalid_whole(path: impl Into<String>, detail: impl Into<String>) -> Self {
+        let nothing = BadValue(String::new());
+        Self { path: path.into(), kind: FieldErrorKind::Invalid(nothing), detail: detail.into() }
+    }
+
     /// The value is not one of `supported`.
     pub fn not_supported(path: impl Into<String>, value: impl serde::Serialize, supported: &[&str]) -> Self {
         let supported = supported.iter().map(|s| (*s).to_owned()).collect();
@@ -120,6 +126,7 @@ impl FieldError {
     pub fn body(&self) -> String {
         let (head, detail) = match &self.kind {
             FieldErrorKind::Required => ("Required value".to_owned(), self.detail.clone()),
+            FieldErrorKind::Invalid(v) if v.0.is_empty() => ("Invalid value".to_owned(), self.detail.clone()),
             FieldErrorKind::Invalid(v) => (format!("Invalid value: {}", v.0), self.detail.clone()),
             FieldErrorKind::NotSupported(v, supported) => {
                 let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();

@@ -77,8 +77,12 @@ pub struct Rules {
     pub prepare_update: fn(&mut Untyped, &Untyped),
     /// All that is wrong with an object, whoever wrote it.
     pub validate: fn(&Untyped) -> Vec<FieldError>,
+    /// All that is wrong with a new object beside what `validate` finds.
+    pub validate_create: fn(&Untyped) -> Vec<FieldError>,
     /// All that is wrong with a change.
     pub validate_update: fn(&Untyped, &Untyped) -> Vec<FieldError>,
+    /// All that is wrong with a change of the status.
+    pub validate_status: fn(&Untyped, &Untyped) -> Vec<FieldError>,
     /// What a client should be warned of when it writes this object.
     pub warnings: fn(&Untyped) -> Vec<String>,
     /// The cells of one printed row.
@@ -125,7 +129,9 @@ impl Rules {
         on_named: |_| {},
         prepare_update: |_, _| {},
         validate: |_| Vec::new(),
+        validate_create: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
+        validate_status: |_, _| Vec::new(),
         warnings: |_| Vec::new(),
         row: |obj, now| vec![table::name(&obj.metadata), table::age(&obj.metadata, now)],
         validate_name: names::dns1123_subdomain,
@@ -281,8 +287,8 @@ impl ErasedKind for JsonKind {
     fn validate(&self, obj: &dyn DynObject) -> Vec<FieldError> {
         (self.rules.validate)(cast(obj))
     }
-    fn validate_create(&self, _obj: &dyn DynObject) -> Vec<FieldError> {
-        Vec::new()
+    fn validate_create(&self, obj: &dyn DynObject) -> Vec<FieldError> {
+        (self.rules.validate_create)(cast(obj))
     }
     fn prepare_update(&self, new: &mut dyn DynObject, old: &dyn DynObject) {
         let (new, old) = (cast_mut(new), cast(old));
@@ -301,8 +307,8 @@ impl ErasedKind for JsonKind {
         new.rest.remove(STATUS_FIELD);
         new.rest.extend(status.map(|status| (STATUS_FIELD.to_owned(), status)));
     }
-    fn validate_status(&self, _new: &dyn DynObject, _old: &dyn DynObject) -> Vec<FieldError> {
-        Vec::new()
+    fn validate_status(&self, new: &dyn DynObject, old: &dyn DynObject) -> Vec<FieldError> {
+        (self.rules.validate_status)(cast(new), cast(old))
     }
     fn has_generation(&self) -> bool {
         self.rules.has_generation

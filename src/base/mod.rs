@@ -11,3 +11,4 @@ pub mod rng;
 pub mod secret;
 pub mod supervise;
 pub mod task;
+pub mod time_zone;

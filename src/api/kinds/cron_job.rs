@@ -18,10 +18,14 @@ use crate::api::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Jobs are called after it, with eleven characters more.
 const NAME_LENGTH_MAX: usize = 52;
+/// Where the zone of the schedule's clock is.
+pub const TIME_ZONE: &str = "spec.timeZone";
+/// The longest part of a zone's name.
+const ZONE_PART_MAX: usize = 14;
 
 /// The kind `CronJob`.
 pub static CRON_JOBS: JsonKind = JsonKind::new(
@@ -48,7 +52,7 @@ pub static CRON_JOBS: JsonKind = JsonKind::new(
             "io.k8s.api.batch.v1.CronJob",
         )
     },
-    Rules { set_defaults, validate, row, has_generation: true, ..Rules::PLAIN },
+    Rules { set_defaults, validate, validate_create, validate_update, row, has_generation: true, ..Rules::PLAIN },
 );
 
 typed_json_kind! {
@@ -69,49 +73,92 @@ fn set_defaults(obj: &mut Untyped) {
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
     let fields = &obj.rest;
-    let name = obj.metadata.name.as_deref().unwrap_or_default();
-    if name.len() > NAME_LENGTH_MAX {
-        errs.push(FieldError::invalid(
-            "metadata.name",
-            name,
-            names::too_long(NAME_LENGTH_MAX).replace("bytes", "characters"),
-        ));
+    check_schedule(&mut errs, &text_at(fields, "spec.schedule"));
+    json::non_negative(&mut errs, fields, "spec.startingDeadlineSeconds");
+    match text_at(fields, "spec.concurrencyPolicy").as_str() {
+        "" => errs.push(FieldError::required("spec.concurrencyPolicy", "")),
+        _ => json::one_of(&mut errs, fields, "spec.concurrencyPolicy", &["Allow", "Forbid", "Replace"]),
     }
-    check_schedule(&mut errs, &text_at(fields, "spec.schedule"), json::has(fields, "spec.timeZone"));
-    if at(fields, "spec.timeZone").is_some_and(|zone| zone == "") {
-        errs.push(FieldError::invalid("spec.timeZone", "", "timeZone must be nil or non-empty string"));
-    }
-    let zone = text_at(fields, "spec.timeZone");
-    if zone.eq_ignore_ascii_case("local") {
-        let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-        errs.push(FieldError::invalid("spec.timeZone", zone, why));
-    }
-    json::one_of(&mut errs, fields, "spec.concurrencyPolicy", &["Allow", "Forbid", "Replace"]);
-    for field in ["spec.startingDeadlineSeconds", "spec.successfulJobsHistoryLimit", "spec.failedJobsHistoryLimit"] {
+    check_job(&mut errs, fields);
+    for field in ["spec.successfulJobsHistoryLimit", "spec.failedJobsHistoryLimit"] {
         json::non_negative(&mut errs, fields, field);
     }
-    job::check_spec(&mut errs, fields, "spec.jobTemplate.spec");
     errs
 }
 
+fn validate_create(obj: &Untyped) -> Errors {
+    let mut errs = Errors::new();
+    check_time_zone(&mut errs, &obj.rest);
+    let name = obj.metadata.name.as_deref().unwrap_or_default();
+    if name.len() > NAME_LENGTH_MAX {
+        let why = names::too_long(NAME_LENGTH_MAX).replace("bytes", "characters");
+        errs.push(FieldError::invalid("metadata.name", name, why));
+    }
+    errs
+}
+
+/// A time zone that was good once may stay.
+fn validate_update(new: &Untyped, old: &Untyped) -> Errors {
+    let mut errs = Errors::new();
+    if at(&new.rest, TIME_ZONE) != at(&old.rest, TIME_ZONE) {
+        check_time_zone(&mut errs, &new.rest);
+    }
+    errs
+}
+
+/// What a job that is made of the template could not have. Source: `ValidateJobTemplateSpec`.
+fn check_job(errs: &mut Errors, fields: &Map<String, Value>) {
+    job::check_spec(errs, fields, "spec.jobTemplate.spec");
+    if let Some(selector) = at(fields, "spec.jobTemplate.spec.selector") {
+        let why = "`selector` will be auto-generated";
+        errs.push(FieldError::invalid("spec.jobTemplate.spec.selector", selector, why));
+    }
+    if json::is_true(fields, "spec.jobTemplate.spec.manualSelector") {
+        let path = "spec.jobTemplate.spec.manualSelector";
+        errs.push(FieldError::not_supported(path, true, &["nil", "false"]));
+    }
+}
+
 /// Checks a schedule. Source: `validateScheduleFormat`.
-fn check_schedule(errs: &mut Errors, schedule: &str, has_zone: bool) {
+fn check_schedule(errs: &mut Errors, schedule: &str) {
     if schedule.is_empty() {
         errs.push(FieldError::required("spec.schedule", ""));
         return;
     }
-    if schedule.contains("TZ=") {
-        let why = if has_zone {
-            "cannot use both timeZone field and TZ or CRON_TZ in schedule"
-        } else {
-            "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
-        };
-        errs.push(FieldError::invalid("spec.schedule", schedule, why));
-        return;
-    }
-    if let Err(why) = Schedule::parse(schedule) {
+    // A zone before the fields is part of the format, and refused after it.
+    let is_zone = |word: &str| word.starts_with("TZ=") || word.starts_with("CRON_TZ=");
+    let fields = schedule.split_once(' ').filter(|(word, _)| is_zone(word)).map_or(schedule, |(_, fields)| fields);
+    if let Err(why) = Schedule::parse(fields) {
         errs.push(FieldError::invalid("spec.schedule", schedule, why));
     }
+    if schedule.contains("TZ") {
+        let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        errs.push(FieldError::invalid("spec.schedule", schedule, why));
+    }
+}
+
+/// Checks that a time zone can be one: whether there is such a zone is known to the machine (`registry/admission/time_zone`).
+/// Source: `validateTimeZone`.
+fn check_time_zone(errs: &mut Errors, fields: &Map<String, Value>) {
+    let Some(zone) = at(fields, TIME_ZONE).and_then(Value::as_str) else { return };
+    let mut refuse = |why: &str| errs.push(FieldError::invalid(TIME_ZONE, zone, why));
+    let is_wrong = |part: &str| {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_+".contains(c);
+        let has_length = (1..=ZONE_PART_MAX).contains(&part.len());
+        matches!(part, "." | "..") || part.starts_with('-') || !has_length || !part.chars().all(is_allowed)
+    };
+    if zone.is_empty() {
+        refuse("timeZone must be nil or non-empty string");
+    } else if zone.split('/').any(is_wrong) {
+        refuse(&unknown_time_zone(zone));
+    } else if zone.eq_ignore_ascii_case("local") {
+        refuse("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+    }
+}
+
+/// What is said of a zone that there is not.
+pub fn unknown_time_zone(zone: &str) -> String {
+    format!("unknown time zone {zone}")
 }
 
 fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
@@ -134,7 +181,7 @@ fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::kinds::testing::json::{causes, row};
+    use crate::api::kinds::testing::json::{causes, row, update_causes};
     use expect_test::expect;
 
     fn nightly(schedule: &str) -> String {
@@ -158,6 +205,7 @@ mod tests {
             "x * * * *",
             "@often",
             "TZ=UTC * * * * *",
+            "CRON_TZ=UTC x * * * *",
         ];
         expect![[r#"
             spec.schedule: Required value
@@ -169,13 +217,57 @@ mod tests {
             spec.schedule: Invalid value: "x * * * *": failed to parse int from x: strconv.Atoi: parsing "x": invalid syntax
             spec.schedule: Invalid value: "@often": unrecognized descriptor: @often
             spec.schedule: Invalid value: "TZ=UTC * * * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead
+            spec.schedule: Invalid value: "CRON_TZ=UTC x * * * *": failed to parse int from x: strconv.Atoi: parsing "x": invalid syntax
+            spec.schedule: Invalid value: "CRON_TZ=UTC x * * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead
         "#]].assert_eq(&wrong.map(|schedule| causes(&CRON_JOBS, &nightly(schedule))).concat());
         expect![[r#"
-            metadata.name: Invalid value: "a-name-that-is-longer-than-fifty-two-characters-and-so-refused": must be no more than 52 characters
             spec.concurrencyPolicy: Unsupported value: "Maybe": supported values: "Allow", "Forbid", "Replace"
-            spec.successfulJobsHistoryLimit: Invalid value: -1: must be greater than or equal to 0
             spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"
+            spec.successfulJobsHistoryLimit: Invalid value: -1: must be greater than or equal to 0
+            metadata.name: Invalid value: "a-name-that-is-longer-than-fifty-two-characters-and-so-refused": must be no more than 52 characters
         "#]].assert_eq(&causes(&CRON_JOBS, "metadata: {name: a-name-that-is-longer-than-fifty-two-characters-and-so-refused}\nspec: {schedule: '@daily', concurrencyPolicy: Maybe, successfulJobsHistoryLimit: -1, jobTemplate: {spec: {template: {spec: {restartPolicy: Always, containers: [{name: c, image: i}]}}}}}"));
+    }
+
+    #[test]
+    fn time_zones_have_names() {
+        let zoned = |zone: &str| nightly("@daily").replace("{schedule", &format!("{{timeZone: '{zone}', schedule"));
+        let names =
+            ["", "LOCAL", "a//b", "../etc", "-x", "Europe/B(rlin)", "Europe/AnameOfMoreThan14", "UTC", "Etc/GMT+1"];
+        expect![[r##"
+            # ""
+            spec.timeZone: Invalid value: "": timeZone must be nil or non-empty string
+            # "LOCAL"
+            spec.timeZone: Invalid value: "LOCAL": timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones
+            # "a//b"
+            spec.timeZone: Invalid value: "a//b": unknown time zone a//b
+            # "../etc"
+            spec.timeZone: Invalid value: "../etc": unknown time zone ../etc
+            # "-x"
+            spec.timeZone: Invalid value: "-x": unknown time zone -x
+            # "Europe/B(rlin)"
+            spec.timeZone: Invalid value: "Europe/B(rlin)": unknown time zone Europe/B(rlin)
+            # "Europe/AnameOfMoreThan14"
+            spec.timeZone: Invalid value: "Europe/AnameOfMoreThan14": unknown time zone Europe/AnameOfMoreThan14
+            # "UTC"
+            # "Etc/GMT+1"
+        "##]]
+            .assert_eq(&names.map(|zone| format!("# {zone:?}\n{}", causes(&CRON_JOBS, &zoned(zone)))).concat());
+        // What was good once may stay, whatever is good now.
+        assert_eq!(update_causes(&CRON_JOBS, &zoned("a//b"), &zoned("a//b")), "");
+        assert!(!update_causes(&CRON_JOBS, &zoned("UTC"), &zoned("a//b")).is_empty());
+    }
+
+    #[test]
+    fn jobs_have_a_selector_of_their_own() {
+        let selected = nightly("@daily").replace(
+            "jobTemplate: {spec: {",
+            "jobTemplate: {spec: {manualSelector: true, selector: {matchLabels: {a: b}}, ",
+        );
+        expect![[r#"
+            spec.jobTemplate.spec.selector: Invalid value: {"matchLabels":{"a":"b"}}: `selector` will be auto-generated
+            spec.jobTemplate.spec.manualSelector: Unsupported value: true: supported values: "nil", "false"
+        "#]]
+        .assert_eq(&causes(&CRON_JOBS, &selected));
     }
 
     #[test]

@@ -2,6 +2,10 @@
 //!
 //! **Source**: `pkg/apis/batch/validation/validation.go`, `pkg/apis/batch/v1/defaults.go`, `pkg/registry/batch/job/strategy.go`, v1.37.
 
+mod policies;
+mod spec;
+mod status;
+
 use super::{
     json::{self, Errors},
     workload,
@@ -10,12 +14,19 @@ use crate::api::{
     field::FieldError,
     json_kind::{JsonKind, Rules, at, default_at, set_at, text_at, typed_json_kind},
     kind::{KindInfo, STATUS, Scope},
+    names,
     object::{Untyped, typed},
+    selector::LabelSelector,
     table::{self, Column, NONE},
 };
 use jiff::Timestamp;
-use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{
+    api::batch::v1::Job,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector as ApiSelector, Time},
+};
 use serde_json::{Map, Value, json};
+pub(super) use spec::check_spec;
+use std::collections::BTreeMap;
 
 /// The labels that a job's pods get. Source: `generateSelector` in strategy.go.
 const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
@@ -40,13 +51,14 @@ pub static JOBS: JsonKind = JsonKind::new(
     },
     Rules {
         set_defaults: |obj| spec_defaults(&mut obj.rest, "spec"),
-        prepare_create: |obj| {
+        on_named: |obj| {
             if !json::is_true(&obj.rest, "spec.manualSelector") {
                 generate_selector(obj);
             }
         },
         validate,
-        validate_update,
+        validate_update: spec::check_update,
+        validate_status: status::check_update,
         row,
         has_generation: true,
         selectable: &["status.successful"],
@@ -75,72 +87,94 @@ pub(super) fn spec_defaults(fields: &mut Map<String, Value>, path: &str) {
     workload::template_defaults(fields, &of("template"));
 }
 
-/// A selector that no other job has, and the labels that it picks.
+/// A selector that no other job has, and the labels that it picks. What the user gave stays, and is refused where it is another.
 fn generate_selector(obj: &mut Untyped) {
     let (uid, name) = (obj.metadata.uid.clone().unwrap_or_default(), obj.metadata.name.clone().unwrap_or_default());
-    let fields = &mut obj.rest;
-    let mut labels =
-        at(fields, "spec.template.metadata.labels").and_then(Value::as_object).cloned().unwrap_or_default();
-    labels.extend(UID_LABELS.map(|label| (label.to_owned(), json!(uid))));
-    labels.extend(NAME_LABELS.map(|label| (label.to_owned(), json!(name))));
-    set_at(fields, "spec.template.metadata.labels", Value::Object(labels));
+    let (prefix, fields) = (obj.metadata.generate_name.clone(), &mut obj.rest);
+    let labels_at = "spec.template.metadata.labels";
+    let mut labels = at(fields, labels_at).and_then(Value::as_object).cloned().unwrap_or_default();
+    for label in NAME_LABELS {
+        // A generated name that was taken already is generated anew.
+        let was_tried = |value: &Value| {
+            let (value, prefix) = (value.as_str().unwrap_or_default(), prefix.as_deref().unwrap_or_default());
+            !prefix.is_empty() && value.len() == name.len() && value.starts_with(prefix)
+        };
+        if labels.get(label).is_none_or(was_tried) {
+            labels.insert(label.to_owned(), json!(name));
+        }
+    }
+    for label in UID_LABELS {
+        labels.entry(label).or_insert_with(|| json!(uid));
+    }
+    set_at(fields, labels_at, Value::Object(labels));
     let mut selector = at(fields, "spec.selector.matchLabels").and_then(Value::as_object).cloned().unwrap_or_default();
-    selector.insert(UID_LABELS[0].to_owned(), json!(uid));
+    selector.entry(UID_LABELS[0]).or_insert_with(|| json!(uid));
     set_at(fields, "spec.selector.matchLabels", Value::Object(selector));
 }
 
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
+    check_generated(&mut errs, obj);
     check_spec(&mut errs, &obj.rest, "spec");
+    check_selector(&mut errs, obj);
+    check_host_names(&mut errs, obj);
+    errs
+}
+
+/// Source: `validateGeneratedSelector`.
+fn check_generated(errs: &mut Errors, obj: &Untyped) {
+    if json::is_true(&obj.rest, "spec.manualSelector") || !json::has(&obj.rest, "spec.selector") {
+        return;
+    }
+    let (uid, name) = (obj.metadata.uid.as_deref().unwrap_or_default(), obj.metadata.name.as_deref());
+    let name = name.unwrap_or_default();
+    let labels = at(&obj.rest, "spec.template.metadata.labels").cloned().unwrap_or_default();
+    let wanted = [(UID_LABELS[1], uid), (NAME_LABELS[1], name), (UID_LABELS[0], uid), (NAME_LABELS[0], name)];
+    for (label, value) in wanted {
+        let (path, why) = (format!("spec.template.metadata.labels[{label}]"), format!("must be '{value}'"));
+        match labels.get(label) {
+            None => errs.push(FieldError::required(path, why)),
+            Some(given) if given != value => errs.push(FieldError::invalid(path, &labels, why)),
+            Some(_) => {}
+        }
+    }
+    let expected: BTreeMap<String, String> = wanted.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
+    if selector_of(obj).is_some_and(|selector| !selector.matches(&expected)) {
+        let given = at(&obj.rest, "spec.selector");
+        errs.push(FieldError::invalid("spec.selector", given, "`selector` not auto-generated"));
+    }
+}
+
+fn selector_of(obj: &Untyped) -> Option<LabelSelector> {
+    let selector = at(&obj.rest, "spec.selector").and_then(|selector| typed::<ApiSelector>(selector).ok())?;
+    LabelSelector::from_api(&selector).ok()
+}
+
+fn check_selector(errs: &mut Errors, obj: &Untyped) {
     if !json::has(&obj.rest, "spec.selector") {
         errs.push(FieldError::required("spec.selector", ""));
     }
-    json::label_selector(&mut errs, &obj.rest, "spec.selector");
-    errs
+    json::label_selector(errs, &obj.rest, "spec.selector");
+    let labels = at(&obj.rest, "spec.template.metadata.labels");
+    let own: BTreeMap<String, String> = labels.and_then(|labels| typed(labels).ok()).unwrap_or_default();
+    if selector_of(obj).is_some_and(|selector| !selector.matches(&own)) {
+        let why = "`selector` does not match template `labels`";
+        errs.push(FieldError::invalid("spec.template.metadata.labels", labels, why));
+    }
 }
 
-/// What is wrong with a job's spec.
-pub(super) fn check_spec(errs: &mut Errors, fields: &Map<String, Value>, path: &str) {
-    let of = |field: &str| format!("{path}.{field}");
-    for field in [
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex",
-    ] {
-        json::non_negative(errs, fields, &of(field));
+/// The pods of an indexed job have host names that end in their index.
+fn check_host_names(errs: &mut Errors, obj: &Untyped) {
+    let completions = at(&obj.rest, "spec.completions").and_then(Value::as_i64).unwrap_or(0);
+    if text_at(&obj.rest, "spec.completionMode") != "Indexed" || completions <= 0 {
+        return;
     }
-    json::one_of(errs, fields, &of("completionMode"), &["Indexed", "NonIndexed"]);
-    json::one_of(errs, fields, &of("podReplacementPolicy"), &["Failed", "TerminatingOrFailed"]);
-    if text_at(fields, &of("completionMode")) == "Indexed" && !json::has(fields, &of("completions")) {
-        errs.push(FieldError::required(of("completions"), "when completion mode is Indexed"));
+    let name = obj.metadata.name.as_deref().unwrap_or_default();
+    let longest = format!("{name}-{}", completions - 1);
+    if !names::dns1123_label(&longest).is_empty() {
+        let why = format!("will not able to create pod with invalid DNS label: {longest}");
+        errs.push(FieldError::invalid("metadata.name", name, why));
     }
-    workload::check_finite(errs, fields, &of("template"));
-}
-
-fn validate_update(new: &Untyped, old: &Untyped) -> Errors {
-    let is_suspended = json::is_true(&old.rest, "spec.suspend") && !json::has(&old.rest, "status.startTime");
-    let immutable = |field| json::immutable(&new.rest, &old.rest, field, "field is immutable");
-    let mut errs: Errors = [
-        "spec.selector",
-        "spec.completionMode",
-        "spec.podFailurePolicy",
-        "spec.backoffLimitPerIndex",
-        "spec.successPolicy",
-    ]
-    .into_iter()
-    .flat_map(immutable)
-    .collect();
-    // Source: `validateCompletions`: an indexed job may change both numbers together.
-    if text_at(&new.rest, "spec.completionMode") != "Indexed" {
-        errs.extend(immutable("spec.completions"));
-    }
-    if !is_suspended {
-        errs.extend(immutable("spec.template"));
-    }
-    errs
 }
 
 fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
@@ -198,78 +232,4 @@ pub(super) fn ago(fields: &Map<String, Value>, path: &str, now: Timestamp) -> Va
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::kinds::testing::json::{causes, created_yaml, row, update_causes};
-    use expect_test::expect;
-
-    const PI: &str = "metadata: {name: pi, uid: u1}\nspec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}";
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        assert_eq!(causes(&JOBS, PI), "");
-        expect![[r#"
-            spec.parallelism: Invalid value: -1: must be greater than or equal to 0
-            spec.podReplacementPolicy: Unsupported value: "Soon": supported values: "Failed", "TerminatingOrFailed"
-            spec.completions: Required value: when completion mode is Indexed
-            spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"
-        "#]].assert_eq(&causes(&JOBS, "spec: {parallelism: -1, completionMode: Indexed, podReplacementPolicy: Soon, template: {spec: {containers: [{name: c, image: i}]}}}"));
-        expect![[r#"
-            spec.template: Invalid value: {"metadata":{"labels":{"batch.kubernetes.io/controller-uid":"u1","batch.kubernetes.io/job-name":"pi","controller-uid":"u1","job-name":"pi"}},"spec":{"containers":[{"image":"j","imagePullPolicy":"Always","name":"c","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"dnsPolicy":"ClusterFirst","restartPolicy":"Never","schedulerName":"default-scheduler","securityContext":{},"terminationGracePeriodSeconds":30}}: field is immutable
-        "#]].assert_eq(&update_causes(&JOBS, PI, &PI.replace("image: i", "image: j")));
-    }
-
-    #[test]
-    fn defaults_and_the_selector_are_filled_in() {
-        expect![[r#"
-            metadata:
-              name: pi
-              uid: u1
-            spec:
-              backoffLimit: 6
-              completionMode: NonIndexed
-              completions: 1
-              parallelism: 1
-              podReplacementPolicy: TerminatingOrFailed
-              selector:
-                matchLabels:
-                  batch.kubernetes.io/controller-uid: u1
-              suspend: false
-              template:
-                metadata:
-                  labels:
-                    batch.kubernetes.io/controller-uid: u1
-                    batch.kubernetes.io/job-name: pi
-                    controller-uid: u1
-                    job-name: pi
-                spec:
-                  containers:
-                  - image: i
-                    imagePullPolicy: Always
-                    name: c
-                    resources: {}
-                    terminationMessagePath: /dev/termination-log
-                    terminationMessagePolicy: File
-                  dnsPolicy: ClusterFirst
-                  restartPolicy: Never
-                  schedulerName: default-scheduler
-                  securityContext: {}
-                  terminationGracePeriodSeconds: 30
-            status: {}
-        "#]]
-        .assert_eq(&created_yaml(&JOBS, PI));
-    }
-
-    #[test]
-    fn a_row_reads_as_in_kubernetes() {
-        let done = format!(
-            "{}\nstatus: {{succeeded: 1, startTime: '2026-03-01T11:59:00Z', completionTime: '2026-03-01T11:59:05Z', conditions: [{{type: Complete, status: 'True'}}]}}",
-            PI.replace("spec: {template", "spec: {completions: 1, template")
-        );
-        assert_eq!(row(&JOBS, &done), "pi | Complete | 1/1 | 5s | <unknown> | c | i | <none>");
-        assert_eq!(
-            row(&JOBS, &PI.replace("spec: {template", "spec: {parallelism: 3, template")),
-            "pi | Running | 0/1 of 3 |  | <unknown> | c | i | <none>"
-        );
-    }
-}
+mod tests;

@@ -99,7 +99,10 @@ pub(super) mod json {
 
     /// What is wrong with the created object, one line each.
     pub(in crate::api::kinds) fn causes(kind: &JsonKind, yaml: &str) -> String {
-        super::lines(&kind.validate(&*created(kind, yaml)))
+        let obj = created(kind, yaml);
+        let mut errs = kind.validate(&*obj);
+        errs.extend(kind.validate_create(&*obj));
+        super::lines(&errs)
     }
 
     /// What is wrong with changing one object to another, one line each.
@@ -109,6 +112,13 @@ pub(super) mod json {
         let mut errs = kind.validate(&*new);
         errs.extend(kind.validate_update(&*new, &*old));
         super::lines(&errs)
+    }
+
+    /// What is wrong with changing the status of one object to that of another, one line each.
+    pub(in crate::api::kinds) fn status_causes(kind: &JsonKind, old: &str, new: &str) -> String {
+        let (old, mut new) = (read(kind, old), read(kind, new));
+        kind.prepare_status(&mut *new, &*old);
+        super::lines(&kind.validate_status(&*new, &*old))
     }
 
     /// The printed row, cell by cell.

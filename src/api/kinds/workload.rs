@@ -42,9 +42,12 @@ pub(super) fn check_finite(errs: &mut Errors, fields: &Map<String, Value>, path:
     let spec = template(fields, path).and_then(|t| t.spec).unwrap_or_default();
     errs.extend(pod_spec::validate(&spec, &format!("{path}.spec"), Of::Template));
     let policy = spec.restart_policy.as_deref().unwrap_or_default();
-    if !matches!(policy, "Never" | "OnFailure") {
-        let path = format!("{path}.spec.restartPolicy");
-        errs.push(FieldError::required(path, "valid values: \"OnFailure\", \"Never\""));
+    let path = format!("{path}.spec.restartPolicy");
+    match policy {
+        "Never" | "OnFailure" => {}
+        // A default may have put `Always` there.
+        "Always" | "" => errs.push(FieldError::required(path, "valid values: \"OnFailure\", \"Never\"")),
+        _ => errs.push(FieldError::not_supported(path, policy, &["OnFailure", "Never"])),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The CronJob controller: makes a Job at each time of a schedule, and clears the old ones away.
 //!
-//! - [`decide`]: which job is made, which go; [`due`]: which time has come; [`zone`]: whose clock it is.
+//! - [`decide`]: which job is made, which go; [`due`]: which time has come.
 //! - [`status`]: which jobs run, and when one was made last, concluded after the pass.
 //!
 //! **Invariants**: a time has one job, whose name is made of it; a job that was made before its status could be written is found again by
@@ -13,7 +13,6 @@ mod due;
 mod status;
 #[cfg(test)]
 mod tests;
-mod zone;
 
 use super::{
     job::end_of,
@@ -25,6 +24,7 @@ use crate::{
         kinds::{cron_job::CronJobs, job::Jobs},
         meta::{ObjectKey, is_controlled_by},
     },
+    base::time_zone,
     registry::Registry,
 };
 use jiff::{Timestamp, tz::TimeZone};
@@ -73,7 +73,7 @@ impl Controller for CronJobController {
         let uid = cron.metadata.uid.clone().unwrap_or_default();
         let mut jobs = registry.api::<Jobs>().owned_by(&uid);
         jobs.retain(|job| is_controlled_by(&job.metadata, &uid));
-        let zone = cron.spec.time_zone.as_deref().map_or(Ok(TimeZone::UTC), zone::load);
+        let zone = cron.spec.time_zone.as_deref().map_or(Ok(TimeZone::UTC), time_zone::load);
         let (namespace_goes, now) = (namespace_goes(registry, &key.namespace), registry.clock().now());
         Some(Observed { cron, jobs, zone, namespace_goes, now })
     }

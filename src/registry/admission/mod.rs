@@ -11,6 +11,7 @@ mod namespace_lifecycle;
 mod pod_security;
 mod priority;
 mod service_account;
+mod time_zone;
 
 use super::{
     Registry,
@@ -60,6 +61,7 @@ pub(super) fn on_write(
     options: &WriteOptions,
 ) -> Result<(), ApiError> {
     claim_resize::review(registry, info, old, new)?;
+    time_zone::review(info, old, new)?;
     pod_security::review(registry, info, old, new, options)
 }
 

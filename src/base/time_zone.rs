@@ -1,6 +1,6 @@
 //! Time zones by name, from the files that systems keep them in.
 //!
-//! The places are those where Go looks. They are read when a CronJob names a zone, so that a zone that is installed later is found.
+//! The places are those where Go looks. They are read each time, so that a zone that is installed later is found.
 
 use jiff::tz::TimeZone;
 use std::{fs, path::Path};
@@ -12,7 +12,7 @@ const PLACES: [&str; 4] = ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/u
 ///
 /// # Errors
 /// There is none, in Go's words.
-pub(super) fn load(name: &str) -> Result<TimeZone, String> {
+pub fn load(name: &str) -> Result<TimeZone, String> {
     if matches!(name, "" | "UTC") {
         return Ok(TimeZone::UTC);
     }
