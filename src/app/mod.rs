@@ -118,6 +118,8 @@ pub struct Config {
     pub max_pods: u32,
     /// How many nodes this machine is shown as.
     pub nodes: u32,
+    /// How many pods that have ended may stay before the oldest go; 0: all.
+    pub terminated_pod_gc_threshold: usize,
     /// Whether it waits until the control plane that runs the cluster ends, and then takes its place.
     pub standby: bool,
     /// The delays between crashes of a container.
@@ -285,6 +287,7 @@ async fn run(
         tokens: Some(tokens.clone()),
         signer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
         issuer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
+        terminated_pod_gc_threshold: config.terminated_pod_gc_threshold,
         identity: Some(identity(&registry)),
         measures: Some(Arc::new(measures::NodeMeasures(Arc::clone(&usages)))),
         ..Default::default()

@@ -116,6 +116,9 @@ pub(super) struct Args {
     /// How many nodes this machine is shown as, for trying what depends on nodes: NAME, NAME-2, NAME-3; each has the whole machine's size
     #[arg(long, env = "SKIFF_NODES", value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX.into()))]
     nodes: u32,
+    /// How many pods that have ended may stay before the oldest of them are removed; 0: all
+    #[arg(long, env = "SKIFF_TERMINATED_POD_GC_THRESHOLD", value_name = "PODS", default_value_t = 12_500)]
+    terminated_pod_gc_threshold: usize,
     /// Wait until the `skiff up` that runs the cluster from this data folder ends or is killed, and take its place at once
     #[arg(long)]
     standby: bool,
@@ -299,6 +302,7 @@ async fn serve(args: &Args, trigger: &Arc<DrainTrigger>, drain: Drain) -> anyhow
         serves_openshift: !args.without.contains(&ApiPart::Openshift),
         max_pods: args.max_pods,
         nodes: args.nodes,
+        terminated_pod_gc_threshold: args.terminated_pod_gc_threshold,
         standby: args.standby,
         restart_backoff: args.restart_backoff,
         adopt: args.adopt,

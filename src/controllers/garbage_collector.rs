@@ -5,32 +5,40 @@
 //! - foreground: an owner with the finalizer `foregroundDeletion` goes after everything that blocks it;
 //! - orphan: an owner with the finalizer `orphan` first lets go of everything.
 //!
+//! Objects that wait for each other in a circle, and for nothing else, go all the same.
+//!
 //! What an owner waits for has the index term `blocks=<uid>`: as long as something has it, nobody goes over what is owned.
 //!
 //! **Invariants**: an owner counts as gone only when an exact read finds no object of its kind, name and UID; an owner of a kind
-//! that is not served counts as there. A deletion names the UID and the revision that was looked at.
+//! that is not served counts as there. A deletion names the UID and the revision that was looked at. An object in no namespace that names an
+//! owner in one stays, as nobody can say whether that owner is gone; an owner in another namespace is none. Both are told as Events.
 //!
 //! **Source**: `pkg/controller/garbagecollector`, v1.37.
 
 use super::{
     entries::{Held, held},
-    runtime::{Action, Controller, Decision, Planned, Step, Trigger},
+    runtime::{Action, Controller, Decision, EventDraft, Planned, Step, Trigger},
 };
 use crate::{
     api::{
         agreements::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
         kind::{KindRef, Scope},
-        kinds::Kinds,
+        kinds::{Kinds, namespace::Namespaces},
         meta::ObjectKey,
     },
     registry::{
-        Registry, keys,
+        Registry,
+        events::Severity,
+        keys,
         pipeline::{DeleteOptions, Part, Propagation},
     },
     store::Entry,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use std::{fmt, sync::Arc};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+/// How many objects a circle is looked for in.
+const KNOT_MAX: usize = 1_000;
 
 /// An object of any kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,8 +111,12 @@ pub struct Observed {
     entry: Arc<Entry>,
     held: Held,
     owners: Vec<(OwnerReference, OwnerState)>,
+    /// Owners that cannot be its owners, for want of their namespace.
+    misplaced: Vec<OwnerReference>,
     /// Whether it waits, and something blocks it: its dependents are not gathered then.
     is_blocked: bool,
+    /// Whether what blocks it waits for it in turn, and for nothing else.
+    is_knotted: bool,
     dependents: Vec<Dependent>,
 }
 
@@ -126,6 +138,10 @@ impl Controller for GarbageCollector {
 
     fn name(&self) -> &'static str {
         "garbagecollector"
+    }
+
+    fn event_source(&self) -> &'static str {
+        "garbage-collector-controller"
     }
 
     fn triggers(&self) -> Vec<Trigger<Node>> {
@@ -150,10 +166,14 @@ impl Controller for GarbageCollector {
     fn observe(&self, registry: &Registry, node: &Node) -> Option<Observed> {
         let entry = node.entry(registry)?;
         let held = held(&entry);
-        let owners = held.owners.iter().map(|o| (o.clone(), state_of(registry, o, &held.key.namespace))).collect();
+        let state = |o: &OwnerReference| (o.clone(), state_of(registry, o, &held.key.namespace));
+        let owners: Vec<(OwnerReference, OwnerState)> = held.owners.iter().map(state).collect();
+        let misplaced = owners.iter().filter(|(o, state)| is_misplaced(registry, o, *state, &held.key.namespace));
+        let misplaced = misplaced.map(|(o, _)| o.clone()).collect();
         let is_blocked = waits_for_dependents(&held) && !orphans(&held) && is_blocked(registry, &held.uid);
+        let is_knotted = is_blocked && is_waited_for(&owners) && is_knotted(registry, &held.uid);
         let dependents = if is_blocked { Vec::new() } else { dependents_of(registry, &held.uid) };
-        Some(Observed { is_blocked, dependents, node: node.clone(), entry, owners, held })
+        Some(Observed { is_blocked, is_knotted, dependents, node: node.clone(), entry, owners, misplaced, held })
     }
 
     fn weight(&self, observed: &Observed) -> usize {
@@ -193,9 +213,55 @@ fn wake_for_write(registry: &Registry, kind: &KindRef, before: Option<&Entry>, a
 fn no_longer_blocked(registry: &Registry, before: &Held, terms: &[String]) -> Vec<Node> {
     let let_go = before.owners.iter().filter(|owner| !terms.contains(&keys::blocks_term(&owner.uid)));
     let waiting = let_go.filter(|owner| state_of(registry, owner, &before.key.namespace) == OwnerState::Waits);
-    let unblocked = waiting.filter(|owner| !is_blocked(registry, &owner.uid));
     let kinds = registry.kinds();
-    unblocked.filter_map(|owner| Node::of_owner(&kinds, owner, &before.key.namespace)).collect()
+    let nodes = waiting.filter_map(|o| Some((o, Node::of_owner(&kinds, o, &before.key.namespace)?)));
+    let may_go = nodes.filter(|(owner, node)| !is_blocked(registry, &owner.uid) || is_in_turn_owned(registry, node));
+    may_go.map(|(_, node)| node).collect()
+}
+
+/// Whether an owner waits for the object: it may be in a circle of those that do.
+fn is_in_turn_owned(registry: &Registry, node: &Node) -> bool {
+    let Some(held) = node.entry(registry).map(|entry| held(&entry)) else { return false };
+    let state = |o: &OwnerReference| (o.clone(), state_of(registry, o, &held.key.namespace));
+    is_waited_for(&held.owners.iter().map(state).collect::<Vec<_>>())
+}
+
+/// Whether one of the owners waits for the object.
+fn is_waited_for(owners: &[(OwnerReference, OwnerState)]) -> bool {
+    owners.iter().any(|(o, state)| *state == OwnerState::Waits && o.block_owner_deletion == Some(true))
+}
+
+/// Whether all that blocks an object's deletion, however far, waits too, and for it: none of them would ever go.
+fn is_knotted(registry: &Registry, uid: &str) -> bool {
+    let (mut seen, mut open) = (BTreeSet::from([uid.to_owned()]), vec![uid.to_owned()]);
+    let mut is_closed = false;
+    while let Some(next) = open.pop() {
+        let blocking: Vec<Dependent> = dependents_of(registry, &next).into_iter().filter(|d| d.blocks).collect();
+        if blocking.is_empty() || blocking.iter().any(|d| !d.waits) || seen.len() > KNOT_MAX {
+            return false;
+        }
+        is_closed |= blocking.iter().any(|d| d.uid == uid);
+        open.extend(blocking.into_iter().map(|d| d.uid).filter(|uid| seen.insert(uid.clone())));
+    }
+    is_closed
+}
+
+/// Whether an owner's kind lives in namespaces and the object in none, or the owner in another namespace than the object.
+/// Source: `addDependentToOwners`, pkg/controller/garbagecollector/graph_builder.go.
+fn is_misplaced(registry: &Registry, owner: &OwnerReference, state: OwnerState, namespace: &str) -> bool {
+    let kinds = registry.kinds();
+    let (group, version) = owner.api_version.rsplit_once('/').unwrap_or(("", &owner.api_version));
+    let scope = kinds.by_kind(group, version, &owner.kind).map(|kind| kind.info().scope);
+    if scope != Some(Scope::Namespaced) {
+        return false;
+    }
+    if namespace.is_empty() {
+        return true;
+    }
+    let is_in = |name: &str| state_of(registry, owner, name) != OwnerState::Gone;
+    let others = || registry.api::<Namespaces>().list("").items;
+    state == OwnerState::Gone
+        && others().iter().filter_map(|ns| ns.metadata.name.as_deref()).any(|name| name != namespace && is_in(name))
 }
 
 /// What is gone wakes what it owned, and the owners that waited for it as the last.
@@ -248,11 +314,14 @@ fn decide(observed: &Observed) -> Decision {
     if observed.held.is_marked {
         if has(ORPHAN_FINALIZER) {
             orphan_dependents(observed, &mut decision);
+        } else if has(FOREGROUND_FINALIZER) && observed.is_knotted {
+            decision.then(without_finalizer(observed, FOREGROUND_FINALIZER, "what blocks its deletion waits for it"));
         } else if has(FOREGROUND_FINALIZER) && !observed.is_blocked && !observed.dependents.iter().any(|d| d.blocks) {
             decision.then(without_finalizer(observed, FOREGROUND_FINALIZER, "nothing blocks its deletion any more"));
         }
         return decision;
     }
+    decision.events.extend(observed.misplaced.iter().map(|owner| misplaced(observed, owner)));
     let in_state = |state| observed.owners.iter().filter(move |(_, s)| *s == state).map(|(o, _)| o);
     let is_blocked_on = in_state(OwnerState::Waits).any(|o| o.block_owner_deletion == Some(true));
     if in_state(OwnerState::There).next().is_some() {
@@ -264,6 +333,25 @@ fn decide(observed: &Observed) -> Decision {
         decision.then(delete(observed, is_blocked_on));
     }
     decision
+}
+
+/// Source: `reportInvalidNamespaceOwnerRef`, pkg/controller/garbagecollector/graph_builder.go.
+fn misplaced(observed: &Observed, owner: &OwnerReference) -> EventDraft {
+    let (info, held) = (observed.node.kind.info(), &observed.held);
+    let (namespace, of) = (&held.key.namespace, format!("{}/{}", owner.api_version, owner.kind));
+    let about = ObjectReference {
+        api_version: Some(info.api_version()),
+        kind: Some(info.kind.to_owned()),
+        namespace: Some(namespace.clone()).filter(|namespace| !namespace.is_empty()),
+        name: Some(held.key.name.clone()),
+        uid: Some(held.uid.clone()),
+        ..ObjectReference::default()
+    };
+    let message = format!(
+        "ownerRef [{of}, namespace: {namespace}, name: {}, uid: {}] does not exist in namespace {namespace:?}",
+        owner.name, owner.uid
+    );
+    EventDraft { about, severity: Severity::Warning, reason: "OwnerRefInvalidNamespace", message }
 }
 
 /// Everything that the object owns loses that owner; when nothing is left, the finalizer goes.

@@ -25,6 +25,7 @@ mod leader;
 pub mod namespace;
 pub mod node_status;
 pub mod persistent_volume;
+pub mod pod_gc;
 mod pods;
 pub mod replica_set;
 pub mod resource_quota;
@@ -74,6 +75,8 @@ pub struct ControllersConfig {
     pub issuer: Option<Arc<dyn router_certificates::Issuer>>,
     /// Who measures what pods use; `None`: nobody does, and nothing is scaled by it.
     pub measures: Option<Arc<dyn horizontal_pod_autoscaler::Measures>>,
+    /// How many pods that have ended may stay before the oldest go; 0: all.
+    pub terminated_pod_gc_threshold: usize,
     /// As whom they hold the Lease under which they run; `None`: they run under none.
     pub identity: Option<String>,
     /// Where the controllers count.
@@ -158,6 +161,7 @@ pub static CONTROLLERS: &[Row] = &[
     ("disruption", |s| s.run(disruption::DisruptionController)),
     ("statefulset", |s| s.run(stateful_set::StatefulSetController)),
     ("garbagecollector", |s| s.run(garbage_collector::GarbageCollector)),
+    ("podgc", |s| s.run(pod_gc::PodGc::new(s.config.terminated_pod_gc_threshold))),
     ("namespace", |s| s.run(namespace::NamespaceController)),
     ("certificatesigningrequest-signing-controller", |s| match s.config.signer.clone() {
         Some(signer) => s.run(certificate_signing::CertificateSigning { signer }),

@@ -1,5 +1,6 @@
 //! The controllers on a registry in memory, under paused time, with a stand-in for the node agent.
 
+mod garbage;
 mod workloads;
 
 use super::{ControllersConfig, run_all};
@@ -51,9 +52,14 @@ impl Cluster {
 
     /// Everything but the node agent runs.
     pub(super) async fn without_agent() -> Self {
+        Self::without_agent_as(ControllersConfig::default()).await
+    }
+
+    /// The same, with these settings.
+    pub(super) async fn without_agent_as(config: ControllersConfig) -> Self {
         let registry = testing::registry().await;
         let (trigger, drain) = drain_signal();
-        let config = ControllersConfig { root_ca: "a certificate".into(), ..ControllersConfig::default() };
+        let config = ControllersConfig { root_ca: "a certificate".into(), ..config };
         let node = testing::from_yaml("{metadata: {name: skiff, labels: {kubernetes.io/hostname: skiff}}}").unwrap();
         let node: Arc<Node> = registry.api::<Nodes>().create(node).await.unwrap();
         let capacity = testing::from_yaml("{allocatable: {cpu: '4', memory: 8Gi, pods: '110'}}").unwrap();
