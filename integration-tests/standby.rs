@@ -1,7 +1,8 @@
 //! A second `skiff up` that waits for the end of the first.
 
 use crate::harness::{
-    cluster::Cluster,
+    cluster::{Cluster, answers},
+    load::Load,
     tools::BUSYBOX,
     wait::{eventually, until_equal},
 };
@@ -46,6 +47,49 @@ fn a_standby_takes_the_place_of_one_that_is_killed() {
     until_equal("it makes pods", SOON, "Running".to_owned(), phase);
     assert_eq!(cluster.jsonpath(&["pod", "app"], started), before, "what ran runs on");
     // `skiff down` ends it, as it ends any that runs the cluster; one that stood by would end too.
+    let out = cluster.skiff(&["down"]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(standby.wait().unwrap().success());
+}
+
+/// The time of a Lease, and a second, within which a standby has ended one that hangs; a start comes after that.
+const HUNG_MAX: Duration = Duration::from_secs(16);
+
+#[test]
+fn a_standby_ends_one_that_is_stopped_and_takes_its_place() {
+    let begun = Instant::now();
+    let mut cluster = Cluster::start_with("standby-hung", &["-f", "manifests/hello-openshift"]);
+    let start = begun.elapsed();
+    cluster.kubectl(&["expose", "deployment", "hello-openshift", "--name=hello", "--port=8080", "--type=NodePort"]);
+    let port = cluster.jsonpath(&["service", "hello"], "{.spec.ports[0].nodePort}").parse().unwrap();
+    answers(port);
+    let life = "{.items[0].metadata.uid} {.items[0].status.containerStatuses[0]['containerID','restartCount']}";
+    let pod = |cluster: &Cluster| cluster.jsonpath(&["pods"], life);
+    let before = pod(&cluster);
+    let address = format!("127.0.0.1:{}", cluster.api_port());
+    let mut standby =
+        cluster.skiff(&["up", "--standby", "--api-address", &address]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(standby.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("standing by")));
+    assert!(cluster.kubectl(&["get", "--raw", "/readyz"]).contains("ok"));
+    let load = Load::on(port, 2);
+    load.go_on(50);
+    let (stopped, hung) = (Instant::now(), cluster.pid());
+    cluster.signal("STOP");
+    let told =
+        format!("the control plane of process {hung} did not answer for 15 s: it was killed, and its place taken");
+    assert!(lines.any(|line| line.contains(&told)), "the standby did not say that it took over");
+    let taken = stopped.elapsed();
+    assert!(cluster.kubectl(&["get", "--raw", "/readyz"]).contains("ok"));
+    eprintln!("the standby had the place of a stopped one {taken:?} after the stop");
+    assert!(taken < HUNG_MAX + start, "{taken:?}, and a start takes {start:?}");
+    cluster.stop("KILL");
+    load.go_on(50);
+    let (answered, failed) = load.end().counted();
+    assert!(failed.is_empty(), "of {answered} requests failed {failed:?}");
+    assert_eq!(pod(&cluster), before, "what ran runs on");
+    let events = || cluster.kubectl(&["get", "events", "-n", "kube-system", "--field-selector", "reason=LeaderFenced"]);
+    eventually("an Event tells", SOON, || if events().contains(&told) { Ok(()) } else { Err(events()) });
     let out = cluster.skiff(&["down"]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert!(standby.wait().unwrap().success());

@@ -266,11 +266,19 @@ impl Cluster {
         ids.lines().map(str::to_owned).collect()
     }
 
+    /// Sends the control plane a signal.
+    pub fn signal(&self, signal: &str) {
+        run(Command::new("kill").args([format!("-{signal}"), self.pid().to_string()]));
+    }
+
     /// Ends the control plane with a signal and waits for its end. Containers run on.
     pub fn stop(&mut self, signal: &str) {
-        let Some(mut child) = self.child.take() else { return };
-        run(Command::new("kill").args([format!("-{signal}"), child.id().to_string()]));
-        child.wait().unwrap();
+        if self.child.is_some() {
+            self.signal(signal);
+        }
+        if let Some(mut child) = self.child.take() {
+            child.wait().unwrap();
+        }
     }
 }
 

@@ -12,19 +12,18 @@
 //! `docker-compose.yml` has it; otherwise, and on another machine, the state's identity on the network is what refuses (`owner`).
 //!
 //! A standby asks to wait: its connection stays open, and ends with the holder, whatever ends that. A holder that is removed says so before,
-//! so that nobody takes the place of what is no more. A holder that hangs keeps its claim: the store is open in it, and two processes
-//! that write one store would do harm.
+//! so that nobody takes the place of what is no more. A holder that hangs is ended by its standby (`hung`).
 //!
 //! **Bounds**: [`CLIENTS`] askers at a time, [`PATIENCE`] and [`LINE_MAX`] each; [`STANDBYS`] of them may wait.
 
-use super::data_dir::DataDir;
+use super::{
+    data_dir::DataDir,
+    hung::{self, ASK_EVERY, Fenced, Silence},
+};
 use crate::base::task::{self, DrainTrigger};
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, pidfd_open},
-};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -34,7 +33,7 @@ use std::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixListener as StdListener, UnixStream as StdStream},
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -46,8 +45,9 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::watch,
     task::JoinHandle,
+    time::Instant,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// Askers that are answered at the same time.
 const CLIENTS: usize = 16;
@@ -141,8 +141,8 @@ impl Claim {
         }
     }
 
-    /// Claims the cluster for a control plane as soon as the one that runs it from this very folder has ended; `None`: the cluster was
-    /// removed.
+    /// Claims the cluster for a control plane as soon as the one that runs it from this very folder has ended, or was ended because it
+    /// hung: then it is told which. `None`: the cluster was removed.
     ///
     /// # Errors
     /// Another than that has it: the text says who and where.
@@ -151,19 +151,26 @@ impl Claim {
         cluster: &str,
         dir: &Path,
         trigger: Arc<DrainTrigger>,
-    ) -> anyhow::Result<Option<Self>> {
+    ) -> anyhow::Result<Option<(Self, Option<Fenced>)>> {
+        let (address, mut fenced) = (address(engine, cluster)?, None);
         loop {
             let holder = match Self::take(engine, cluster, Work::Up, dir, Some(Arc::clone(&trigger))).await? {
-                Ok(claim) => return Ok(Some(claim)),
+                Ok(claim) => return Ok(Some((claim, fenced))),
                 Err(holder) => holder,
             };
-            let folder = DataDir::at(dir).identity();
-            let is_this = |a: &Answer| a.work == Work::Up && folder.is_some() && a.folder == folder;
-            if !holder.answer.as_ref().is_some_and(is_this) {
+            if !is_of_folder(&holder, dir) {
                 bail!(refusal(cluster, &holder));
             }
             info!(component = "app", cluster, pid = holder.pid, "standing by");
-            match outlast(&address(engine, cluster)?).await {
+            let outcome = tokio::select! {
+                biased;
+                outcome = outlast(&address) => outcome,
+                () = until_it_hangs(&address) => {
+                    fenced = end_hung(&address, dir).await.with_context(|| hangs(cluster, &holder))?.or(fenced);
+                    continue;
+                }
+            };
+            match outcome {
                 Ok(Outcome::Free) => {}
                 Ok(Outcome::Removed) => return Ok(None),
                 Ok(Outcome::Refused(why)) => bail!("cannot stand by for the cluster {cluster}: {why}"),
@@ -317,6 +324,57 @@ fn refusal(cluster: &str, holder: &Holder) -> String {
     }
 }
 
+/// Whether the holder runs the cluster from this folder: by its own word or, where it says nothing, by the folder's lock.
+fn is_of_folder(holder: &Holder, dir: &Path) -> bool {
+    let folder = DataDir::at(dir).identity();
+    match &holder.answer {
+        Some(answer) => answer.work == Work::Up && folder.is_some() && answer.folder == folder,
+        None => holder.pid.is_some_and(|pid| hung::holds(pid, dir).unwrap_or(false)),
+    }
+}
+
+fn hangs(cluster: &str, holder: &Holder) -> String {
+    let process = process(holder);
+    format!(
+        "the control plane of the cluster {cluster}{process} does not answer, and cannot be ended: end it, then start again"
+    )
+}
+
+/// Returns once the holder of a claim has not answered for the time of a Lease. Where there is none any more, never.
+async fn until_it_hangs(address: &SocketAddr) {
+    let (mut silence, mut last) = (Silence::default(), Instant::now());
+    while !silence.left().is_zero() {
+        let is_answered = match tokio::time::timeout(silence.left(), ask(address, WHO)).await {
+            Ok(Ok(holder)) => holder.answer.is_some(),
+            Ok(Err(err)) if err.kind() == io::ErrorKind::ConnectionRefused => return std::future::pending().await,
+            Ok(Err(_)) | Err(_) => false,
+        };
+        silence.note(is_answered, last.elapsed());
+        last = Instant::now();
+        if is_answered {
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+}
+
+/// Ends the holder of a claim that hangs, if it still has it and the folder.
+async fn end_hung(address: &SocketAddr, dir: &Path) -> io::Result<Option<Fenced>> {
+    let (address, dir): (SocketAddr, PathBuf) = (address.clone(), dir.to_owned());
+    let holder = move || match StdStream::connect_addr(&address) {
+        Ok(stream) => {
+            stream.set_nonblocking(true)?;
+            Ok(UnixStream::from_std(stream)?.peer_cred()?.pid().filter(|pid| *pid > 0))
+        }
+        Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
+        Err(err) => Err(err),
+    };
+    let fenced = tokio::task::spawn_blocking(move || hung::end(&dir, holder)).await.map_err(io::Error::other)??;
+    if let Some(fenced) = fenced {
+        warn!(component = "app", pid = fenced.pid, "a control plane that did not answer was killed");
+    }
+    Ok(fenced)
+}
+
 fn process(holder: &Holder) -> String {
     holder.pid.map(|pid| format!(" (process {pid} of user {})", holder.uid)).unwrap_or_default()
 }
@@ -365,7 +423,7 @@ async fn outlast(address: &SocketAddr) -> io::Result<Outcome> {
     // The claim is free a moment before the store of a process that was killed is.
     if let Some(process) = process {
         // It cannot be waited for where the kernel says so: then the store tells whether it is free.
-        drop(tokio::task::spawn_blocking(move || gone(&process)).await);
+        drop(tokio::task::spawn_blocking(move || hung::is_gone(&process, EXIT_MAX)).await);
     }
     Ok(Outcome::Free)
 }
@@ -374,12 +432,6 @@ async fn outlast(address: &SocketAddr) -> io::Result<Outcome> {
 fn exit_of(pid: i32) -> Option<OwnedFd> {
     let other = Pid::from_raw(pid).filter(|pid| *pid != rustix::process::getpid())?;
     pidfd_open(other, PidfdFlags::empty()).ok()
-}
-
-/// Waits until a process is gone, at most [`EXIT_MAX`].
-fn gone(process: &OwnedFd) -> rustix::io::Result<usize> {
-    let bound = Timespec { tv_sec: 0, tv_nsec: EXIT_MAX.subsec_nanos().into() };
-    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&bound))
 }
 
 async fn read_line(stream: &mut UnixStream) -> io::Result<String> {
@@ -532,7 +584,8 @@ mod tests {
         let one = tempfile::tempdir().unwrap();
         let engine = engine("standby");
         let claim = |trigger| Claim::for_standby(&engine, "skiff", one.path(), Arc::new(trigger));
-        let first = claim(drain_signal().0).await.unwrap().expect("nobody has it");
+        let (first, fenced) = claim(drain_signal().0).await.unwrap().expect("nobody has it");
+        assert_eq!(fenced, None);
         let ends = async {
             let waiting = &first.standbys.waiting;
             while waiting.load(Ordering::Relaxed) == 0 {
@@ -541,7 +594,8 @@ mod tests {
             drop(first);
         };
         let (second, ()) = tokio::join!(claim(drain_signal().0), ends);
-        let second = second.unwrap().expect("its holder has ended");
+        let (second, fenced) = second.unwrap().expect("its holder has ended");
+        assert_eq!(fenced, None, "it ended by itself");
         let removed = async {
             while second.standbys.waiting.load(Ordering::Relaxed) == 0 {
                 tokio::task::yield_now().await;

@@ -201,6 +201,11 @@ impl DataDir {
         self.0.join(STORE)
     }
 
+    /// The file whose lock the folder's user holds.
+    pub fn lock_file(&self) -> PathBuf {
+        self.0.join(LOCK)
+    }
+
     /// The keys' folder.
     pub fn pki(&self) -> PathBuf {
         self.0.join(PKI)

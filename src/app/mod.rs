@@ -13,6 +13,7 @@ mod dashboard;
 pub mod data_dir;
 mod endpoints;
 pub mod host;
+mod hung;
 mod made;
 mod measures;
 mod memory;
@@ -62,6 +63,7 @@ use cidr::Plan;
 use claim::Claim;
 use data_dir::{DataDir, Held};
 use futures::{FutureExt as _, future::BoxFuture};
+use hung::Fenced;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use made::Made;
 pub(crate) use owner::FOLDER_LABEL;
@@ -183,7 +185,7 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
     descriptors::raise_limit();
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&config.name).await?);
     let engine_info = engine.info().await?;
-    let claim = claim(&config, &engine_info.id, trigger, &drain).await?;
+    let (claim, fenced) = claim(&config, &engine_info.id, trigger, &drain).await?;
     let mut made = Made::default();
     let started = tokio::select! {
         biased;
@@ -191,8 +193,12 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
         started = run(&config, (&engine, &engine_info), &drain, &mut made) => started,
     };
     match started {
-        Ok((registry, access, dashboard, notes)) => {
+        Ok((registry, access, dashboard, mut notes)) => {
             claim.serves(&access.server);
+            if let Some(fenced) = fenced {
+                controllers::tell_of_takeover(&registry, &fenced.text());
+                notes.push(fenced.text());
+            }
             let (held, tasks) = made.keep();
             Ok(App {
                 registry,
@@ -216,11 +222,16 @@ pub async fn start(config: Config, trigger: &Arc<DrainTrigger>, drain: Drain) ->
     }
 }
 
-/// The claim on the cluster, at once or when its holder has ended.
-async fn claim(config: &Config, engine: &str, trigger: &Arc<DrainTrigger>, drain: &Drain) -> anyhow::Result<Claim> {
+/// The claim on the cluster, at once or when its holder has ended, and which holder was ended for it.
+async fn claim(
+    config: &Config,
+    engine: &str,
+    trigger: &Arc<DrainTrigger>,
+    drain: &Drain,
+) -> anyhow::Result<(Claim, Option<Fenced>)> {
     let Config { name, data_dir, .. } = config;
     if !config.standby {
-        return Claim::for_up(engine, name, data_dir, Arc::clone(trigger)).await;
+        return Ok((Claim::for_up(engine, name, data_dir, Arc::clone(trigger)).await?, None));
     }
     let claimed = tokio::select! {
         biased;

@@ -120,6 +120,13 @@ impl Leader {
     }
 }
 
+/// Tells, about the Lease, how its former holder was ended.
+pub fn tell_of_takeover(registry: &Registry, message: &str) {
+    let Some(lease) = registry.api::<Leases>().get(&ObjectKey::new(SYSTEM_NAMESPACE, NAME)) else { return };
+    let event = EventDraft::warning::<Leases>(&lease, "LeaderFenced", message);
+    Recorder::new(registry.clone(), NAME).record(&event.about, event.severity, event.reason, &event.message);
+}
+
 /// The Lease as its holder's, from now on or still.
 fn taken(old: &LeaseSpec, identity: &str, now: Timestamp) -> LeaseSpec {
     let is_mine = old.holder_identity.as_deref() == Some(identity);

@@ -52,6 +52,7 @@ use cluster_objects::ApiPlace;
 use data_plane::DataPlane;
 use futures::future::{BoxFuture, join_all};
 use leader::Leader;
+pub use leader::tell_of_takeover;
 use runtime::{Controller, Metrics};
 use std::{fmt, sync::Arc};
 use tokio::sync::watch;
