@@ -18,7 +18,7 @@ mod made;
 mod measures;
 mod memory;
 mod metrics;
-mod nodes;
+pub(crate) mod nodes;
 mod owner;
 mod pod_tokens;
 pub mod range;

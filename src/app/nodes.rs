@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// As writes have them.
-pub(super) async fn remove_beyond(registry: &Registry, cluster: &str, nodes: u32) -> Result<Vec<String>, ApiError> {
+pub(crate) async fn remove_beyond(registry: &Registry, cluster: &str, nodes: u32) -> Result<Vec<String>, ApiError> {
     let is_beyond = |name: &str| logical_node::number(cluster, name).is_some_and(|number| number > nodes);
     let mut gone = Vec::new();
     for node in registry.api::<Nodes>().list("").items {

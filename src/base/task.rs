@@ -29,6 +29,9 @@ struct Members {
     /// The tasks that are to panic, by name.
     #[cfg(test)]
     doomed: std::collections::BTreeSet<String>,
+    /// Whether no member goes on any more.
+    #[cfg(test)]
+    is_frozen: bool,
     /// Every name that a task had.
     #[cfg(test)]
     names: std::collections::BTreeSet<&'static str>,
@@ -60,6 +63,12 @@ impl Group {
     #[cfg(test)]
     pub fn doom(&self, name: &str) {
         self.lock().doomed.insert(name.to_owned());
+    }
+
+    /// Lets no member go on, wherever it is, until it is ended: how the simulator stops a control plane.
+    #[cfg(test)]
+    pub fn freeze(&self) {
+        self.lock().is_frozen = true;
     }
 
     /// Whether a doomed member has not panicked yet.
@@ -131,18 +140,19 @@ async fn run(name: &'static str, work: impl Future<Output = ()>) -> Option<Strin
     Some(text)
 }
 
-/// Work that panics when its group has doomed it.
+/// Work that panics when its group has doomed it, and waits for its end when that is frozen.
 #[cfg(test)]
 async fn doomable(name: &'static str, work: impl Future<Output = ()>) {
-    let is_doomed = |group: &Group| {
+    let state = |group: &Group| {
         let mut members = group.lock();
         members.names.insert(name);
-        members.doomed.remove(name)
+        (members.doomed.remove(name), members.is_frozen)
     };
     let mut work = std::pin::pin!(work);
     std::future::poll_fn(|context| {
-        assert!(!GROUP.try_with(is_doomed).unwrap_or(false), "{PLANNED}");
-        work.as_mut().poll(context)
+        let (is_doomed, is_frozen) = GROUP.try_with(state).unwrap_or_default();
+        assert!(!is_doomed, "{PLANNED}");
+        if is_frozen { std::task::Poll::Pending } else { work.as_mut().poll(context) }
     })
     .await;
 }
@@ -216,6 +226,28 @@ mod tests {
         tokio::task::yield_now().await;
         group.abort();
         assert_eq!(gone.recv().await, None);
+    }
+
+    #[tokio::test]
+    #[allow(clippy::async_yields_async, reason = "the handle is awaited outside the group")]
+    async fn a_group_that_is_frozen_waits_for_its_end() {
+        let group = Group::default();
+        let (alive, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let work = async move {
+            loop {
+                alive.send(()).unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let task = group.enter(async { spawn("member", work) }).await;
+        heard.recv().await.unwrap();
+        group.freeze();
+        while heard.try_recv().is_ok() {}
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert!(heard.try_recv().is_err() && !task.is_finished());
+        group.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
     }
 
     #[tokio::test]

@@ -150,6 +150,8 @@ struct Inner {
     calls: BTreeMap<u64, Call>,
     n_calls: u64,
     is_down: bool,
+    /// Whether calls of callers that are killed may take effect.
+    lands: bool,
 }
 
 impl FakeEngine {
@@ -163,6 +165,7 @@ impl FakeEngine {
             calls: BTreeMap::new(),
             n_calls: 0,
             is_down: false,
+            lands: false,
         };
         Self(Arc::new(Shared { clock, rng, config, inner: Mutex::new(inner) }))
     }
@@ -250,7 +253,8 @@ impl FakeEngine {
         effect: impl FnOnce(&mut World) -> Result<T, EngineError> + Send,
     ) -> Result<T, EngineError> {
         let (number, fault) = self.begin(kind, subject);
-        let result = self.perform(kind, subject, fault, effect).await;
+        let landing = Landing { engine: self, effect: Some(effect) };
+        let result = self.perform(kind, subject, fault, landing).await;
         let outcome = result.as_ref().map(|_| ()).map_err(ToString::to_string);
         if let Some(call) = self.lock().calls.get_mut(&number) {
             call.outcome = Some(outcome);
@@ -273,22 +277,23 @@ impl FakeEngine {
         kind: CallKind,
         subject: &str,
         fault: Option<Fault>,
-        effect: impl FnOnce(&mut World) -> Result<T, EngineError> + Send,
+        mut landing: Landing<'_, T, impl FnOnce(&mut World) -> Result<T, EngineError> + Send>,
     ) -> Result<T, EngineError> {
         let what = if subject.is_empty() { kind.words().to_owned() } else { format!("{} {subject}", kind.words()) };
         let delay = self.draw(self.0.config.latencies.of(kind));
-        self.check_up(&what)?;
+        self.check_up(&what).inspect_err(|_| landing.lose())?;
         pass(delay / 2).await;
         match fault {
             Some(Fault::FailBefore) => {
+                landing.lose();
                 return Err(EngineError::Failed(format!("{what}: planned fault, no effect")));
             }
             Some(Fault::Slow(by)) => pass(by).await,
             Some(Fault::DaemonRestart { down, stop_containers }) => self.restart_daemon(down, stop_containers),
             Some(Fault::LostReply | Fault::CutReply) | None => {}
         }
-        self.check_up(&what)?;
-        let result = self.apply(effect);
+        self.check_up(&what).inspect_err(|_| landing.lose())?;
+        let result = self.apply(landing.effect.take().expect("an effect happens once"));
         match fault {
             Some(Fault::LostReply) => {
                 let bound = self.0.config.call_bound;
@@ -312,6 +317,33 @@ impl FakeEngine {
             return Err(EngineError::Unreachable(format!("{what}: the fake engine is not running")));
         }
         Ok(())
+    }
+}
+
+/// The effect of a call on its way to the engine. It may happen all the same when the caller is killed meanwhile.
+struct Landing<'e, T, F: FnOnce(&mut World) -> Result<T, EngineError>> {
+    engine: &'e FakeEngine,
+    effect: Option<F>,
+}
+
+impl<T, F: FnOnce(&mut World) -> Result<T, EngineError>> Landing<'_, T, F> {
+    /// The effect never happens.
+    fn lose(&mut self) {
+        self.effect = None;
+    }
+}
+
+impl<T, F: FnOnce(&mut World) -> Result<T, EngineError>> Drop for Landing<'_, T, F> {
+    fn drop(&mut self) {
+        let Some(effect) = self.effect.take() else { return };
+        let lands = {
+            let inner = self.engine.lock();
+            inner.lands && !inner.is_down
+        };
+        if lands && self.engine.0.rng.one_in(2) {
+            // Nobody is left to be told.
+            drop(self.engine.apply(effect));
+        }
     }
 }
 
@@ -372,6 +404,11 @@ impl FakeEngine {
     /// How containers of images made by `import_image` behave; at first as [`Behaviour::pause`].
     pub fn set_imported_behaviour(&self, behaviour: BehaviourFn) {
         self.apply(|world| world.imported = behaviour);
+    }
+
+    /// From now on half of the calls whose caller is killed while they are under way take effect all the same.
+    pub fn land_calls(&self) {
+        self.lock().lands = true;
     }
 
     /// `docker kill`.

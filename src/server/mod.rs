@@ -43,6 +43,8 @@ pub mod tls;
 mod traffic;
 mod upgrade;
 mod verbs;
+#[cfg(test)]
+pub(crate) use verbs::evict;
 mod websocket;
 
 use crate::{

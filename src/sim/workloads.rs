@@ -47,6 +47,7 @@ enum Action {
     DeletePod,
     KillSomething,
     Cordon,
+    HangAndTakeOver,
     RestartSkiff,
     KillSkiff,
     RestartDocker,
@@ -70,6 +71,7 @@ const ACTIONS: &[Action] = &[
     Action::KillSomething,
     Action::KillSomething,
     Action::Cordon,
+    Action::HangAndTakeOver,
     Action::RestartSkiff,
     Action::KillSkiff,
     Action::RestartDocker,
@@ -94,6 +96,7 @@ impl User {
             Behaviour::exits(Duration::from_millis(chance.between(100, 6000)), i32::from(chance.one_in(5)))
         };
         world.engine.add_image_fn("work:1", Arc::new(work));
+        world.engine.land_calls();
         let user = Self { world };
         user.create::<StatefulSets>(json!({
             "metadata": { "name": SET, "namespace": "default" },
@@ -121,6 +124,10 @@ impl User {
         let action = *one_of(&self.world, ACTIONS).unwrap();
         self.world.note(format!("{action:?}"));
         let written = match action {
+            Action::HangAndTakeOver => {
+                let hung = Duration::from_secs(self.world.rng.between(1, 20));
+                return self.world.take_over(hung).await;
+            }
             Action::RestartSkiff => return self.world.restart().await,
             Action::KillSkiff => return self.world.kill_and_start().await,
             Action::RestartDocker => {

@@ -3,6 +3,7 @@
 use super::{
     backend::SimDisk,
     checkers::{self, Checkers},
+    fleet::SharedLoad,
     manifests::{SERVICES, service},
     network::{DataPlane, FakeNetwork},
     number,
@@ -19,14 +20,14 @@ use crate::{
         node_port_range::NodePortRange,
         pod_state,
     },
-    app::cidr::Plan,
+    app::{cidr::Plan, nodes::remove_beyond},
     base::{
         clock::Clock,
         rng::Rng,
         supervise::Supervisor,
         task::{self, Drain, DrainTrigger, Group, drain_signal},
     },
-    controllers::{self, cluster_objects},
+    controllers::{self, cluster_objects, horizontal_pod_autoscaler::Measures},
     engine::{
         CLUSTER_LABEL, Engine, NetworkSpec, Phase,
         fake::{Behaviour, FakeConfig, FakeEngine, Latencies},
@@ -37,7 +38,11 @@ use crate::{
 };
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::json;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 const CLUSTER: &str = "skiff";
@@ -53,8 +58,18 @@ const QUIET: Duration = Duration::from_secs(70);
 /// Simulated time within which a control plane that is asked to end must have ended.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
+/// What is special about a world.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shape {
+    /// How many nodes it is shown as; 0: one.
+    pub(super) nodes: u32,
+    /// What the pods use that an autoscaler looks at, in thousandths of a processor; `None`: nobody measures.
+    pub(super) load: Option<Arc<AtomicU64>>,
+}
+
 /// The world of one run.
 pub(super) struct World {
+    pub(super) shape: Shape,
     pub(super) rng: Rng,
     pub(super) engine: FakeEngine,
     pub(super) disk: SimDisk,
@@ -78,11 +93,17 @@ struct Running {
 impl World {
     /// A world with a control plane in it, everything in it drawn from the seed.
     pub(super) async fn new(seed: u64) -> Self {
+        Self::shaped(seed, Shape::default()).await
+    }
+
+    /// The same, with something special about it.
+    pub(super) async fn shaped(seed: u64, shape: Shape) -> Self {
         let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
         let rng = Rng::seeded(seed);
         let engine = engine(&clock, &rng);
         let network = engine.create_network(&network()).await.unwrap();
         let mut world = Self {
+            shape,
             engine,
             disk: SimDisk::default(),
             data_plane: DataPlane::default(),
@@ -162,6 +183,7 @@ impl World {
 
     async fn start_in(&self, group: Group) -> Running {
         let registry = self.open(self.disk.clone()).await;
+        remove_beyond(&registry, CLUSTER, self.shape.nodes.max(1)).await.unwrap();
         let (trigger, drain) = drain_signal();
         let tasks = self.run(&registry, &drain);
         Running { registry, trigger, tasks, group }
@@ -170,6 +192,7 @@ impl World {
     fn node_config(&self) -> node::NodeConfig {
         node::NodeConfig {
             node_name: CLUSTER.to_owned(),
+            nodes: self.shape.nodes.max(1),
             cluster: CLUSTER.to_owned(),
             sandbox_image: watch::channel(Some(SANDBOX_IMAGE.to_owned())).1,
             network: self.plan.network.clone(),
@@ -187,6 +210,11 @@ impl World {
         let agent = node::Agent::new(registry.clone(), engine, self.node_config());
         let config = controllers::ControllersConfig {
             image: Some(watch::channel(Some(DEPLOYER_IMAGE.to_owned())).1),
+            measures: self
+                .shape
+                .load
+                .clone()
+                .map(|millis| -> Arc<dyn Measures> { Arc::new(SharedLoad { registry: registry.clone(), millis }) }),
             ..controllers::ControllersConfig::default()
         };
         let (supervisor, events, ended) = (Supervisor::default(), registry.clone(), drain.clone());
@@ -216,6 +244,13 @@ impl World {
         self.running.take().expect("the control plane runs").group.abort();
         self.collect();
         self.start().await;
+    }
+
+    /// The control plane hangs for so long, whatever happens meanwhile; then a standby ends it and takes its place.
+    pub(super) async fn take_over(&mut self, hung: Duration) {
+        self.group().freeze();
+        self.tick(hung).await;
+        self.kill_and_start().await;
     }
 
     /// Lets some time go by; the checkers look at every second of it.

@@ -55,7 +55,11 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, ApiError> {
     paths::success(201, call.output(Offer::Plain)?.format, &Value::Null)
 }
 
-async fn evict(registry: &Registry, key: &ObjectKey, mut options: DeleteOptions) -> Result<(), ApiError> {
+/// Evicts a pod, when its budget lets it go.
+///
+/// # Errors
+/// `OverBudget`, and as a delete has them.
+pub(crate) async fn evict(registry: &Registry, key: &ObjectKey, mut options: DeleteOptions) -> Result<(), ApiError> {
     let pods = registry.api::<Pods>();
     let Some(pod) = pods.get(key) else { return Err(ApiError::not_found(&Pods::INFO, &key.name)) };
     if let Some(budget) = budget_of(registry, &pod)? {

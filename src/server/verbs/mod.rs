@@ -11,6 +11,8 @@ mod delete;
 mod deployment_config;
 mod deployment_log;
 mod eviction;
+#[cfg(test)]
+pub(crate) use eviction::evict;
 mod exec;
 mod images;
 mod log;

@@ -1,4 +1,5 @@
-//! What pods of Jobs, StatefulSets and DaemonSets must not be: two at work on one index, or two of a DaemonSet on one node.
+//! What pods of Jobs, StatefulSets and DaemonSets must not be: two at work on one index, or two of a DaemonSet on one node, or one of a
+//! StatefulSet, whose pods are made in order, above a hole.
 
 use super::model::{Model, Moved, Pair, uid};
 use crate::api::{meta::controller_of, pod_state};
@@ -13,6 +14,7 @@ pub(super) fn owner_kind(pod: &Pod) -> &str {
 
 pub(super) fn see(model: &Model, moved: &Moved) {
     let Moved::Pod(Pair { before: None, after: Some(new) }) = moved else { return };
+    above_no_hole(model, new);
     let place = |pod: &Pod| match owner_kind(pod) {
         "Job" => pod.metadata.annotations.as_ref().and_then(|all| all.get(INDEX)).cloned(),
         "DaemonSet" => Some(format!("{:?}", pod.spec.as_ref().and_then(|s| s.affinity.as_ref()))),
@@ -33,6 +35,19 @@ pub(super) fn see(model: &Model, moved: &Moved) {
     let rival = model.pods.values().find(|pod| is_rival(pod));
     let name = |pod: &Pod| pod.metadata.name.clone().unwrap_or_default();
     assert!(rival.is_none(), "{} is made, and {} is there for {wanted}", name(new), name(rival.unwrap()));
+}
+
+/// A pod of a StatefulSet is made when all of lower ordinals are there. Sets of the simulator make them in order.
+fn above_no_hole(model: &Model, new: &Pod) {
+    if owner_kind(new) != "StatefulSet" {
+        return;
+    }
+    let owner = |pod: &Pod| controller_of(&pod.metadata).map(|owner| owner.uid.clone());
+    let ordinal = |pod: &Pod| pod.metadata.name.as_deref()?.rsplit('-').next()?.parse::<i32>().ok();
+    let fellows = model.pods.values().filter(|pod| owner(pod) == owner(new));
+    let there: std::collections::BTreeSet<i32> = fellows.filter_map(|pod| ordinal(pod)).collect();
+    let hole = (0..ordinal(new).unwrap_or(0)).find(|n| !there.contains(n));
+    assert!(hole.is_none(), "{:?} is made, and {hole:?} is missing", new.metadata.name);
 }
 
 #[cfg(test)]
