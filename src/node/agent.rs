@@ -579,7 +579,7 @@ impl Routes {
         self.revivals.retain(|uid, _| stored.contains(uid));
         let cluster = &self.context.config.cluster;
         let now = self.context.clock().mono();
-        let due = self.strays.see(cluster, &listing.containers, &listing.volumes, &stored, now);
+        let due = self.strays.see(cluster, listing, &stored, now);
         if let Some(at) = self.strays.next_at() {
             self.relist_in(at.saturating_duration_since(now));
         }

@@ -2,7 +2,8 @@
 //!
 //! Called by `agent` after every full list. [`Strays`] is plain state; [`list`] and [`remove`] are the I/O.
 //!
-//! **Invariants**: nothing is removed that was not seen without a pod in two full lists, a grace period apart.
+//! **Invariants**: nothing is removed that was not seen without a pod in two full lists, a grace period apart; or in the first list of a
+//! process: what that finds was made for pods that were stored before, and no worker is at it any more.
 //! **Not here**: what a worker removes because it saw its pod go.
 
 use super::{
@@ -73,7 +74,11 @@ pub(super) enum Stray {
 
 /// The strays seen so far, and when first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Strays(BTreeMap<Stray, Instant>);
+pub(super) struct Strays {
+    seen: BTreeMap<Stray, Instant>,
+    /// Whether a list was seen before.
+    has_seen: bool,
+}
 
 /// The UID of the pod that a container belongs to, or works for.
 pub(super) fn owner(container: &Container) -> Option<&str> {
@@ -85,11 +90,11 @@ impl Strays {
     pub(super) fn see(
         &mut self,
         cluster: &str,
-        containers: &[Container],
-        volumes: &[String],
+        Listing { containers, volumes }: &Listing,
         stored: &BTreeSet<String>,
         now: Instant,
     ) -> Vec<Stray> {
+        let grace = if std::mem::replace(&mut self.has_seen, true) { GRACE } else { Duration::ZERO };
         let is_stray = |uid: &str| !stored.contains(uid);
         let of_containers =
             containers.iter().filter(|c| owner(c).is_some_and(is_stray)).map(|c| Stray::Container(c.id.clone()));
@@ -98,19 +103,19 @@ impl Strays {
             .filter(|name| volume_owner(cluster, name).is_some_and(is_stray))
             .map(|name| Stray::Volume(name.clone()));
         let seen: BTreeSet<Stray> = of_containers.chain(of_volumes).collect();
-        self.0.retain(|stray, _| seen.contains(stray));
+        self.seen.retain(|stray, _| seen.contains(stray));
         for stray in seen {
-            self.0.entry(stray).or_insert(now);
+            self.seen.entry(stray).or_insert(now);
         }
         let due: Vec<Stray> =
-            self.0.iter().filter(|(_, since)| now >= **since + GRACE).map(|(s, _)| s.clone()).collect();
-        self.0.retain(|stray, _| !due.contains(stray));
+            self.seen.iter().filter(|(_, since)| now >= **since + grace).map(|(s, _)| s.clone()).collect();
+        self.seen.retain(|stray, _| !due.contains(stray));
         due
     }
 
     /// When the next may be removed.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.0.values().min().map(|since| *since + GRACE)
+        self.seen.values().min().map(|since| *since + GRACE)
     }
 }
 
@@ -136,25 +141,45 @@ mod tests {
     use super::*;
     use crate::{base::clock::Clock, node::identity::volume_name};
 
+    fn listing(volumes: &[String]) -> Listing {
+        Listing { containers: Vec::new(), volumes: volumes.to_vec() }
+    }
+
+    /// One that has seen a list in which nothing was.
+    fn begun(start: Instant) -> Strays {
+        let mut strays = Strays::default();
+        assert!(strays.see("c", &Listing::default(), &BTreeSet::new(), start).is_empty());
+        strays
+    }
+
     #[test]
     fn a_stray_is_removed_when_it_is_seen_again_after_its_grace() {
-        let mut strays = Strays::default();
         let start = Clock::system().mono();
-        let volumes = [volume_name("c", "gone"), volume_name("c", "here"), "pgdata".to_owned()];
+        let mut strays = begun(start);
+        let listed = listing(&[volume_name("c", "gone"), volume_name("c", "here"), "pgdata".to_owned()]);
         let stored: BTreeSet<String> = ["here".to_owned()].into();
-        assert!(strays.see("c", &[], &volumes, &stored, start).is_empty());
+        assert!(strays.see("c", &listed, &stored, start).is_empty());
         assert_eq!(strays.next_at(), Some(start + GRACE));
-        assert!(strays.see("c", &[], &volumes, &stored, start + GRACE / 2).is_empty());
-        assert_eq!(strays.see("c", &[], &volumes, &stored, start + GRACE), [Stray::Volume(volume_name("c", "gone"))]);
+        assert!(strays.see("c", &listed, &stored, start + GRACE / 2).is_empty());
+        assert_eq!(strays.see("c", &listed, &stored, start + GRACE), [Stray::Volume(volume_name("c", "gone"))]);
     }
 
     #[test]
     fn a_stray_whose_pod_shows_up_is_none() {
-        let mut strays = Strays::default();
         let start = Clock::system().mono();
-        let volumes = [volume_name("c", "late")];
-        strays.see("c", &[], &volumes, &BTreeSet::new(), start);
-        assert!(strays.see("c", &[], &volumes, &["late".to_owned()].into(), start + GRACE).is_empty());
+        let mut strays = begun(start);
+        let listed = listing(&[volume_name("c", "late")]);
+        strays.see("c", &listed, &BTreeSet::new(), start);
+        assert!(strays.see("c", &listed, &["late".to_owned()].into(), start + GRACE).is_empty());
+        assert_eq!(strays.next_at(), None);
+    }
+
+    #[test]
+    fn what_no_pod_has_at_the_start_goes_at_once() {
+        let (start, mut strays) = (Clock::system().mono(), Strays::default());
+        let listed = listing(&[volume_name("c", "gone"), volume_name("c", "here")]);
+        let stored: BTreeSet<String> = ["here".to_owned()].into();
+        assert_eq!(strays.see("c", &listed, &stored, start), [Stray::Volume(volume_name("c", "gone"))]);
         assert_eq!(strays.next_at(), None);
     }
 }

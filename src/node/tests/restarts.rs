@@ -130,9 +130,8 @@ async fn what_died_while_skiff_was_away_is_healed() {
     for name in ["killed", "removed", "sandbox", "crashed"] {
         world.until("healed", |w| w.restarts(name) == 1 && w.is_ready(name)).await;
     }
-    assert!(!world.names("deleted").is_empty());
     let took = world.until("swept", |w| w.names("deleted").is_empty()).await;
-    assert!(took > Duration::from_secs(20) && took < Duration::from_secs(40), "{took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
