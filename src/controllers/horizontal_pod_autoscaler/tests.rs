@@ -5,7 +5,13 @@ use super::{
     *,
 };
 use crate::{
-    api::{kinds::deployment::Deployments, usage::ContainerUsage},
+    api::{
+        kinds::{
+            deployment::Deployments, deployment_config::DeploymentConfigs, replica_set::ReplicaSets,
+            replication_controller::ReplicationControllers, stateful_set::StatefulSets,
+        },
+        usage::ContainerUsage,
+    },
     base::task::drain_signal,
     testing,
 };
@@ -330,4 +336,77 @@ async fn an_autoscaler_scales_what_it_names_and_tells_of_it() {
     let message = events.iter().find(|e| e.reason.as_deref() == Some("SuccessfulRescale")).unwrap().message.clone();
     let wanted = "New size: 4; reason: cpu resource utilization (percentage of request) above target";
     assert_eq!(message.as_deref(), Some(wanted));
+}
+
+/// Whatever has `scale` is scaled: its replicas go from one to four.
+async fn is_scaled<K: crate::api::kind::TypedKind>(manifest: &str) {
+    let (registry, info) = (testing::registry().await, K::erased().info());
+    let (_trigger, drain) = drain_signal();
+    let known = Arc::new(Known::default());
+    crate::base::task::spawn("hpa", run(Arc::clone(&known) as Arc<_>, registry.clone(), Metrics::default(), drain));
+    registry.api::<K>().create(testing::from_yaml(manifest).unwrap()).await.unwrap();
+    let bare: Pod = testing::from_yaml(
+        "{metadata: {name: a, namespace: default, labels: {app: web, deploymentconfig: web}}, \
+         spec: {containers: [{name: c, image: i, resources: {requests: {cpu: 100m}}}]}}",
+    )
+    .unwrap();
+    let made = registry.api::<Pods>().create(bare).await.unwrap();
+    let ready = |made: &mut Pod| made.status.clone_from(&pod("a", 3 * 24 * 60, "True").status);
+    registry.api::<Pods>().modify_status(&ObjectKey::of(&made.metadata), ready).await.unwrap();
+    let uid = made.metadata.uid.clone().unwrap();
+    *known.0.lock().unwrap() = vec![PodUsage { uid, at: registry.clock().now(), ..usage("a", 200) }];
+    let mut hpa = hpa(CPU_50);
+    let target = &mut hpa.spec.scale_target_ref;
+    (target.kind, target.api_version) = (info.kind.to_owned(), Some(info.api_version()));
+    registry.api::<HorizontalPodAutoscalers>().create(hpa).await.unwrap();
+    let replicas = || {
+        let entry = registry.entry(K::erased(), &ObjectKey::new("default", "web")).unwrap();
+        let object = K::erased().decode_bytes(&entry.value).unwrap();
+        K::erased().scale(&*object).unwrap().spec_replicas
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+    while replicas() != 4 {
+        let hpa = registry.api::<HorizontalPodAutoscalers>().get(&ObjectKey::new("default", "w")).unwrap();
+        assert!(tokio::time::Instant::now() < deadline, "{} has {}: {:?}", info.kind, replicas(), hpa.status);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_that_scales_is_scaled() {
+    let template = "template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}";
+    let selected = |more: &str| {
+        format!(
+            "{{metadata: {{name: web, namespace: default}}, spec: {{replicas: 1, {more} selector: {{matchLabels: {{app: web}}}}, {template}}}}}"
+        )
+    };
+    let plain = format!(
+        "{{metadata: {{name: web, namespace: default}}, spec: {{replicas: 1, selector: {{app: web}}, {template}}}}}"
+    );
+    is_scaled::<Deployments>(&selected("")).await;
+    is_scaled::<ReplicaSets>(&selected("")).await;
+    is_scaled::<StatefulSets>(&selected("serviceName: web,")).await;
+    is_scaled::<ReplicationControllers>(&plain).await;
+    is_scaled::<DeploymentConfigs>(&plain).await;
+}
+
+#[test]
+fn policies_bound_the_way_down_too_and_the_least_may_be_chosen() {
+    let down = |rules: &str, millis: u64| {
+        let spec = format!(
+            "{}, behavior: {{scaleDown: {{stabilizationWindowSeconds: 0, {rules}}}}}",
+            CPU_50.replace("maxReplicas: 10", "maxReplicas: 100")
+        );
+        let names: Vec<String> = (0..10).map(|i| format!("p{i}")).collect();
+        let pods = names.iter().map(|name| pod(name, 30, "True")).collect();
+        let usages = names.iter().map(|name| usage(name, millis)).collect();
+        let plan = decide(&observed(&spec, 10, pods, usages));
+        (plan.rescale.map_or(10, |r| r.replicas), told(&plan.status)["ScalingLimited"].clone())
+    };
+    let both = "policies: [{type: Pods, value: 2, periodSeconds: 60}, {type: Percent, value: 50, periodSeconds: 60}]";
+    assert_eq!(down(both, 5), (5, "True ScaleDownLimit".to_owned()), "the greater change");
+    assert_eq!(down(&format!("selectPolicy: Min, {both}"), 5), (8, "True ScaleDownLimit".to_owned()));
+    assert_eq!(down(&format!("selectPolicy: Disabled, {both}"), 5).0, 10);
+    assert_eq!(down(both, 40), (8, "False DesiredWithinRange".to_owned()), "what is wanted is less far");
+    assert_eq!(down("tolerance: '0.3'", 40).0, 10);
 }
