@@ -15,7 +15,7 @@ use bench::{
     stop, wait,
 };
 use futures::{StreamExt as _, future::try_join_all};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -31,6 +31,8 @@ use std::{
 
 const ROUNDS: usize = 7;
 const KILLS: usize = 30;
+/// Pods of a job that run at once.
+const JOB_PODS: usize = 20;
 /// What the data plane's processes may hold together.
 const PLANE_MIB_MAX: f64 = 10.0;
 
@@ -52,6 +54,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wants("heal") {
             bench_heal(&skiff, &engine).await?;
+        }
+        if wants("job") {
+            bench_job(&skiff, &engine).await?;
         }
         if wants("idle") {
             bench_idle(&skiff, &engine).await?;
@@ -99,6 +104,69 @@ async fn bench_ready(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()>
     row("3-replica Deployment created to all Ready", ours, "ms", bare * 1.15, ours <= bare * 1.15);
     row("  … as a ratio to bare Docker calls", ours / bare, "x", 1.15, ours / bare <= 1.15);
     Ok(())
+}
+
+/// A job whose pods end at once, against `docker run` of as many containers that do, and against the containers that pods are.
+async fn bench_job(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {
+    let jobs: Api<Job> = Api::default_namespaced(skiff.client.clone());
+    let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+    let (mut ours, mut plain, mut same) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        jobs.create(&PostParams::default(), &ending_job("ending", JOB_PODS)).await?;
+        wait(&jobs, "the job is complete", |jobs| jobs.iter().any(is_complete)).await?;
+        ours.push(stats::millis(begun.elapsed()));
+        jobs.delete("ending", &DeleteParams::background()).await?;
+        wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+
+        let begun = Instant::now();
+        try_join_all((0..JOB_PODS).map(docker_run)).await?;
+        plain.push(stats::millis(begun.elapsed()));
+
+        let begun = Instant::now();
+        try_join_all((0..JOB_PODS).map(|n| bare_pod(engine, n))).await?;
+        same.push(stats::millis(begun.elapsed()));
+        try_join_all((0..JOB_PODS).map(|n| remove_bare_pod(engine, n))).await?;
+    }
+    let (ours, plain, same) = (median(&mut ours), median(&mut plain), median(&mut same));
+    row("Job of 20 pods created to Complete", ours, "ms", plain * 1.2, ours <= plain * 1.2);
+    row("  … as a ratio to 20 times `docker run`", ours / plain, "x", 1.2, ours / plain <= 1.2);
+    row("  … as a ratio to the containers of 20 pods, started", ours / same, "x", 1.2, ours / same <= 1.2);
+    Ok(())
+}
+
+/// `docker run` of a container that ends at once, on the network of the pods; removed at its end.
+async fn docker_run(n: usize) -> anyhow::Result<()> {
+    let network = skiff::app::cidr::network_name(NAME);
+    let name = bare_name("run", n);
+    let args = ["run", "--rm", "--name", &name, "--network", &network, bench::IMAGE, "sh", "-c", "exit 0"];
+    let out = tokio::process::Command::new("docker").args(args).output().await?;
+    anyhow::ensure!(out.status.success(), "docker run: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(())
+}
+
+fn ending_job(name: &str, n: usize) -> Job {
+    serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "completions": n,
+            "parallelism": n,
+            "template": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{
+                        "name": "c", "image": bench::IMAGE, "imagePullPolicy": "IfNotPresent",
+                        "command": ["sh", "-c", "exit 0"],
+                    }],
+                },
+            },
+        },
+    }))
+    .expect("a constant manifest")
+}
+
+fn is_complete(job: &Job) -> bool {
+    job.status.as_ref().is_some_and(|status| status.completion_time.is_some())
 }
 
 async fn bench_heal(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {

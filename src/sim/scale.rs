@@ -3,13 +3,21 @@
 //! An ordinary test run counts the writes, at a small scale. `SKIFF_SIM_SCALE=1000 cargo sim sim::scale -- --nocapture` measures a larger
 //! one, and holds the processor time to its budgets too: that of a rollout as a ratio to what its writes alone take, made one after the
 //! other in an API that nobody follows, in the same run. Time is simulated.
+//!
+//! So do `SKIFF_SIM_JOB=1000` (completions, a twentieth of them at once), `SKIFF_SIM_SET=100` (pods of a StatefulSet that are made at
+//! once) and `SKIFF_SIM_CRONS=500` (CronJobs that wait) for `sim::scale` too.
 
 use super::{fence::Fence, manifests::deployment, number, simulate, workload::change, world::World};
-use crate::api::{
-    kinds::{deployment::Deployments, pod::Pods},
-    meta::{ObjectKey, Revision},
+use crate::{
+    api::{
+        kind::TypedKind,
+        kinds::{cron_job::CronJobs, deployment::Deployments, job::Jobs, pod::Pods, stateful_set::StatefulSets},
+        meta::{ObjectKey, Revision},
+    },
+    engine::fake::Behaviour,
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Pods of an ordinary test run.
@@ -44,6 +52,22 @@ fn rss_mib() -> f64 {
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }
+
+/// Completions of a Job, pods of a StatefulSet and CronJobs of an ordinary test run.
+const COMPLETIONS: u64 = 60;
+const MEMBERS: u64 = 20;
+const CRONS: u64 = 50;
+/// How many of a job's completions run at once.
+const WAVES: u64 = 20;
+/// Writes of everything for a completion: its pod is made, scheduled, has four states until it has ended, is let go of when it is counted;
+/// four Events; its share of the job's counts, of which fewer are written the more pods end at once.
+const COMPLETION_WRITES_MAX: f64 = 18.0;
+/// Writes for a member of a StatefulSet whose pods are made at once, as for a pod of a Deployment.
+const MEMBER_WRITES_MAX: f64 = 22.0;
+/// What such a pod takes from its start to its end, simulated, to how many waves of it the engine needs: starts wait for each other there.
+const WAVE_MAX: Duration = Duration::from_secs(3);
+/// The share of a processor that CronJobs which wait may take, in percent.
+const CRONS_PERCENT_MAX: f64 = 0.1;
 
 /// The kind in a key.
 fn kind_of(key: &str) -> String {
@@ -180,5 +204,125 @@ fn a_rollout_writes_little_for_each_pod_and_rest_is_rest() {
         change(&scale.world, &scale.key, |s| super::manifests::set_image(s, "app:2")).await.unwrap();
         scale.measured("rollout", rollout_max, from).await;
         scale.rest().await;
+    });
+}
+
+/// Creates an object in a world, and counts what is written until it is as wanted: the writes, the processor seconds, the simulated time.
+async fn counted<K: TypedKind>(
+    world: &World,
+    object: Value,
+    is_done: impl Fn(&World) -> bool,
+) -> (BTreeMap<String, usize>, f64, Duration) {
+    let registry = world.registry();
+    let mut watch = registry.store().watch("", registry.store().revision()).unwrap();
+    let (cpu, start, mut writes) = (cpu_secs(), world.clock.mono(), BTreeMap::new());
+    registry.api::<K>().create(serde_json::from_value(object).unwrap()).await.unwrap();
+    while !is_done(world) {
+        *writes.entry(kind_of(&watch.next().await.unwrap().key)).or_default() += 1;
+        world.forget();
+    }
+    (writes, cpu_secs() - cpu, world.clock.mono() - start)
+}
+
+/// Tells what was counted for so many, and holds the writes for each to a budget.
+fn told(what: &str, n: u64, max: f64, (writes, cpu, took): (BTreeMap<String, usize>, f64, Duration)) {
+    let n = u32::try_from(n).map_or(f64::MAX, f64::from);
+    let each = f64::from(u32::try_from(writes.values().sum::<usize>()).unwrap()) / n;
+    eprintln!(
+        "{what} of {n}: {each:.1} writes for each (budget {max}), {cpu:.2} s of processor, {took:.1?} simulated; {:.0} MiB\n  {writes:?}",
+        rss_mib()
+    );
+    assert!(each <= max, "{what}: {each:.1} writes for each: {writes:?}");
+}
+
+/// A world that nobody checks, ready for pods; `work:1` ends well after a second.
+async fn unwatched() -> World {
+    let mut world = World::new(1).await;
+    world.stop_watching();
+    world.engine.add_image("work:1", Behaviour::exits(Duration::from_secs(1), 0));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world
+}
+
+fn pod_template(image: &str, restart_policy: &str) -> Value {
+    json!({
+        "metadata": { "labels": { "app": "scale" } },
+        "spec": { "restartPolicy": restart_policy, "containers": [{ "name": "c", "image": image }] },
+    })
+}
+
+#[test]
+fn a_job_writes_little_for_each_completion() {
+    simulate(async {
+        let size = number("SKIFF_SIM_JOB").unwrap_or(COMPLETIONS);
+        let world = unwatched().await;
+        let key = ObjectKey::new("default", "sums");
+        let job = json!({
+            "metadata": { "name": key.name, "namespace": "default" },
+            "spec": { "completions": size, "parallelism": size / WAVES, "template": pod_template("work:1", "Never") },
+        });
+        let is_done = |world: &World| {
+            let job = world.registry().api::<Jobs>().get(&key).unwrap();
+            job.status.as_ref().is_some_and(|s| s.completion_time.is_some())
+        };
+        let counts = counted::<Jobs>(&world, job, is_done).await;
+        let took = counts.2;
+        told("job", size, COMPLETION_WRITES_MAX, counts);
+        let longest = WAVE_MAX * u32::try_from(WAVES).unwrap();
+        assert!(took <= longest || is_measured(), "{took:?} for {WAVES} waves");
+        let succeeded = world.registry().api::<Jobs>().get(&key).unwrap().status.clone().unwrap().succeeded;
+        assert_eq!(succeeded, Some(i32::try_from(size).unwrap()));
+    });
+}
+
+#[test]
+fn a_set_whose_pods_are_made_at_once_writes_little_for_each() {
+    simulate(async {
+        let size = number("SKIFF_SIM_SET").unwrap_or(MEMBERS);
+        let world = unwatched().await;
+        let key = ObjectKey::new("default", "db");
+        let set = json!({
+            "metadata": { "name": key.name, "namespace": "default" },
+            "spec": {
+                "replicas": size, "serviceName": "db", "podManagementPolicy": "Parallel",
+                "selector": { "matchLabels": { "app": "scale" } }, "template": pod_template("app:1", "Always"),
+            },
+        });
+        let is_done = |world: &World| {
+            let set = world.registry().api::<StatefulSets>().get(&key).unwrap();
+            let ready = set.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0);
+            u64::try_from(ready) == Ok(size)
+        };
+        told("set", size, MEMBER_WRITES_MAX, counted::<StatefulSets>(&world, set, is_done).await);
+    });
+}
+
+#[test]
+fn cron_jobs_that_wait_take_nothing() {
+    simulate(async {
+        let size = number("SKIFF_SIM_CRONS").unwrap_or(CRONS);
+        let world = unwatched().await;
+        for n in 0..size {
+            let cron = json!({
+                "metadata": { "name": format!("cron-{n}"), "namespace": "default" },
+                "spec": {
+                    "schedule": format!("{} 3 1 7 *", n % 60),
+                    "jobTemplate": { "spec": { "template": pod_template("work:1", "Never") } },
+                },
+            });
+            world.registry().api::<CronJobs>().create(serde_json::from_value(cron).unwrap()).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_hours(2)).await;
+        world.forget();
+        let (cpu, revision) = (cpu_secs(), world.registry().store().revision().0);
+        tokio::time::sleep(REST).await;
+        let percent = (cpu_secs() - cpu) / REST.as_secs_f64() * 100.0;
+        let writes = world.registry().store().revision().0 - revision;
+        eprintln!(
+            "{size} CronJobs at rest: {percent:.3} % of a processor (budget {CRONS_PERCENT_MAX}), {writes} writes in {REST:?} (budget {REST_WRITES_MAX}); {:.0} MiB",
+            rss_mib()
+        );
+        assert!(writes <= REST_WRITES_MAX, "{writes} writes at rest");
+        assert!(percent <= CRONS_PERCENT_MAX || number("SKIFF_SIM_CRONS").is_none(), "{percent:.3} % of a processor");
     });
 }
