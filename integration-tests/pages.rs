@@ -111,7 +111,9 @@ fn every_page_names_files_and_flags_that_there_are() {
         let missing = files.filter(|link| !path.parent().unwrap().join(link).exists());
         wrong.extend(missing.map(|link| format!("{}: no {link}", path.display())));
         for words in commands_of_skiff(&page) {
-            let is_name = |word: &&&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+            let is_name = |word: &&&str| {
+                !word.starts_with('-') && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+            };
             let names: Vec<&str> = words.iter().take(2).take_while(is_name).copied().collect();
             let known = (1..=names.len()).map(|n| help(&names[..n])).collect::<String>();
             if known.is_empty() {
