@@ -302,6 +302,28 @@ mod tests {
         for (name, command) in &commands {
             let help = command.get_after_help().unwrap().to_string();
             assert!(help.lines().any(|line| line.trim_start().contains(name.as_str())), "{name}: {help}");
+            help.lines().flat_map(examples).for_each(|words| parses(&words));
+        }
+    }
+
+    /// The commands of a line of examples, as words.
+    fn examples(line: &str) -> Vec<Vec<String>> {
+        let shown = line.split(" #").next().unwrap_or_default().split(['|', ';', '&', '<', '>']);
+        let words =
+            shown.map(|part| part.split_whitespace().map(|word| word.replace(['\'', '"'], "")).collect::<Vec<_>>());
+        words.filter(|words| words.first().is_some_and(|word| word == "skiff")).collect()
+    }
+
+    /// Parses as a user's words are, down to the values: two arguments of one name and different types are found only then.
+    fn parses(words: &[String]) {
+        let matches = match Cli::command().try_get_matches_from(words) {
+            Ok(matches) => matches,
+            // Help and version are answers.
+            Err(err) if !err.use_stderr() => return,
+            Err(err) => panic!("{words:?}: {err}"),
+        };
+        if let Err(err) = Cli::from_arg_matches(&matches) {
+            panic!("{words:?}: {err}");
         }
     }
 

@@ -71,7 +71,7 @@ enum Command {
 struct Which {
     /// The DeploymentConfig: dc/NAME, or NAME
     #[arg(value_name = "dc/NAME", value_parser = config_name)]
-    config: String,
+    deployment_config: String,
     /// Its namespace
     #[arg(short, long, default_value = "default")]
     namespace: String,
@@ -114,7 +114,7 @@ struct Target {
 impl Target {
     fn of(which: &Which) -> anyhow::Result<Self> {
         let client = which.cluster.client()?;
-        Ok(Self { client, namespace: which.namespace.clone(), name: which.config.clone() })
+        Ok(Self { client, namespace: which.namespace.clone(), name: which.deployment_config.clone() })
     }
 
     fn path(&self, rest: &str) -> String {
