@@ -186,10 +186,10 @@ fn a_context_that_skiff_did_not_make_is_neither_replaced_nor_removed() {
 fn a_range_that_hides_an_address_of_the_machine_is_refused_and_told() {
     let cluster = Cluster::start("hides");
     let elsewhere = tempfile::tempdir().unwrap();
-    let mut command = cluster.skiff(&["up", "--cluster-cidr", "10.250.0.0/15"]);
-    command.env("https_proxy", "http://10.251.9.9:3128").stdin(Stdio::null());
+    let mut command = cluster.skiff(&["up", "--cluster-cidr", "10.18.0.0/15"]);
+    command.env("https_proxy", "http://10.19.9.9:3128").stdin(Stdio::null());
     let said = refused(command.env("SKIFF_NAME", "it-hides2").env("SKIFF_DATA_DIR", elsewhere.path().join("data")));
-    assert!(said.contains("10.251.9.9") && said.contains("--cluster-cidr"), "{said}");
+    assert!(said.contains("10.19.9.9") && said.contains("--cluster-cidr"), "{said}");
     assert!(is_empty(elsewhere.path()));
 
     let network = format!("skiff-{}", cluster.name);

@@ -135,15 +135,17 @@ pub(super) async fn ensure_network(
 /// The ranges to try, in this order.
 fn candidates(wish: Wish, used: &[Used]) -> anyhow::Result<Vec<Cidr>> {
     // The engine itself refuses what one of its networks has; the rest of its pools is free to take.
-    let in_the_way = |cidr: Cidr| used.iter().find(|u| u.role != Role::Pool && u.range.overlaps(cidr));
+    let in_the_way = |cidr: Cidr| used.iter().filter(move |u| u.role != Role::Pool && u.range.overlaps(cidr));
     let Some(cidr) = wish.wanted else {
-        let former = wish.former.filter(|cidr| check_usable(*cidr).is_ok() && in_the_way(*cidr).is_none());
+        let former = wish.former.filter(|cidr| check_usable(*cidr).is_ok() && in_the_way(*cidr).next().is_none());
         return Ok(former.into_iter().chain(free_ranges(used)).collect());
     };
     check_usable(cidr)?;
-    if let Some(used) = in_the_way(cidr) {
+    let lost: Vec<String> = in_the_way(cidr).map(ToString::to_string).collect();
+    if !lost.is_empty() {
+        let lost = lost.join(" and ");
         bail!(
-            "the range {cidr} overlaps {used}, which would not be reached any more: choose another with --cluster-cidr"
+            "the range {cidr} overlaps {lost}, which would not be reached any more: choose another with --cluster-cidr"
         );
     }
     Ok(vec![cidr])
@@ -225,13 +227,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wanted_range_that_hides_an_address_is_refused_and_one_in_use_is_told() {
         let engine = FakeEngine::for_test();
-        let server = [used("10.255.255.53/32", Role::NameServer), used("10.128.0.0/9", Role::Pool)];
+        let server = [
+            used("10.254.0.0/16", Role::Route),
+            used("10.255.255.53/32", Role::NameServer),
+            used("10.128.0.0/9", Role::Pool),
+        ];
         let make = |wanted| {
             let wish = Wish { wanted: Some(cidr(wanted)), former: None };
             ensure_network(&engine, "skiff", None, wish, BTreeMap::new(), &server)
         };
         let said = make("10.254.0.0/15").await.unwrap_err().to_string();
-        assert!(said.contains("overlaps the name server 10.255.255.53"), "{said}");
+        assert!(said.contains("overlaps the host's route 10.254.0.0/16 and the name server 10.255.255.53"), "{said}");
         assert_eq!(engine.network("skiff").await.unwrap(), None);
         let network = make("10.252.0.0/15").await.unwrap();
         assert_eq!(hides("skiff", &network, &server).unwrap(), Vec::<String>::new());
