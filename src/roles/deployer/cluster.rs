@@ -25,8 +25,8 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// The first pause between two looks; each is twice as long as the one before.
-const LOOK_MIN: Duration = Duration::from_millis(20);
+/// The first pause between two looks; each is longer than the one before.
+pub(super) const LOOK_MIN: Duration = Duration::from_millis(20);
 /// The longest pause between two looks.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
@@ -100,10 +100,10 @@ pub(super) trait Cluster: Send + Sync {
     async fn event(&self, config: &DeploymentConfig, reason: &'static str, message: &str) -> anyhow::Result<()>;
 }
 
-/// Pauses, and makes the next pause longer.
+/// Pauses, and makes the next pause longer: about a quarter of the time since the first.
 pub(super) async fn wait(pause: &mut Duration) {
     sleep(*pause).await;
-    *pause = (*pause * 2).min(LOOK_MAX);
+    *pause = (*pause * 5 / 4).min(LOOK_MAX);
 }
 
 /// Asks until there is an answer. What deployers ask may be asked twice.

@@ -5,6 +5,7 @@
 
 use super::{
     Rollout,
+    cluster::{LOOK_MIN, wait},
     hooks::{Point, hook},
     name_of, recreate,
     until::{Outcome, Until},
@@ -18,7 +19,7 @@ use crate::api::{
 use anyhow::bail;
 use k8s_openapi::api::core::v1::ReplicationController;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 /// The sizes of the two sides, and how many new pods are available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,42 +107,55 @@ async fn update(
     Ok(Outcome::Done)
 }
 
-/// Goes step by step until all pods are new ones.
+/// Goes step by step until all pods are new ones. Old pods go, and more new ones come, a period after the last new ones were wanted, or
+/// once that can be. The period is counted from the wish and not from when the pods are there, and not at all once no new pod is to come:
+/// oc pauses after each step, which protects nobody and makes every rollout seconds longer.
 async fn steps(
     rollout: &Rollout<'_>,
     from: &str,
     bounds: Bounds,
     params: &RollingDeploymentStrategyParams,
 ) -> anyhow::Result<Outcome> {
-    let pause = Duration::from_secs(params.update_period_seconds.unwrap_or(1).unsigned_abs());
+    let period = Duration::from_secs(params.update_period_seconds.unwrap_or(1).unsigned_abs());
     let timeout = rollout.timeout();
     let mut sides = look(rollout, from).await?;
-    let mut changed_at = Instant::now();
+    let mut due = Instant::now();
     while sides.new != bounds.desired || sides.old != 0 {
-        let before = sides;
         let grown = bounds.grown(sides);
         if grown != sides.new {
+            due = Instant::now() + period;
             rollout.say(&format!("    Scaling {} up to {grown}", rollout.to));
             rollout.cluster.scale_and_wait(&rollout.to, grown, timeout).await?;
             if let Some(reached) = rollout.until.stops_at(grown, bounds.desired) {
                 return Ok(reached);
             }
         }
-        sleep(pause).await;
-        sides = look(rollout, from).await?;
+        sleep_until(due).await;
+        sides = look_until_due(rollout, from, bounds).await?;
         let shrunk = bounds.shrunk(sides);
         if shrunk != sides.old {
             rollout.say(&format!("    Scaling {from} down to {shrunk}"));
             rollout.cluster.scale_and_wait(from, shrunk, timeout).await?;
             sides.old = shrunk;
         }
-        if (sides.new, sides.old) != (before.new, before.old) {
-            changed_at = Instant::now();
-        } else if changed_at.elapsed() >= timeout {
-            bail!("timed out waiting for any update progress to be made");
-        }
     }
     Ok(Outcome::Done)
+}
+
+/// Looks until one side is to change.
+async fn look_until_due(rollout: &Rollout<'_>, from: &str, bounds: Bounds) -> anyhow::Result<Sides> {
+    let since = Instant::now();
+    let mut pause = LOOK_MIN;
+    loop {
+        let sides = look(rollout, from).await?;
+        if bounds.grown(sides) != sides.new || bounds.shrunk(sides) != sides.old || sides.old == 0 {
+            return Ok(sides);
+        }
+        if since.elapsed() >= rollout.timeout() {
+            bail!("timed out waiting for any update progress to be made");
+        }
+        wait(&mut pause).await;
+    }
 }
 
 async fn look(rollout: &Rollout<'_>, from: &str) -> anyhow::Result<Sides> {

@@ -194,6 +194,19 @@ async fn a_rolling_update_goes_step_by_step() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn old_pods_go_a_period_after_the_new_ones_were_wanted_or_once_those_are_there() {
+    let strategy = "{type: Rolling, rollingParams: {maxSurge: 100%, maxUnavailable: 0, updatePeriodSeconds: 2}}";
+    for (pods_take, at_most) in [(300, 2_000), (2_500, 2_700), (60_000, 61_500)] {
+        let takes = Some(Duration::from_millis(pods_take));
+        let model = Model { takes, ..Model::new(strategy, 5, 5) };
+        let began = Instant::now();
+        model.run("").await.unwrap();
+        let took = began.elapsed().as_millis();
+        assert!((u128::from(pods_take.max(2_000))..=at_most).contains(&took), "{pods_take} ms: {took} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_that_never_come_up_end_it_with_the_old_ones_still_there() {
     let model = Model { takes: None, ..Model::new("{type: Rolling, rollingParams: {timeoutSeconds: 5}}", 4, 4) };
     // The old pods have been there for long; the model has them come up never, so they count as before.
