@@ -147,6 +147,13 @@ fn a_killed_container_is_back_at_once_and_no_request_is_refused() {
     until_equal("a restart is shown", SOON, vec!["0".to_owned(), "0".into(), "1".into()], || restarts(&cluster));
     until_equal("three containers run", SOON, 3, || cluster.containers(APP).len());
     until_equal("all are ready", SOON, 3, || ready_pods(&cluster));
+    let pods = cluster.jsonpath(&["pods"], "{.items[*].metadata.name}");
+    eventually("the first reply after the heal is told", SOON, || {
+        let told = |pod: &str| run(&mut cluster.skiff(&["timeline", pod, "-o", "json"]));
+        let all: Vec<String> = pods.split(' ').map(told).collect();
+        let is_healed = |one: &&String| one.contains("\"cause\": \"Killed\"") && one.contains("\"servedAfterMs\"");
+        if all.iter().any(|one| is_healed(&one)) { Ok(()) } else { Err(all.join("\n")) }
+    });
     let (answered, failed) = load.end().counted();
     let refused: Vec<_> = failed.iter().filter(|f| f.starts_with("connect")).collect();
     assert!(answered > 0 && refused.is_empty(), "{answered} answered, refused: {refused:?}");

@@ -2,6 +2,8 @@
 //!
 //! Made by the node agent, which keeps the last starts of a pod in memory; served as `pods/NAME/timeline`; read by the command line.
 
+use super::traffic::EndpointTraffic;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The API group and version.
@@ -73,4 +75,68 @@ pub struct Start {
     /// From the end, or the creation, until it was ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_after_ms: Option<i64>,
+    /// When a client of a Service first had a reply from the pod, after its latest start; the data plane says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served: Option<String>,
+    /// From the end, or the creation, until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served_after_ms: Option<i64>,
+}
+
+impl Timeline {
+    /// Notes when clients first had a reply from the pod, by what the data plane tells of its endpoints. Only its latest start can be
+    /// meant: an endpoint counts anew when it comes back.
+    pub fn note_served(&mut self, endpoints: &[EndpointTraffic]) {
+        let Some(latest) = self.starts.iter_mut().max_by_key(|start| instant(&start.started)) else { return };
+        let Some(started) = instant(&latest.started) else { return };
+        let replies = endpoints.iter().filter(|endpoint| endpoint.pod_uid == self.metadata.uid);
+        let Some(at) = replies.filter_map(|endpoint| endpoint.first_reply).filter(|at| *at >= started).min() else {
+            return;
+        };
+        // What is counted from is as long before the start as the start says.
+        let since_started = at.duration_since(started).as_millis();
+        latest.served_after_ms = Some(latest.started_after_ms + i64::try_from(since_started).unwrap_or(i64::MAX));
+        latest.served = Some(at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string());
+    }
+}
+
+fn instant(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeline(starts: &[(&str, i64)]) -> Timeline {
+        let start = |(started, after): &(&str, i64)| Start {
+            started: (*started).to_owned(),
+            started_after_ms: *after,
+            ..Start::default()
+        };
+        let metadata = Whose { uid: "u".into(), ..Whose::default() };
+        Timeline { metadata, starts: starts.iter().map(start).collect(), ..Timeline::default() }
+    }
+
+    fn replied(uid: &str, at: &str) -> EndpointTraffic {
+        EndpointTraffic { pod_uid: uid.into(), first_reply: Some(at.parse().unwrap()), ..EndpointTraffic::default() }
+    }
+
+    #[test]
+    fn the_first_reply_belongs_to_the_latest_start_before_it() {
+        let mut it = timeline(&[("2026-01-01T00:00:00.100Z", 100), ("2026-01-01T00:01:00.210Z", 210)]);
+        it.note_served(&[
+            replied("other", "2026-01-01T00:01:00.220Z"),
+            // Of the container before, by an endpoint that is still leaving.
+            replied("u", "2026-01-01T00:00:01Z"),
+            replied("u", "2026-01-01T00:01:00.300Z"),
+            replied("u", "2026-01-01T00:01:00.250Z"),
+        ]);
+        assert_eq!(it.starts[0].served, None);
+        assert_eq!(it.starts[1].served.as_deref(), Some("2026-01-01T00:01:00.250Z"));
+        assert_eq!(it.starts[1].served_after_ms, Some(250));
+        let mut none = timeline(&[]);
+        none.note_served(&[replied("u", "2026-01-01T00:01:00.300Z")]);
+        assert!(none.starts.is_empty());
+    }
 }

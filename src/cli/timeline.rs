@@ -1,6 +1,6 @@
 //! `skiff timeline`: how the containers of a pod ended and came back, to the millisecond.
 
-use super::{cluster::ClusterArgs, output};
+use super::{cluster::ClusterArgs, completion::offers, output};
 use crate::api::{
     names,
     object::typed,
@@ -13,10 +13,10 @@ use anyhow::Context as _;
 #[command(after_help = "Examples:\n  skiff timeline web-0\n  skiff timeline pod/web-0 -n shop -o json")]
 pub(super) struct Args {
     /// The pod: NAME, or pod/NAME
-    #[arg(value_name = "POD", value_parser = pod_name)]
+    #[arg(value_name = "POD", value_parser = pod_name, add = offers::pods())]
     pod: String,
     /// Its namespace
-    #[arg(short, long, default_value = "default", value_parser = namespace)]
+    #[arg(short, long, default_value = "default", value_parser = namespace, add = offers::namespaces())]
     namespace: String,
     /// How it is printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -63,19 +63,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-const HEAD: [&str; 8] = ["CONTAINER", "RESTART", "WHY", "ENDED", "NOTICED", "CREATED", "STARTED", "READY"];
+const HEAD: [&str; 9] = ["CONTAINER", "RESTART", "WHY", "ENDED", "NOTICED", "CREATED", "STARTED", "READY", "SERVED"];
 
-/// The lines of the table: what came before a start, and how many milliseconds after that end it was noticed, created, started, ready.
+/// The lines of the table: what came before a start, and how many milliseconds after that end it was noticed, created, started, ready, and a client first
+/// had a reply.
 fn table(starts: &[Start]) -> Vec<String> {
     if starts.is_empty() {
         return vec!["No container of the pod has started since skiff runs.".to_owned()];
     }
-    let rows: Vec<[String; 8]> = std::iter::once(HEAD.map(str::to_owned)).chain(starts.iter().map(row)).collect();
-    let cells: Vec<[&str; 8]> = rows.iter().map(|row| std::array::from_fn(|n| &*row[n])).collect();
+    let rows: Vec<[String; 9]> = std::iter::once(HEAD.map(str::to_owned)).chain(starts.iter().map(row)).collect();
+    let cells: Vec<[&str; 9]> = rows.iter().map(|row| std::array::from_fn(|n| &*row[n])).collect();
     output::columns(&cells)
 }
 
-fn row(start: &Start) -> [String; 8] {
+fn row(start: &Start) -> [String; 9] {
     let after = |ms: Option<i64>| ms.map_or("-".to_owned(), |ms| format!("+{ms}ms"));
     let why = match (&start.cause, start.exit_code) {
         (Some(cause), Some(code)) => format!("{cause} ({code})"),
@@ -91,6 +92,7 @@ fn row(start: &Start) -> [String; 8] {
         after(start.created_after_ms),
         after(Some(start.started_after_ms)),
         after(start.ready_after_ms),
+        after(start.served_after_ms),
     ]
 }
 
@@ -106,6 +108,7 @@ mod tests {
             started: "2026-01-01T00:00:00.100Z".into(),
             started_after_ms: 100,
             ready_after_ms: Some(130),
+            served_after_ms: Some(150),
             ..Start::default()
         };
         let second = Start {
@@ -117,12 +120,13 @@ mod tests {
             created_after_ms: Some(90),
             started_after_ms: 210,
             ready_after_ms: None,
+            served_after_ms: None,
             ..first.clone()
         };
         expect![[r#"
-            CONTAINER  RESTART  WHY           ENDED                     NOTICED  CREATED  STARTED  READY
-            web        0        first start   -                         -        -        +100ms   +130ms
-            web        1        Killed (137)  2026-01-01T00:01:00.000Z  +3ms     +90ms    +210ms   -"#]]
+            CONTAINER  RESTART  WHY           ENDED                     NOTICED  CREATED  STARTED  READY   SERVED
+            web        0        first start   -                         -        -        +100ms   +130ms  +150ms
+            web        1        Killed (137)  2026-01-01T00:01:00.000Z  +3ms     +90ms    +210ms   -       -"#]]
         .assert_eq(&table(&[first, second]).join("\n"));
         assert_eq!(table(&[]).len(), 1);
     }

@@ -187,6 +187,7 @@ impl Known {
             created_after_ms: end.and(self.created).map(|at| self.after_ms(at)),
             started_after_ms: self.after_ms(self.started),
             ready_after_ms: self.ready.map(|at| self.after_ms(at)),
+            ..Start::default()
         }
     }
 

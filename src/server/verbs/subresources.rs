@@ -67,7 +67,7 @@ static TABLE: &[Row] = &[
     row("project.openshift.io", "projects", "", |call| Box::pin(projects::answer(call))),
     Row { is_stream: |_| true, ..row("skiff.dev", "endpointtraffic", "", |call| Box::pin(traffic::endpoints(call))) },
     Row { is_stream: |_| true, ..row("skiff.dev", "trafficreports", "", |call| Box::pin(traffic::report(call))) },
-    row("skiff.dev", "pods", "timeline", |call| Box::pin(ready(timeline::get(call)))),
+    row("skiff.dev", "pods", "timeline", |call| Box::pin(timeline::get(call))),
     row("authentication.k8s.io", "selfsubjectreviews", "", |call| Box::pin(ready(reviews::who(call)))),
     row("authentication.k8s.io", "tokenreviews", "", |call| Box::pin(ready(reviews::token(call)))),
     row("authorization.k8s.io", "localsubjectaccessreviews", "", |call| Box::pin(ready(reviews::local_access(call)))),

@@ -55,9 +55,12 @@ export function Dots({ placed, model, traffic }) {
     let frame = 0;
     let news = [];
     let scale = { recent: 0, each: 1 };
+    let colours = {};
     /** Parts of connections that are not a dot yet, by endpoint. */
     const rest = new Map();
     const begin = (at) => {
+      if (!news.length) return;
+      colours = coloursOf(canvas.current);
       scale = scaleOf(scale.recent, news.reduce((sum, n) => sum + n.begun + n.lost, 0));
       for (const { object, begun, lost } of news) {
         const edges = way(now.current.placed, now.current.model, object);
@@ -77,7 +80,7 @@ export function Dots({ placed, model, traffic }) {
       frame = 0;
       if (!canvas.current) return;
       begin(at);
-      paint(canvas.current, now.current.placed, dots, scale.each, at);
+      paint(canvas.current, now.current.placed, dots, colours, scale.each, at);
       dots = dots.filter((dot) => at < dot.at + TRAVEL_MS);
       if (dots.length) frame = requestAnimationFrame(draw);
     };
@@ -94,7 +97,14 @@ export function Dots({ placed, model, traffic }) {
   return html`<canvas class="dots" ref=${canvas} aria-hidden="true"></canvas>`;
 }
 
-function paint(canvas, placed, dots, each, at) {
+/** Read with each report, not with each frame: reading them lays the page out. */
+function coloursOf(canvas) {
+  const look = getComputedStyle(canvas);
+  const [begun, lost, soft] = ["--accent", "--fill-failing", "--soft"].map((name) => look.getPropertyValue(name));
+  return { begun, lost, soft };
+}
+
+function paint(canvas, placed, dots, colours, each, at) {
   const dense = Math.min(2, devicePixelRatio || 1);
   const [width, height] = [placed.width * placed.size, placed.height * placed.size].map(Math.round);
   if (canvas.width !== Math.round(width * dense) || canvas.height !== Math.round(height * dense)) {
@@ -104,7 +114,6 @@ function paint(canvas, placed, dots, each, at) {
   const pen = canvas.getContext("2d");
   pen.setTransform(1, 0, 0, 1, 0, 0);
   pen.clearRect(0, 0, canvas.width, canvas.height);
-  const look = getComputedStyle(canvas);
   pen.setTransform(dense * placed.size, 0, 0, dense * placed.size, 0, 0);
   for (const { edges, isLost, at: begun } of dots) {
     const done = (at - begun) / TRAVEL_MS;
@@ -114,13 +123,13 @@ function paint(canvas, placed, dots, each, at) {
     const place = (along % 1) * STEPS;
     const [a, b] = [points[Math.floor(place)], points[Math.floor(place) + 1]];
     const part = place % 1;
-    pen.fillStyle = isLost ? look.getPropertyValue("--fill-failing") : look.getPropertyValue("--accent");
+    pen.fillStyle = isLost ? colours.lost : colours.begun;
     pen.beginPath();
     pen.arc(a.x + (b.x - a.x) * part, a.y + (b.y - a.y) * part, isLost ? 4 : 3, 0, 7);
     pen.fill();
   }
   if (each > 1 && dots.length) {
-    pen.fillStyle = look.getPropertyValue("--soft");
+    pen.fillStyle = colours.soft;
     pen.font = "11px system-ui, sans-serif";
     pen.textAlign = "right";
     pen.fillText(`a dot is ${each} connections`, placed.width - 8, placed.height - 8);
