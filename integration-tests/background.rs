@@ -2,6 +2,7 @@
 
 use crate::harness::{
     cluster::{Cluster, root},
+    registry::Registry,
     tools::{SKIFF, docker, output, run, text},
     wait::until_equal,
 };
@@ -109,13 +110,21 @@ fn what_runs_here_is_promoted_to_another_cluster() {
     assert!(told.contains("the image openshift/hello-openshift:latest is on this machine alone"), "{told}");
     assert!(told.contains("Nothing was changed: --yes applies it."), "{told}");
     assert!(there.kubectl_fails(&["get", DEPLOYMENT]).contains("NotFound"));
-    assert!(promote(&["--yes"]).contains("2 of 2 objects are applied"));
+    let registry = Registry::start(None);
+    let push = format!("--push={}/shop", registry.address());
+    let told = promote(&["--yes", &push]);
+    assert!(told.contains("2 of 2 objects are applied"), "{told}");
+    assert_eq!(registry.pushed(), ["shop/openshift/hello-openshift/manifests/latest"], "{told}");
     there.rolled_out("hello-openshift");
-    let told = promote(&["--dry-run"]);
+    // The name is the registry's alone: that cluster has pulled it.
+    let image = there.jsonpath(&["pods"], "{.items[0].spec.containers[0].image}");
+    assert_eq!(image, format!("{}/shop/openshift/hello-openshift:latest", registry.address()));
+    assert!(there.kubectl(&["get", "events"]).contains("Successfully pulled image"));
+    let told = promote(&["--dry-run", &push]);
     assert!(
         told.contains(" = deployment/hello-openshift\n") && told.contains("Nothing is to be changed there."),
         "{told}"
     );
     here.kubectl(&["scale", DEPLOYMENT, "--replicas=2"]);
-    until_equal("the change is seen", SOON, true, || promote(&["--dry-run"]).contains("spec.replicas: 1 -> 2"));
+    until_equal("the change is seen", SOON, true, || promote(&["--dry-run", &push]).contains("spec.replicas: 1 -> 2"));
 }

@@ -1,4 +1,5 @@
-//! A small registry on loopback, from which engines pull without TLS, for anybody or for one user: images of one layer, some slow, some broken.
+//! A small registry on loopback, from which engines pull without TLS, for anybody or for one user: images of one layer, some slow, some broken;
+//! and whatever is pushed.
 //!
 //! **Source** of the protocol: github.com/opencontainers/distribution-spec, and Docker's image manifest v2, schema 2.
 
@@ -25,6 +26,8 @@ struct Shelf {
     /// What requests must have; none: anybody may pull.
     authorization: Option<String>,
     images: Mutex<BTreeMap<String, Image>>,
+    /// What was pushed, by its path: blobs and manifests, and uploads that go on.
+    pushed: Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 #[derive(Clone)]
@@ -43,7 +46,7 @@ impl Registry {
         let address = listener.local_addr().expect("it is bound");
         let basic = |(name, password): (&str, &str)| BASE64_STANDARD.encode(format!("{name}:{password}"));
         let authorization = user.map(|user| format!("Basic {}", basic(user)));
-        let shelf = Arc::new(Shelf { authorization, images: Mutex::default() });
+        let shelf = Arc::new(Shelf { authorization, images: Mutex::default(), pushed: Mutex::default() });
         let served = Arc::clone(&shelf);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -78,6 +81,13 @@ impl Registry {
         let image = Image { manifest: manifest.to_string().into_bytes(), config, layer: packed, given: 0 };
         self.shelf.images.lock().expect("no one panics").insert(name.to_owned(), image);
         format!("{}/{name}/app:1", self.address)
+    }
+
+    /// The manifests that were pushed: `shop/web/manifests/1`.
+    pub fn pushed(&self) -> Vec<String> {
+        let pushed = self.shelf.pushed.lock().expect("no one panics");
+        let paths = pushed.keys().filter_map(|path| path.strip_prefix("/v2/"));
+        paths.filter(|path| path.contains("/manifests/") && !path.contains("sha256:")).map(str::to_owned).collect()
     }
 
     /// How often the layer of an image was given.
@@ -138,12 +148,51 @@ impl Shelf {
         let may =
             self.authorization.is_none() || authorization.map(|(_, value)| value) == self.authorization.as_deref();
         // Whoever has gone needs no answer.
-        drop(self.answer(reader.into_inner(), method == "HEAD", path, may));
+        if may && method != "GET" && method != "HEAD" {
+            let body = body(&mut reader, &head);
+            drop(self.take(reader.into_inner(), method, path, &body));
+        } else {
+            drop(self.answer(reader.into_inner(), method == "HEAD", path, may));
+        }
+    }
+
+    /// Takes a part of what is pushed: an upload is begun by POST, gets pieces by PATCH, and becomes a blob by PUT; a manifest is one PUT.
+    fn take(&self, mut to: TcpStream, method: &str, path: &str, body: &[u8]) -> std::io::Result<()> {
+        let mut pushed = self.pushed.lock().expect("no one panics");
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        if method == "POST" {
+            let upload = format!("{}/{}", path.trim_end_matches('/'), pushed.len());
+            pushed.insert(upload.clone(), Vec::new());
+            let more = format!("Location: {upload}\r\nDocker-Upload-UUID: {}\r\nRange: 0-0\r\n", pushed.len());
+            return send(&mut to, "202 Accepted", &more, b"", false);
+        }
+        let Some((repository, _)) = path.split_once("/blobs/uploads/") else {
+            // By its tag and by its digest.
+            let by_digest = format!("{}/{}", path.rsplit_once('/').map_or(path, |(all, _)| all), digest(body));
+            pushed.insert(path.to_owned(), body.to_vec());
+            pushed.insert(by_digest, body.to_vec());
+            let more = format!("Docker-Content-Digest: {}\r\n", digest(body));
+            return send(&mut to, "201 Created", &more, b"", false);
+        };
+        let whole = pushed.entry(path.to_owned()).or_default();
+        whole.extend_from_slice(body);
+        if method == "PATCH" {
+            let more = format!("Location: {path}\r\nRange: 0-{}\r\n", whole.len().saturating_sub(1));
+            return send(&mut to, "202 Accepted", &more, b"", false);
+        }
+        let blob = pushed.remove(path).unwrap_or_default();
+        let is_whole = query.contains(&digest(&blob).replace(':', "%3A"));
+        pushed.insert(format!("{repository}/blobs/{}", digest(&blob)), blob);
+        send(&mut to, if is_whole { "201 Created" } else { "400 Bad Request" }, "", b"", false)
     }
 
     fn answer(&self, mut to: TcpStream, is_head: bool, path: &str, may: bool) -> std::io::Result<()> {
         if !may {
             return send(&mut to, "401 Unauthorized", "WWW-Authenticate: Basic realm=\"test\"\r\n", b"{}", false);
+        }
+        if let Some(bytes) = self.pushed.lock().expect("no one panics").get(path).cloned() {
+            let more = format!("Content-Type: {MANIFEST}\r\nDocker-Content-Digest: {}\r\n", digest(&bytes));
+            return send(&mut to, "200 OK", &more, &bytes, is_head);
         }
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let (name, kind, wanted) = match parts[..] {
@@ -170,6 +219,43 @@ impl Shelf {
             return send_slowly(&mut to, &image.layer);
         }
         send(&mut to, "200 OK", "", &image.layer, is_head)
+    }
+}
+
+/// The body of a request: as long as it says, or in pieces.
+fn body(from: &mut impl std::io::BufRead, head: &[String]) -> Vec<u8> {
+    let value = |wanted: &str| {
+        let is_it = |line: &&String| line.split_once(": ").is_some_and(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        head.iter().find(is_it).and_then(|line| line.split_once(": ")).map(|(_, value)| value.to_owned())
+    };
+    let mut all = Vec::new();
+    let mut read = |n: usize| {
+        let mut piece = vec![0; n];
+        let is_there = std::io::Read::read_exact(from, &mut piece).is_ok();
+        (is_there, piece)
+    };
+    if let Some(length) = value("content-length").and_then(|text| text.parse().ok()) {
+        return read(length).1;
+    }
+    if value("transfer-encoding").as_deref() != Some("chunked") {
+        return all;
+    }
+    loop {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let (is_there, byte) = read(1);
+            if !is_there {
+                return all;
+            }
+            line.extend(byte);
+        }
+        let length = usize::from_str_radix(String::from_utf8_lossy(&line).trim(), 16).unwrap_or(0);
+        let (is_there, mut piece) = read(length + 2);
+        piece.truncate(length);
+        all.extend(piece);
+        if length == 0 || !is_there {
+            return all;
+        }
     }
 }
 

@@ -435,12 +435,6 @@ fn serving(
     }
 }
 
-/// Where Docker's command line keeps its settings for whoever runs skiff.
-fn docker_config() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("DOCKER_CONFIG").or_else(|| set("HOME").map(|home| home.join(".docker")))
-}
-
 fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Option<String>>) -> node::NodeConfig {
     node::NodeConfig {
         node_name: config.name.clone(),
@@ -453,7 +447,7 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         host_port_address: Ipv4Addr::LOCALHOST.into(),
         parallel_calls: ENGINE_CALLS,
-        docker_config: docker_config(),
+        docker_config: node::credentials::docker_folder(),
         restart_backoff: config.restart_backoff,
         pods_max: config.max_pods,
         pods_cgroup: String::new(),

@@ -16,6 +16,7 @@ use crate::{
         CONTROL_PLANE_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind, LogOptions, Mount,
         MountSource, NetworkMode, Phase, docker::DockerEngine, self_image,
     },
+    node::credentials,
 };
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -154,7 +155,7 @@ fn spec(engine: &DockerEngine, start: &Start, image: &str, has_manifests: bool) 
         }
         None => command.push("--no-kubeconfig".to_owned()),
     }
-    let credentials = docker_config().filter(|path| path.is_dir());
+    let credentials = credentials::docker_folder().filter(|path| path.is_dir());
     mounts.extend(
         credentials.iter().chain([&PathBuf::from(ZONES)]).filter(|path| path.is_dir()).map(|path| folder(path, true)),
     );
@@ -192,12 +193,6 @@ fn made(path: &Path) -> anyhow::Result<PathBuf> {
     let making = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
     making.with_context(|| format!("cannot make the folder {}", path.display()))?;
     Ok(path)
-}
-
-/// Where Docker's command line keeps its settings: credentials for pulls are there.
-fn docker_config() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("DOCKER_CONFIG").or_else(|| set("HOME").map(|home| home.join(".docker")))
 }
 
 fn labels(start: &Start) -> BTreeMap<String, String> {

@@ -6,6 +6,7 @@
 //! **Not here**: pushing images; those that the target cannot pull are named.
 
 mod portable;
+mod push;
 
 use super::{
     cluster::ClusterArgs,
@@ -31,7 +32,7 @@ const SHOWN_MAX: usize = 8;
 /// Arguments of `skiff promote`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  skiff promote --context staging --dry-run\n  skiff promote --context staging -n shop --yes"
+    after_help = "Examples:\n  skiff promote --context staging --dry-run\n  skiff promote --context staging -n shop --push registry.example.com/shop --yes"
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -45,6 +46,9 @@ pub(super) struct Args {
     /// Only what is in these namespaces [default: all but those of the system]
     #[arg(short, long, value_delimiter = ',')]
     namespace: Vec<String>,
+    /// Push images that are on this machine alone to this registry, and name them so there: HOST[:PORT][/PATH]
+    #[arg(long, value_name = "REGISTRY", value_parser = push::registry)]
+    push: Option<String>,
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -64,13 +68,16 @@ async fn promote(args: &Args) -> anyhow::Result<()> {
     let source = Of::look(&here, &args.namespace).await?;
     let known =
         Target::look(&there, &source).await.with_context(|| format!("the cluster of the context {}", args.context))?;
-    let moved = portable::moved(&source, &known);
+    let mut moved = portable::moved(&source, &known);
+    let pushed = args.push.as_ref().map(|registry| push::names(registry, &moved.local_images)).unwrap_or_default();
+    moved.rename_images(&pushed);
     if moved.objects.is_empty() {
         output::done("there is nothing to promote");
         return Ok(());
     }
     let changes = changes(&there, &moved.objects, &known).await?;
     show(&changes, &moved);
+    pushed.iter().for_each(|(from, to)| output::line(format!(" ^ the image {from} is pushed as {to}")));
     let n = changes.iter().filter(|change| change.is_one()).count();
     if args.dry_run || n == 0 {
         output::line(if n == 0 {
@@ -84,6 +91,8 @@ async fn promote(args: &Args) -> anyhow::Result<()> {
         output::line("Nothing was changed: --yes applies it.");
         return Ok(());
     }
+    // Nothing is applied that could not be pulled.
+    push::all(&args.cluster.name, &pushed).await?;
     let failed = apply(&there, &changes).await;
     output::done(format!(
         "{} of {n} objects are applied to the cluster of the context {}",
@@ -184,7 +193,7 @@ fn show(changes: &[Change], moved: &Moved) {
     moved.notes.iter().for_each(output::warning);
     for image in &moved.local_images {
         output::warning(format!(
-            "the image {image} is on this machine alone: push it where that cluster pulls from, and name it so"
+            "the image {image} is on this machine alone: --push REGISTRY pushes it where that cluster pulls from, and names it so"
         ));
     }
 }

@@ -264,7 +264,7 @@ fn check_reference(reference: &str) -> Result<(), EngineError> {
 }
 
 /// The stream of a pull, until it ends or stalls.
-async fn follow_pull(progress: impl Stream<Item = Result<models::CreateImageInfo, Error>>) -> Result<(), PullError> {
+async fn follow_pull<T>(progress: impl Stream<Item = Result<T, Error>>) -> Result<(), PullError> {
     let mut progress = pin!(progress);
     loop {
         match timeout(PULL_STALL_BOUND, progress.next()).await {
@@ -511,6 +511,13 @@ impl Engine for DockerEngine {
         let options = query::CreateImageOptions { from_image: Some(from_image), tag: Some(tag), ..Default::default() };
         let credentials = credentials.map(translate::credentials);
         follow_pull(self.docker().create_image(Some(options), None, credentials)).await
+    }
+
+    async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+        check_reference(reference).map_err(|err| PullError::Refused(err.to_string()))?;
+        let (name, tag) = translate::split_reference(reference);
+        let options = query::PushImageOptions { tag: Some(tag), ..Default::default() };
+        follow_pull(self.docker().push_image(&name, Some(options), credentials.map(translate::credentials))).await
     }
 
     async fn import_image(

@@ -92,7 +92,7 @@ impl Latencies {
             CallKind::Start => self.start,
             CallKind::Kill => self.kill,
             CallKind::Remove => self.remove,
-            CallKind::Pull => self.pull,
+            CallKind::Pull | CallKind::Push => self.pull,
             _ => self.other,
         }
     }
@@ -732,6 +732,11 @@ impl Engine for FakeEngine {
     async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
         let pulled = self.call(CallKind::Pull, reference, |world| Ok(world.pull(reference, credentials))).await;
         pulled.map_err(|err| PullError::Failed(err.to_string()))?
+    }
+
+    async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+        let pushed = self.call(CallKind::Push, reference, |world| Ok(world.push(reference, credentials))).await;
+        pushed.map_err(|err| PullError::Failed(err.to_string()))?
     }
 
     async fn import_image(

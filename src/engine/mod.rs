@@ -424,7 +424,7 @@ pub struct Credentials {
     pub server: String,
 }
 
-/// What a pull failed with; the texts are the engine's.
+/// What a pull or a push failed with; the texts are the engine's.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PullError {
     /// The image does not exist, or may not be read: trying again at once does not help.
@@ -641,6 +641,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn images(&self) -> Result<Vec<Image>, EngineError>;
     /// Pulls an image.
     async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError>;
+    /// Gives an image to the registry that its name says.
+    async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError>;
     /// Makes an image of one layer from a tar archive; `entrypoint` is its program, `labels` its labels.
     async fn import_image(
         &self,

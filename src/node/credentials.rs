@@ -10,7 +10,12 @@ use crate::{base::secret::Secret as Hidden, engine::Credentials};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
 /// Docker's public registry, as images name it.
@@ -179,11 +184,17 @@ struct DockerConfig {
     cred_helpers: BTreeMap<String, String>,
 }
 
+/// Where Docker's command line keeps its settings for whoever runs skiff.
+pub(crate) fn docker_folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("DOCKER_CONFIG").or_else(|| set("HOME").map(|home| home.join(".docker")))
+}
+
 /// What Docker has for an image, by its file in this folder: by a helper for that registry, by the helper for all, or in the file.
 ///
 /// # Errors
 /// The file or a helper cannot be read; the text says why.
-pub(super) async fn of_docker(folder: &Path, image: &str) -> Result<Vec<Credentials>, String> {
+pub(crate) async fn of_docker(folder: &Path, image: &str) -> Result<Vec<Credentials>, String> {
     let path = folder.join("config.json");
     let about = |why: String| format!("credentials of {}: {why}", path.display());
     match tokio::fs::metadata(&path).await {

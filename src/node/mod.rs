@@ -17,7 +17,7 @@
 pub mod agent;
 mod claims;
 mod context;
-mod credentials;
+pub(crate) mod credentials;
 pub mod decide;
 mod execute;
 mod forward;

@@ -128,9 +128,11 @@ impl Of {
     fn note_image(&mut self, image: &Value) {
         let names: Vec<&str> = image["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         self.images.extend(names.iter().map(|name| (*name).to_owned()));
-        if names.iter().any(|name| name.contains("@sha256:")) {
-            self.pulled.extend(names.iter().map(|name| (*name).to_owned()));
-        }
+        // The registry of one name knows nothing of another's: an image that was pushed elsewhere has a digest there alone.
+        let known: BTreeSet<&str> =
+            names.iter().filter_map(|name| name.split_once("@sha256:")).map(|(of, _)| of).collect();
+        let pulled = names.iter().filter(|name| known.contains(repository(name)));
+        self.pulled.extend(pulled.map(|name| (*name).to_owned()));
     }
 
     /// Whether an image is on this machine, and no registry has it.
@@ -142,6 +144,15 @@ impl Of {
         };
         let is = |names: &BTreeSet<String>| names.contains(image) || names.contains(&tagged);
         image.starts_with("sha256:") || is(&self.images) && !is(&self.pulled)
+    }
+}
+
+/// An image's name without its tag or digest.
+fn repository(name: &str) -> &str {
+    let name = name.split_once('@').map_or(name, |(repository, _)| repository);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
     }
 }
 
@@ -218,6 +229,17 @@ pub(super) fn moved(source: &Of, target: &Target) -> Moved {
 }
 
 impl Moved {
+    /// Has pods run images under other names.
+    pub(super) fn rename_images(&mut self, names: &BTreeMap<String, String>) {
+        for container in self.objects.iter_mut().flat_map(containers_mut) {
+            let renamed = container["image"].as_str().and_then(|image| names.get(image));
+            if let Some(renamed) = renamed {
+                container["image"] = json!(renamed);
+            }
+        }
+        self.local_images.retain(|image| !names.contains_key(image));
+    }
+
     fn add(&mut self, mut object: Value, target: &Target) {
         let (kind, name) = (text(&object, "/kind").to_owned(), called(&object));
         if kind == "DeploymentConfig" && target.lacks.contains("DeploymentConfig") {
@@ -309,10 +331,20 @@ fn of_service(service: &mut Value) {
     }
 }
 
+/// Where objects say what their pods are.
+const POD_SPECS: [&str; 2] = ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"];
+
+/// The containers of an object's pods.
+fn containers_mut(object: &mut Value) -> Vec<&mut Value> {
+    let path = POD_SPECS.into_iter().find(|path| object.pointer(path).is_some());
+    let spec = path.and_then(|path| object.pointer_mut(path)).and_then(Value::as_object_mut);
+    let fields = spec.into_iter().flatten().filter(|(field, _)| ["initContainers", "containers"].contains(&&***field));
+    fields.filter_map(|(_, list)| list.as_array_mut()).flatten().collect()
+}
+
 /// The images that an object's pods run.
 fn images(object: &Value) -> Vec<String> {
-    let pod =
-        ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"].iter().find_map(|path| object.pointer(path));
+    let pod = POD_SPECS.iter().find_map(|path| object.pointer(path));
     let containers = pod.into_iter().flat_map(|spec| ["initContainers", "containers"].map(|list| &spec[list]));
     let containers = containers.filter_map(Value::as_array).flatten();
     containers.filter_map(|container| container["image"].as_str().map(str::to_owned)).collect()
@@ -437,6 +469,8 @@ mod tests {
         let mut of = Of::default();
         of.note_image(&json!({ "names": ["web:latest", "sha256:1"] }));
         of.note_image(&json!({ "names": ["nginx@sha256:2", "nginx:1.27", "sha256:2"] }));
+        of.note_image(&json!({ "names": ["shop:1", "host:5000/shop@sha256:3", "host:5000/shop:1"] }));
+        assert!(of.is_local("shop:1") && !of.is_local("host:5000/shop:1"), "it was pushed under another name");
         assert!(of.is_local("web") && of.is_local("web:latest") && of.is_local("sha256:1"));
         assert!(!of.is_local("nginx:1.27") && !of.is_local("nginx@sha256:2") && !of.is_local("elsewhere:1"));
         assert!(!of.is_local("host:5000/web"), "a port is no tag");

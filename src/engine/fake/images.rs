@@ -130,6 +130,21 @@ impl World {
         Ok(())
     }
 
+    /// Puts an image into the registry, for those alone who own what had its name before.
+    pub(super) fn push(&mut self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+        let tag = familiar(reference);
+        let Some(image) = self.images.values().find(|image| image.facts.tags.contains(&tag)) else {
+            return Err(PullError::Refused(format!("An image does not exist locally with the tag: {tag}")));
+        };
+        let behaviour = image.behaviour.clone();
+        let owner = self.remote.get(&tag).and_then(|remote| remote.owner.clone());
+        if owner.is_some() && owner.as_deref() != credentials.map(|c| c.username.as_str()) {
+            return Err(PullError::Refused("denied: requested access to the resource is denied".into()));
+        }
+        self.remote.insert(tag, RemoteImage { behaviour, failures: 0, owner });
+        Ok(())
+    }
+
     pub(super) fn import(
         &mut self,
         reference: &str,
