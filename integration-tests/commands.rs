@@ -207,3 +207,43 @@ fn what_kubectl_creates_by_itself_is_there_and_runs() {
     let said = cluster.kubectl_fails(&["create", "deployment", "Wrong", image]);
     assert!(said.contains("metadata.name: Invalid value: \"Wrong\""), "{said}");
 }
+
+#[test]
+fn skiff_explains_as_kubectl_does_and_a_shell_is_offered_what_there_is() {
+    let cluster = cluster("explain");
+    for what in [
+        "deployment",
+        "deployment.spec.strategy",
+        "pod.spec.restartPolicy",
+        "configmap.data",
+        "dc.spec.triggers",
+        "cronjob",
+    ] {
+        assert_eq!(
+            run(&mut cluster.skiff(&["kubectl", "explain", what])).trim_end(),
+            cluster.kubectl(&["explain", what]).trim_end()
+        );
+    }
+    let whole = ["explain", "pod.spec.containers.env", "--recursive"];
+    assert_eq!(
+        run(&mut cluster.skiff(&[&["kubectl"], &whole[..]].concat())).trim_end(),
+        cluster.kubectl(&whole).trim_end()
+    );
+
+    let offered = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut asked = cluster.skiff(&[&["--"], &words[..]].concat());
+        let last = (words.len() - 1).to_string();
+        let said = run(asked.env("SKIFF_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", last).env("_CLAP_IFS", "\n"));
+        // Behind the names come flags.
+        let names = said.lines().map(str::trim).take_while(|name| !name.starts_with('-'));
+        names.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(offered("skiff kubectl get deploy "), "hello-openshift");
+    assert_eq!(offered("skiff kubectl describe configmaps kube-r"), "kube-root-ca.crt");
+    assert_eq!(offered("skiff kubectl scale deploy/h"), "deploy/hello-openshift");
+    assert_eq!(offered("skiff kubectl get deploymentc"), "deploymentconfigs");
+    assert_eq!(offered("skiff timeline -n kube-s"), "kube-system");
+    assert_eq!(offered("skiff timeline -n kube-system skiff-p"), "skiff-proxy");
+    assert_eq!(offered("skiff rollou"), "rollout");
+}

@@ -3,10 +3,11 @@
 use crate::harness::{
     cluster::Cluster,
     ports::free_port,
-    tools::{BUSYBOX, KUBECTL, KUBECTL_20, docker, output, text},
+    tools::{BUSYBOX, KUBECTL, KUBECTL_20, SKIFF, docker, output, text},
     wait::eventually,
 };
 use std::{
+    ffi::OsString,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::{Child, Command, Stdio},
@@ -35,13 +36,21 @@ fn with_input(command: &mut Command, input: &[u8]) -> (i32, Vec<u8>, String) {
     (output.status.code().unwrap_or(-1), output.stdout, text(&output.stderr))
 }
 
+/// What a command's environment is beside this process's.
+fn environment(of: &Command) -> Vec<(OsString, OsString)> {
+    of.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect()
+}
+
 /// A `kubectl port-forward`, ended with it.
 struct Forward(Child);
 
 impl Forward {
     fn to(cluster: &Cluster, what: &str, ports: &[String]) -> Self {
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
-        let mut command = cluster.kubectl_command(&[&["port-forward", what], &ports[..]].concat());
+        Self::by(cluster.kubectl_command(&[&["port-forward", what], &ports[..]].concat()))
+    }
+
+    fn by(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("kubectl starts");
         let mut said = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
@@ -116,6 +125,20 @@ fn commands_run_in_containers_and_files_go_both_ways() {
     let (code, shown, err) = with_input(&mut ran, b"given\n");
     assert!(code == 0 && text(&shown).contains("given"), "{} {err}", text(&shown));
 
+    // skiff's own kubectl.
+    let own = |args: &[&str]| cluster.skiff(&[&["kubectl", "exec"], args].concat());
+    let (code, back, err) = with_input(&mut own(&["-i", "web", "--", "sh", "-c", "cat; exit 3"]), &bytes);
+    assert!(code == 3 && back == bytes, "{code} {} bytes {err}", back.len());
+    assert_eq!(err, "error: command terminated with exit code 3\n");
+    let (code, _, err) = with_input(&mut own(&["web", "-c", "none", "--", "true"]), b"");
+    assert!(code == 6 && err.contains("container none is not valid for pod web"), "{code} {err}");
+    let sizes = "until stty size 2>/dev/null | grep 89; do :; done";
+    let line = format!("stty rows 31 cols 89; {SKIFF} kubectl exec -it web -- sh -c '{sizes}'");
+    let shown = output(
+        Command::new("script").args(["-qec", &line, "/dev/null"]).envs(environment(&own(&[]))).stdin(Stdio::null()),
+    );
+    assert!(text(&shown.stdout).contains("31 89"), "{}", text(&shown.stdout));
+
     // A client from before WebSockets.
     let old = &*KUBECTL_20;
     let old = |args: &[&str]| {
@@ -149,11 +172,16 @@ fn ports_of_pods_are_forwarded_and_a_connection_that_fails_ends_no_other() {
         assert!(ask(bad).is_err(), "nobody listens there");
         answers();
     }
+    let own = free_port();
+    let ports = [format!("{own}:7000"), format!("{}:7001", free_port())];
+    let _own = Forward::by(cluster.skiff(&["kubectl", "port-forward", "deployment/up", &ports[0], &ports[1]]));
+    assert!(ask(own).unwrap().ends_with("it is me\n"));
     // Another pod comes in the place of the one that was meant.
     let old = cluster.jsonpath(&["pod", "-l", "app=up"], "{.items[0].metadata.name}");
     cluster.kubectl(&["delete", "pod", &old, "--wait=true"]);
     cluster.rolled_out("up");
     answers();
+    eventually("the other pod is found", SOON, || ask(own));
     let id = cluster.containers("io.kubernetes.container.name=app").pop().unwrap();
     docker(&["kill", &id]);
     answers();

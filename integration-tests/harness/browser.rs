@@ -58,6 +58,12 @@ impl Browser {
         self.ask("POST", "/execute/async", &json!({ "script": script, "args": [] }))
     }
 
+    /// A command of Chromium's own. Source: Chrome DevTools Protocol, by ChromeDriver's `goog/cdp/execute`.
+    #[allow(dead_code, reason = "the dashboard's bench needs it")]
+    pub fn command(&self, name: &str, parameters: &Value) -> Value {
+        self.ask("POST", "/goog/cdp/execute", &json!({ "cmd": name, "params": parameters }))
+    }
+
     /// Waits until an expression is something, and gives it.
     #[track_caller]
     pub fn until(&self, expression: &str) -> Value {

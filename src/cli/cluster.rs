@@ -1,6 +1,9 @@
 //! Which cluster a command is about: the arguments that several commands take.
 
-use super::exit::{Class, of_class};
+use super::{
+    completion::offers,
+    exit::{Class, of_class},
+};
 use crate::{
     app::{access::Access, data_dir::DataDir},
     client::{Client, Kubeconfig},
@@ -15,7 +18,7 @@ const NAME_DEFAULT: &str = "skiff";
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ClusterArgs {
     /// The cluster's name: that of its node and its context
-    #[arg(long, env = "SKIFF_NAME", default_value = NAME_DEFAULT, value_parser = cluster_name)]
+    #[arg(long, env = "SKIFF_NAME", default_value = NAME_DEFAULT, value_parser = cluster_name, add = offers::clusters())]
     pub(super) name: String,
     /// Where its state is kept [default: ~/.local/share/skiff/NAME]
     #[arg(long, env = "SKIFF_DATA_DIR")]

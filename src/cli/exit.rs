@@ -34,6 +34,11 @@ pub(super) const TABLE: [(u8, &str); 7] = [
     (Class::Refused as u8, "the API server refuses it: not found, not allowed, not valid"),
 ];
 
+/// A command in a container has ended with this code, and so does the one that ran it.
+#[derive(Debug, thiserror::Error)]
+#[error("command terminated with exit code {0}")]
+pub(super) struct Terminated(pub(super) u8);
+
 /// An error whose class is known.
 #[derive(Debug)]
 struct Marked {
@@ -54,8 +59,13 @@ pub(super) fn of_class(class: Class, err: anyhow::Error) -> anyhow::Error {
     Marked { class, err }.into()
 }
 
+/// The code that an error ends with.
+pub(super) fn code(err: &anyhow::Error) -> u8 {
+    err.downcast_ref().map_or_else(|| class(err) as u8, |Terminated(code)| *code)
+}
+
 /// The class of an error.
-pub(super) fn class(err: &anyhow::Error) -> Class {
+fn class(err: &anyhow::Error) -> Class {
     err.chain().find_map(class_of_cause).unwrap_or(Class::Failed)
 }
 

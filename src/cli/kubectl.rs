@@ -4,12 +4,16 @@
 //! accepted and ignored.
 //! **Source** of what is said: kubectl v1.37.
 
-mod resource;
+mod explain;
+mod forward;
+pub(super) mod resource;
+mod streams;
 mod verbs;
 
 use super::{
     apply,
     cluster::ClusterArgs,
+    completion::offers,
     exit::{Class, of_class},
     output,
 };
@@ -30,7 +34,7 @@ pub(super) struct Args {
     #[command(flatten)]
     cluster: ClusterArgs,
     /// The namespace
-    #[arg(short, long, global = true, default_value = "default")]
+    #[arg(short, long, global = true, default_value = "default", add = offers::namespaces())]
     namespace: String,
     #[command(subcommand)]
     verb: Verb,
@@ -50,7 +54,7 @@ pub(super) enum Verb {
     #[command(after_help = "Examples:\n  skiff kubectl get deploy,pods -o wide\n  skiff kubectl get pod web-0 -o yaml")]
     Get {
         /// KIND, KIND,KIND, KIND NAME… or KIND/NAME…
-        #[arg(required = true, value_name = "WHAT")]
+        #[arg(required = true, value_name = "WHAT", add = offers::objects())]
         what: Vec<String>,
         #[arg(short, long, value_enum)]
         output: Option<Format>,
@@ -65,7 +69,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  skiff kubectl describe pod web-0")]
     Describe {
         /// KIND NAME… or KIND/NAME…
-        #[arg(required = true, value_name = "WHAT")]
+        #[arg(required = true, value_name = "WHAT", add = offers::objects())]
         what: Vec<String>,
     },
     /// Create what is in manifests, or change it to that
@@ -79,7 +83,7 @@ pub(super) enum Verb {
     #[command(after_help = "Examples:\n  skiff kubectl delete pod web-0\n  skiff kubectl delete -f manifests")]
     Delete {
         /// KIND NAME… or KIND/NAME…
-        #[arg(value_name = "WHAT", required_unless_present = "files")]
+        #[arg(value_name = "WHAT", add = offers::objects(), required_unless_present = "files")]
         what: Vec<String>,
         /// What is in these manifests
         #[arg(short = 'f', long = "filename", conflicts_with = "what")]
@@ -94,8 +98,9 @@ pub(super) enum Verb {
     )]
     Logs {
         /// A pod, or KIND/NAME of what has pods
-        #[arg(value_name = "POD|KIND/NAME")]
+        #[arg(value_name = "POD|KIND/NAME", add = offers::pods_or())]
         what: String,
+        /// Its container [default: the first]
         #[arg(short, long)]
         container: Option<String>,
         /// Go on with what comes
@@ -108,11 +113,61 @@ pub(super) enum Verb {
         #[arg(long, value_name = "LINES")]
         tail: Option<u32>,
     },
+    /// Run a command in a container
+    #[command(
+        after_help = "Examples:\n  skiff kubectl exec web-0 -- env\n  skiff kubectl exec -it deployment/web -c app -- sh"
+    )]
+    Exec {
+        /// A pod, or KIND/NAME of what has pods
+        #[arg(value_name = "POD|KIND/NAME", add = offers::pods_or())]
+        what: String,
+        #[command(flatten)]
+        connected: Connected,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Connect with the program that a container runs
+    #[command(after_help = "Example:\n  skiff kubectl attach -it web-0")]
+    Attach {
+        /// A pod, or KIND/NAME of what has pods
+        #[arg(value_name = "POD|KIND/NAME", add = offers::pods_or())]
+        what: String,
+        #[command(flatten)]
+        connected: Connected,
+    },
+    /// Lead ports of this machine to those of a pod or a Service
+    #[command(
+        after_help = "Examples:\n  skiff kubectl port-forward web-0 8080:80\n  skiff kubectl port-forward service/web :http"
+    )]
+    PortForward {
+        /// A pod, or KIND/NAME of what has pods
+        #[arg(value_name = "POD|KIND/NAME", add = offers::pods_or())]
+        what: String,
+        /// LOCAL:REMOTE, :REMOTE for any local port, or one number for both
+        #[arg(required = true, value_name = "PORTS")]
+        ports: Vec<String>,
+        /// Where to listen
+        #[arg(long, default_value = "127.0.0.1")]
+        address: std::net::IpAddr,
+    },
+    /// Explain a kind and its fields
+    #[command(
+        after_help = "Examples:\n  skiff kubectl explain pod\n  skiff kubectl explain deployment.spec.strategy --recursive"
+    )]
+    Explain {
+        /// KIND, or KIND.FIELD.FIELD…
+        #[arg(value_name = "KIND.FIELD")]
+        what: String,
+        /// Fields of fields as well, without their descriptions
+        #[arg(long)]
+        recursive: bool,
+    },
     /// Set how many pods there are to be
     #[command(after_help = "Example:\n  skiff kubectl scale deployment/web --replicas 3")]
     Scale {
         /// KIND/NAME or KIND NAME
-        #[arg(required = true, value_name = "WHAT")]
+        #[arg(required = true, value_name = "WHAT", add = offers::objects())]
         what: Vec<String>,
         #[arg(long)]
         replicas: u32,
@@ -125,7 +180,7 @@ pub(super) enum Verb {
         #[arg(value_enum)]
         step: Step,
         /// KIND/NAME or KIND NAME
-        #[arg(required = true, value_name = "WHAT")]
+        #[arg(required = true, value_name = "WHAT", add = offers::objects())]
         what: Vec<String>,
     },
     /// Set the image, or variables, of containers
@@ -136,7 +191,7 @@ pub(super) enum Verb {
         #[arg(value_enum)]
         part: Part,
         /// KIND/NAME
-        #[arg(value_name = "KIND/NAME")]
+        #[arg(value_name = "KIND/NAME", add = offers::objects())]
         what: String,
         /// CONTAINER=IMAGE…, or NAME=VALUE… and NAME- to unset
         #[arg(required = true, value_name = "CHANGE")]
@@ -146,7 +201,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  skiff kubectl wait deployment/web --for condition=Available --timeout 30")]
     Wait {
         /// KIND/NAME or KIND NAME
-        #[arg(required = true, value_name = "WHAT")]
+        #[arg(required = true, value_name = "WHAT", add = offers::objects())]
         what: Vec<String>,
         /// condition=NAME, or delete
         #[arg(long = "for", value_name = "WHAT_FOR")]
@@ -163,6 +218,26 @@ pub(super) enum Verb {
     },
     #[command(external_subcommand)]
     Other(Vec<String>),
+}
+
+/// How a user and a container's program are connected.
+#[derive(Debug, clap::Args)]
+pub(super) struct Connected {
+    /// Its container [default: the first]
+    #[arg(short, long)]
+    container: Option<String>,
+    /// Pass standard input on
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// As on a terminal
+    #[arg(short, long)]
+    tty: bool,
+}
+
+impl From<Connected> for streams::Wish {
+    fn from(Connected { container, stdin, tty }: Connected) -> Self {
+        Self { container, stdin, tty }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -225,6 +300,23 @@ async fn run_verb(args: Args) -> anyhow::Result<()> {
             let query = verbs::LogQuery { container, follow, previous, tail };
             let of = resource::pod_or(&what)?;
             verbs::logs(&scope()?, &of, &query).await
+        }
+        Verb::Exec { what, connected, command } => {
+            let of = resource::pod_or(&what)?;
+            streams::exec(&scope()?, &of, &connected.into(), &command).await
+        }
+        Verb::Attach { what, connected } => {
+            let of = resource::pod_or(&what)?;
+            streams::attach(&scope()?, &of, &connected.into()).await
+        }
+        Verb::PortForward { what, ports, address } => {
+            let of = resource::pod_or(&what)?;
+            let pairs = ports.iter().map(|word| forward::pair(word)).collect::<anyhow::Result<Vec<_>>>()?;
+            forward::forward(scope()?, of, &pairs, address).await
+        }
+        Verb::Explain { what, recursive } => {
+            let (kind, fields) = explain::asked(&what)?;
+            explain::explain(&scope()?, kind, &fields, recursive).await
         }
         Verb::Scale { what, replicas } => {
             let named = resource::named(&what)?;

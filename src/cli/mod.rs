@@ -152,6 +152,7 @@ pub fn main() -> ExitCode {
     if called_as(roles::shell::PROGRAM) {
         return roles::shell::run(std::env::args().skip(1));
     }
+    completion::answer();
     let done = match role() {
         Some(role) => run_role(role),
         None if called_as(kubectl::PROGRAM) => kubectl::run(kubectl::Alone::parse().args),
@@ -161,7 +162,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             output::error(&err);
-            ExitCode::from(exit::class(&err) as u8)
+            ExitCode::from(exit::code(&err))
         }
     }
 }

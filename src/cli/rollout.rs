@@ -2,7 +2,7 @@
 //!
 //! **Source** of what is done and said: github.com/openshift/oc, `pkg/cli/rollout` and `pkg/cli/rollback`, release 4.20.
 
-use super::{cluster::ClusterArgs, output};
+use super::{cluster::ClusterArgs, completion::offers, output};
 use crate::{
     api::{
         kinds::deployment_config::types::{API_VERSION, DeploymentConfig},
@@ -70,10 +70,10 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Which {
     /// The DeploymentConfig: dc/NAME, or NAME
-    #[arg(value_name = "dc/NAME", value_parser = config_name)]
+    #[arg(value_name = "dc/NAME", value_parser = config_name, add = offers::deployment_configs())]
     deployment_config: String,
     /// Its namespace
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = "default", add = offers::namespaces())]
     namespace: String,
     #[command(flatten)]
     cluster: ClusterArgs,

@@ -2,7 +2,7 @@
 //!
 //! **Source** of what is sent and said: github.com/openshift/oc, `pkg/cli/tag/tag.go`, release 4.20.
 
-use super::{cluster::ClusterArgs, output};
+use super::{cluster::ClusterArgs, completion::offers, output};
 use crate::api::kinds::image_stream::{API_VERSION, DOCKER_IMAGE, IMAGE_STREAM_IMAGE, IMAGE_STREAM_TAG};
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub(super) struct Args {
     #[arg(long)]
     reference: bool,
     /// The stream's namespace
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = "default", add = offers::namespaces())]
     namespace: String,
     #[command(flatten)]
     cluster: ClusterArgs,

@@ -38,6 +38,14 @@ pub(super) struct Target {
     token_file: Option<PathBuf>,
 }
 
+/// Bytes both ways.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// A connection before anything is said on it.
+pub type Wire = Box<dyn Stream>;
+
 #[derive(Debug)]
 struct Tls {
     config: Arc<ClientConfig>,
@@ -93,20 +101,29 @@ impl Target {
     }
 
     pub(super) async fn connect(&self) -> Result<Connection, ClientError> {
-        let opened = timeout(CONNECT_WITHIN, self.open()).await;
-        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        opened.map_err(|source| ClientError::Connect { server: format!("{}:{}", self.host, self.port), source })
+        Connection::new(self.wire().await?).await.map_err(|source| self.unreachable(source))
     }
 
-    async fn open(&self) -> io::Result<Connection> {
+    /// The bytes to and from the server, TLS done.
+    pub(super) async fn wire(&self) -> Result<Wire, ClientError> {
+        let opened = timeout(CONNECT_WITHIN, self.open()).await;
+        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        opened.map_err(|source| self.unreachable(source))
+    }
+
+    fn unreachable(&self, source: io::Error) -> ClientError {
+        ClientError::Connect { server: format!("{}:{}", self.host, self.port), source }
+    }
+
+    async fn open(&self) -> io::Result<Wire> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         // Requests are small and waited for.
         stream.set_nodelay(true)?;
         match &self.tls {
-            None => Connection::new(stream).await,
+            None => Ok(Box::new(stream)),
             Some(tls) => {
                 let connector = TlsConnector::from(Arc::clone(&tls.config));
-                Connection::new(connector.connect(tls.name.clone(), stream).await?).await
+                Ok(Box::new(connector.connect(tls.name.clone(), stream).await?))
             }
         }
     }
@@ -153,7 +170,7 @@ pub(super) struct Failed {
 }
 
 impl Connection {
-    async fn new(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<Self> {
+    async fn new(stream: Wire) -> io::Result<Self> {
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         task::spawn("api-connection", async move {
             // Whoever waits for an answer is told why there is none.

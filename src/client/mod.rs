@@ -9,17 +9,20 @@
 
 mod connect;
 mod kubeconfig;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 use bytes::Bytes;
 use connect::{Connection, Target};
+pub use connect::{Stream, Wire};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
 use serde_json::Value;
+pub use socket::Socket;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},

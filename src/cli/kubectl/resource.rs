@@ -66,7 +66,7 @@ impl Named {
 }
 
 /// The URL of a kind's objects, of one namespace or of all.
-pub(super) fn collection(info: &KindInfo<'_>, namespace: Option<&str>) -> String {
+pub(in crate::cli) fn collection(info: &KindInfo<'_>, namespace: Option<&str>) -> String {
     let root = if info.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", info.group) };
     let scope = match namespace.filter(|_| info.is_namespaced()) {
         Some(namespace) => format!("namespaces/{namespace}/"),
@@ -76,7 +76,7 @@ pub(super) fn collection(info: &KindInfo<'_>, namespace: Option<&str>) -> String
 }
 
 /// The kind of a name: plural, singular, short, with a group behind a dot or without.
-pub(super) fn kind(word: &str) -> anyhow::Result<&'static dyn ErasedKind> {
+pub(in crate::cli) fn kind(word: &str) -> anyhow::Result<&'static dyn ErasedKind> {
     let word = word.to_lowercase();
     let (name, group) = word.split_once('.').map_or((&*word, None), |(name, group)| (name, Some(group)));
     let is_called = |info: &KindInfo<'_>| {

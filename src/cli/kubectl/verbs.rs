@@ -217,7 +217,7 @@ pub(super) struct LogQuery {
 }
 
 pub(super) async fn logs(scope: &Scope, of: &Named, query: &LogQuery) -> anyhow::Result<()> {
-    let pod = if of.info().kind == "Pod" { of.path(scope) } else { pod_of(scope, of).await? };
+    let pod = pod_path(scope, of).await?;
     let mut path = format!("{pod}/log?follow={}&previous={}", query.follow, query.previous);
     if let Some(container) = &query.container {
         path += &format!("&container={}", utf8_percent_encode(container, NON_ALPHANUMERIC));
@@ -234,6 +234,11 @@ pub(super) async fn logs(scope: &Scope, of: &Named, query: &LogQuery) -> anyhow:
         }
     }
     Ok(())
+}
+
+/// The path of a pod: the one that is named, or the first that an object selects.
+pub(super) async fn pod_path(scope: &Scope, of: &Named) -> anyhow::Result<String> {
+    if of.info().kind == "Pod" { Ok(of.path(scope)) } else { pod_of(scope, of).await }
 }
 
 /// The path of the first pod that an object selects.
