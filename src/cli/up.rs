@@ -8,7 +8,7 @@ use crate::{
     api::{
         agreements::SYSTEM_NAMESPACE,
         kinds::{
-            deployment::Deployments, pod::Pods, replica_set::ReplicaSets,
+            deployment::Deployments, event::Events, pod::Pods, replica_set::ReplicaSets,
             replication_controller::ReplicationControllers, service::Services,
         },
         logical_node::NODES_MAX,
@@ -34,6 +34,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     pin::pin,
@@ -414,9 +415,12 @@ async fn wait_for(what: &str, hint: &str, ready: impl Future<Output = ()>) -> bo
 
 /// Prints how many replicas of each Deployment, ReplicaSet and ReplicationController are ready, until all are.
 async fn show_progress(app: &App) {
-    let mut last = String::new();
+    let (mut last, mut last_pulls) = (String::new(), Vec::new());
     loop {
         let seen = app.registry.store().revision();
+        let pulls = pulls(app);
+        pulls.iter().filter(|pull| !last_pulls.contains(*pull)).for_each(|pull| output::line(format!("   {pull}")));
+        last_pulls = pulls;
         let (text, complete) = progress(app);
         if text != last {
             output::line(format!("   {text}"));
@@ -428,6 +432,32 @@ async fn show_progress(app: &App) {
         let Ok(mut watch) = app.registry.store().watch("", seen) else { continue };
         drop(watch.next().await);
     }
+}
+
+/// What was told last of the pulls that pods which are not ready wait for.
+fn pulls(app: &App) -> Vec<String> {
+    let pods = app.registry.api::<Pods>().list("").items;
+    let waiting = pods.iter().filter(|pod| !pod_state::is_pod_ready(pod)).filter_map(|pod| pod.metadata.uid.as_deref());
+    let waiting: BTreeSet<&str> = waiting.collect();
+    let events = app.registry.api::<Events>().list("").items;
+    let of_pulls = events.iter().filter(|event| {
+        let is_waited_for = event.involved_object.uid.as_deref().is_some_and(|uid| waiting.contains(uid));
+        is_waited_for && matches!(event.reason.as_deref(), Some("Pulling" | "Pulled" | "Failed"))
+    });
+    // One pull serves all pods that wait for it: the newest word for each container.
+    let mut newest: BTreeMap<_, (&str, i64)> = BTreeMap::new();
+    for event in of_pulls {
+        let of = (&event.involved_object.uid, &event.involved_object.field_path);
+        let revision = event.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let message = if event.reason.as_deref() == Some("Pulling") { event.message.as_deref() } else { None };
+        let known = newest.entry(of).or_default();
+        if revision >= known.1 {
+            *known = (message.unwrap_or_default(), revision);
+        }
+    }
+    let said: BTreeSet<String> =
+        newest.into_values().map(|(message, _)| message.to_owned()).filter(|message| !message.is_empty()).collect();
+    said.into_iter().collect()
 }
 
 fn progress(app: &App) -> (String, bool) {

@@ -19,10 +19,11 @@ mod logs;
 mod sessions;
 mod translate;
 
+use super::pull_progress::Layers;
 use super::{
     CLUSTER_LABEL, CONTROL_PLANE_LABEL, Connected, Container, ContainerSpec, Credentials, Engine, EngineError,
     EngineEvent, EngineInfo, ExecOutput, FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume,
-    Neighbours, Network, NetworkSpec, PullError, Resources, Session, Usage,
+    Neighbours, Network, NetworkSpec, PullError, PullProgress, Resources, Session, Usage,
 };
 use async_trait::async_trait;
 use bollard::{
@@ -264,12 +265,12 @@ fn check_reference(reference: &str) -> Result<(), EngineError> {
 }
 
 /// The stream of a pull, until it ends or stalls.
-async fn follow_pull<T>(progress: impl Stream<Item = Result<T, Error>>) -> Result<(), PullError> {
+async fn follow<T>(progress: impl Stream<Item = Result<T, Error>>, mut note: impl FnMut(T)) -> Result<(), PullError> {
     let mut progress = pin!(progress);
     loop {
         match timeout(PULL_STALL_BOUND, progress.next()).await {
             Ok(None) => return Ok(()),
-            Ok(Some(Ok(_))) => {}
+            Ok(Some(Ok(told))) => note(told),
             Ok(Some(Err(err))) => return Err(translate::pull_error(&err)),
             Err(_) => return Err(PullError::Failed(format!("no progress within {PULL_STALL_BOUND:?}"))),
         }
@@ -505,19 +506,33 @@ impl Engine for DockerEngine {
             .await
     }
 
-    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+    async fn pull(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+        progress: &PullProgress,
+    ) -> Result<(), PullError> {
         check_reference(reference).map_err(|err| PullError::Refused(err.to_string()))?;
         let (from_image, tag) = translate::split_reference(reference);
         let options = query::CreateImageOptions { from_image: Some(from_image), tag: Some(tag), ..Default::default() };
         let credentials = credentials.map(translate::credentials);
-        follow_pull(self.docker().create_image(Some(options), None, credentials)).await
+        let mut layers = Layers::default();
+        let note = |told: models::CreateImageInfo| {
+            let bytes = told
+                .progress_detail
+                .and_then(|detail| Some((u64::try_from(detail.current?).ok()?, u64::try_from(detail.total?).ok()?)));
+            let (layer, status) = (told.id.unwrap_or_default(), told.status.unwrap_or_default());
+            layers.note(&layer, &status, bytes, progress);
+        };
+        follow(self.docker().create_image(Some(options), None, credentials), note).await
     }
 
     async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
         check_reference(reference).map_err(|err| PullError::Refused(err.to_string()))?;
         let (name, tag) = translate::split_reference(reference);
         let options = query::PushImageOptions { tag: Some(tag), ..Default::default() };
-        follow_pull(self.docker().push_image(&name, Some(options), credentials.map(translate::credentials))).await
+        let credentials = credentials.map(translate::credentials);
+        follow(self.docker().push_image(&name, Some(options), credentials), drop).await
     }
 
     async fn import_image(

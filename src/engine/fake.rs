@@ -24,7 +24,8 @@ pub use session::{PRINTS_BOTH, TELLS_SIZE};
 
 use super::{
     Connected, Container, ContainerSpec, Credentials, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput,
-    FileEnd, Image, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError, Resources, Session, Usage,
+    FileEnd, Image, LogOptions, MemoryVolume, Neighbours, Network, NetworkSpec, PullError, PullProgress, Resources,
+    Session, Usage,
 };
 use crate::base::{clock::Clock, rng::Rng, task};
 use async_trait::async_trait;
@@ -729,7 +730,13 @@ impl Engine for FakeEngine {
         self.call(CallKind::Images, "", |world| Ok(world.images())).await
     }
 
-    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+    async fn pull(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+        progress: &PullProgress,
+    ) -> Result<(), PullError> {
+        progress.set(1_000_000, 2_000_000);
         let pulled = self.call(CallKind::Pull, reference, |world| Ok(world.pull(reference, credentials))).await;
         pulled.map_err(|err| PullError::Failed(err.to_string()))?
     }

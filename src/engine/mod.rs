@@ -10,10 +10,12 @@ mod contract;
 pub mod docker;
 #[cfg(test)]
 pub mod fake;
+mod pull_progress;
 pub mod self_image;
 mod session;
 mod signal;
 
+pub use pull_progress::PullProgress;
 pub use session::{Connected, Printed, Session, SessionControl, TerminalSize};
 pub use signal::signal_number;
 
@@ -640,7 +642,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Every image.
     async fn images(&self) -> Result<Vec<Image>, EngineError>;
     /// Pulls an image.
-    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError>;
+    async fn pull(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+        progress: &PullProgress,
+    ) -> Result<(), PullError>;
     /// Gives an image to the registry that its name says.
     async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError>;
     /// Makes an image of one layer from a tar archive; `entrypoint` is its program, `labels` its labels.

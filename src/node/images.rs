@@ -10,9 +10,9 @@
 use super::{credentials, text::go_duration};
 use crate::{
     api::image_name::{digest, familiar, is_reference, with_tag},
-    base::{chain::chain, clock::Clock, task},
+    base::{backoff::Backoff, chain::chain, clock::Clock, task},
     engine::{
-        Credentials, Engine, EngineError, Image, PullError,
+        Credentials, Engine, EngineError, Image, PullError, PullProgress,
         self_image::{ensure_demo_images, is_demo_image},
     },
     registry::events::Severity,
@@ -75,6 +75,16 @@ pub(super) type Keys<'a> = BoxFuture<'a, Vec<Credentials>>;
 
 type Pull = Shared<BoxFuture<'static, Result<(), PullError>>>;
 
+/// When users are told how far a pull is: the first time, and at the latest after the time before.
+const PROGRESS: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(60) };
+
+/// A pull, and how far it is.
+#[derive(Clone)]
+struct UnderWay {
+    pull: Pull,
+    progress: Arc<PullProgress>,
+}
+
 /// The engine's images.
 pub(super) struct Images {
     engine: Arc<dyn Engine>,
@@ -87,7 +97,7 @@ pub(super) struct Images {
 #[derive(Default)]
 struct State {
     /// Pulls under way, by image and by who pulls: what one may not have, another may.
-    pulls: BTreeMap<(String, Vec<Credentials>), Pull>,
+    pulls: BTreeMap<(String, Vec<Credentials>), UnderWay>,
     digests: BTreeMap<String, String>,
     /// The stop signal of each image that was looked at, by image ID.
     stop_signals: BTreeMap<String, String>,
@@ -163,7 +173,7 @@ impl Images {
 
     /// Pulls an image that no container waits for.
     pub(super) async fn fetch(&self, name: &str) -> Result<(), PullError> {
-        self.pull_shared(&with_tag(name), self.dockers_own(name).await).await
+        self.pull_shared(&with_tag(name), self.dockers_own(name).await).pull.await
     }
 
     /// The credentials that Docker itself has for an image.
@@ -241,7 +251,7 @@ impl Images {
             tell_only_here(name, tell);
             return Ok(here);
         }
-        let pull = self.pull_shared(reference, keys.await);
+        let pull = self.pull_shared(reference, keys.await).pull;
         if let Ok(Ok(())) = tokio::time::timeout(LOCAL_PATIENCE, pull).await {
             let image = self.engine.image(reference).await.map_err(|e| ImageError::Inspect(e.to_string()))?;
             tell(Severity::Normal, "Pulled", &format!("Successfully pulled image {name:?}"));
@@ -265,7 +275,8 @@ impl Images {
             tell(Severity::Warning, "Failed", &format!("Failed to pull image {name:?}: {why}"));
             ImageError::Pull(why)
         };
-        self.pull_shared(reference, keys.await).await.map_err(|e| failed(e.to_string()))?;
+        let under_way = self.pull_shared(reference, keys.await);
+        under_way.finished(name, tell).await.map_err(|e| failed(e.to_string()))?;
         let image = self.engine.image(reference).await.map_err(|e| failed(e.to_string()))?;
         let image = image.ok_or_else(|| failed("the image was removed right after it was pulled".into()))?;
         tell(Severity::Normal, "Pulled", &pulled_text(name, self.clock.mono() - begin, image.size_bytes));
@@ -273,36 +284,65 @@ impl Images {
     }
 
     /// Joins the pull of this image that is under way, or begins one, as each of these in turn, or as nobody.
-    fn pull_shared(&self, reference: &str, keys: Vec<Credentials>) -> Pull {
+    fn pull_shared(&self, reference: &str, keys: Vec<Credentials>) -> UnderWay {
         let mut state = self.lock();
         let of = (reference.to_owned(), keys.clone());
-        if let Some(pull) = state.pulls.get(&of).filter(|pull| pull.peek().is_none()) {
-            return pull.clone();
+        if let Some(there) = state.pulls.get(&of).filter(|there| there.pull.peek().is_none()) {
+            return there.clone();
         }
         let (done, result) = oneshot::channel();
         let (engine, name) = (Arc::clone(&self.engine), reference.to_owned());
+        let progress = Arc::new(PullProgress::default());
+        let told = Arc::clone(&progress);
         task::spawn("image-pull", async move {
             // An error here means that nobody waits any more; the image is there for the next.
-            drop(done.send(pull_as(&*engine, &name, &keys).await));
+            drop(done.send(pull_as(&*engine, &name, &keys, &told).await));
         });
         let lost = || PullError::Failed("the pull was interrupted".into());
         let pull = result.map(move |sent| sent.unwrap_or_else(|_| Err(lost()))).boxed().shared();
-        state.pulls.retain(|_, pull| pull.peek().is_none());
-        state.pulls.insert(of, pull.clone());
-        pull
+        let begun = UnderWay { pull, progress };
+        state.pulls.retain(|_, there| there.pull.peek().is_none());
+        state.pulls.insert(of, begun.clone());
+        begun
+    }
+}
+
+impl UnderWay {
+    /// Waits for it, and tells how far it is when that takes long.
+    async fn finished(self, name: &str, tell: Tell<'_>) -> Result<(), PullError> {
+        let mut pull = self.pull;
+        for told in 1.. {
+            match tokio::time::timeout(PROGRESS.delay(told), &mut pull).await {
+                Ok(done) => return done,
+                Err(_) if self.progress.is_known() => {
+                    tell(Severity::Normal, "Pulling", &format!("Pulling image {name:?}: {}", self.progress));
+                }
+                Err(_) => tell(
+                    Severity::Normal,
+                    "Pulling",
+                    &format!("Pulling image {name:?}: the registry has sent nothing yet"),
+                ),
+            }
+        }
+        pull.await
     }
 }
 
 /// Pulls as the first of these that the registry gives the image to. Source: `pullImage`, `pkg/kubelet/kuberuntime/kuberuntime_image.go`.
-async fn pull_as(engine: &dyn Engine, name: &str, keys: &[Credentials]) -> Result<(), PullError> {
-    let Some((last, others)) = keys.split_last() else { return engine.pull(name, None).await };
+async fn pull_as(
+    engine: &dyn Engine,
+    name: &str,
+    keys: &[Credentials],
+    progress: &PullProgress,
+) -> Result<(), PullError> {
+    let Some((last, others)) = keys.split_last() else { return engine.pull(name, None, progress).await };
     for key in others {
-        match engine.pull(name, Some(key)).await {
+        match engine.pull(name, Some(key), progress).await {
             Err(PullError::Refused(_)) => {}
             done => return done,
         }
     }
-    engine.pull(name, Some(last)).await
+    engine.pull(name, Some(last), progress).await
 }
 
 /// The stop signal of most images.
@@ -335,7 +375,10 @@ fn pulled_text(name: &str, took: Duration, bytes: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::fake::{Behaviour, FakeEngine};
+    use crate::{
+        base::rng::Rng,
+        engine::fake::{Behaviour, FakeConfig, FakeEngine, Latencies},
+    };
 
     struct Told(Mutex<Vec<String>>);
 
@@ -413,6 +456,21 @@ mod tests {
         let told = told.take();
         assert_eq!(told[0], "Normal Pulling: Pulling image \"far:1\"");
         assert!(told[1].starts_with("Normal Pulled: Successfully pulled image \"far:1\" in "), "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_takes_long_is_told_of() {
+        let config = FakeConfig {
+            latencies: Latencies { pull: (Duration::from_secs(80), Duration::from_secs(80)), ..Latencies::NONE },
+            ..FakeConfig::default()
+        };
+        let engine = FakeEngine::new(Clock::simulated("2026-01-01T00:00:00Z".parse().unwrap()), Rng::seeded(1), config);
+        engine.add_remote_image("far:1", Behaviour::server(), 0);
+        let (images, told) = (images(&engine), Told::new());
+        ensure(&images, "far:1", "IfNotPresent", &told).await.unwrap();
+        let told = told.take();
+        let line = "Normal Pulling: Pulling image \"far:1\": 1.0 MB of 2.0 MB";
+        assert_eq!(told[1..told.len() - 1], [line; 3], "after 10, 30 and 70 seconds");
     }
 
     #[tokio::test(start_paused = true)]

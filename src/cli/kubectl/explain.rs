@@ -209,7 +209,9 @@ mod tests {
 
     fn page(fields: &str, recursive: bool) -> Result<String, String> {
         let fields: Vec<String> = fields.split_whitespace().map(str::to_owned).collect();
-        Schemas(&document()).page(("", "v1", "Pod"), &fields, recursive).map_err(|err| err.to_string())
+        let page = Schemas(&document()).page(("", "v1", "Pod"), &fields, recursive).map_err(|err| err.to_string())?;
+        // kubectl ends descriptions with spaces.
+        Ok(page.lines().map(|line| line.trim_end().to_owned() + "\n").collect())
     }
 
     #[test]
@@ -221,7 +223,7 @@ mod tests {
             DESCRIPTION:
                 What is wanted.
                 A description of a pod.
-    
+
             FIELDS:
               containers	<[]Container>
 
@@ -236,7 +238,7 @@ mod tests {
         expect_test::expect![[r#"
             DESCRIPTION:
                 A pod.
-    
+
             FIELDS:
               spec	<PodSpec> -required-
                 containers	<[]Container>

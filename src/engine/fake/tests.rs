@@ -222,10 +222,10 @@ async fn images_are_found_by_every_name_and_come_from_the_registry() {
     let web = engine.image("docker.io/library/web:latest").await.unwrap().unwrap();
     assert_eq!(engine.image(&web.id).await.unwrap(), Some(web.clone()));
     assert!(matches!(engine.create(&spec("a1", "nope")).await, Err(EngineError::NotFound(_))));
-    assert!(matches!(engine.pull("nope", None).await, Err(PullError::Refused(_))));
+    assert!(matches!(engine.pull("nope", None, &PullProgress::default()).await, Err(PullError::Refused(_))));
     engine.add_remote_image("far:1", Behaviour::server(), 1);
-    assert!(matches!(engine.pull("far:1", None).await, Err(PullError::Failed(_))));
-    engine.pull("far:1", None).await.unwrap();
+    assert!(matches!(engine.pull("far:1", None, &PullProgress::default()).await, Err(PullError::Failed(_))));
+    engine.pull("far:1", None, &PullProgress::default()).await.unwrap();
     assert_eq!(engine.image("far:1").await.unwrap().unwrap().digests.len(), 1);
     engine.tag_image("web", "web:2").await.unwrap();
     engine.remove_image("web").await.unwrap();
