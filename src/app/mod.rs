@@ -38,7 +38,7 @@ use crate::{
     base::{
         backoff::Backoff,
         clock::Clock,
-        descriptors, log_file,
+        clock_jumps, descriptors, log_file,
         rng::Rng,
         secret::Secret,
         supervise::Supervisor,
@@ -321,6 +321,8 @@ async fn run(
         }
         None => None,
     };
+    let (clock, ended) = (registry.clock().clone(), drain.clone());
+    made.supervised(&supervisor, "clock", drain, move || clock_jumps::tell(clock.clone(), ended.clone()));
     let (events, ended) = (registry.clone(), drain.clone());
     made.supervised(&supervisor, "events", drain, move || events.clone().run_events(ended.clone()));
     made.task("controllers", controllers::run_all(registry.clone(), controllers_config, drain.clone()));

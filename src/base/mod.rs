@@ -2,6 +2,7 @@
 pub mod backoff;
 pub mod chain;
 pub mod clock;
+pub mod clock_jumps;
 pub mod descriptors;
 pub mod exposition;
 pub mod log;

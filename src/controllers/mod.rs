@@ -24,6 +24,7 @@ pub mod job;
 mod leader;
 pub mod namespace;
 pub mod node_status;
+mod paused;
 pub mod persistent_volume;
 pub mod pod_gc;
 mod pods;

@@ -69,9 +69,13 @@ fn status_events(observed: &Observed) -> Vec<EventDraft> {
 
 /// Whether a job is one that the schedule makes, and that only the status does not know yet.
 fn is_ours(observed: &Observed, job: &Job) -> bool {
-    let annotations = job.metadata.annotations.as_ref();
-    annotations.is_some_and(|all| all.contains_key(SCHEDULED_AT))
+    is_scheduled(job)
         && started(observed).is_some_and(|at| job.metadata.name.as_deref() == Some(&job_name(&observed.cron, at)))
+}
+
+/// Whether a schedule made a job, and not a user from the CronJob's template.
+pub(super) fn is_scheduled(job: &Job) -> bool {
+    job.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SCHEDULED_AT))
 }
 
 /// The time that has come and whose job is there, although the status does not say so yet.
@@ -94,7 +98,7 @@ fn schedule(observed: &Observed, decision: &mut Decision) {
             return warn("UnknownTimeZone", format!("invalid timeZone: {name:?}: {why}"));
         }
     };
-    if cron.spec.suspend == Some(true) {
+    if cron.spec.suspend == Some(true) || observed.is_paused {
         return;
     }
     let schedule = match Schedule::parse(&cron.spec.schedule) {
@@ -108,7 +112,7 @@ fn schedule(observed: &Observed, decision: &mut Decision) {
         Ok(come) => come,
         Err(why) => return warn("InvalidSchedule", format!("invalid schedule: {} : {why}", cron.spec.schedule)),
     };
-    decision.look_again_after(times.wait());
+    times.wait().into_iter().for_each(|wait| decision.look_again_after(wait));
     start(observed, zone, come, decision);
 }
 

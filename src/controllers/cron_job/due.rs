@@ -11,8 +11,6 @@ use std::time::Duration;
 const MISSED_MAX: i64 = 100;
 /// A little later than the time itself, so that it has come. Source: `nextScheduleDelta`.
 const AFTER: Duration = Duration::from_millis(100);
-/// How long nobody looks at most. The clock by which we wait stands still while the machine sleeps, and the schedule's does not.
-const LOOK_MAX: Duration = Duration::from_mins(1);
 
 /// What has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +72,9 @@ impl Times<'_> {
         Ok(Come { at: last.or(Some(second)), are_many: missed > MISSED_MAX })
     }
 
-    /// How long until the next time, or until somebody looks at the clock again.
-    pub(super) fn wait(&self) -> Duration {
-        let next = self.next(self.now).map(|at| at.duration_since(self.now));
-        let wait = next.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(LOOK_MAX);
-        wait.saturating_add(AFTER).min(LOOK_MAX)
+    /// How long until the next time, if no clock jumps; `None`: there is none.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let next = self.next(self.now)?.duration_since(self.now);
+        Duration::try_from(next).ok().map(|wait| wait.saturating_add(AFTER))
     }
 }

@@ -4,7 +4,7 @@
 //! - [`status`]: which jobs run, and when one was made last, concluded after the pass.
 //!
 //! **Invariants**: a time has one job, whose name is made of it; a job that was made before its status could be written is found again by
-//! that name.
+//! that name; while the cluster is paused none is made, and when it goes on it is as after a sleep of the machine.
 //!
 //! **Source**: `pkg/controller/cronjob/{cronjob_controllerv2,utils}.go`, v1.37.
 
@@ -17,6 +17,7 @@ mod tests;
 use super::{
     job::end_of,
     namespace::namespace_goes,
+    paused::{is_paused, on_pause},
     runtime::{Controller, Decision, Done, Trigger},
 };
 use crate::{
@@ -42,6 +43,8 @@ pub struct Observed {
     pub zone: Result<TimeZone, String>,
     /// Whether the namespace is going away, so that nothing can be created in it.
     pub namespace_goes: bool,
+    /// Whether the cluster is paused, so that nothing would run.
+    pub is_paused: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -65,7 +68,7 @@ impl Controller for CronJobController {
     }
 
     fn triggers(&self) -> Vec<Trigger<ObjectKey>> {
-        vec![Trigger::itself::<CronJobs>(), Trigger::controller::<Jobs, CronJobs>()]
+        vec![Trigger::itself::<CronJobs>(), Trigger::controller::<Jobs, CronJobs>(), on_pause::<CronJobs>()]
     }
 
     fn observe(&self, registry: &Registry, key: &ObjectKey) -> Option<Observed> {
@@ -75,7 +78,7 @@ impl Controller for CronJobController {
         jobs.retain(|job| is_controlled_by(&job.metadata, &uid));
         let zone = cron.spec.time_zone.as_deref().map_or(Ok(TimeZone::UTC), time_zone::load);
         let (namespace_goes, now) = (namespace_goes(registry, &key.namespace), registry.clock().now());
-        Some(Observed { cron, jobs, zone, namespace_goes, now })
+        Some(Observed { cron, jobs, zone, namespace_goes, is_paused: is_paused(registry), now })
     }
 
     fn weight(&self, observed: &Observed) -> usize {
@@ -96,13 +99,15 @@ impl Observed {
         self.jobs.iter().find(|job| job.metadata.name.as_deref() == Some(name))
     }
 
-    /// The jobs that the status says run, and that do.
+    /// The jobs that the status says run, and that do; and those that the schedule made and whose status was lost, when skiff ended in
+    /// between: they run as well.
     fn running(&self) -> impl Iterator<Item = &Arc<Job>> {
         let status = self.cron.status.as_ref();
         let told: Vec<&str> =
             status.into_iter().flat_map(|s| s.active.iter().flatten()).filter_map(|j| j.uid.as_deref()).collect();
         self.jobs.iter().filter(move |job| {
-            job.metadata.uid.as_deref().is_some_and(|uid| told.contains(&uid)) && end_of(job).is_none()
+            let is_told = job.metadata.uid.as_deref().is_some_and(|uid| told.contains(&uid));
+            (is_told || decide::is_scheduled(job)) && end_of(job).is_none()
         })
     }
 }

@@ -3,12 +3,13 @@
 use super::{CronJobController, Observed, decide::job_name};
 use crate::{
     api::kinds::{cron_job::CronJobs, job::Jobs},
-    controllers::runtime::{Controller as _, Decision, Done, Report},
+    controllers::runtime::{Action, Controller as _, Decision, Done, Report},
     testing::from_yaml,
 };
 use jiff::{Timestamp, tz::TimeZone};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
-use std::{sync::Arc, time::Duration};
+use proptest::prelude::*;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 fn cron(fields: &str) -> CronJob {
     from_yaml(&format!(
@@ -45,7 +46,14 @@ status: {{startTime: '{started}'{}}}",
 
 fn observed(cron: CronJob, jobs: Vec<Job>, now: &str) -> Observed {
     let jobs = jobs.into_iter().map(Arc::new).collect();
-    Observed { cron: Arc::new(cron), jobs, zone: Ok(TimeZone::UTC), namespace_goes: false, now: now.parse().unwrap() }
+    Observed {
+        cron: Arc::new(cron),
+        jobs,
+        zone: Ok(TimeZone::UTC),
+        namespace_goes: false,
+        is_paused: false,
+        now: now.parse().unwrap(),
+    }
 }
 
 /// The actions and events of a decision, in short.
@@ -79,6 +87,30 @@ fn a_job_is_made_when_its_time_has_come_and_only_once() {
     let status = status(&after);
     assert_eq!(status.last_schedule_time.unwrap().0, "2026-01-01T12:00:00Z".parse::<Timestamp>().unwrap());
     assert_eq!(status.active.unwrap()[0].name.as_deref(), Some(NOON));
+}
+
+#[test]
+fn who_waits_waits_for_the_next_time_or_a_day_and_for_none_that_never_comes() {
+    for (schedule, expected) in [
+        ("0 3 1 7 *", Some(Duration::from_hours(24))),
+        ("@every 1h", Some(Duration::from_millis(3_600_100))),
+        ("0 0 31 2 *", None),
+    ] {
+        let cron = cron(&format!("  schedule: '{schedule}'\n"));
+        let decision = CronJobController.decide(&observed(cron, vec![], "2026-01-01T12:00:00Z"));
+        assert_eq!(decision.requeue_after, expected, "{schedule}");
+    }
+}
+
+#[test]
+fn nothing_is_made_while_the_cluster_is_paused_and_what_was_missed_is_made_up_for_once() {
+    let mut due = observed(with_active(""), vec![], "2026-01-01T14:05:00Z");
+    let gone = "MissingJob: Active job went missing: old";
+    due.is_paused = true;
+    let decision = CronJobController.decide(&due);
+    assert_eq!((told(&decision).as_str(), decision.requeue_after), (gone, None), "the end of the pause wakes it");
+    due.is_paused = false;
+    assert_eq!(told(&CronJobController.decide(&due)), format!("create Job default/tick-29454600; {gone}"));
 }
 
 fn status(observed: &Observed) -> CronJobStatus {
@@ -179,4 +211,99 @@ fn a_job_that_somebody_else_made_is_told_and_counts_for_nothing() {
     let decision = told(&CronJobController.decide(&o));
     assert_eq!(decision, "UnexpectedJob: Saw a job that the controller did not create or forgot: by-hand");
     assert!(CronJobController.conclude(&o, &Done::default()).is_rest());
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    /// A pass, of which so many writes are carried out.
+    Pass(usize),
+    /// Time goes by, or the clock jumps either way, by so many seconds.
+    Time(i64),
+    /// The oldest job that runs ends.
+    End,
+    Pause(bool),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        5 => prop_oneof![Just(usize::MAX), 0..3usize].prop_map(Happening::Pass),
+        4 => (1..700i64).prop_map(Happening::Time),
+        // Back by less than a period: what the history has lost is not known to have been made.
+        1 => (-500..20_000i64).prop_map(Happening::Time),
+        2 => Just(Happening::End),
+        1 => any::<bool>().prop_map(Happening::Pause),
+    ]
+}
+
+/// A CronJob and its jobs, as a store has them.
+struct World {
+    observed: Observed,
+    /// Every time that got a job.
+    made: Vec<String>,
+}
+
+impl World {
+    /// A pass; no more than so many writes of it are carried out.
+    fn pass(&mut self, writes: usize) {
+        let decision = CronJobController.decide(&self.observed);
+        decision.planned().take(writes).for_each(|planned| self.write(&planned.action));
+        if writes >= decision.planned().count() {
+            let conclusion = CronJobController.conclude(&self.observed, &Done::default());
+            conclusion.planned().take(writes).for_each(|planned| self.write(&planned.action));
+        }
+    }
+
+    fn write(&mut self, action: &Action) {
+        let now = self.observed.now;
+        match action {
+            Action::Create { .. } => {
+                let mut job = action.read::<Jobs>().expect("it makes jobs");
+                let name = job.metadata.name.clone().unwrap();
+                job.metadata.uid = Some(format!("uid-{name}"));
+                job.status = from_yaml(&format!("{{startTime: '{now}'}}")).unwrap();
+                self.made.push(name);
+                self.observed.jobs.push(Arc::new(job));
+            }
+            Action::Delete { key, .. } => {
+                self.observed.jobs.retain(|job| job.metadata.name.as_deref() != Some(&*key.name));
+            }
+            _ => self.observed.cron = Arc::new(action.read::<CronJobs>().expect("it writes its status")),
+        }
+    }
+
+    fn end_oldest(&mut self) {
+        let ended = |job: &Job| job.status.as_ref().is_some_and(|s| s.conditions.is_some());
+        let Some(at) = self.observed.jobs.iter().position(|job| !ended(job)) else { return };
+        let mut job = Job::clone(&self.observed.jobs[at]);
+        job.status.as_mut().unwrap().conditions = from_yaml("[{type: Complete, status: 'True'}]").unwrap();
+        self.observed.jobs[at] = Arc::new(job);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
+
+    /// Whatever becomes of writes and of the clock, a time gets one job, none is made while the cluster is paused, and with `Forbid` no two
+    /// run at once.
+    #[test]
+    fn a_time_has_one_job(happenings in prop::collection::vec(happening(), 0..80), forbids: bool) {
+        let policy = if forbids { "Forbid" } else { "Allow" };
+        let mut cron = cron(EVERY);
+        cron.spec.concurrency_policy = Some(policy.to_owned());
+        let mut world = World { observed: observed(cron, vec![], "2026-01-01T11:59:00Z"), made: Vec::new() };
+        for happening in happenings {
+            let before = world.made.len();
+            match happening {
+                Happening::Pass(writes) => world.pass(writes),
+                Happening::Time(secs) => world.observed.now += jiff::SignedDuration::from_secs(secs),
+                Happening::End => world.end_oldest(),
+                Happening::Pause(is) => world.observed.is_paused = is,
+            }
+            prop_assert!(!world.observed.is_paused || world.made.len() == before, "made while paused");
+            let once: BTreeSet<_> = world.made.iter().collect();
+            prop_assert_eq!(once.len(), world.made.len(), "{:?}", world.made);
+            let running = world.observed.jobs.iter().filter(|job| job.status.as_ref().is_some_and(|s| s.conditions.is_none()));
+            prop_assert!(!forbids || running.count() <= 1);
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! Called by `controllers::run_all`; one task per controller. The queue decides; this only waits, and starts what it says.
 //!
 //! **Invariants**: it starts from a full list and follows the changes since; when a watch ends it lists everything again; all
-//! changes at hand are taken in before a key is started, so a burst of changes makes one pass.
+//! changes at hand are taken in before a key is started, so a burst of changes makes one pass; when wall time jumps every key is looked
+//! at, because a key may wait for a wall time while its timer follows monotonic time.
 
 use super::{
     decision::Decision,
@@ -154,6 +155,7 @@ struct Loop<C: Controller> {
     counters: Arc<Counters>,
     triggers: Vec<Trigger<C::Key>>,
     kinds: watch::Receiver<Arc<Kinds>>,
+    clock_jumps: watch::Receiver<u64>,
     queue: Queue<C::Key>,
     feed: SelectAll<BoxStream<'static, Fed>>,
     running: FuturesUnordered<BoxFuture<'static, Ended<C::Key>>>,
@@ -170,6 +172,7 @@ impl<C: Controller> Loop<C> {
             counters: Arc::clone(counters),
             triggers: Vec::new(),
             kinds: registry.kinds_watch(),
+            clock_jumps: registry.clock().jumps(),
             queue: Queue::new(RUNNING_MAX, BACKOFF),
             feed: SelectAll::new(),
             running: FuturesUnordered::new(),
@@ -199,12 +202,13 @@ impl<C: Controller> Loop<C> {
                 biased;
                 () = drain.drained() => return,
                 Some(fed) = self.feed.next() => self.take(fed),
+                Ok(()) = self.clock_jumps.changed() => self.wake_all(false),
                 Ok(()) = self.kinds.changed(), if C::FOLLOWS_KINDS => self.follow_kinds(),
                 Some(ended) = self.running.next() => self.end(ended),
                 () = sleep_until(wake_at) => {}
             }
             if self.now() >= resync_at {
-                self.resync();
+                self.wake_all(true);
                 resync_at = self.now() + RESYNC_EVERY;
             }
         }
@@ -289,9 +293,10 @@ impl<C: Controller> Loop<C> {
         }
     }
 
-    fn resync(&mut self) {
+    /// Wakes the keys of every object of every triggering kind.
+    fn wake_all(&mut self, is_resync: bool) {
         for i in 0..self.triggers.len() {
-            self.wake_all_of(i, true);
+            self.wake_all_of(i, is_resync);
         }
     }
 

@@ -3,17 +3,18 @@
 use super::{Cluster, eventually, settle, web};
 use crate::{
     api::{
+        agreements::{CONTROL_PLANE_ROLE, PAUSED},
         kind::TypedKind,
         kinds::{
             controller_revision::ControllerRevisions, cron_job::CronJobs, daemon_set::DaemonSets,
-            deployment::Deployments, job::Jobs, pod::Pods, pod_disruption_budget::PodDisruptionBudgets,
+            deployment::Deployments, job::Jobs, node::Nodes, pod::Pods, pod_disruption_budget::PodDisruptionBudgets,
             stateful_set::StatefulSets,
         },
         meta::ObjectKey,
     },
     registry::pipeline::{DeleteOptions, Propagation},
 };
-use k8s_openapi::api::{apps::v1::StatefulSet, batch::v1::Job};
+use k8s_openapi::api::{apps::v1::StatefulSet, batch::v1::Job, core::v1::Node};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -87,6 +88,48 @@ async fn a_cron_job_makes_a_job_each_minute() {
         .await;
 }
 
+const NIGHTLY: &str = "{metadata: {name: nightly, namespace: default}, spec: {schedule: '0 3 * * *', jobTemplate: {spec: {template: \
+                       {spec: {restartPolicy: Never, containers: [{name: c, image: v1}]}}}}}}";
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_job_whose_time_went_by_while_the_machine_slept_makes_its_job_when_it_wakes() {
+    let cluster = Cluster::start().await;
+    cluster.create::<CronJobs>(NIGHTLY).await;
+    settle().await;
+    assert_eq!(cluster.list::<Jobs>().len(), 0);
+    cluster.registry.clock().jump(jiff::SignedDuration::from_hours(5));
+    let took = eventually("the job is made", || cluster.list::<Jobs>().len() == 1).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    // A clock that is set back makes no second one.
+    cluster.registry.clock().jump(jiff::SignedDuration::from_hours(-4));
+    sleep(Duration::from_hours(3)).await;
+    assert_eq!(cluster.list::<Jobs>().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_job_makes_nothing_while_the_cluster_is_paused_and_one_job_when_it_goes_on() {
+    let cluster = Cluster::start().await;
+    let pause = async |is: bool| {
+        let change = |node: &mut Node| {
+            node.metadata.labels.get_or_insert_default().insert(CONTROL_PLANE_ROLE.to_owned(), String::new());
+            let annotations = node.metadata.annotations.get_or_insert_default();
+            annotations.remove(PAUSED);
+            annotations.extend(is.then(|| (PAUSED.to_owned(), "2026-01-01T00:00:00Z".to_owned())));
+        };
+        cluster.registry.api::<Nodes>().modify(&ObjectKey::new("", "skiff"), change).await.unwrap();
+    };
+    cluster.create::<CronJobs>(NIGHTLY).await;
+    settle().await;
+    pause(true).await;
+    sleep(Duration::from_hours(54)).await;
+    assert_eq!(cluster.list::<Jobs>().len(), 0, "three times have gone by");
+    pause(false).await;
+    let took = eventually("the job is made", || cluster.list::<Jobs>().len() == 1).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    settle().await;
+    assert_eq!(cluster.list::<Jobs>().len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stateful_set_is_made_updated_and_scaled_in_order() {
     let cluster = Cluster::start().await;
@@ -126,9 +169,8 @@ spec:
 #[tokio::test(start_paused = true)]
 async fn a_daemon_set_has_a_pod_on_the_node_although_it_is_cordoned() {
     let cluster = Cluster::start().await;
-    let nodes = cluster.registry.api::<crate::api::kinds::node::Nodes>();
-    let cordon =
-        |node: &mut k8s_openapi::api::core::v1::Node| node.spec.get_or_insert_default().unschedulable = Some(true);
+    let nodes = cluster.registry.api::<Nodes>();
+    let cordon = |node: &mut Node| node.spec.get_or_insert_default().unschedulable = Some(true);
     nodes.modify(&ObjectKey::new("", "skiff"), cordon).await.unwrap();
     let manifest = "
 metadata: {name: log, namespace: default}
