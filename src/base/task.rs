@@ -32,6 +32,9 @@ struct Members {
     /// Whether no member goes on any more.
     #[cfg(test)]
     is_frozen: bool,
+    /// Members that would have gone on since.
+    #[cfg(test)]
+    held: Vec<std::task::Waker>,
     /// Every name that a task had.
     #[cfg(test)]
     names: std::collections::BTreeSet<&'static str>,
@@ -69,6 +72,17 @@ impl Group {
     #[cfg(test)]
     pub fn freeze(&self) {
         self.lock().is_frozen = true;
+    }
+
+    /// Lets every member go on from where it was.
+    #[cfg(test)]
+    pub fn thaw(&self) {
+        let held = {
+            let mut members = self.lock();
+            members.is_frozen = false;
+            std::mem::take(&mut members.held)
+        };
+        held.into_iter().for_each(std::task::Waker::wake);
     }
 
     /// Whether a doomed member has not panicked yet.
@@ -143,14 +157,17 @@ async fn run(name: &'static str, work: impl Future<Output = ()>) -> Option<Strin
 /// Work that panics when its group has doomed it, and waits for its end when that is frozen.
 #[cfg(test)]
 async fn doomable(name: &'static str, work: impl Future<Output = ()>) {
-    let state = |group: &Group| {
+    let state = |group: &Group, waker: &std::task::Waker| {
         let mut members = group.lock();
         members.names.insert(name);
+        if members.is_frozen {
+            members.held.push(waker.clone());
+        }
         (members.doomed.remove(name), members.is_frozen)
     };
     let mut work = std::pin::pin!(work);
     std::future::poll_fn(|context| {
-        let (is_doomed, is_frozen) = GROUP.try_with(state).unwrap_or_default();
+        let (is_doomed, is_frozen) = GROUP.try_with(|group| state(group, context.waker())).unwrap_or_default();
         assert!(!is_doomed, "{PLANNED}");
         if is_frozen { std::task::Poll::Pending } else { work.as_mut().poll(context) }
     })
@@ -230,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     #[allow(clippy::async_yields_async, reason = "the handle is awaited outside the group")]
-    async fn a_group_that_is_frozen_waits_for_its_end() {
+    async fn a_group_that_is_frozen_waits_until_it_thaws_or_ends() {
         let group = Group::default();
         let (alive, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let work = async move {
@@ -246,6 +263,9 @@ mod tests {
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         assert!(heard.try_recv().is_err() && !task.is_finished());
+        group.thaw();
+        heard.recv().await.unwrap();
+        group.freeze();
         group.abort();
         assert!(task.await.unwrap_err().is_cancelled());
     }

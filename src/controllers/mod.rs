@@ -45,15 +45,15 @@ mod tests;
 
 use crate::{
     api::kinds::{replica_set::ReplicaSets, replication_controller::ReplicationControllers},
-    base::task::{self, Drain},
+    base::task::{self, Drain, drain_signal},
     identity::Tokens,
     registry::Registry,
 };
 use cluster_objects::ApiPlace;
 use data_plane::DataPlane;
 use futures::future::{BoxFuture, join_all};
-use leader::Leader;
-pub use leader::tell_of_takeover;
+use leader::{Leader, Since};
+pub use leader::{LeaseTimes, tell_of_takeover};
 use runtime::{Controller, Metrics};
 use std::{fmt, sync::Arc};
 use tokio::sync::watch;
@@ -81,6 +81,8 @@ pub struct ControllersConfig {
     pub terminated_pod_gc_threshold: usize,
     /// As whom they hold the Lease under which they run; `None`: they run under none.
     pub identity: Option<String>,
+    /// How that Lease is kept.
+    pub lease: LeaseTimes,
     /// Where the controllers count.
     pub metrics: Metrics,
 }
@@ -193,9 +195,20 @@ pub static CONTROLLERS: &[Row] = &[
 /// Runs every controller, each in a task of its own, until drained; under the controllers' Lease, if they have an identity.
 pub async fn run_all(registry: Registry, config: ControllersConfig, drain: Drain) {
     let Some(identity) = config.identity.clone() else { return run_each(registry, config, drain).await };
-    let Some(leader) = Leader::acquire(&registry, identity, &drain).await else { return };
-    tokio::join!(run_each(registry, config, drain.clone()), leader.renew(&drain));
-    leader.release().await;
+    let mut since = Since::Start;
+    while let Some(leader) = Leader::acquire(&registry, (&identity, config.lease), since, &drain).await {
+        let (trigger, term) = drain_signal();
+        let held = async {
+            let is_lost = leader.hold(&drain).await;
+            trigger.fire();
+            is_lost
+        };
+        let ((), is_lost) = tokio::join!(run_each(leader.registry(), config.clone(), term), held);
+        if !is_lost {
+            return leader.release().await;
+        }
+        since = Since::Lost;
+    }
 }
 
 async fn run_each(registry: Registry, config: ControllersConfig, drain: Drain) {

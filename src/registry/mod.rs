@@ -10,6 +10,7 @@ pub mod alloc;
 pub mod client;
 mod encode;
 pub mod events;
+pub mod fence;
 pub mod keys;
 mod metadata;
 pub mod pipeline;

@@ -8,6 +8,7 @@ use super::{
     admission, alloc,
     encode::Encoder,
     events::{self, EventQueue},
+    fence::Fence,
     keys, metadata, quota,
 };
 use crate::{
@@ -57,7 +58,7 @@ pub struct Config {
 
 /// The API as functions. Clones share one registry.
 #[derive(Clone)]
-pub struct Registry(Arc<Inner>);
+pub struct Registry(Arc<Inner>, Option<Fence>);
 
 struct Inner {
     store: Store,
@@ -247,7 +248,13 @@ impl Registry {
         let (allocator, quota_turns) = (alloc::Allocator::default(), quota::Turns::default());
         let kinds = watch::Sender::new(Arc::new(Kinds::default()));
         let events = EventQueue::default();
-        Self(Arc::new(Inner { store, clock, rng, config, kinds, encoder, allocator, quota_turns, events }))
+        let inner = Inner { store, clock, rng, config, kinds, encoder, allocator, quota_turns, events };
+        Self(Arc::new(inner), None)
+    }
+
+    /// The same registry, whose writes happen only while the fence holds.
+    pub fn fenced(&self, fence: Fence) -> Self {
+        Self(Arc::clone(&self.0), Some(fence))
     }
 
     /// The store below.
@@ -440,14 +447,11 @@ impl Registry {
             self.pay(&mut txn, quota::charge(self, info, None, obj)?);
             txn.expect.push(Expect::Absent(key.clone()));
             txn.writes.push(Write::Put { key: key.clone(), value: value.clone(), attrs: attrs.clone() });
-            match self.0.store.commit(txn).await {
+            match self.commit(txn).await? {
                 Ok(committed) => return Ok(written(&committed)),
-                Err(TxnError::Unexpected { key: at, .. }) if at == key => {
-                    return Err(exists(self.0.store.get(&key).as_ref()));
-                }
+                Err(at) if at == key => return Err(exists(self.0.store.get(&key).as_ref())),
                 // A quota was counted anew meanwhile, or is another.
-                Err(TxnError::Unexpected { .. }) => {}
-                Err(TxnError::Disk(why)) => return Err(ApiError::Unavailable(why)),
+                Err(_) => {}
             }
         }
         Err(ApiError::modified(info, &name))
@@ -622,9 +626,20 @@ impl Registry {
     async fn commit_over(&self, entry: &Entry, mut txn: Txn, write: Write) -> Result<Option<Committed>, ApiError> {
         txn.expect.push(Expect::Unchanged(entry.key.to_string(), entry.modified));
         txn.writes.push(write);
+        Ok(self.commit(txn).await?.ok())
+    }
+
+    /// Commits a transaction while the fence holds, or says which key was not as expected: then it is worth another try.
+    async fn commit(&self, mut txn: Txn) -> Result<Result<Committed, String>, ApiError> {
+        txn.expect.extend(self.1.as_ref().map(Fence::expectation));
         match self.0.store.commit(txn).await {
-            Ok(committed) => Ok(Some(committed)),
-            Err(TxnError::Unexpected { .. }) => Ok(None),
+            Ok(committed) => Ok(Ok(committed)),
+            Err(TxnError::Unexpected { key, found }) => {
+                if let Some(fence) = self.1.as_ref().filter(|fence| fence.is_at(&key)) {
+                    fence.renew(found.as_ref())?;
+                }
+                Ok(Err(key))
+            }
             Err(TxnError::Disk(why)) => Err(ApiError::Unavailable(why)),
         }
     }

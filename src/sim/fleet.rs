@@ -1,5 +1,6 @@
 //! A machine shown as several nodes, with budgets, an autoscaler and a standby: nodes are drained, go and come; pods are evicted; the load moves;
-//! a control plane hangs and another takes its place, while what the first had asked of the engine still happens. No eviction breaks a
+//! a control plane hangs and another takes its place, while what the first had asked of the engine still happens; another's controllers
+//! believe to lead too, and hang and go on. No eviction breaks a
 //! budget, and the autoscaler stays within its bounds; in the end every node has its pods and everything its size.
 
 use super::{
@@ -125,6 +126,7 @@ enum Action {
     Litter,
     KillSomething,
     HangAndTakeOver,
+    TroubleRival,
     RestartSkiff,
     KillSkiff,
     RestartDocker,
@@ -155,6 +157,10 @@ const ACTIONS: &[Action] = &[
     Action::KillSomething,
     Action::HangAndTakeOver,
     Action::HangAndTakeOver,
+    Action::TroubleRival,
+    Action::TroubleRival,
+    Action::TroubleRival,
+    Action::TroubleRival,
     Action::RestartSkiff,
     Action::KillSkiff,
     Action::RestartDocker,
@@ -185,7 +191,7 @@ struct User {
 impl User {
     async fn new(seed: u64) -> Self {
         let load = Arc::new(AtomicU64::new(REQUEST));
-        let shape = Shape { nodes: NODES, load: Some(Arc::clone(&load)) };
+        let shape = Shape { nodes: NODES, load: Some(Arc::clone(&load)), is_contested: true };
         let user = Self { world: World::shaped(seed, shape).await, load, kept: AtomicUsize::new(0) };
         user.world.engine.land_calls();
         let named = |name: &str| json!({ "name": name, "namespace": "default" });
@@ -222,6 +228,7 @@ impl User {
             self.world.disk.set_full(false);
         }
         let written = match action {
+            Action::TroubleRival => return self.world.trouble_rival().await,
             Action::RestartSkiff => return self.world.restart().await,
             Action::KillSkiff => return self.world.kill_and_start().await,
             Action::HangAndTakeOver => return self.world.take_over(Duration::from_secs(seconds)).await,

@@ -2,7 +2,12 @@
 //! are killed, and the control plane and the engine end and begin again. No index has two pods at work (`checkers::workloads`); in the end
 //! every job is over and has counted each index once, and the sets have the pods that they are to have.
 
-use super::{each_in_parallel, failure, faults, manifests::one_of, seeds, simulate, world::World};
+use super::{
+    each_in_parallel, failure, faults,
+    manifests::one_of,
+    seeds, simulate,
+    world::{Shape, World},
+};
 use crate::{
     api::{
         kind::TypedKind,
@@ -48,6 +53,7 @@ enum Action {
     KillSomething,
     Cordon,
     HangAndTakeOver,
+    TroubleRival,
     RestartSkiff,
     KillSkiff,
     RestartDocker,
@@ -72,6 +78,10 @@ const ACTIONS: &[Action] = &[
     Action::KillSomething,
     Action::Cordon,
     Action::HangAndTakeOver,
+    Action::TroubleRival,
+    Action::TroubleRival,
+    Action::TroubleRival,
+    Action::TroubleRival,
     Action::RestartSkiff,
     Action::KillSkiff,
     Action::RestartDocker,
@@ -90,7 +100,7 @@ struct User {
 
 impl User {
     async fn new(seed: u64) -> Self {
-        let world = World::new(seed).await;
+        let world = World::shaped(seed, Shape { is_contested: true, ..Shape::default() }).await;
         let chance = world.rng.clone();
         let work = move |_: &crate::engine::ContainerSpec| {
             Behaviour::exits(Duration::from_millis(chance.between(100, 6000)), i32::from(chance.one_in(5)))
@@ -128,6 +138,7 @@ impl User {
                 let hung = Duration::from_secs(self.world.rng.between(1, 20));
                 return self.world.take_over(hung).await;
             }
+            Action::TroubleRival => return self.world.trouble_rival().await,
             Action::RestartSkiff => return self.world.restart().await,
             Action::KillSkiff => return self.world.kill_and_start().await,
             Action::RestartDocker => {
@@ -227,6 +238,7 @@ impl User {
 
     /// Asks for something sound, and waits until all is as it should be.
     async fn settle(&mut self) {
+        self.world.end_rival();
         self.world.user_wrote();
         for job in JOBS {
             // It may not be there.

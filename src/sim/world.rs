@@ -27,7 +27,7 @@ use crate::{
         supervise::Supervisor,
         task::{self, Drain, DrainTrigger, Group, drain_signal},
     },
-    controllers::{self, cluster_objects, horizontal_pod_autoscaler::Measures},
+    controllers::{self, LeaseTimes, cluster_objects, horizontal_pod_autoscaler::Measures},
     engine::{
         CLUSTER_LABEL, Engine, NetworkSpec, Phase,
         fake::{Behaviour, FakeConfig, FakeEngine, Latencies},
@@ -65,6 +65,8 @@ pub(super) struct Shape {
     pub(super) nodes: u32,
     /// What the pods use that an autoscaler looks at, in thousandths of a processor; `None`: nobody measures.
     pub(super) load: Option<Arc<AtomicU64>>,
+    /// Whether the controllers run under their Lease, so that there may be a rival.
+    pub(super) is_contested: bool,
 }
 
 /// The world of one run.
@@ -77,6 +79,10 @@ pub(super) struct World {
     pub(super) clock: Clock,
     plan: Plan,
     running: Option<Running>,
+    /// Controllers of another control plane that believes to lead too.
+    rival: Option<Rival>,
+    /// How many there were.
+    rivals: u32,
     /// `None` in a world that is measured.
     checkers: Option<Checkers>,
     trace: Vec<Line>,
@@ -89,6 +95,17 @@ struct Running {
     tasks: Vec<tokio::task::JoinHandle<()>>,
     group: Group,
 }
+
+/// The controllers of a second control plane over the same store.
+struct Rival {
+    trigger: DrainTrigger,
+    task: tokio::task::JoinHandle<()>,
+    group: Group,
+    is_frozen: bool,
+}
+
+/// How the controllers' Lease is kept: as client-go's leader election does by default.
+const LEASE: LeaseTimes = LeaseTimes { renew_every: Duration::from_secs(2), lasts_secs: 15 };
 
 impl World {
     /// A world with a control plane in it, everything in it drawn from the seed.
@@ -109,6 +126,8 @@ impl World {
             data_plane: DataPlane::default(),
             plan: Plan::of(&network).unwrap(),
             running: None,
+            rival: None,
+            rivals: 0,
             checkers: Some(Checkers::default()),
             trace: Vec::new(),
             clock,
@@ -208,15 +227,7 @@ impl World {
     fn run(&self, registry: &Registry, drain: &Drain) -> Vec<tokio::task::JoinHandle<()>> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
         let agent = node::Agent::new(registry.clone(), engine, self.node_config());
-        let config = controllers::ControllersConfig {
-            image: Some(watch::channel(Some(DEPLOYER_IMAGE.to_owned())).1),
-            measures: self
-                .shape
-                .load
-                .clone()
-                .map(|millis| -> Arc<dyn Measures> { Arc::new(SharedLoad { registry: registry.clone(), millis }) }),
-            ..controllers::ControllersConfig::default()
-        };
+        let config = self.controllers_config(registry, "first");
         let (supervisor, events, ended) = (Supervisor::default(), registry.clone(), drain.clone());
         vec![
             supervisor.keep("events", drain.clone(), move || events.clone().run_events(ended.clone())),
@@ -226,8 +237,65 @@ impl World {
         ]
     }
 
+    fn controllers_config(&self, registry: &Registry, identity: &str) -> controllers::ControllersConfig {
+        controllers::ControllersConfig {
+            image: Some(watch::channel(Some(DEPLOYER_IMAGE.to_owned())).1),
+            measures: self
+                .shape
+                .load
+                .clone()
+                .map(|millis| -> Arc<dyn Measures> { Arc::new(SharedLoad { registry: registry.clone(), millis }) }),
+            identity: self.shape.is_contested.then(|| identity.to_owned()),
+            lease: LEASE,
+            ..controllers::ControllersConfig::default()
+        }
+    }
+
+    /// What happens to a second control plane whose controllers believe to lead: it starts, and takes the Lease from those that act and
+    /// learn of it later; it hangs, wherever it is, and goes on with what it had decided when others act already; it ends, by itself or not.
+    pub(super) async fn trouble_rival(&mut self) {
+        let Some(mut rival) = self.rival.take() else { return self.start_rival().await };
+        let (is_asked, is_killed) = (self.rng.one_in(4), self.rng.one_in(4));
+        if !is_asked && !is_killed {
+            rival.is_frozen = !rival.is_frozen;
+            if rival.is_frozen {
+                rival.group.freeze()
+            } else {
+                rival.group.thaw()
+            }
+            self.rival = Some(rival);
+            return;
+        }
+        if is_asked {
+            rival.group.thaw();
+            rival.trigger.fire();
+            tokio::time::timeout(DRAIN_MAX, &mut rival.task)
+                .await
+                .expect("every loop ends when it is told to")
+                .unwrap();
+        }
+        rival.end();
+    }
+
+    async fn start_rival(&mut self) {
+        self.rivals += 1;
+        let (group, (trigger, drain)) = (Group::default(), drain_signal());
+        let registry = self.registry().clone();
+        let config = self.controllers_config(&registry, &format!("rival-{}", self.rivals));
+        let run = controllers::run_all(registry, config, drain);
+        let started =
+            async { Rival { trigger, task: task::spawn("rival", run), group: group.clone(), is_frozen: false } };
+        self.rival = Some(group.enter(started).await);
+    }
+
+    /// Ends a rival at once, wherever it is.
+    pub(super) fn end_rival(&mut self) {
+        self.rival.take().into_iter().for_each(Rival::end);
+    }
+
     /// Ends the control plane as Ctrl-C does, and starts it again.
     pub(super) async fn restart(&mut self) {
+        self.end_rival();
         let running = self.running.take().expect("the control plane runs");
         running.trigger.fire();
         for task in running.tasks {
@@ -241,6 +309,7 @@ impl World {
 
     /// Ends the control plane as `kill -9` does, wherever it is, and starts it again.
     pub(super) async fn kill_and_start(&mut self) {
+        self.end_rival();
         self.running.take().expect("the control plane runs").group.abort();
         self.collect();
         self.start().await;
@@ -276,7 +345,9 @@ impl World {
         }
         self.collect();
         let running = self.running.as_ref().expect("the control plane runs");
-        let panics: Vec<String> = running.group.panics().into_iter().filter(|p| !p.contains(PLANNED)).collect();
+        let mut panics = running.group.panics();
+        panics.extend(self.rival.iter().flat_map(|rival| rival.group.panics()));
+        panics.retain(|panic| !panic.contains(PLANNED));
         assert_eq!(panics, [""; 0], "tasks panicked");
         if let Some(checkers) = &mut self.checkers {
             checkers.look(&running.registry, &self.engine, self.clock.now());
@@ -398,6 +469,13 @@ impl World {
         let containers = containers.iter().map(|c| format!("container {} {:?}", c.name, c.phase));
         let last = self.trace.iter().rev().take(40).rev().map(|line| line.to_string().chars().take(200).collect());
         last.chain(pods).chain(containers).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Rival {
+    fn end(self) {
+        assert_eq!(self.group.panics(), [""; 0], "tasks of a rival panicked");
+        self.group.abort();
     }
 }
 
