@@ -18,7 +18,7 @@ use k8s_openapi::{
         HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus, MetricSpec, MetricStatus, MetricTarget,
         MetricValueStatus, ResourceMetricStatus,
     },
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
 };
 #[cfg(test)]
 use std::collections::BTreeMap;
@@ -27,8 +27,6 @@ use std::collections::BTreeMap;
 const TOLERANCE: f64 = 0.1;
 const NO_CUSTOM_API: &str =
     "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered";
-const NO_EXTERNAL_API: &str =
-    "unable to fetch metrics from external metrics API: no external metrics API (external.metrics.k8s.io) registered";
 
 /// A new number of replicas, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,10 +76,14 @@ struct Computed {
     metric: String,
 }
 
-/// Why a metric says nothing: the condition's reason, and the error.
+/// Why a metric says nothing.
 struct Failed {
+    /// The reason of the condition and of the Event.
     reason: &'static str,
+    /// What they say.
     error: String,
+    /// The same, as it is told of all metrics together.
+    whole: String,
 }
 
 struct Pass<'a> {
@@ -191,17 +193,15 @@ impl Pass<'_> {
         let kept = best.filter(|best| n_failed == 0 || best.replicas >= target.replicas);
         let told = first.map(|failed| {
             let of = specs.len();
-            let error = format!("invalid metrics ({n_failed} invalid out of {of}), first error is: {}", failed.error);
+            let error = format!("invalid metrics ({n_failed} invalid out of {of}), first error is: {}", failed.whole);
             (failed, error)
         });
         match (kept, told) {
-            (Some(computed), told) => {
+            // What another metric calls for is done; that one is missing was told of it.
+            (Some(computed), _) => {
                 let message =
                     format!("the HPA was able to successfully calculate a replica count from {}", computed.metric);
                 self.condition("ScalingActive", "True", "ValidMetricFound", &message);
-                if let Some((_, error)) = told {
-                    self.warn("FailedComputeMetricsReplicas", error);
-                }
                 Some(computed)
             }
             (None, Some((failed, error))) => {
@@ -220,20 +220,20 @@ impl Pass<'_> {
             "Resource" => {
                 let source = spec.resource.clone().unwrap_or_default();
                 let of = Of { resource: &source.name, container: None };
-                let fail = |error| Failed { reason: "FailedGetResourceMetric", error };
-                let (computed, current) = self
-                    .resource(target, of, &source.target)
-                    .map_err(|why| fail(format!("failed to get {} resource metric value: {why}", source.name)))?;
+                let (computed, current) = self.resource(target, of, &source.target).map_err(|error| {
+                    let whole = format!("failed to get {} resource metric value: {error}", source.name);
+                    Failed { reason: "FailedGetResourceMetric", error, whole }
+                })?;
                 let resource = Some(ResourceMetricStatus { current, name: source.name });
                 Ok((computed, MetricStatus { resource, type_: spec.type_.clone(), ..MetricStatus::default() }))
             }
             "ContainerResource" => {
                 let source = spec.container_resource.clone().unwrap_or_default();
                 let of = Of { resource: &source.name, container: Some(&source.container) };
-                let fail = |error| Failed { reason: "FailedGetContainerResourceMetric", error };
-                let (computed, current) = self
-                    .resource(target, of, &source.target)
-                    .map_err(|why| fail(format!("failed to get {} container metric value: {why}", source.name)))?;
+                let (computed, current) = self.resource(target, of, &source.target).map_err(|error| {
+                    let whole = format!("failed to get {} container metric value: {error}", source.name);
+                    Failed { reason: "FailedGetContainerResourceMetric", error, whole }
+                })?;
                 let container_resource =
                     Some(ContainerResourceMetricStatus { container: source.container, current, name: source.name });
                 let status = MetricStatus { container_resource, type_: spec.type_.clone(), ..MetricStatus::default() };
@@ -244,35 +244,48 @@ impl Pass<'_> {
     }
 
     /// What a metric of an API that no cluster has by itself says: that it is not there.
+    ///
+    /// Source of the texts: `computeReplicasForMetric` and `computeStatusFor…Metric`; `GetMetricReplicas`, `GetObjectMetricReplicas` and
+    /// `GetExternalMetricReplicas` in replica_calculator.go.
     fn foreign(&self, spec: &MetricSpec) -> Failed {
         let namespace = self.hpa().metadata.namespace.as_deref().unwrap_or_default();
         match &*spec.type_ {
             "Pods" => {
                 let name = spec.pods.as_ref().map(|source| &*source.metric.name).unwrap_or_default();
-                let error = format!("failed to get pods metric value: unable to get metric {name}: {NO_CUSTOM_API}");
-                Failed { reason: "FailedGetPodsMetric", error }
+                let error = format!("unable to get metric {name}: {NO_CUSTOM_API}");
+                let whole = format!("failed to get pods metric value: {error}");
+                Failed { reason: "FailedGetPodsMetric", error, whole }
             }
             "Object" => {
                 let source = spec.object.clone().unwrap_or_default();
                 let CrossVersionObjectReference { kind, name, .. } = source.described_object;
                 let metric = source.metric.name;
-                let error = format!(
-                    "failed to get object metric value: unable to get metric {metric}: {kind} on {namespace} \
-                     {name}/{NO_CUSTOM_API}"
-                );
-                Failed { reason: "FailedGetObjectMetric", error }
+                let error = format!("unable to get metric {metric}: {kind} on {namespace} {name}/{NO_CUSTOM_API}");
+                let whole = if source.target.average_value.is_some() {
+                    format!("failed to get object metric value: failed to get {metric} object metric: {error}")
+                } else {
+                    format!("failed to get object metric value: {error}")
+                };
+                Failed { reason: "FailedGetObjectMetric", error, whole }
             }
             "External" => {
-                let name = spec.external.as_ref().map(|source| &*source.metric.name).unwrap_or_default();
+                let source = spec.external.clone().unwrap_or_default();
+                let (name, selector) = (source.metric.name, as_go(source.metric.selector.as_ref()));
                 let error = format!(
-                    "failed to get {name} external metric value: unable to get external metric {namespace}/{name}: \
-                     {NO_EXTERNAL_API}"
+                    "unable to get external metric {namespace}/{name}/{selector}: unable to fetch metrics from external \
+                     metrics API: the server could not find the requested resource (get {name}.external.metrics.k8s.io)"
                 );
-                Failed { reason: "FailedGetExternalMetric", error }
+                let failed = if source.target.average_value.is_some() {
+                    format!("failed to get {name} external metric: {error}")
+                } else {
+                    format!("failed to get external metric {name}: {error}")
+                };
+                let whole = format!("failed to get {name} external metric value: {failed}");
+                Failed { reason: "FailedGetExternalMetric", error, whole }
             }
             other => {
                 let error = format!("unknown metric source type {other:?}");
-                Failed { reason: "InvalidMetricSourceType", error }
+                Failed { reason: "InvalidMetricSourceType", whole: error.clone(), error }
             }
         }
     }
@@ -335,6 +348,21 @@ impl Pass<'_> {
             scale_up: of(behavior.and_then(|b| b.scale_up.as_ref())),
         }
     }
+}
+
+/// A selector as Go prints it. Source: `LabelSelector.String`, generated.
+fn as_go(selector: Option<&LabelSelector>) -> String {
+    let Some(selector) = selector else { return "nil".to_owned() };
+    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},"));
+    let expressions = selector.match_expressions.iter().flatten().map(|e| {
+        let values = e.values.as_deref().unwrap_or_default().join(" ");
+        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", e.key, e.operator)
+    });
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
+        labels.collect::<String>(),
+        expressions.collect::<String>()
+    )
 }
 
 /// A quantity as a share of one.

@@ -183,7 +183,7 @@ fn a_metric_that_cannot_be_had_is_told() {
         stays, desired 0
         AbleToScale True SucceededGetScale
         ScalingActive False FailedGetResourceMetric
-        Warning FailedGetResourceMetric: failed to get cpu resource metric value: failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from resource metrics API
+        Warning FailedGetResourceMetric: failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from resource metrics API
         Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from resource metrics API
     "#]],
     );
@@ -200,6 +200,68 @@ fn a_metric_that_cannot_be_had_is_told() {
     assert_eq!(told(&grows.status)["ScalingActive"], "True ValidMetricFound");
     let stays = decide(&observed(foreign, 2, old(&["a", "b"]), use_of(&[("a", 1), ("b", 1)])));
     assert_eq!((stays.rescale, &*told(&stays.status)["ScalingActive"]), (None, "False FailedGetPodsMetric"));
+}
+
+#[test]
+fn metrics_of_apis_that_nobody_serves_are_told_as_kubernetes_tells_them() {
+    let check = |metric: &str, wanted: expect_test::Expect| {
+        let spec = format!("maxReplicas: 5, metrics: [{metric}]");
+        let plan = decide(&observed(&spec, 2, old(&["a", "b"]), use_of(&[("a", 1), ("b", 1)])));
+        let conditions = plan.status.conditions.iter().flatten();
+        let active: Vec<_> =
+            conditions.filter(|c| c.type_ == "ScalingActive").filter_map(|c| c.message.clone()).collect();
+        let statuses =
+            plan.status.current_metrics.as_ref().map(|all| all.iter().map(|m| &*m.type_).collect::<Vec<_>>());
+        wanted.assert_eq(&format!("{}{}\n{statuses:?}\n", show(&plan), active.join(", ")));
+    };
+    check(
+        "{type: Pods, pods: {metric: {name: hits}, target: {type: AverageValue, averageValue: '1'}}}",
+        expect![[r#"
+        stays, desired 0
+        AbleToScale True SucceededGetScale
+        ScalingActive False FailedGetPodsMetric
+        Warning FailedGetPodsMetric: unable to get metric hits: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+        Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: failed to get pods metric value: unable to get metric hits: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+        the HPA was unable to compute the replica count: unable to get metric hits: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+        Some([""])
+    "#]],
+    );
+    check(
+        "{type: Object, object: {describedObject: {kind: Service, name: web}, metric: {name: hits}, target: {type: Value, value: '1'}}}",
+        expect![[r#"
+            stays, desired 0
+            AbleToScale True SucceededGetScale
+            ScalingActive False FailedGetObjectMetric
+            Warning FailedGetObjectMetric: unable to get metric hits: Service on default web/unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+            Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: failed to get object metric value: unable to get metric hits: Service on default web/unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+            the HPA was unable to compute the replica count: unable to get metric hits: Service on default web/unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+            Some([""])
+        "#]],
+    );
+    check(
+        "{type: External, external: {metric: {name: queue, selector: {matchLabels: {of: work}}}, target: {type: AverageValue, averageValue: '1'}}}",
+        expect![[r#"
+            stays, desired 0
+            AbleToScale True SucceededGetScale
+            ScalingActive False FailedGetExternalMetric
+            Warning FailedGetExternalMetric: unable to get external metric default/queue/&LabelSelector{MatchLabels:map[string]string{of: work,},MatchExpressions:[]LabelSelectorRequirement{},}: unable to fetch metrics from external metrics API: the server could not find the requested resource (get queue.external.metrics.k8s.io)
+            Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: failed to get queue external metric value: failed to get queue external metric: unable to get external metric default/queue/&LabelSelector{MatchLabels:map[string]string{of: work,},MatchExpressions:[]LabelSelectorRequirement{},}: unable to fetch metrics from external metrics API: the server could not find the requested resource (get queue.external.metrics.k8s.io)
+            the HPA was unable to compute the replica count: unable to get external metric default/queue/&LabelSelector{MatchLabels:map[string]string{of: work,},MatchExpressions:[]LabelSelectorRequirement{},}: unable to fetch metrics from external metrics API: the server could not find the requested resource (get queue.external.metrics.k8s.io)
+            Some([""])
+        "#]],
+    );
+    check(
+        "{type: External, external: {metric: {name: queue}, target: {type: Value, value: '1'}}}",
+        expect![[r#"
+        stays, desired 0
+        AbleToScale True SucceededGetScale
+        ScalingActive False FailedGetExternalMetric
+        Warning FailedGetExternalMetric: unable to get external metric default/queue/nil: unable to fetch metrics from external metrics API: the server could not find the requested resource (get queue.external.metrics.k8s.io)
+        Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: failed to get queue external metric value: failed to get external metric queue: unable to get external metric default/queue/nil: unable to fetch metrics from external metrics API: the server could not find the requested resource (get queue.external.metrics.k8s.io)
+        the HPA was unable to compute the replica count: unable to get external metric default/queue/nil: unable to fetch metrics from external metrics API: the server could not find the requested resource (get queue.external.metrics.k8s.io)
+        Some([""])
+    "#]],
+    );
 }
 
 #[test]
