@@ -280,6 +280,8 @@ pub(super) struct Routes {
     notes: Notes,
     drain: Drain,
     workers: BTreeMap<String, Route>,
+    /// The UID of the pod that each container is of, by its ID: events of the network name the container alone.
+    owners: BTreeMap<String, String>,
     /// Engine events from before the first list: its workers get them after it.
     early: Option<Vec<(String, Message)>>,
     is_listing: bool,
@@ -310,6 +312,7 @@ impl Routes {
             notes,
             drain,
             workers: BTreeMap::new(),
+            owners: BTreeMap::new(),
             early: Some(Vec::new()),
             is_listing: false,
             lists_again: None,
@@ -496,6 +499,11 @@ impl Routes {
     }
 
     fn container_event(&mut self, uid: &str, id: String, kind: EventKind, at: Timestamp) {
+        if kind == EventKind::Removed {
+            self.owners.remove(&id);
+        } else if !self.owners.contains_key(&id) {
+            self.owners.insert(id.clone(), uid.to_owned());
+        }
         let message = Message::Event { id, kind, at };
         match &mut self.early {
             Some(early) => early.push((uid.to_owned(), message)),
@@ -505,12 +513,17 @@ impl Routes {
         }
     }
 
+    /// Every pod that starts is connected, and disconnected when it ends: only its own worker hears of that.
     fn network_event(&mut self, container: Option<String>, at: Timestamp) {
-        if self.is_ready() {
-            self.send_to(|_| true, &Message::Network { container, at });
-        } else {
+        if !self.is_ready() {
             // The first list may have looked before.
-            self.list(Why::Look);
+            return self.list(Why::Look);
+        }
+        let owner = container.as_ref().and_then(|id| self.owners.get(id)).cloned();
+        let message = Message::Network { container, at };
+        match owner {
+            Some(uid) => self.send(&uid, message),
+            None => self.send_to(|_| true, &message),
         }
     }
 
@@ -552,6 +565,8 @@ impl Routes {
         self.context.note_back();
         self.sweep(&listing);
         let found = listing.containers.len();
+        let owned = |container: &Container| Some((container.id.clone(), pod_uid(&container.labels)?.to_owned()));
+        self.owners.extend(listing.containers.iter().filter_map(owned));
         let mut containers = by_pod(listing.containers);
         if let Some(early) = self.early.take() {
             info!(component = "node", containers = found, "adopting what runs already");

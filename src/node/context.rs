@@ -87,8 +87,8 @@ pub(super) struct Context {
     pub(super) overdue: overdue::Queue,
 }
 
-/// The tokens in the volumes of pods, by UID and what of them was asked for, and when each is to be replaced.
-type Tokens = BTreeMap<(String, TokenKey), (Token, Timestamp)>;
+/// The tokens in the volumes of pods, by UID, what of them was asked for, and when each is to be replaced.
+type Tokens = BTreeMap<String, BTreeMap<TokenKey, (Token, Timestamp)>>;
 /// Path and audience.
 type TokenKey = (String, Option<String>);
 
@@ -259,12 +259,12 @@ impl Context {
     /// When the next token of a pod is to be replaced.
     pub(super) fn next_token_at(&self, uid: &str) -> Option<Timestamp> {
         let tokens = self.tokens.lock().expect("no one panics while holding the lock");
-        tokens.iter().filter(|((owner, _), _)| owner == uid).map(|(_, (_, at))| *at).min()
+        tokens.get(uid)?.values().map(|(_, at)| *at).min()
     }
 
     /// Forgets the tokens of a pod that is gone.
     pub(super) fn forget_tokens(&self, uid: &str) {
-        self.tokens.lock().expect("no one panics while holding the lock").retain(|(owner, _), _| owner != uid);
+        self.tokens.lock().expect("no one panics while holding the lock").remove(uid);
     }
 
     // Events.
@@ -320,16 +320,15 @@ impl Source for Context {
     fn token(&self, pod: &Pod, projection: &ServiceAccountTokenProjection) -> Result<Token, String> {
         let issuer = self.config.tokens.as_ref().ok_or("this cluster issues no service account tokens")?;
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let key = (uid, (projection.path.clone(), projection.audience.clone()));
+        let key = (projection.path.clone(), projection.audience.clone());
         let now = self.now();
         let lock = || self.tokens.lock().expect("no one panics while holding the lock");
-        let known = lock().get(&key).filter(|(_, replace_at)| *replace_at > now).map(|(token, _)| token.clone());
-        if let Some(token) = known {
-            return Ok(token);
+        if let Some((token, _)) = lock().get(&uid).and_then(|own| own.get(&key)).filter(|(_, at)| *at > now) {
+            return Ok(token.clone());
         }
         let (period, replace_at) = period(pod, projection, now);
         let token = Token { text: issuer.token(pod, projection)?, state: format!("token {period}") };
-        lock().insert(key, (token.clone(), replace_at));
+        lock().entry(uid).or_default().insert(key, (token.clone(), replace_at));
         Ok(token)
     }
 

@@ -13,7 +13,7 @@ use crate::{
     controllers::runtime::{Action, Decision, Done, EventDraft, Report, stamp},
 };
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Writes the status, when it has changed.
 pub(super) fn conclude(observed: &JobObserved, done: &Done) -> Decision {
@@ -52,8 +52,9 @@ fn some(n: i32) -> Option<i32> {
 
 /// Pods that are noted and let go are counted. Source: `cleanUncountedPodsWithoutFinalizers`.
 fn count_noted(tally: &Tally<'_>, status: &mut JobStatus) {
-    let is_held =
-        |uid: &String| tally.owned.iter().any(|pod| pod.metadata.uid.as_ref() == Some(uid) && has_finalizer(pod));
+    let held: BTreeSet<&String> =
+        tally.owned.iter().filter(|pod| has_finalizer(pod)).filter_map(|pod| pod.metadata.uid.as_ref()).collect();
+    let is_held = |uid: &String| held.contains(uid);
     let settle = |noted: &mut Option<Vec<String>>| {
         let before = noted.as_ref().map_or(0, Vec::len);
         noted.iter_mut().for_each(|uids| uids.retain(is_held));

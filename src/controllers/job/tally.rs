@@ -18,7 +18,7 @@ use k8s_openapi::api::{
     batch::v1::{Job, JobSpec, JobStatus},
     core::v1::Pod,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a job's pods amount to.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Tally<'a> {
     pub(super) job: &'a Job,
     pub(super) spec: &'a JobSpec,
     pub(super) status: JobStatus,
+    /// The UIDs that the status names: their pods are counted next.
+    noted: BTreeSet<String>,
     /// The pods that are the job's.
     pub(super) owned: Vec<&'a Pod>,
     /// Those that neither ended nor go.
@@ -58,6 +60,7 @@ impl<'a> Tally<'a> {
             job,
             spec: spec(job),
             status: status_of(job),
+            noted: BTreeSet::new(),
             active: owned.iter().copied().filter(|pod| pod_state::is_active(pod)).collect(),
             terminating: owned.iter().filter(is_going).copied().collect(),
             owned,
@@ -131,12 +134,12 @@ impl<'a> Tally<'a> {
 
     /// Whether the pod's UID is in the status already.
     pub(super) fn is_noted(&self, pod: &Pod) -> bool {
-        let Some(uncounted) = &self.status.uncounted_terminated_pods else { return false };
-        let mut noted = uncounted.failed.iter().chain(&uncounted.succeeded).flatten();
-        noted.any(|uid| Some(uid) == pod.metadata.uid.as_ref())
+        pod.metadata.uid.as_ref().is_some_and(|uid| self.noted.contains(uid))
     }
 
     fn count_ended(&mut self) {
+        let uncounted = self.status.uncounted_terminated_pods.clone().unwrap_or_default();
+        self.noted = uncounted.failed.into_iter().chain(uncounted.succeeded).flatten().collect();
         let is_new =
             |pod: &Pod| has_finalizer(pod) && !self.is_noted(pod) && (!self.is_indexed() || self.index(pod).is_some());
         let new: Vec<&Pod> = self.owned.iter().copied().filter(|pod| is_new(pod)).collect();
