@@ -8,13 +8,15 @@
 //! `SKIFF_SIM_SEEDS=5000 cargo sim sim::many` runs the same with this package optimised: its build takes many minutes, its seeds a fraction.
 //!
 //! `panics` lets each loop panic once; `sweep` lets each engine call of a small story fail in turn; `calm` is a rollout in which nothing goes wrong; `configs` are DeploymentConfigs; `workloads` are Jobs, StatefulSets and DaemonSets; `fleet` is several
-//! nodes, budgets, an autoscaler and a standby, and two that believe to lead; `scale` counts what many pods cost.
+//! nodes, budgets, an autoscaler and a standby, and two that believe to lead; `budgets` evicts on several threads; `scale` counts what many
+//! pods cost.
 //!
 //! To add a user action or a fault: its variant in `workload.rs` or `faults.rs`, and its line in the table there.
 //! To add a checker: its file in `checkers/` and its line in `checkers::Checkers`. Plant a bug once to see that it can fail.
 #![allow(clippy::print_stderr, reason = "a replay is read by a person")]
 
 mod backend;
+mod budgets;
 mod calm;
 mod checkers;
 mod configs;
