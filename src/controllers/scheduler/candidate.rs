@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::BTreeMap;
 
 /// A node, and the pods that are or will be on it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Candidate<'a> {
     pub(super) node: &'a Node,
     pub(super) pods: Vec<&'a Pod>,
@@ -52,6 +52,14 @@ impl<'a> Candidate<'a> {
     pub(super) fn assume(&mut self, pod: &'a Pod) {
         add(&mut self.used, &requests(pod));
         self.pods.push(pod);
+    }
+
+    /// The node with these of its pods alone.
+    pub(super) fn with_only(&self, pods: Vec<&'a Pod>) -> Self {
+        let (node, allocatable) = (self.node, self.allocatable.clone());
+        let mut left = Self { node, pods: Vec::new(), used: Amounts::new(), allocatable };
+        pods.into_iter().for_each(|pod| left.assume(pod));
+        left
     }
 
     /// The node's value of a topology key.

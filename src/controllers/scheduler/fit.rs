@@ -19,15 +19,10 @@ use k8s_openapi::api::core::v1::{ContainerPort, Node, Pod, Taint};
 pub(super) struct Unfit {
     pub(super) reasons: Vec<String>,
     /// Whether the absence of other pods would help.
-    others_are_in_the_way: bool,
+    pub(super) others_are_in_the_way: bool,
 }
 
 impl Unfit {
-    /// What upstream's preemption says of such a node.
-    pub(super) fn preemption(&self) -> &'static str {
-        if self.others_are_in_the_way { "No preemption victims found for incoming pod" } else { super::NO_HELP }
-    }
-
     fn for_good(reason: &str) -> Self {
         Self { reasons: vec![reason.to_owned()], others_are_in_the_way: false }
     }

@@ -4,9 +4,12 @@
 //! against a node, and one flush makes a whole Deployment's bindings durable.
 //!
 //! - [`fit`]: whether a node can take a pod, filter by filter. [`score`]: which of those it gets. [`affinity`]: what pods want of nodes and
-//!   of each other. [`claims`]: what their volumes say.
+//!   of each other. [`claims`]: what their volumes say. [`preemption`]: which pods of lower priority make room.
 //!
-//! **Not here**: preemption (a pod never makes room for another), the condition `PodScheduled=True`, which the node agent writes with its first status.
+//! A pod for which others go has their node in its `nominatedNodeName`, and counts there until it gets it, so that nobody less important takes
+//! the room meanwhile.
+//!
+//! **Not here**: the condition `PodScheduled=True`, which the node agent writes with its first status.
 //!
 //! **Source**: `pkg/scheduler`, v1.37.
 
@@ -14,6 +17,7 @@ pub(super) mod affinity;
 mod candidate;
 mod claims;
 mod fit;
+mod preemption;
 mod score;
 #[cfg(test)]
 mod tests;
@@ -21,7 +25,7 @@ mod tests;
 use super::runtime::{Action, Controller, Decision, EventDraft, Moved, Planned, Report, Step, Trigger, stamp};
 use crate::{
     api::{
-        kinds::{namespace::Namespaces, node::Nodes, pod::Pods},
+        kinds::{namespace::Namespaces, node::Nodes, pod::Pods, pod_disruption_budget::PodDisruptionBudgets},
         meta::ObjectKey,
         pod_state::{self, POD_SCHEDULED},
     },
@@ -31,7 +35,11 @@ use candidate::{Candidate, candidates};
 use claims::Claim;
 use fit::Unfit;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use k8s_openapi::api::{
+    core::v1::{Node, Pod, PodCondition},
+    policy::v1::PodDisruptionBudget,
+};
+use preemption::{Verdict, nominated, priority};
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 /// The scheduler's name in pods.
@@ -46,6 +54,8 @@ pub struct Observed {
     pub nodes: Vec<Arc<Node>>,
     /// The labels of every namespace.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// The budgets of every namespace.
+    pub budgets: Vec<Arc<PodDisruptionBudget>>,
     /// How it is with the claims of the pods that wait.
     claims: BTreeMap<ObjectKey, Claim>,
     /// The time.
@@ -89,6 +99,7 @@ impl Controller for Scheduler {
             claims: claims::of_waiting(registry, &pods),
             pods,
             nodes: registry.api::<Nodes>().list("").items,
+            budgets: registry.api::<PodDisruptionBudgets>().list("").items,
             namespaces: namespaces.iter().map(|n| labels(n)).collect(),
             now: registry.clock().now(),
         })
@@ -138,27 +149,41 @@ fn decide(observed: &Observed) -> Decision {
     let mut candidates = candidates(observed);
     let mut waiting: Vec<&Pod> = observed.pods.iter().map(|pod| &**pod).filter(|pod| waits(pod)).collect();
     waiting.sort_by_cached_key(|pod| {
-        let priority = pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);
-        (Reverse(priority), pod.metadata.creation_timestamp.as_ref().map(|t| t.0), ObjectKey::of(&pod.metadata))
+        (Reverse(priority(pod)), pod.metadata.creation_timestamp.as_ref().map(|t| t.0), ObjectKey::of(&pod.metadata))
     });
-    let mut planned = Vec::new();
+    let mut plan = Plan::default();
     for pod in waiting {
         if is_gated(pod) {
-            planned.extend(gated(pod, observed.now));
+            plan.writes.extend(gated(pod, observed.now));
         } else {
-            planned.extend(place(pod, &mut candidates, observed));
+            let writes = place(pod, &mut candidates, observed, &mut plan.deletions);
+            plan.writes.extend(writes);
         }
     }
-    let steps = if planned.is_empty() { Vec::new() } else { vec![Step::Parallel(planned)] };
-    Decision { steps, ..Decision::default() }
+    let steps = [plan.writes, plan.deletions].into_iter().filter(|planned| !planned.is_empty());
+    Decision { steps: steps.map(Step::Parallel).collect(), ..Decision::default() }
 }
 
-/// Gives the pod a node, or notes why it cannot have one.
-fn place<'a>(pod: &'a Pod, candidates: &mut [Candidate<'a>], observed: &'a Observed) -> Vec<Planned> {
+/// What a pass does.
+#[derive(Default)]
+struct Plan {
+    writes: Vec<Planned>,
+    /// Once it is noted why they go, and for whom.
+    deletions: Vec<Planned>,
+}
+
+/// Gives the pod a node, or notes why it cannot have one; perhaps others go for it.
+fn place<'a>(
+    pod: &'a Pod,
+    candidates: &mut Vec<Candidate<'a>>,
+    observed: &'a Observed,
+    deletions: &mut Vec<Planned>,
+) -> Vec<Planned> {
     if let Some(why) = claims::obstacle(pod, &observed.claims, &observed.pods) {
         let n = candidates.len();
-        let reason = if n == 0 { message(Vec::new()) } else { refused(n, &why, &format!("{n} {NO_HELP}")) };
-        return unschedulable(pod, &reason, observed.now).into_iter().collect();
+        let all = |why: &str| format!("0/{n} nodes are available: {why}.");
+        let text = if n == 0 { NO_NODES.to_owned() } else { refused(&all(&why), &all(&format!("{n} {NO_HELP}"))) };
+        return unschedulable(pod, &text, None, observed.now).into_iter().collect();
     }
     let verdicts: Vec<Result<(), Unfit>> =
         candidates.iter().map(|c| fit::check(pod, c, candidates, observed)).collect();
@@ -170,8 +195,75 @@ fn place<'a>(pod: &'a Pod, candidates: &mut [Candidate<'a>], observed: &'a Obser
             // Its volumes are made first; then it is looked at again.
             claims::prepare(pod, node, &observed.claims).unwrap_or_else(|| vec![bind(pod, node)])
         }
-        None => unschedulable(pod, &message(verdicts), observed.now).into_iter().collect(),
+        None => make_room(pod, verdicts, candidates, observed, deletions),
     }
+}
+
+/// Notes why no node can take the pod, and lets others go for it where that helps.
+fn make_room<'a>(
+    pod: &'a Pod,
+    verdicts: Vec<Result<(), Unfit>>,
+    candidates: &mut Vec<Candidate<'a>>,
+    observed: &'a Observed,
+    deletions: &mut Vec<Planned>,
+) -> Vec<Planned> {
+    let unfit: Vec<Unfit> = verdicts.into_iter().filter_map(Result::err).collect();
+    if unfit.is_empty() {
+        return unschedulable(pod, NO_NODES, None, observed.now).into_iter().collect();
+    }
+    let found = preemption::find(pod, &unfit, candidates, observed);
+    let reasons = available(unfit.len(), unfit.into_iter().flat_map(|unfit| unfit.reasons));
+    let (at, text, victims) = match found {
+        Verdict::Room(room) => (Some(room.at), reasons, room.victims),
+        Verdict::Waits(at) => {
+            let why = "not eligible due to a terminating pod on the nominated node.";
+            (Some(at), refused(&reasons, why), Vec::new())
+        }
+        Verdict::Nothing(why) => (None, refused(&reasons, &why), Vec::new()),
+    };
+    let node = at.map(|at| candidates[at].name());
+    let mut writes: Vec<Planned> = unschedulable(pod, &text, node, observed.now).into_iter().collect();
+    for victim in &victims {
+        writes.extend(disrupted(victim, observed.now));
+        deletions.push(preempted(victim, pod, node.unwrap_or_default()));
+    }
+    if let Some(at) = at {
+        let left = candidates[at].pods.iter().copied();
+        let left = left.filter(|other| !victims.iter().any(|victim| victim.metadata.uid == other.metadata.uid));
+        candidates[at] = candidates[at].with_only(left.collect());
+        candidates[at].assume(pod);
+    }
+    writes
+}
+
+/// A pod that goes for another, with the reason. Source: `prepareCandidate`, preemption.go.
+fn disrupted(victim: &Pod, now: Timestamp) -> Option<Planned> {
+    let mut marked = victim.clone();
+    let condition = PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("PreemptionByScheduler".to_owned()),
+        message: Some(format!("{NAME}: preempting to accommodate a higher priority pod")),
+        ..PodCondition::default()
+    };
+    let is_new = pod_state::set_condition(marked.status.get_or_insert_default(), condition, stamp(now).0);
+    is_new.then(|| Action::update_status::<Pods>(marked).because("another pod matters more"))
+}
+
+fn preempted(victim: &Pod, by: &Pod, node: &str) -> Planned {
+    let uid = by.metadata.uid.as_deref().unwrap_or_default();
+    let event = EventDraft::normal::<Pods>(victim, "Preempted", format!("Preempted by pod {uid} on node {node}"));
+    let delete = Action::delete::<Pods>(victim).because("another pod matters more");
+    delete.telling(Report::OnSuccess(Box::new(event)))
+}
+
+/// Why none of so many nodes can take a pod. Source: `FitError.Error`, pkg/scheduler/framework/types.go.
+fn available(n: usize, reasons: impl Iterator<Item = String>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    reasons.for_each(|reason| *counts.entry(reason).or_default() += 1);
+    let mut texts: Vec<String> = counts.into_iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+    texts.sort();
+    format!("0/{n} nodes are available: {}.", texts.join(", "))
 }
 
 /// Source of the event's text: `frameworkImpl.RunBindPlugins` and `schedule_one.go`.
@@ -183,53 +275,32 @@ fn bind(pod: &Pod, node: &str) -> Planned {
     Action::update::<Pods>(bound).because("a node can take it").telling(Report::OnSuccess(Box::new(event)))
 }
 
-/// Why no node can take a pod. Source: `FitError.Error`, pkg/scheduler/framework/types.go.
-fn message(verdicts: Vec<Result<(), Unfit>>) -> String {
-    if verdicts.is_empty() {
-        return "no nodes available to schedule pods".to_owned();
-    }
-    let n = verdicts.len();
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut preemption: BTreeMap<&str, usize> = BTreeMap::new();
-    for unfit in verdicts.into_iter().filter_map(Result::err) {
-        *preemption.entry(unfit.preemption()).or_default() += 1;
-        for reason in unfit.reasons {
-            *reasons.entry(reason).or_default() += 1;
-        }
-    }
-    let join = |counted: Vec<String>| {
-        let mut counted = counted;
-        counted.sort();
-        counted.join(", ")
-    };
-    let reasons = join(reasons.iter().map(|(reason, n)| format!("{n} {reason}")).collect());
-    let preemption = join(preemption.iter().map(|(reason, n)| format!("{n} {reason}")).collect());
-    refused(n, &reasons, &preemption)
-}
-
 /// What upstream's preemption says where no pod is in the way.
 const NO_HELP: &str = "Preemption is not helpful for scheduling";
 
-fn refused(n: usize, reasons: &str, preemption: &str) -> String {
-    format!(
-        "0/{n} nodes are available: {reasons}. no new claims to deallocate, \
-         preemption: 0/{n} nodes are available: {preemption}."
-    )
+const NO_NODES: &str = "no nodes available to schedule pods";
+
+/// With what the plugins say that could have helped.
+fn refused(reasons: &str, preemption: &str) -> String {
+    format!("{reasons} no new claims to deallocate, preemption: {preemption}")
 }
 
-fn unschedulable(pod: &Pod, message: &str, now: Timestamp) -> Option<Planned> {
+/// Notes why no node can take the pod, and which one it gets once there is room.
+fn unschedulable(pod: &Pod, message: &str, node: Option<&str>, now: Timestamp) -> Option<Planned> {
     let event = EventDraft::warning::<Pods>(pod, "FailedScheduling", message);
-    let planned = not_scheduled(pod, "Unschedulable", message, now)?;
+    let planned = not_scheduled(pod, ("Unschedulable", message), node, now)?;
     Some(planned.telling(Report::OnSuccess(Box::new(event))))
 }
 
 fn gated(pod: &Pod, now: Timestamp) -> Option<Planned> {
-    not_scheduled(pod, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates", now)
+    let why = ("SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates");
+    not_scheduled(pod, why, None, now)
 }
 
 /// Notes that the pod has no node, unless that is noted already.
-fn not_scheduled(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> Option<Planned> {
+fn not_scheduled(pod: &Pod, (reason, message): (&str, &str), node: Option<&str>, now: Timestamp) -> Option<Planned> {
     let mut noted = pod.clone();
+    noted.status.get_or_insert_default().nominated_node_name = node.map(str::to_owned);
     let condition = PodCondition {
         type_: POD_SCHEDULED.to_owned(),
         status: "False".to_owned(),
@@ -238,5 +309,5 @@ fn not_scheduled(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> Opti
         ..PodCondition::default()
     };
     let changed = pod_state::set_condition(noted.status.get_or_insert_default(), condition, stamp(now).0);
-    changed.then(|| Action::update_status::<Pods>(noted).because("no node can take it"))
+    (changed || nominated(pod) != node).then(|| Action::update_status::<Pods>(noted).because("no node can take it"))
 }

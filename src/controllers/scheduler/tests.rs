@@ -44,6 +44,7 @@ fn observed(nodes: Vec<Node>, pods: Vec<Pod>) -> Observed {
         pods: pods.into_iter().map(Arc::new).collect(),
         nodes: nodes.into_iter().map(Arc::new).collect(),
         namespaces: BTreeMap::from([("default".to_owned(), labels.into())]),
+        budgets: Vec::new(),
         claims: BTreeMap::new(),
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     }
@@ -320,4 +321,120 @@ fn of_the_nodes_that_can_take_a_pod_it_gets_the_one_that_suits_it() {
     let others = [on("a", pod("x", "{labels: {app: web}}")), on("b", pod("y", "{labels: {app: web}}"))];
     let fill = on("c", pod("z", "{}"));
     assert_eq!(places(plain, others.into_iter().chain([fill, pod("p", spread)]).collect()), "p@c");
+}
+
+/// A pod that runs on `node` since so many seconds after midnight, with a priority, and asks for a processor.
+fn running(name: &str, node: &str, priority: i32, since: u8) -> Pod {
+    let spec = format!(
+        "{{nodeName: {node}, priority: {priority}, containers: [{{name: c, resources: {{requests: {{cpu: '1'}}}}}}]}}"
+    );
+    let mut pod = pod(name, &spec);
+    let status = format!("{{phase: Running, startTime: '2026-01-01T00:00:{since:02}Z'}}");
+    pod.status = crate::testing::from_yaml(&status).unwrap();
+    pod
+}
+
+/// A pod that waits, with a priority, and asks for so many processors.
+fn waiting(name: &str, priority: i32, cpu: u8) -> Pod {
+    let spec =
+        format!("{{priority: {priority}, containers: [{{name: c, resources: {{requests: {{cpu: '{cpu}'}}}}}}]}}");
+    pod(name, &spec)
+}
+
+/// A node of four processors.
+fn place(name: &str) -> Node {
+    let mut node = node("{}");
+    node.metadata.name = Some(name.to_owned());
+    node.status = crate::testing::from_yaml("{allocatable: {cpu: '4', memory: 8Gi, pods: '20'}}").unwrap();
+    node
+}
+
+/// Who goes for whom: `victims -> node`, and what is said.
+fn preempted(observed: &Observed) -> String {
+    let decision = Scheduler.decide(observed);
+    let mut lines = Vec::new();
+    for planned in decision.planned() {
+        let why = match &planned.report {
+            Report::OnSuccess(event) => format!(": {} {}", event.reason, event.message),
+            _ => String::new(),
+        };
+        let node = planned.action.object::<Pods>().and_then(|pod| pod.status.as_ref()?.nominated_node_name.clone());
+        lines.push(format!("{:?}{}{why}", planned.action, node.map(|node| format!(" for {node}")).unwrap_or_default()));
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn a_pod_that_matters_more_gets_the_room_of_those_that_matter_less() {
+    let full = |n: &str| (0..4).map(|i| running(&format!("{n}{i}"), n, 10 + i, 10)).collect::<Vec<_>>();
+    let world = observed(vec![place("n")], full("n").into_iter().chain([waiting("big", 100, 2)]).collect());
+    expect![[r#"
+        update status of Pod default/big for n: FailedScheduling 0/1 nodes are available: 1 Insufficient cpu.
+        update status of Pod default/n1
+        update status of Pod default/n0
+        delete Pod default/n1: Preempted Preempted by pod big on node n
+        delete Pod default/n0: Preempted Preempted by pod big on node n"#]]
+    .assert_eq(&preempted(&world));
+    // Its own kind, or who matters more, is left alone; nor does one go whose policy is Never.
+    let equal = observed(vec![place("n")], full("n").into_iter().chain([waiting("p", 10, 1)]).collect());
+    expect!["update status of Pod default/p: FailedScheduling 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."].assert_eq(&preempted(&equal));
+    let mut never = waiting("p", 100, 1);
+    never.spec.as_mut().unwrap().preemption_policy = Some("Never".into());
+    expect!["update status of Pod default/p: FailedScheduling 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never."].assert_eq(&preempted(&observed(vec![place("n")], full("n").into_iter().chain([never]).collect())));
+    // Nobody goes where it would not help.
+    let huge = observed(vec![place("n")], full("n").into_iter().chain([waiting("p", 100, 5)]).collect());
+    expect!["update status of Pod default/p: FailedScheduling 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."].assert_eq(&preempted(&huge));
+}
+
+#[test]
+fn room_that_is_being_made_is_kept_for_whom_it_is_made() {
+    let going = |name: &str| {
+        let mut pod = running(name, "n", 0, 0);
+        pod.metadata.deletion_timestamp = crate::testing::from_yaml("'2026-01-01T00:00:00Z'").unwrap();
+        pod
+    };
+    let mut first = waiting("first", 100, 2);
+    first.status = crate::testing::from_yaml("{phase: Pending, nominatedNodeName: n}").unwrap();
+    let pods = vec![going("a"), going("b"), running("c", "n", 200, 0), running("d", "n", 200, 0)];
+    let world = observed(vec![place("n")], pods.into_iter().chain([first.clone(), waiting("late", 50, 1)]).collect());
+    expect![[r#"
+        update status of Pod default/first for n: FailedScheduling 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to a terminating pod on the nominated node.
+        update status of Pod default/late: FailedScheduling 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Insufficient cpu."#]].assert_eq(&preempted(&world));
+    // They are gone: it gets its place, and who matters less does not.
+    let pods = vec![running("c", "n", 200, 0), running("d", "n", 200, 0)];
+    let world = observed(vec![place("n")], pods.into_iter().chain([first, waiting("late", 50, 1)]).collect());
+    expect![[r#"
+        update Pod default/first for n: Scheduled Successfully assigned default/first to n
+        update status of Pod default/late: FailedScheduling 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."#]].assert_eq(&preempted(&world));
+}
+
+#[test]
+fn least_is_lost() {
+    let victims = |pods: Vec<Pod>, budgets: &[&str]| {
+        let mut world = observed(vec![place("n"), place("m")], pods);
+        world.budgets = budgets.iter().map(|text| Arc::new(crate::testing::from_yaml(text).unwrap())).collect();
+        let decision = Scheduler.decide(&world);
+        let deleted = decision.planned().filter(|planned| format!("{:?}", planned.action).starts_with("delete"));
+        deleted.map(|planned| planned.action.name()).collect::<Vec<_>>().join(" ")
+    };
+    let all = |n: [i32; 4], m: [i32; 4]| {
+        let of = |node: &str, all: [i32; 4]| {
+            let pods = all.into_iter().enumerate();
+            let pods =
+                pods.map(|(i, priority)| running(&format!("{node}{i}"), node, priority, u8::try_from(i).unwrap()));
+            pods.collect::<Vec<_>>()
+        };
+        of("n", n).into_iter().chain(of("m", m)).chain([waiting("p", 100, 2)]).collect::<Vec<_>>()
+    };
+    assert_eq!(victims(all([9, 9, 1, 1], [9, 9, 2, 2]), &[]), "n2 n3", "the lowest of the highest");
+    assert_eq!(victims(all([9, 9, 5, 4], [9, 9, 5, 1]), &[]), "m2 m3", "the lowest sum");
+    assert_eq!(victims(all([9, 9, 9, 9], [8, 8, 8, 8]), &[]), "m2 m3", "those that started last");
+    let keep = "{metadata: {name: b, namespace: default}, spec: {selector: {matchLabels: {app: m3}}}, status: {disruptionsAllowed: 0}}";
+    assert_eq!(
+        victims(all([9, 9, 5, 4], [9, 9, 5, 1]), &[keep]),
+        "n2 n3",
+        "no budget is broken where there is a choice"
+    );
+    let both = "{metadata: {name: b, namespace: default}, spec: {selector: {}}, status: {disruptionsAllowed: 0}}";
+    assert_eq!(victims(all([9, 9, 5, 4], [9, 9, 5, 1]), &[both]), "m2 m3", "where there is none, it is");
 }
