@@ -137,6 +137,10 @@ impl Kind for Pods {
 
     fn prepare_update(new: &mut Pod, old: &Pod) {
         new.status.clone_from(&old.status);
+        // Source: `setPodNodeAndMetadata` of pkg/registry/core/pod/storage/storage.go, v1.37: what was promised is fulfilled.
+        if update::is_bound(new) && !update::is_bound(old) {
+            new.status.get_or_insert_default().nominated_node_name = None;
+        }
         if let (Some(new), Some(old)) = (&mut new.spec, &old.spec) {
             update::keep_assigned(new, old);
         }

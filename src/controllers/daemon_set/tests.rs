@@ -221,6 +221,28 @@ fn an_update_replaces_as_many_as_may_be_missing() {
 }
 
 #[test]
+fn a_pod_is_available_once_it_was_ready_for_as_long_as_it_must() {
+    let mut world = World::new(set(""), vec![node("a", ""), node("b", "")]);
+    world.set.spec.min_ready_seconds = Some(10);
+    world.settle();
+    let told = |world: &World| (world.status().number_ready, world.status().number_available);
+    assert_eq!(told(&world), (2, None));
+    world.now += SignedDuration::from_secs(10);
+    world.settle();
+    assert_eq!(told(&world), (2, Some(2)));
+    // An update goes on to the next node when the first one's is available.
+    world.set_image("v2");
+    world.settle();
+    assert_eq!(world.pods.values().filter(|pod| pod.metadata.deletion_timestamp.is_none()).count(), 2);
+    assert_eq!(world.status().updated_number_scheduled, Some(1));
+    world.now += SignedDuration::from_secs(10);
+    world.settle();
+    world.now += SignedDuration::from_secs(10);
+    world.settle();
+    assert_eq!((world.pods(), told(&world)), ("a:v2 b:v2".to_owned(), (2, Some(2))));
+}
+
+#[test]
 fn a_surge_makes_the_new_pod_before_the_old_one_goes() {
     let mut world = World::new(set(""), ["a", "b"].map(|name| node(name, "")).into());
     world.settle();

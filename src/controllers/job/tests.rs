@@ -313,6 +313,22 @@ fn each_index_may_have_a_limit_of_its_own() {
 }
 
 #[test]
+fn a_job_fails_when_more_indexes_have_failed_than_may() {
+    let mut world = World::new(
+        "  completions: 4\n  parallelism: 4\n  completionMode: Indexed\n  backoffLimitPerIndex: 0\n  maxFailedIndexes: 1\n  backoffLimit: 2147483647\n",
+    );
+    world.settle();
+    world.end("pi-0-001", 1);
+    world.settle();
+    assert_eq!((world.conditions().as_str(), world.active().len()), ("", 3), "one may fail");
+    world.end("pi-2-003", 1);
+    world.settle();
+    let told = true_condition(world.job.as_ref().unwrap(), "FailureTarget").unwrap().clone();
+    assert_eq!(told.reason.as_deref(), Some("MaxFailedIndexesExceeded"));
+    assert_eq!(told.message.as_deref(), Some("Job has exceeded the specified maximal number of failed indexes"));
+}
+
+#[test]
 fn a_policy_says_what_failures_mean() {
     let policy = |action: &str| {
         format!(

@@ -217,6 +217,24 @@ fn pods_are_made_one_after_the_other_and_keep_their_names() {
 }
 
 #[test]
+fn a_pod_counts_once_it_was_ready_for_as_long_as_it_must() {
+    let mut world = World::new(set(2, "  minReadySeconds: 10\n"));
+    world.pass();
+    world.run("db-0");
+    world.pass();
+    assert_eq!(world.names(), ["db-0"], "the second waits until the first is available");
+    let decision = StatefulSetController.conclude(&world.observed(), &Done::default());
+    assert_eq!((world.status().ready_replicas, world.status().available_replicas), (Some(1), Some(0)));
+    assert!(decision.requeue_after.is_some_and(|wait| wait.as_secs() == 10), "{:?}", decision.requeue_after);
+    world.now += SignedDuration::from_secs(10);
+    world.pass();
+    assert_eq!(
+        (world.names(), world.status().available_replicas),
+        (vec!["db-0".to_owned(), "db-1".to_owned()], Some(1))
+    );
+}
+
+#[test]
 fn in_parallel_all_are_made_at_once_and_ordinals_may_start_anywhere() {
     let mut world = World::new(set(3, "  ordinals: {start: 5}\n"));
     world.set.spec.pod_management_policy = Some("Parallel".into());

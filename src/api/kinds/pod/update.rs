@@ -4,7 +4,7 @@
 //! scheduler writes it.
 
 use crate::api::{field::FieldError, kinds::check::Errors, names, object::untyped};
-use k8s_openapi::api::core::v1::{Container, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -13,6 +13,11 @@ const MAY_CHANGE: &str = "pod updates may not change fields other than `spec.con
      `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
      `spec.tolerations` (only additions to existing tolerations),\
      `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+/// Whether a pod has its node.
+pub(super) fn is_bound(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|name| !name.is_empty())
+}
 
 /// Keeps what the cluster assigned when the pod was created, where an update leaves it out.
 pub(super) fn keep_assigned(new: &mut PodSpec, old: &PodSpec) {
