@@ -8,7 +8,7 @@ use super::{
 };
 use crate::api::{
     field::FieldError,
-    json_kind::{JsonKind, Rules, ScalePaths, at, default_at, text_at, typed_json_kind},
+    json_kind::{JsonKind, Rules, ScalePaths, at, default_at, set_at, text_at, typed_json_kind},
     kind::{KindInfo, SCALE, STATUS, Scope},
     object::Untyped,
     table::{self, Column},
@@ -109,8 +109,25 @@ fn validate(obj: &Untyped) -> Errors {
         let path = format!("spec.persistentVolumeClaimRetentionPolicy.{field}");
         json::one_of(&mut errs, fields, &path, &["Delete", "Retain"]);
     }
-    workload::check_selected(&mut errs, obj, "StatefulSet");
+    workload::check_selected(&mut errs, &with_claims(obj), "StatefulSet");
     errs
+}
+
+/// The set as its pods will be: its claims are volumes of theirs, by their names, before volumes of the template.
+fn with_claims(obj: &Untyped) -> Untyped {
+    const VOLUMES: &str = "spec.template.spec.volumes";
+    let mut obj = obj.clone();
+    let claims = json::objects(&obj.rest, "spec.volumeClaimTemplates").map(|claim| text_at(claim, "metadata.name"));
+    let claims: Vec<String> = claims.collect();
+    let volumes = json::items(&obj.rest, VOLUMES).iter();
+    let is_claim = |volume: &&Value| claims.iter().any(|claim| volume["name"] == **claim);
+    let own = volumes.filter(|volume| !is_claim(volume)).cloned();
+    let of_claim = |claim: &String| json!({ "name": claim, "persistentVolumeClaim": { "claimName": claim } });
+    let all: Vec<Value> = own.chain(claims.iter().map(of_claim)).collect();
+    if !claims.is_empty() {
+        set_at(&mut obj.rest, VOLUMES, Value::Array(all));
+    }
+    obj
 }
 
 fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
@@ -154,6 +171,24 @@ mod tests {
             &DB.replace("serviceName: db", "serviceName: other"),
         ));
         assert_eq!(update_causes(&STATEFUL_SETS, DB, &DB.replace("image: i", "image: j")), "");
+    }
+
+    #[test]
+    fn containers_mount_the_claims_of_their_set() {
+        let set = |mount: &str| {
+            let mounts =
+                format!("containers: [{{name: c, image: i, volumeMounts: [{{name: {mount}, mountPath: /d}}]}}]");
+            let with = DB.replace("containers: [{name: c, image: i}]", &mounts);
+            format!(
+                "{}, volumeClaimTemplates: [{{metadata: {{name: data}}, spec: {{accessModes: [ReadWriteOnce]}}}}]}}",
+                with.trim_end_matches('}').to_owned() + "}}"
+            )
+        };
+        assert_eq!(causes(&STATEFUL_SETS, &set("data")), "");
+        assert_eq!(
+            causes(&STATEFUL_SETS, &set("other")),
+            "spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\"\n"
+        );
     }
 
     #[test]
