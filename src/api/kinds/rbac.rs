@@ -58,7 +58,7 @@ pub static CLUSTER_ROLES: JsonKind = JsonKind::new(
 
 const BINDING_RULES: Rules = Rules {
     set_defaults: binding_defaults,
-    validate: |obj| binding(&obj.rest, &["Role", "ClusterRole"]),
+    validate: |obj| binding(&obj.rest, true),
     validate_update: |new, old| json::immutable(&new.rest, &old.rest, "roleRef", "cannot change roleRef"),
     row: binding_row,
     ..ROLE_RULES
@@ -89,7 +89,7 @@ pub static CLUSTER_ROLE_BINDINGS: JsonKind = JsonKind::new(
             "io.k8s.api.rbac.v1.ClusterRoleBinding",
         )
     },
-    Rules { validate: |obj| binding(&obj.rest, &["ClusterRole"]), ..BINDING_RULES },
+    Rules { validate: |obj| binding(&obj.rest, false), ..BINDING_RULES },
 );
 
 fn created_at(obj: &Untyped, _now: Timestamp) -> Vec<Value> {
@@ -157,7 +157,8 @@ fn fill(fields: &mut Map<String, Value>, path: &str) {
     }
 }
 
-fn binding(fields: &Map<String, Value>, kinds: &[&str]) -> Errors {
+fn binding(fields: &Map<String, Value>, is_namespaced: bool) -> Errors {
+    let kinds: &[&str] = if is_namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     let mut errs = Errors::new();
     let text = |path: &str| text_at(fields, path);
     if text("roleRef.apiGroup") != GROUP {
@@ -173,12 +174,13 @@ fn binding(fields: &Map<String, Value>, kinds: &[&str]) -> Errors {
         errs.extend(wrong.into_iter().map(|why| FieldError::invalid("roleRef.name", text("roleRef.name"), why)));
     }
     for (i, of) in json::objects(fields, "subjects").enumerate() {
-        subject(&mut errs, of, &format!("subjects[{i}]"));
+        subject(&mut errs, of, &format!("subjects[{i}]"), is_namespaced);
     }
     errs
 }
 
-fn subject(errs: &mut Errors, subject: &Map<String, Value>, path: &str) {
+/// A service account without a namespace is of the binding's, if that has one.
+fn subject(errs: &mut Errors, subject: &Map<String, Value>, path: &str, is_namespaced: bool) {
     let (kind, group) = (text_at(subject, "kind"), text_at(subject, "apiGroup"));
     let name = text_at(subject, "name");
     if name.is_empty() {
@@ -188,7 +190,7 @@ fn subject(errs: &mut Errors, subject: &Map<String, Value>, path: &str) {
         "ServiceAccount" => {
             let wrong = if name.is_empty() { Vec::new() } else { names::dns1123_subdomain(&name) };
             errs.extend(wrong.into_iter().map(|why| FieldError::invalid(format!("{path}.name"), &name, why)));
-            if text_at(subject, "namespace").is_empty() {
+            if !is_namespaced && text_at(subject, "namespace").is_empty() {
                 errs.push(FieldError::required(format!("{path}.namespace"), ""));
             }
             ""
@@ -252,7 +254,10 @@ mod tests {
             subjects[2].kind: Unsupported value: "Robot": supported values: "ServiceAccount", "User", "Group"
         "#]].assert_eq(&causes(&CLUSTER_ROLE_BINDINGS, "roleRef: {kind: Role, name: a/b}\nsubjects: [{kind: User}, {kind: ServiceAccount, name: x}, {kind: Robot, name: r}]"));
         assert_eq!(
-            causes(&ROLE_BINDINGS, "roleRef: {kind: Role, name: 'system:x'}\nsubjects: [{kind: User, name: me}]"),
+            causes(
+                &ROLE_BINDINGS,
+                "roleRef: {kind: Role, name: 'system:x'}\nsubjects: [{kind: User, name: me}, {kind: ServiceAccount, name: here}]"
+            ),
             ""
         );
     }
