@@ -563,6 +563,8 @@ pub struct EngineInfo {
     pub cpus: i64,
     /// Memory in bytes.
     pub memory_bytes: i64,
+    /// How big the disk is that images and containers are on, in bytes; 0: not known.
+    pub disk_bytes: u64,
     /// Whether it runs as an ordinary user.
     pub rootless: bool,
     /// Who keeps the groups of processes: `cgroupfs`, `systemd`, or `none`.

@@ -128,7 +128,7 @@ impl Context {
 
     /// What containers may know of the node; zeroes until the engine has answered once.
     pub(super) fn facts(&self) -> NodeFacts {
-        let unknown = NodeFacts { ip: self.config.node_ip, cpus: 0, memory_bytes: 0 };
+        let unknown = NodeFacts { ip: self.config.node_ip, cpus: 0, memory_bytes: 0, disk_bytes: 0 };
         self.facts.get().copied().unwrap_or(unknown)
     }
 

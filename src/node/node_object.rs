@@ -140,8 +140,9 @@ impl Keeper {
     async fn look(&mut self) {
         match self.context.ask(self.context.engine.info()).await {
             Ok(info) => {
-                let (ip, cpus, memory_bytes) = (self.context.config.node_ip, info.cpus, info.memory_bytes);
-                self.context.set_facts(NodeFacts { ip, cpus, memory_bytes });
+                let ip = self.context.config.node_ip;
+                let EngineInfo { cpus, memory_bytes, disk_bytes, .. } = info;
+                self.context.set_facts(NodeFacts { ip, cpus, memory_bytes, disk_bytes });
                 let was_unknown = self.info.version.is_empty();
                 self.info = info;
                 self.context.note_back();
@@ -344,12 +345,13 @@ fn labels(name: &str, is_first: bool, architecture: &str) -> BTreeMap<String, St
 
 fn resources(info: &EngineInfo, pods_max: u32) -> BTreeMap<String, Quantity> {
     let quantity = |name: &str, text: String| (name.to_owned(), Quantity(text));
-    [
+    let disk = (info.disk_bytes > 0).then(|| quantity("ephemeral-storage", format!("{}Ki", info.disk_bytes / 1024)));
+    let known = [
         quantity("cpu", info.cpus.to_string()),
         quantity("memory", format!("{}Ki", info.memory_bytes / 1024)),
         quantity("pods", pods_max.to_string()),
-    ]
-    .into()
+    ];
+    known.into_iter().chain(disk).collect()
 }
 
 fn system_info(info: &EngineInfo) -> NodeSystemInfo {

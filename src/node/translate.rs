@@ -349,6 +349,8 @@ pub struct NodeFacts {
     pub cpus: i64,
     /// Its memory in bytes.
     pub memory_bytes: i64,
+    /// Its disk in bytes; 0: not known.
+    pub disk_bytes: u64,
 }
 
 /// The name of the sandbox of this attempt.

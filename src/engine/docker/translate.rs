@@ -467,10 +467,17 @@ pub(super) fn engine_info(version: models::SystemVersion, info: models::SystemIn
         architecture: version.arch.unwrap_or_default(),
         cpus: info.ncpu.unwrap_or_default(),
         memory_bytes: info.mem_total.unwrap_or_default(),
+        disk_bytes: disk_bytes(info.docker_root_dir.as_deref()),
         rootless,
         cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
         address_pools: info.default_address_pools.into_iter().flatten().filter_map(|pool| pool.base).collect(),
     }
+}
+
+/// The size of the disk that the engine's folder is on. Where that is not seen, in a container of the engine's, the root is on it too.
+fn disk_bytes(folder: Option<&str>) -> u64 {
+    let found = folder.into_iter().chain(["/"]).find_map(|folder| rustix::fs::statvfs(folder).ok());
+    found.map_or(0, |disk| disk.f_blocks * disk.f_frsize)
 }
 
 /// Podman makes up an ID for every answer: it has none.

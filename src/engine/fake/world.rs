@@ -118,6 +118,7 @@ pub(super) fn info() -> EngineInfo {
         architecture: "amd64".into(),
         cpus: 2,
         memory_bytes: 8 << 30,
+        disk_bytes: 64 << 30,
         rootless: false,
         cgroup_driver: "cgroupfs".into(),
         address_pools: Vec::new(),

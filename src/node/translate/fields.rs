@@ -95,6 +95,7 @@ fn allocatable(name: &str, node: NodeFacts) -> i128 {
     match name {
         "cpu" => i128::from(node.cpus) * 1000,
         "memory" => i128::from(node.memory_bytes) * 1000,
+        "ephemeral-storage" => i128::from(node.disk_bytes) * 1000,
         _ => 0,
     }
 }

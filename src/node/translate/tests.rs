@@ -27,7 +27,8 @@ impl Lookup for Objects {
     }
 }
 
-const NODE: NodeFacts = NodeFacts { ip: Ipv4Addr::new(192, 168, 0, 1), cpus: 2, memory_bytes: 1 << 30 };
+const NODE: NodeFacts =
+    NodeFacts { ip: Ipv4Addr::new(192, 168, 0, 1), cpus: 2, memory_bytes: 1 << 30, disk_bytes: 1 << 40 };
 
 fn config() -> NodeConfig {
     NodeConfig::for_test()

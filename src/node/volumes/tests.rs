@@ -33,7 +33,8 @@ impl Source for Objects {
     }
 }
 
-const NODE: NodeFacts = NodeFacts { ip: Ipv4Addr::new(10, 0, 0, 1), cpus: 2, memory_bytes: 1 << 30 };
+const NODE: NodeFacts =
+    NodeFacts { ip: Ipv4Addr::new(10, 0, 0, 1), cpus: 2, memory_bytes: 1 << 30, disk_bytes: 1 << 40 };
 
 fn pod(volumes: &str) -> Pod {
     let text = format!("metadata: {{namespace: default, name: web, uid: u1, labels: {{app: web}}}}\nspec: {volumes}");
