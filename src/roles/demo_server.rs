@@ -1,4 +1,4 @@
-//! `skiff demo-server`: a small web server for demos and tests, which says who and which version answers.
+//! `skiff demo-server`: a small web server for demos and tests, which says who and which version answers, and whom a gRPC probe finds healthy.
 //!
 //! The demo images run it. One thread, a few megabytes.
 //!
@@ -10,9 +10,9 @@ use crate::base::task::{self, Drain};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::service::service_fn;
+use hyper_util::{rt::TokioIo, server::conn::auto};
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
@@ -29,6 +29,23 @@ use tokio::{
 const FINISH: Duration = Duration::from_secs(1);
 /// How long an idle connection stays open once it is told to stop.
 const LINGER: Duration = Duration::from_millis(100);
+
+/// The call of a gRPC probe.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+/// The answer `SERVING`: not compressed, two bytes long, the first field, its value.
+const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Runs tasks of a connection by the house's rules.
+#[derive(Clone)]
+struct Tasks;
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, work: F) {
+        drop(task::spawn("stream", work));
+    }
+}
 
 /// How the server behaves.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -149,7 +166,8 @@ async fn connection(stream: TcpStream, facts: Arc<Facts>, stop: Drain, _busy: mp
         let answer = facts.answer(request.method(), request.uri().path(), request.headers(), local);
         async move { Ok::<_, Infallible>(answer) }
     });
-    let mut serving = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    let builder = auto::Builder::new(Tasks);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // What a client sent before it could know of the end is still answered.
     let lingering = async {
         stop.drained().await;
@@ -175,14 +193,11 @@ struct Facts {
 }
 
 impl Facts {
-    fn answer(
-        &self,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-        local: Option<SocketAddr>,
-    ) -> Response<Full<Bytes>> {
+    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap, local: Option<SocketAddr>) -> Answer {
         const PLAIN: &str = "text/plain; charset=utf-8";
+        if method == Method::POST && path == HEALTH_CHECK {
+            return serving();
+        }
         if method != Method::GET && method != Method::HEAD {
             return response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD are answered\n".into());
         }
@@ -218,8 +233,17 @@ impl Facts {
     }
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+/// The answer to a gRPC probe. Its status comes after the message.
+fn serving() -> Answer {
+    let status = HeaderMap::from_iter([(header::HeaderName::from_static("grpc-status"), header::HeaderValue::from(0))]);
+    let body = Full::new(Bytes::from_static(SERVING)).with_trailers(std::future::ready(Some(Ok(status))));
+    let mut response = Response::new(body.boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     response
@@ -265,7 +289,6 @@ dt{opacity:.65}dd{margin:0;font-family:ui-monospace,monospace;overflow-wrap:anyw
 mod tests {
     use super::*;
     use crate::base::task::drain_signal;
-    use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn facts() -> Facts {
@@ -321,6 +344,14 @@ mod tests {
     #[test]
     fn versions_differ_in_colour() {
         assert_ne!(hue("1.0"), hue("1.1"));
+    }
+
+    #[tokio::test]
+    async fn a_grpc_probe_is_told_that_it_serves() {
+        let answer = facts().answer(&Method::POST, HEALTH_CHECK, &HeaderMap::new(), None);
+        let whole = answer.into_body().collect().await.unwrap();
+        assert_eq!(whole.trailers().unwrap()["grpc-status"], "0");
+        assert_eq!(whole.to_bytes(), SERVING);
     }
 
     #[tokio::test]
