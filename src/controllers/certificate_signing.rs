@@ -1,7 +1,6 @@
 //! Requests for certificates that were approved are signed, for the signers that Kubernetes has.
 //!
-//! Unlike there, nothing approves the requests of kubelets by itself, since none comes, and old requests stay until somebody deletes
-//! them.
+//! Unlike there, nothing approves the requests of kubelets by itself, since none comes.
 //! **Source**: `pkg/controller/certificates/signer/signer.go`, v1.37.
 
 use super::runtime::{Action, Controller, Decision, Trigger};

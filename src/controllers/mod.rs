@@ -3,6 +3,7 @@
 //! To add a controller: 1. its file or folder here, implementing [`runtime::Controller`]; 2. its `mod` line; 3. its line in
 //! [`CONTROLLERS`]; 4. tables for its `decide`; 5. a case in `tests.rs` that runs it on a registry.
 
+pub mod certificate_cleaner;
 pub mod certificate_signing;
 pub mod cluster_objects;
 pub mod cluster_role_aggregation;
@@ -171,6 +172,7 @@ pub static CONTROLLERS: &[Row] = &[
         Some(signer) => s.run(certificate_signing::CertificateSigning { signer }),
         None => s.rest(),
     }),
+    ("certificatesigningrequest-cleaner-controller", |s| s.run(certificate_cleaner::CertificateCleaner)),
     ("clusterrole-aggregation-controller", |s| s.run(cluster_role_aggregation::ClusterRoleAggregation)),
     ("serviceaccount-token", |s| match s.config.tokens.clone() {
         Some(tokens) => s.run(service_account_token::SecretTokens { tokens, root_ca: s.config.root_ca.clone() }),
