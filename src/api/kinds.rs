@@ -8,6 +8,7 @@
 //! `schema/facts.rs` the merge keys of its lists; then `cargo schemas`.
 
 mod admission_rules;
+pub mod binding;
 pub mod certificate_signing_request;
 mod check;
 pub mod config_map;
@@ -81,6 +82,7 @@ use std::{borrow::Cow, sync::Arc};
 
 /// Every kind that is compiled in.
 pub static KINDS: &[&dyn ErasedKind] = &[
+    &binding::BINDINGS,
     &Erased::<config_map::ConfigMaps>::NEW,
     &Erased::<endpoints::EndpointsKind>::NEW,
     &Erased::<event::Events>::NEW,

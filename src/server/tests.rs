@@ -1017,6 +1017,14 @@ async fn a_pod_is_bound_once_and_evicted() {
         desk.ask("POST", &format!("{pod}/binding"), &[], binding).await.refusal(),
         "409 Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n\""
     );
+    // Beside the pods, the binding says which it is of.
+    desk.pod("q").await;
+    let bindings = "/api/v1/namespaces/default/bindings";
+    let of_q = binding.replace(r#""name":"p""#, r#""name":"q""#);
+    assert_eq!(desk.ask("POST", bindings, &[], &of_q).await.code, 201);
+    assert_eq!(desk.get("/api/v1/namespaces/default/pods/q").await.json()["spec"]["nodeName"], "n");
+    let nameless = desk.ask("POST", bindings, &[], &of_q.replace(r#""name":"q""#, "")).await.refusal();
+    assert!(nameless.ends_with("metadata.name: Required value: name or generateName is required"), "{nameless}");
     let eviction = r#"{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"p"},"deleteOptions":{"gracePeriodSeconds":7}}"#;
     assert_eq!(desk.ask("POST", &format!("{pod}/eviction"), &[], eviction).await.code, 201);
     assert_eq!(desk.get(pod).await.json()["metadata"]["deletionGracePeriodSeconds"], 7);

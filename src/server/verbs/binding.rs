@@ -1,10 +1,10 @@
-//! The `binding` of a pod to a node.
+//! The `binding` of a pod to a node, posted to the pod or beside it.
 //!
 //! **Source**: `pkg/registry/core/pod/storage/storage.go`, v1.37.
 
 use super::Call;
 use crate::{
-    api::{field::FieldError, object::DynObject, status::ApiError},
+    api::{field::FieldError, kind::Erased, kinds::pod::Pods, meta::ObjectKey, object::DynObject, status::ApiError},
     registry::pipeline::{Part, WriteOptions},
     server::{codec, media::Offer, paths, respond::Response},
     store::Entry,
@@ -12,34 +12,56 @@ use crate::{
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use serde_json::Value;
 
-/// Gives a pod to a node. Source: `BindingREST.assignPod` in `pkg/registry/core/pod/storage/storage.go`.
+/// Gives the pod of the path to a node.
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, ApiError> {
-    let dry_run = call.writing("CreateOptions")?.write.dry_run;
+    assign(call, &call.info.name, &read(call)?).await
+}
+
+/// Gives the pod that the binding names to a node.
+pub(super) async fn of_any_pod(call: &Call<'_>) -> Result<Response, ApiError> {
+    let binding = read(call)?;
+    let name = binding.metadata.name.clone().unwrap_or_default();
+    if name.is_empty() {
+        return Err(invalid(&name, FieldError::required("metadata.name", "name or generateName is required")));
+    }
+    assign(call, &name, &binding).await
+}
+
+fn read(call: &Call<'_>) -> Result<Binding, ApiError> {
     let format = codec::body_format(&call.request.headers)?;
-    let binding: Binding = codec::decode_plain(format, &call.request.body, "Binding", "v1")?;
+    codec::decode_plain(format, &call.request.body, "Binding", "v1")
+}
+
+fn invalid(name: &str, cause: FieldError) -> ApiError {
+    ApiError::Invalid { kind: "Binding".to_owned(), name: name.to_owned(), causes: vec![cause] }
+}
+
+/// Source: `BindingREST.assignPod` in `pkg/registry/core/pod/storage/storage.go`.
+async fn assign(call: &Call<'_>, name: &str, binding: &Binding) -> Result<Response, ApiError> {
+    let dry_run = call.writing("CreateOptions")?.write.dry_run;
     let node = binding.target.name.clone().unwrap_or_default();
     if node.is_empty() {
-        let cause = FieldError::required("target.name", "");
-        return Err(ApiError::Invalid {
-            kind: "Binding".to_owned(),
-            name: call.info.name.clone(),
-            causes: vec![cause],
-        });
+        return Err(invalid(name, FieldError::required("target.name", "")));
     }
     let mut change = |entry: &Entry| {
-        let mut pod = decode_pod(call, entry)?;
-        bind(&mut pod, &binding, &node)?;
+        let mut pod = decode_pod(name, entry)?;
+        bind(&mut pod, binding, &node)?;
         Ok(Box::new(pod) as Box<dyn DynObject>)
     };
     call.registry()
-        .update(&*call.kind, &call.key(), Part::Main, &mut change, &WriteOptions { dry_run, ..Default::default() })
+        .update(
+            &Erased::<Pods>::NEW,
+            &ObjectKey::new(&call.info.namespace, name),
+            Part::Main,
+            &mut change,
+            &WriteOptions { dry_run, ..Default::default() },
+        )
         .await?;
     paths::success(201, call.output(Offer::Plain)?.format, &Value::Null)
 }
 
-fn decode_pod(call: &Call<'_>, entry: &Entry) -> Result<Pod, ApiError> {
-    serde_json::from_slice(&entry.value)
-        .map_err(|err| ApiError::Internal(format!("pod {} cannot be read: {err}", call.info.name)))
+fn decode_pod(name: &str, entry: &Entry) -> Result<Pod, ApiError> {
+    serde_json::from_slice(&entry.value).map_err(|err| ApiError::Internal(format!("pod {name} cannot be read: {err}")))
 }
 
 fn bind(pod: &mut Pod, binding: &Binding, node: &str) -> Result<(), ApiError> {

@@ -43,6 +43,7 @@ const fn row(group: &'static str, plural: &'static str, subresource: &'static st
 
 static TABLE: &[Row] = &[
     row(ANY, ANY, "scale", |call| Box::pin(scale::answer(call))),
+    row("", "bindings", "", |call| Box::pin(binding::of_any_pod(call))),
     row("", "namespaces", "finalize", |call| Box::pin(write::update(call))),
     Row { takes_path: true, ..row("", "nodes", "proxy", |call| Box::pin(node_proxy::get(call))) },
     Row { is_stream: |_| true, ..row("", "pods", "attach", |call| Box::pin(ready(exec::attach(call)))) },
