@@ -2,14 +2,12 @@
 
 use crate::harness::{
     cluster::Cluster,
-    tools::{docker, output, run, text},
-    wait::until_equal,
+    tools::{BUSYBOX, KUBECTL_IMAGE, PYTHON_CLIENT, output, run, text},
+    wait::{eventually, until_equal},
 };
-use std::{fs, process::Command, time::Duration};
+use std::{fs, process::Command, sync::LazyLock, time::Duration};
 
 const SOON: Duration = Duration::from_secs(30);
-/// An image with nothing but kubectl, for pods that talk to the API.
-const KUBECTL_IMAGE: &str = "skiff-test/kubectl:1";
 
 /// A kubeconfig for a pod that goes to the API by its name.
 const BY_NAME: &str = "apiVersion: v1
@@ -33,37 +31,18 @@ data:
     current-context: x
 ";
 
-/// Makes [`KUBECTL_IMAGE`] of the kubectl that these tests run.
-fn make_kubectl_image(cluster: &Cluster) {
-    let program = cluster.kubectl_command(&[]).get_program().to_owned();
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("tmp")).unwrap();
-    fs::copy(fs::canonicalize(which(&program)).unwrap(), folder.path().join("kubectl")).unwrap();
-    let archive = folder.path().with_extension("tar");
-    run(Command::new("tar").arg("-C").arg(folder.path()).arg("-cf").arg(&archive).arg("."));
-    docker(&["import", &archive.display().to_string(), KUBECTL_IMAGE]);
-    fs::remove_file(archive).unwrap();
-}
-
-fn which(program: &std::ffi::OsStr) -> String {
-    if program.to_string_lossy().contains('/') {
-        return program.to_string_lossy().into_owned();
-    }
-    run(Command::new("sh").arg("-c").arg("command -v \"$0\"").arg(program)).trim().to_owned()
-}
-
 #[test]
 fn a_user_with_a_certificate_may_what_roles_grant() {
     let cluster = Cluster::start("users");
     let file = cluster.data_dir().join("ann.kubeconfig");
-    let issued = run(&mut cluster.skiff(&["kubeconfig", "--user", "ann", "--group", "ops"]));
+    let issued = run(&mut cluster.skiff(&["kubeconfig", "--user", "ann", "--group", "ops", "--group", "dev"]));
     fs::write(&file, issued).unwrap();
     let ann = |args: &[&str]| {
         let out = output(cluster.kubectl_command(args).arg("--kubeconfig").arg(&file));
         text(&out.stdout) + &text(&out.stderr)
     };
     let who = ann(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username} {.status.userInfo.groups}"]);
-    assert_eq!(who, r#"ann ["ops","system:authenticated"]"#);
+    assert_eq!(who, r#"ann ["ops","dev","system:authenticated"]"#);
     let refused = "Error from server (Forbidden): pods is forbidden: User \"ann\" cannot list resource \"pods\" in API group \"\" \
          in the namespace \"default\"\n";
     assert_eq!(ann(&["get", "pods"]), refused);
@@ -117,14 +96,14 @@ fn a_request_for_a_certificate_is_approved_and_signed() {
 #[test]
 fn a_program_in_a_pod_talks_to_the_api_as_its_account() {
     let cluster = Cluster::start("inside");
-    make_kubectl_image(&cluster);
     cluster.kubectl(&["create", "serviceaccount", "viewer"]);
     cluster.kubectl(&["create", "rolebinding", "viewer", "--clusterrole=view", "--serviceaccount=default:viewer"]);
     cluster.apply(BY_NAME);
     let container = |name: &str, args: &str| {
         format!(
-            "{{name: {name}, image: '{KUBECTL_IMAGE}', imagePullPolicy: IfNotPresent, command: [/kubectl, {args}], \
-             volumeMounts: [{{name: by-name, mountPath: /by-name}}]}}"
+            "{{name: {name}, image: '{}', imagePullPolicy: IfNotPresent, command: [/kubectl, {args}], \
+             volumeMounts: [{{name: by-name, mountPath: /by-name}}]}}",
+            *KUBECTL_IMAGE
         )
     };
     let pod = |name: &str, more: &str| {
@@ -154,6 +133,7 @@ fn a_program_in_a_pod_talks_to_the_api_as_its_account() {
         (&account.into(), &"inside".into())
     );
 
+    scripts_find_the_api(&cluster);
     cluster.apply(&pod("without", "automountServiceAccountToken: false,"));
     until_equal("the pod ends", SOON, "Failed".to_owned(), || phase("without"));
     let volumes = cluster.jsonpath(&["pod", "without"], "{.spec.volumes[*].name}");
@@ -169,4 +149,54 @@ fn a_program_in_a_pod_talks_to_the_api_as_its_account() {
     assert_eq!(raw(&token, "/api/v1/namespaces/default/secrets"), "403");
     cluster.kubectl(&["delete", "serviceaccount", "viewer"]);
     assert_eq!(raw(&token, "/api/v1/namespaces/default/pods"), "401", "its account is gone");
+}
+
+/// The Python client and curl, of this machine with their libraries, in a pod: they find the API by its name, and are their account.
+fn scripts_find_the_api(cluster: &Cluster) {
+    LazyLock::force(&PYTHON_CLIENT);
+    let python = run(Command::new("python3").args(["-c", "import sys; print(sys.executable, sys.base_prefix)"]));
+    let (python, prefix) = python.trim().split_once(' ').unwrap();
+    let script = "from kubernetes import client, config; config.load_incluster_config(); \
+                  print([m.metadata.name for m in client.CoreV1Api().list_namespaced_config_map(\"default\").items])";
+    let account = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let curl = format!(
+        "curl -sS --cacert {account}/ca.crt -H \"Authorization: Bearer $(cat {account}/token)\" -o /tmp/body -w \"%{{http_code}} \" \
+         https://kubernetes.default.svc/api/v1/namespaces/$(cat {account}/namespace)/configmaps && grep -o ConfigMapList /tmp/body"
+    );
+    let folders = [
+        ("/usr", "/usr"),
+        ("/lib", "/lib"),
+        ("/lib64", "/lib64"),
+        (prefix, prefix),
+        (&PYTHON_CLIENT.display().to_string(), "/client"),
+    ];
+    let mut folders: Vec<_> = folders.iter().filter(|(from, to)| *to == "/usr" || !from.starts_with("/usr/")).collect();
+    folders.retain(|(from, _)| std::path::Path::new(from).exists());
+    folders.dedup_by(|a, b| a.0 == b.0);
+    let volumes: Vec<String> = folders
+        .iter()
+        .enumerate()
+        .map(|(n, (from, _))| format!("{{name: v{n}, hostPath: {{path: {from}}}}}"))
+        .collect();
+    let mounts: Vec<String> = folders
+        .iter()
+        .enumerate()
+        .map(|(n, (_, to))| format!("{{name: v{n}, mountPath: {to}, readOnly: true}}"))
+        .collect();
+    let (volumes, mounts) =
+        (volumes.join(", ") + ", {name: tmp, emptyDir: {}}", mounts.join(", ") + ", {name: tmp, mountPath: /tmp}");
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: scripts}}\nspec:\n  serviceAccountName: viewer\n  restartPolicy: Never\n  volumes: [{volumes}]\n  \
+         containers:\n  - name: python\n    image: {image}\n    command: [{python}, -c, '{script}']\n    \
+         env: [{{name: PYTHONPATH, value: /client}}]\n    volumeMounts: [{mounts}]\n  \
+         - name: curl\n    image: {image}\n    command: [/bin/sh, -c, '{curl}']\n    volumeMounts: [{mounts}]\n",
+        image = *BUSYBOX
+    ));
+    let ended = || cluster.jsonpath(&["pod", "scripts"], "{.status.phase}");
+    eventually("the scripts end", SOON, || {
+        if ["Succeeded", "Failed"].contains(&&*ended()) { Ok(()) } else { Err(ended()) }
+    });
+    let log = |name: &str| cluster.kubectl(&["logs", "scripts", "-c", name]);
+    assert_eq!(log("python"), "['by-name', 'kube-root-ca.crt']\n");
+    assert_eq!(log("curl"), "200 ConfigMapList\n");
 }

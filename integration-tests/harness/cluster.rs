@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU16, Ordering},
         mpsc,
     },
@@ -36,7 +36,7 @@ pub struct Cluster {
     api_port: u16,
     child: Option<Child>,
     /// What `skiff up` has printed.
-    printed: mpsc::Receiver<String>,
+    printed: Mutex<mpsc::Receiver<String>>,
     /// What it had printed when it was ready.
     started: Vec<String>,
     /// How much it logs; empty: as much as for a user who does not ask.
@@ -95,7 +95,7 @@ impl Cluster {
             home,
             api_port,
             child: None,
-            printed,
+            printed: Mutex::new(printed),
             started: Vec::new(),
             log,
             build: SKIFF.into(),
@@ -128,15 +128,16 @@ impl Cluster {
         follow(child.stdout.take().unwrap(), sender.clone());
         follow(child.stderr.take().unwrap(), sender);
         self.child = Some(child);
-        self.printed = printed;
+        self.printed = Mutex::new(printed);
     }
 
     /// Waits until `skiff up` prints a line that contains `part`, and gives all lines up to it.
     #[track_caller]
     pub fn expect_line(&self, part: &str) -> Vec<String> {
+        let printed = self.printed();
         let mut lines = Vec::new();
         loop {
-            match self.printed.recv_timeout(START_MAX) {
+            match printed.recv_timeout(START_MAX) {
                 Ok(line) if line.contains(part) => {
                     lines.push(line);
                     return lines;
@@ -149,7 +150,11 @@ impl Cluster {
 
     /// Everything that `skiff up` has printed since its start that nobody waited for.
     pub fn log(&self) -> String {
-        self.started.iter().cloned().chain(self.printed.try_iter()).collect::<Vec<_>>().join("\n")
+        self.started.iter().cloned().chain(self.printed().try_iter()).collect::<Vec<_>>().join("\n")
+    }
+
+    fn printed(&self) -> MutexGuard<'_, mpsc::Receiver<String>> {
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The skiff command line, for this cluster.
@@ -304,7 +309,7 @@ impl Cluster {
             let out = output(&mut self.kubectl_command(args));
             eprintln!("$ kubectl {}\n{}{}", args.join(" "), text(&out.stdout), text(&out.stderr));
         }
-        for line in self.printed.try_iter() {
+        for line in self.printed().try_iter() {
             eprintln!("skiff: {line}");
         }
     }

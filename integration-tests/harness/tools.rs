@@ -163,6 +163,24 @@ pub static BUSYBOX: LazyLock<&str> = LazyLock::new(|| {
     NAME
 });
 
+/// An image of nothing but kubectl, made once of the one that these tests run: its name.
+pub static KUBECTL_IMAGE: LazyLock<&str> = LazyLock::new(|| {
+    const NAME: &str = "skiff-it-kubectl:1";
+    LazyLock::force(&DOCKER);
+    if output(Command::new("docker").args(["image", "inspect", NAME])).status.success() {
+        return NAME;
+    }
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kubectl-image");
+    fs::create_dir_all(dir.join("root/tmp")).unwrap();
+    fs::copy(&*KUBECTL, dir.join("root/kubectl")).unwrap();
+    let archive = dir.join("root.tar");
+    run(Command::new("tar").arg("-C").arg(dir.join("root")).arg("-cf").arg(&archive).arg("."));
+    let mut import = Command::new("docker");
+    run(import.args(["import", "--change", "ENTRYPOINT [\"/kubectl\"]"]).arg(&archive).arg(NAME));
+    fs::remove_file(archive).unwrap();
+    NAME
+});
+
 /// The program that drives a browser, with its browser: Debian's packages, installed once where that can be done. `None`: it cannot.
 pub static CHROMEDRIVER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let installed = || Some(PathBuf::from("/usr/bin/chromedriver")).filter(|path| path.exists());

@@ -11,7 +11,7 @@ use anyhow::bail;
 /// Arguments of `skiff kubeconfig`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  skiff kubeconfig > kubeconfig.yaml\n  skiff kubeconfig --merge --user ann --group ops"
+    after_help = "Examples:\n  skiff kubeconfig > kubeconfig.yaml\n  skiff kubeconfig --merge --user ann --group ops --group dev"
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -22,9 +22,9 @@ pub(super) struct Args {
     /// For this user, with a new client certificate, instead of the administrator: may what roles grant
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// The user's group
-    #[arg(long, value_name = "GROUP", requires = "user")]
-    group: Option<String>,
+    /// The user's group; may be repeated
+    #[arg(long = "group", value_name = "GROUP", requires = "user")]
+    groups: Vec<String>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let dir = DataDir::at(&path);
     let admin = args.cluster.access()?;
     let access = match &args.user {
-        Some(user) => for_user(admin, &dir, user, args.group.as_deref())?,
+        Some(user) => for_user(admin, &dir, user, &args.groups)?,
         None => admin,
     };
     if !args.merge {
@@ -46,11 +46,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The same cluster for somebody else, under a name that says who.
-fn for_user(admin: Access, dir: &DataDir, user: &str, group: Option<&str>) -> anyhow::Result<Access> {
-    if user.is_empty() || group.is_some_and(str::is_empty) {
+fn for_user(admin: Access, dir: &DataDir, user: &str, groups: &[String]) -> anyhow::Result<Access> {
+    if user.is_empty() || groups.iter().any(String::is_empty) {
         bail!("a user and a group have names");
     }
-    let issued = tls::issue_client(&dir.pki(), user, group, &Clock::system())?;
+    let issued = tls::issue_client(&dir.pki(), user, groups, &Clock::system())?;
     let name = format!("{user}@{}", admin.name);
     Ok(Access { name, cert_pem: issued.cert_pem, key_pem: issued.key_pem, ..admin })
 }

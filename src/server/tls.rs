@@ -9,6 +9,8 @@
 //!
 //! **Not here**: what a user may do (`auth`), kubeconfig files (`cli`).
 
+mod subject;
+
 use crate::base::clock::Clock;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use rcgen::{
@@ -30,7 +32,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
+use x509_parser::{extensions::GeneralName, prelude::X509Certificate, x509::X509Name};
 
 /// What the name of every CA begins with.
 const CA_NAME: &str = "skiff-ca-";
@@ -52,6 +54,9 @@ const STANDARD_SANS: &[&str] = &[
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 ];
+
+/// Why a request for a node's certificate is refused. Source: `organizationNotSystemNodesErr` in pkg/apis/certificates/helpers.go.
+const NOT_OF_NODES: &str = "subject organization is not system:nodes";
 
 /// Why the certificates cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -127,8 +132,8 @@ pub fn load_or_create(dir: &Path, sans: &[String], clock: &Clock) -> Result<Pki,
     let (ca_pem, issuer) = load_or_create_ca(dir, now)?;
     let authority = Authority { dir, issuer: &issuer, now };
     let server = authority.credential("apiserver", &server_identity(sans))?;
-    let admin = authority.credential("admin", &client_identity("kubernetes-admin", Some("system:masters")))?;
-    let proxy = authority.credential("proxy", &client_identity("system:kube-proxy", None))?;
+    let admin = authority.credential("admin", &client_identity("kubernetes-admin", &["system:masters".to_owned()]))?;
+    let proxy = authority.credential("proxy", &client_identity("system:kube-proxy", &[]))?;
     let token_key = load_or_create_token_key(dir)?;
     Ok(Pki { dir: dir.to_owned(), ca_pem, issuer, clock: clock.clone(), server, admin, proxy, token_key })
 }
@@ -156,7 +161,8 @@ impl Pki {
 
     /// Loads or issues the credential of a client, kept in the files `<file>.crt` and `<file>.key`.
     pub fn client(&self, file: &str, user: &str, group: Option<&str>) -> Result<Credential, PkiError> {
-        self.authority().credential(file, &client_identity(user, group))
+        let groups: Vec<String> = group.into_iter().map(str::to_owned).collect();
+        self.authority().credential(file, &client_identity(user, &groups))
     }
 
     /// Issues a certificate for servers of a host, or of a wildcard; it is kept nowhere.
@@ -181,9 +187,9 @@ impl Pki {
     /// # Errors
     /// The request is none that this CA signs; the text says why.
     pub fn sign_request(&self, request: &str, secs: i64, of: RequestedUse) -> Result<String, String> {
-        if requested_groups(request).len() > 1 {
-            // The library that signs keeps one.
-            return Err("the subject has several organizations (groups), of which skiff signs one at most".to_owned());
+        let whole = subject_of_request(request).filter(|(_, groups)| groups.len() > 1);
+        if of.is_of_node && whole.is_some() {
+            return Err(NOT_OF_NODES.to_owned());
         }
         let mut request = CertificateSigningRequestParams::from_pem(request).map_err(|err| err.to_string())?;
         of.check(&request.params)?;
@@ -199,7 +205,10 @@ impl Pki {
             if of.is_serving { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth };
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
-        request.signed_by(&self.issuer).map(|cert| cert.pem()).map_err(|err| err.to_string())
+        let cert = request.signed_by(&self.issuer).map_err(|err| err.to_string())?;
+        let Some((subject, _)) = whole else { return Ok(cert.pem()) };
+        subject::replaced(cert.der(), &subject, self.issuer.key())
+            .ok_or_else(|| "its subject cannot be signed".to_owned())
     }
 
     /// Settings for a TLS listener: HTTP/2 and HTTP/1.1; a client certificate is not required, but checked when given.
@@ -231,20 +240,28 @@ impl Pki {
 ///
 /// # Errors
 /// The CA cannot be read, or the certificate not be made.
-pub fn issue_client(dir: &Path, user: &str, group: Option<&str>, clock: &Clock) -> Result<Credential, PkiError> {
+pub fn issue_client(dir: &Path, user: &str, groups: &[String], clock: &Clock) -> Result<Credential, PkiError> {
     let now = clock.now();
     let (_, issuer) = load_or_create_ca(dir, now)?;
-    Authority { dir, issuer: &issuer, now }.issue(&client_identity(user, group))
+    Authority { dir, issuer: &issuer, now }.issue(&client_identity(user, groups))
 }
 
 /// The organizations, which are groups, of whom a request for a certificate (PEM) is.
 pub fn requested_groups(request: &str) -> Vec<String> {
+    subject_of_request(request).map(|(_, groups)| groups).unwrap_or_default()
+}
+
+/// Of whom a request for a certificate (PEM) is, as DER, and the organizations of that.
+fn subject_of_request(request: &str) -> Option<(Vec<u8>, Vec<String>)> {
     use x509_parser::prelude::FromDer as _;
-    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(request.as_bytes()) else { return Vec::new() };
-    let parsed = x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents);
-    let Ok((_, parsed)) = parsed else { return Vec::new() };
+    let (_, pem) = x509_parser::pem::parse_x509_pem(request.as_bytes()).ok()?;
+    let (_, parsed) = x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).ok()?;
     let subject = &parsed.certification_request_info.subject;
-    subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect()
+    Some((subject.as_raw().to_vec(), organizations_of(subject)))
+}
+
+fn organizations_of(name: &X509Name<'_>) -> Vec<String> {
+    name.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect()
 }
 
 /// What a certificate is asked for.
@@ -265,7 +282,7 @@ impl RequestedUse {
             return Ok(());
         }
         if organization != "system:nodes" {
-            return Err("subject organization is not system:nodes".to_owned());
+            return Err(NOT_OF_NODES.to_owned());
         }
         if !name.starts_with("system:node:") {
             return Err("subject common name does not begin with system:node:".to_owned());
@@ -298,7 +315,7 @@ pub fn is_ca_of_skiff(pem: &str) -> bool {
 /// What a certificate says of its owner.
 struct Identity {
     common_name: String,
-    organization: Option<String>,
+    organizations: Vec<String>,
     sans: BTreeSet<String>,
     usage: ExtendedKeyUsagePurpose,
 }
@@ -307,7 +324,7 @@ fn server_identity(extra: &[String]) -> Identity {
     let sans = STANDARD_SANS.iter().map(|s| (*s).to_owned()).chain(extra.iter().cloned());
     Identity {
         common_name: "kube-apiserver".to_owned(),
-        organization: None,
+        organizations: Vec::new(),
         // Addresses have one spelling, so that a set can be compared with the one of a certificate.
         sans: sans.map(|s| s.parse::<IpAddr>().map_or(s, |ip| ip.to_string())).collect(),
         usage: ExtendedKeyUsagePurpose::ServerAuth,
@@ -321,16 +338,16 @@ fn host_identity(host: &str) -> Identity {
     let common_name = if host.len() <= COMMON_NAME_LENGTH_MAX { host } else { "skiff-router" };
     Identity {
         common_name: common_name.to_owned(),
-        organization: None,
+        organizations: Vec::new(),
         sans: [host.to_owned()].into(),
         usage: ExtendedKeyUsagePurpose::ServerAuth,
     }
 }
 
-fn client_identity(user: &str, group: Option<&str>) -> Identity {
+fn client_identity(user: &str, groups: &[String]) -> Identity {
     Identity {
         common_name: user.to_owned(),
-        organization: group.map(str::to_owned),
+        organizations: groups.to_vec(),
         sans: BTreeSet::new(),
         usage: ExtendedKeyUsagePurpose::ClientAuth,
     }
@@ -363,13 +380,20 @@ impl Authority<'_> {
             let named = CertificateParams::new([san.clone()]).map_err(|_err| PkiError::BadName(san.clone()))?;
             params.subject_alt_names.extend(named.subject_alt_names);
         }
-        params.distinguished_name = distinguished_name(&who.common_name, who.organization.as_deref());
+        params.distinguished_name = distinguished_name(&who.common_name, who.organizations.first().map(String::as_str));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.extended_key_usages = vec![who.usage.clone()];
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, self.now, LEAF_YEARS);
         let cert = params.signed_by(&key, self.issuer)?;
-        Ok(Credential { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
+        let cert_pem = if who.organizations.len() > 1 {
+            let whole = subject::of(&who.common_name, &who.organizations);
+            let named = || PkiError::BadName(format!("{} of {}", who.common_name, who.organizations.join(", ")));
+            subject::replaced(cert.der(), &whole, self.issuer.key()).ok_or_else(named)?
+        } else {
+            cert.pem()
+        };
+        Ok(Credential { cert_pem, key_pem: key.serialize_pem() })
     }
 
     /// Whether a stored credential is of this CA, for this owner, with all names, and valid for long enough.
@@ -383,7 +407,7 @@ impl Authority<'_> {
             && is_fresh(&cert, self.now)
             && signed_with(&cert, self.issuer)
             && subject(cert.subject().iter_common_name().next()).as_deref() == Some(&wanted.common_name)
-            && subject(cert.subject().iter_organization().next()) == wanted.organization
+            && organizations_of(cert.subject()) == wanted.organizations
             && names_of(&cert).is_superset(&wanted.sans)
     }
 }
@@ -572,6 +596,20 @@ mod tests {
         }
         assert_eq!(parsed(&pki.admin.cert_pem, |c| c.subject().to_string()), "O=system:masters, CN=kubernetes-admin");
         assert_eq!(parsed(&pki.proxy.cert_pem, |c| c.subject().to_string()), "CN=system:kube-proxy");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_of_several_groups_has_them_all_in_a_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock_at("2026-03-01T12:00:00Z");
+        let pki = load_or_create(dir.path(), &[], &clock).unwrap();
+        let groups: Vec<String> = (0..12).map(|n| format!("a-group-of-people-{n}")).collect();
+        let issued = issue_client(dir.path(), "ann", &groups, &clock).unwrap();
+        assert_eq!(parsed(&issued.cert_pem, |c| organizations_of(c.subject())), groups);
+        assert!(pki.authority().still_good(&issued, &client_identity("ann", &groups)));
+        let name =
+            parsed(&issued.cert_pem, |c| c.subject().iter_common_name().next().unwrap().as_str().unwrap().to_owned());
+        assert_eq!(name, "ann");
     }
 
     #[tokio::test(start_paused = true)]
