@@ -9,6 +9,7 @@
 
 mod access;
 mod addresses;
+mod applications;
 mod apply;
 mod autoscaling;
 mod background;
