@@ -51,7 +51,7 @@ async fn follow_kernel(clock: &Clock) -> io::Result<()> {
     let timer = AsyncFd::with_interest(endless_timer()?, Interest::READABLE)?;
     loop {
         // It may have jumped before the timer was set: nothing waited for it then.
-        let is_jump = timer.async_io(Interest::READABLE, |timer| is_cancelled(timer)).await?;
+        let is_jump = timer.async_io(Interest::READABLE, is_cancelled).await?;
         if is_jump {
             noted(clock);
         }
@@ -101,7 +101,7 @@ fn has_jumped(before: (Timestamp, Instant), after: (Timestamp, Instant)) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::task::drain_signal;
+    use crate::base::task::{drain_signal, spawn};
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_jumps_is_noticed_either_way_and_one_that_drifts_is_not() {
@@ -141,7 +141,7 @@ mod tests {
         let timer = endless_timer().unwrap();
         assert_eq!(is_cancelled(&timer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let (clock, (trigger, drain)) = (Clock::system(), drain_signal());
-        let told = tokio::spawn(tell(clock.clone(), drain));
+        let told = spawn("told", tell(clock.clone(), drain));
         tokio::task::yield_now().await;
         trigger.fire();
         told.await.unwrap();

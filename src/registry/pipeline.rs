@@ -253,6 +253,7 @@ impl Registry {
     }
 
     /// The same registry, whose writes happen only while the fence holds.
+    #[must_use]
     pub fn fenced(&self, fence: Fence) -> Self {
         Self(Arc::clone(&self.0), Some(fence))
     }

@@ -259,9 +259,9 @@ impl World {
         if !is_asked && !is_killed {
             rival.is_frozen = !rival.is_frozen;
             if rival.is_frozen {
-                rival.group.freeze()
+                rival.group.freeze();
             } else {
-                rival.group.thaw()
+                rival.group.thaw();
             }
             self.rival = Some(rival);
             return;

@@ -88,7 +88,7 @@ fn waits_for_room(pod: &Pod, candidates: &[Candidate<'_>]) -> Option<usize> {
 /// The pods that would go from a node. Source: `SelectVictimsOnNode`.
 fn on_node<'a>(pod: &Pod, at: usize, world: &mut [Candidate<'a>], observed: &Observed) -> Result<Room<'a>, String> {
     let is_less = |other: &&&Pod| priority(other) < priority(pod);
-    let (mut less, others): (Vec<&Pod>, Vec<&Pod>) = world[at].pods.iter().partition(|other| is_less(&other));
+    let (mut less, others): (Vec<&Pod>, Vec<&Pod>) = world[at].pods.iter().partition(|other| is_less(other));
     if less.is_empty() {
         return Err("No preemption victims found for incoming pod".to_owned());
     }
