@@ -35,6 +35,7 @@ fn daemon_sets_spreading_and_drains_over_three_nodes() {
     let each = vec![one.clone(), two.clone(), three.clone()];
     assert_eq!(nodes_of(&cluster, "log"), each);
     assert_eq!(nodes_of(&cluster, "web"), each);
+    a_gated_pod_waits(&cluster, &two);
     // A wish to be spread keeps no pod from going elsewhere; a demand would, for a cordoned node still counts.
     cluster.kubectl(&["drain", &three, "--ignore-daemonsets", "--timeout=30s"]);
     until_equal("nothing but its daemon is left", SOON, String::new(), || {
@@ -54,4 +55,22 @@ fn daemon_sets_spreading_and_drains_over_three_nodes() {
         let all = cluster.containers("io.kubernetes.docker.type=podsandbox").len();
         all - nodes_of(&cluster, "web").len()
     });
+}
+
+/// Until its gate goes; meanwhile the nodes that will do become fewer.
+fn a_gated_pod_waits(cluster: &Cluster, node: &str) {
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: gated}}\nspec: {{schedulingGates: [{{name: example.com/quota}}], \
+         containers: [{{name: c, image: '{}', command: [sleep, '3600']}}], terminationGracePeriodSeconds: 0}}\n",
+        *BUSYBOX
+    ));
+    let status = || cluster.kubectl(&["get", "pod", "gated", "--no-headers"]);
+    until_equal("it waits for its gate", SOON, true, || status().contains("SchedulingGated"));
+    let fewer = format!(r#"{{"spec":{{"nodeSelector":{{"kubernetes.io/hostname":"{node}"}}}}}}"#);
+    cluster.kubectl(&["patch", "pod", "gated", "-p", &fewer]);
+    let gone = r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#;
+    cluster.kubectl(&["patch", "pod", "gated", "--type=json", "-p", gone]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/gated", "--timeout=30s"]);
+    assert_eq!(cluster.jsonpath(&["pod", "gated"], "{.spec.nodeName}"), node);
+    cluster.kubectl(&["delete", "pod", "gated"]);
 }

@@ -495,6 +495,43 @@ spec:
     }
 
     #[test]
+    fn gates_may_only_go_and_while_there_is_one_the_nodes_become_fewer() {
+        let gated = WEB.replace(
+            "{containers",
+            "{schedulingGates: [{name: x/a}, {name: x/b}], nodeSelector: {disk: ssd}, containers",
+        );
+        let change = |from: &str, to: &str| update_causes::<Pods>(&gated, &gated.replace(from, to));
+        assert_eq!(change("{name: x/a}, ", ""), "");
+        assert_eq!(change("schedulingGates: [{name: x/a}, {name: x/b}], ", ""), "");
+        assert_eq!(change("{disk: ssd}", "{disk: ssd, zone: a}"), "");
+        let nodes = "{nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: zone, operator: Exists}]}]}}}";
+        let narrowed = gated.replace("{schedulingGates", &format!("{{affinity: {nodes}, schedulingGates"));
+        assert_eq!(update_causes::<Pods>(&gated, &narrowed), "");
+        let narrower = narrowed.replace("operator: Exists}", "operator: Exists}, {key: disk, operator: Exists}");
+        assert_eq!(update_causes::<Pods>(&narrowed, &narrower), "");
+        expect![[r#"
+            spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]: Invalid value: {"matchExpressions":[{"key":"zone","operator":"Exists"}]}: only additions are allowed (no mutations or deletions)
+        "#]]
+        .assert_eq(&update_causes::<Pods>(&narrower, &narrowed));
+        expect![[r#"
+            spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gate 'x/c'
+        "#]]
+        .assert_eq(&change("x/b", "x/c"));
+        expect![[r#"
+            spec.nodeSelector: Invalid value: {"disk":"hdd"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)
+        "#]]
+        .assert_eq(&change("ssd", "hdd"));
+        let free = WEB.replace("{containers", "{nodeSelector: {disk: ssd}, containers");
+        assert!(update_causes::<Pods>(&free, &free.replace("ssd}", "ssd, zone: a}")).starts_with("spec: Forbidden"));
+        assert!(
+            change("{schedulingGates", "{nodeName: n, schedulingGates")
+                .contains("cannot be set until all schedulingGates")
+        );
+        let twice = gated.replace("x/b", "x/a");
+        assert_eq!(causes::<Pods>(&twice), "spec.schedulingGates[1]: Duplicate value: \"x/a\"\n");
+    }
+
+    #[test]
     fn only_some_of_a_spec_may_change() {
         let change = |from: &str, to: &str| update_causes::<Pods>(WEB, &WEB.replace(from, to));
         assert_eq!(change("nginx", "'nginx:latest'"), "");

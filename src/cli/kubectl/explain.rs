@@ -65,7 +65,7 @@ impl<'a> Schemas<'a> {
                 bail!("field {field:?} does not exist");
             }
             if n + 1 == fields.len() {
-                writeln!(page, "FIELD: {field} <{}>", self.type_of(property))?;
+                writeln!(page, "FIELD: {field} <{}>", type_of(property))?;
                 match self.resolve(property)["enum"].as_array() {
                     None => page += "\n\n",
                     Some(values) => {
@@ -100,7 +100,7 @@ impl<'a> Schemas<'a> {
         let indent = "  ".repeat(depth);
         let mut lines = String::new();
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-            lines += &format!("{indent}{name}\t<{}>{}\n", self.type_of(property), required(name));
+            lines += &format!("{indent}{name}\t<{}>{}\n", type_of(property), required(name));
             let inner = self.inner(property);
             if recursive {
                 if depth < DEPTH_MAX {
@@ -144,20 +144,19 @@ impl<'a> Schemas<'a> {
             _ => schema,
         }
     }
+}
 
-    /// `integer`, `[]Container`, `map[string]string`.
-    fn type_of(&self, schema: &Value) -> String {
-        if let Some(name) = reference(schema) {
-            let short = name.rsplit('.').next().unwrap_or(name);
-            return short.to_owned();
-        }
-        match (&schema["items"], &schema["additionalProperties"]) {
-            (items @ Value::Object(_), _) => format!("[]{}", self.type_of(items)),
-            (_, values @ Value::Object(_)) => format!("map[string]{}", self.type_of(values)),
-            _ => Some(text(schema, "/type"))
-                .filter(|name| !name.is_empty())
-                .unwrap_or("Object")
-                .replace("object", "Object"),
+/// `integer`, `[]Container`, `map[string]string`.
+fn type_of(schema: &Value) -> String {
+    if let Some(name) = reference(schema) {
+        let short = name.rsplit('.').next().unwrap_or(name);
+        return short.to_owned();
+    }
+    match (&schema["items"], &schema["additionalProperties"]) {
+        (items @ Value::Object(_), _) => format!("[]{}", type_of(items)),
+        (_, values @ Value::Object(_)) => format!("map[string]{}", type_of(values)),
+        _ => {
+            Some(text(schema, "/type")).filter(|name| !name.is_empty()).unwrap_or("Object").replace("object", "Object")
         }
     }
 }

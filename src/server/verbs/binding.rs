@@ -74,6 +74,9 @@ fn bind(pod: &mut Pod, binding: &Binding, node: &str) -> Result<(), ApiError> {
     if let Some(has) = spec.node_name.as_deref().filter(|n| !n.is_empty()) {
         return Err(conflict(format!("pod {name} is already assigned to node {has:?}")));
     }
+    if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        return Err(conflict(format!("pod {name} has non-empty .spec.schedulingGates")));
+    }
     spec.node_name = Some(node.to_owned());
     if let Some(annotations) = &binding.metadata.annotations {
         pod.metadata.annotations.get_or_insert_default().extend(annotations.clone());

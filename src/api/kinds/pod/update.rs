@@ -4,7 +4,9 @@
 //! scheduler writes it.
 
 use crate::api::{field::FieldError, kinds::check::Errors, names, object::untyped};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{
+    Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
+};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -45,6 +47,7 @@ pub(super) fn validate(new: &PodSpec, old: &PodSpec) -> Errors {
         return errs;
     }
     check_tolerations(&mut errs, new, old);
+    check_gates(&mut errs, new, old);
     let munged = munged(new, old);
     if munged != *old {
         let why = format!("{MAY_CHANGE}\n{}", differences("spec", old, &munged));
@@ -80,6 +83,53 @@ fn check_deadline(errs: &mut Errors, new: &PodSpec, old: &PodSpec) -> bool {
     false
 }
 
+fn is_gated(spec: &PodSpec) -> bool {
+    spec.scheduling_gates.iter().flatten().next().is_some()
+}
+
+/// Gates may go. While there is one, the nodes that will do may become fewer. Source: `ValidatePodUpdate`,
+/// `validateNodeSelectorMutation`, `validateNodeAffinityMutation`.
+fn check_gates(errs: &mut Errors, new: &PodSpec, old: &PodSpec) {
+    for gate in new.scheduling_gates.iter().flatten() {
+        if !old.scheduling_gates.iter().flatten().any(|had| had.name == gate.name) {
+            let why = format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name);
+            errs.push(FieldError::forbidden("spec.schedulingGates", why));
+        }
+    }
+    if !is_gated(old) {
+        return;
+    }
+    let selects = |spec: &PodSpec| spec.node_selector.clone().unwrap_or_default();
+    let (now, before) = (selects(new), selects(old));
+    if before.iter().any(|(key, value)| now.get(key) != Some(value)) {
+        let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        errs.push(FieldError::invalid("spec.nodeSelector", untyped(&now), why));
+    }
+    let (now, before) = (required_terms(new), required_terms(old));
+    let at = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+    if !before.is_empty() && now.len() != before.len() {
+        let why = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        errs.push(FieldError::invalid(at, untyped(&now), why));
+        return;
+    }
+    for (i, (now, before)) in now.iter().zip(&before).enumerate() {
+        let keeps = |now: &Option<Vec<NodeSelectorRequirement>>, before: &Option<Vec<NodeSelectorRequirement>>| {
+            now.as_deref().unwrap_or_default().starts_with(before.as_deref().unwrap_or_default())
+        };
+        if !keeps(&now.match_expressions, &before.match_expressions) || !keeps(&now.match_fields, &before.match_fields)
+        {
+            let why = "only additions are allowed (no mutations or deletions)";
+            errs.push(FieldError::invalid(format!("{at}[{i}]"), untyped(now), why));
+        }
+    }
+}
+
+fn required_terms(spec: &PodSpec) -> Vec<NodeSelectorTerm> {
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|nodes| nodes.required_during_scheduling_ignored_during_execution.as_ref());
+    required.map(|selector| selector.node_selector_terms.clone()).unwrap_or_default()
+}
+
 fn check_tolerations(errs: &mut Errors, new: &PodSpec, old: &PodSpec) {
     fn without_seconds(t: &Toleration) -> [Option<&str>; 4] {
         [&t.key, &t.operator, &t.value, &t.effect].map(Option::as_deref)
@@ -100,6 +150,11 @@ fn munged(new: &PodSpec, old: &PodSpec) -> PodSpec {
     inits.for_each(|(n, o)| put_back(n, o));
     spec.active_deadline_seconds = old.active_deadline_seconds;
     spec.tolerations.clone_from(&old.tolerations);
+    spec.scheduling_gates.clone_from(&old.scheduling_gates);
+    if is_gated(old) {
+        spec.node_selector.clone_from(&old.node_selector);
+        put_back_node_affinity(&mut spec, old);
+    }
     let was_negative = old.termination_grace_period_seconds.is_some_and(|s| s < 0);
     if was_negative && spec.termination_grace_period_seconds == Some(1) {
         spec.termination_grace_period_seconds = old.termination_grace_period_seconds;
@@ -108,6 +163,18 @@ fn munged(new: &PodSpec, old: &PodSpec) -> PodSpec {
         spec.node_name.clone_from(&old.node_name);
     }
     spec
+}
+
+/// Puts the affinity to nodes back, and leaves that to pods as it is.
+fn put_back_node_affinity(spec: &mut PodSpec, old: &PodSpec) {
+    let had = old.affinity.as_ref().and_then(|affinity| affinity.node_affinity.clone());
+    if had.is_some() || spec.affinity.is_some() {
+        spec.affinity.get_or_insert_default().node_affinity = had;
+    }
+    let is_empty = spec.affinity.as_ref().is_some_and(|affinity| *affinity == Affinity::default());
+    if is_empty && old.affinity.is_none() {
+        spec.affinity = None;
+    }
 }
 
 /// One line for each place where two values at a path differ.

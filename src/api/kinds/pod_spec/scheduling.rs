@@ -40,10 +40,30 @@ pub(super) fn validate(errs: &mut Errors, spec: &PodSpec, path: &str) {
     }
     let spread = spec.topology_spread_constraints.as_deref().unwrap_or_default();
     spread_constraints(errs, spread, &format!("{path}.topologySpreadConstraints"));
+    gates(errs, spec, path);
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     check_tolerations(errs, tolerations, &format!("{path}.tolerations"));
     let preemption = ["PreemptLowerPriority", "Never"];
     check::maybe_one_of(errs, format!("{path}.preemptionPolicy"), spec.preemption_policy.as_deref(), &preemption);
+}
+
+/// Source: `validateSchedulingGates`, and `ValidatePodCreate` for the node.
+fn gates(errs: &mut Errors, spec: &PodSpec, path: &str) {
+    let mut seen = BTreeSet::new();
+    for (i, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
+        let at = format!("{path}.schedulingGates[{i}]");
+        check::qualified_name(errs, &at, &gate.name);
+        if !seen.insert(&gate.name) {
+            errs.push(FieldError::duplicate(at, &gate.name));
+        }
+    }
+    let has_node = spec.node_name.as_deref().is_some_and(|name| !name.is_empty());
+    if has_node && !seen.is_empty() {
+        errs.push(FieldError::forbidden(
+            format!("{path}.nodeName"),
+            "cannot be set until all schedulingGates have been cleared",
+        ));
+    }
 }
 
 fn check_tolerations(errs: &mut Errors, tolerations: &[Toleration], path: &str) {

@@ -446,9 +446,8 @@ fn names_and_policies() {
 #[test]
 fn what_cannot_be_done_is_refused() {
     spec(
-        "schedulingGates: [{name: x}], resourceClaims: [{name: x}], resources: {limits: {cpu: 1}}, runtimeClassName: x, overhead: {cpu: 1}, os: {name: windows}, hostnameOverride: x, setHostnameAsFQDN: true",
+        "resourceClaims: [{name: x}], resources: {limits: {cpu: 1}}, runtimeClassName: x, overhead: {cpu: 1}, os: {name: windows}, hostnameOverride: x, setHostnameAsFQDN: true",
         &expect![[r#"
-        spec.schedulingGates: Forbidden: skiff does not support scheduling gates yet
         spec.resourceClaims: Forbidden: skiff does not support resource claims yet
         spec.resources: Forbidden: skiff does not support resources of whole pods yet
         spec.runtimeClassName: Forbidden: skiff does not support runtime classes yet

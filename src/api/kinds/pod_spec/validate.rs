@@ -156,7 +156,6 @@ fn unsupported(errs: &mut Errors, spec: &PodSpec, path: &str) {
     let has_resources = spec.resources.as_ref().is_some_and(|r| *r != ResourceRequirements::default());
     let windows = spec.os.as_ref().is_some_and(|os| os.name != "linux");
     let given = [
-        ("schedulingGates", spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()), "scheduling gates"),
         ("schedulingGroup", spec.scheduling_group.is_some(), "scheduling groups"),
         ("resourceClaims", spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()), "resource claims"),
         ("resources", has_resources, "resources of whole pods"),
