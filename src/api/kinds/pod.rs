@@ -507,12 +507,12 @@ spec:
         let nodes = "{nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: zone, operator: Exists}]}]}}}";
         let narrowed = gated.replace("{schedulingGates", &format!("{{affinity: {nodes}, schedulingGates"));
         assert_eq!(update_causes::<Pods>(&gated, &narrowed), "");
-        let narrower = narrowed.replace("operator: Exists}", "operator: Exists}, {key: disk, operator: Exists}");
-        assert_eq!(update_causes::<Pods>(&narrowed, &narrower), "");
+        let fewer = narrowed.replace("operator: Exists}", "operator: Exists}, {key: disk, operator: Exists}");
+        assert_eq!(update_causes::<Pods>(&narrowed, &fewer), "");
         expect![[r#"
             spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]: Invalid value: {"matchExpressions":[{"key":"zone","operator":"Exists"}]}: only additions are allowed (no mutations or deletions)
         "#]]
-        .assert_eq(&update_causes::<Pods>(&narrower, &narrowed));
+        .assert_eq(&update_causes::<Pods>(&fewer, &narrowed));
         expect![[r#"
             spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gate 'x/c'
         "#]]

@@ -75,7 +75,8 @@ export function podState(pod) {
   }
   if (isReady) return { is: "ready", text: "Running" };
   const unscheduled = status.conditions?.find((c) => c.type === "PodScheduled" && c.status === "False");
-  if (unscheduled) return { is: "failing", text: unscheduled.reason ?? "Unschedulable" };
+  // A gate is somebody's wish.
+  if (unscheduled) return { is: unscheduled.reason === "SchedulingGated" ? "starting" : "failing", text: unscheduled.reason ?? "Unschedulable" };
   if (status.phase === "Running") return { is: "starting", text: "Running, not ready" };
   const inits = spec.initContainers?.length ?? 0;
   const done = (status.initContainerStatuses ?? []).filter((c) => c.state?.terminated?.exitCode === 0).length;
