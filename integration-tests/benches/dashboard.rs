@@ -97,6 +97,8 @@ fn bench_paint(browser: &Browser) {
     for _ in 0..RELOADS {
         browser.run("window.isOld = true; location.reload()");
         browser.until("!window.isOld && performance.getEntriesByName('first-contentful-paint').length");
+        // Parts may come after the first of them was painted.
+        has_pods(browser, 60);
         painted
             .push(number(&browser.run("return performance.getEntriesByName('first-contentful-paint')[0].startTime")));
         bytes = number(&browser.run(
@@ -108,7 +110,6 @@ fn bench_paint(browser: &Browser) {
     let painted = median(&mut painted);
     row("bytes until the first paint", bytes / 1000.0, "kB", PAINT_KB_MAX, bytes / 1000.0 <= PAINT_KB_MAX);
     row("first contentful paint", painted, "ms", PAINT_MS_MAX, painted <= PAINT_MS_MAX);
-    has_pods(browser, 60);
 }
 
 /// The time between frames while pods change.
