@@ -115,19 +115,8 @@ fn a_kill_is_told_to_the_millisecond_and_a_resize_needs_no_restart() {
     );
     cluster.apply(&sized);
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
-    let id = || {
-        docker(&[
-            "ps",
-            "-q",
-            "--no-trunc",
-            "--filter",
-            "label=io.kubernetes.container.name=app",
-            "--filter",
-            "label=io.kubernetes.pod.name=web",
-        ])
-        .trim()
-        .to_owned()
-    };
+    // The only pod with such a container, of this cluster: other tests have a pod `web` too.
+    let id = || cluster.containers("io.kubernetes.container.name=app").pop().expect("it runs");
     let first = id();
     docker(&["kill", &first]);
     let healed =

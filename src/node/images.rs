@@ -9,7 +9,7 @@
 
 use super::{credentials, text::go_duration};
 use crate::{
-    api::image_name::{digest, familiar, is_reference, with_tag},
+    api::image_name::{digest, familiar, is_reference, repository, with_tag},
     base::{backoff::Backoff, chain::chain, clock::Clock, task},
     engine::{
         Credentials, Engine, EngineError, Image, PullError, PullProgress,
@@ -244,7 +244,9 @@ impl Images {
         keys: Keys<'_>,
         tell: Tell<'_>,
     ) -> Result<Image, ImageError> {
-        if !here.digests.is_empty() {
+        // One that was pushed elsewhere has a digest there, and is still only here under this name.
+        let known = familiar(reference);
+        if here.digests.iter().any(|name| repository(name) == repository(&known)) {
             return self.pull(name, reference, keys, tell).await;
         }
         if digest(reference) == Some(&here.id) || self.is_known_only_here(reference) {
@@ -493,6 +495,20 @@ mod tests {
         assert!(told.take().iter().all(|line| line.contains("it was built here")));
         let pulls = engine.calls().iter().filter(|c| c.kind == crate::engine::fake::CallKind::Pull).count();
         assert_eq!(pulls, 1, "the registry is not asked again at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_was_pushed_elsewhere_is_still_only_here() {
+        let engine = FakeEngine::for_test();
+        let digests = vec![format!("host:5000/shop/mine@{}", digest_of('d'))];
+        let pushed =
+            Image { tags: vec!["mine:latest".into(), "host:5000/shop/mine:1".into()], digests, ..Image::default() };
+        engine.add_image_with(pushed, Arc::new(|_| Behaviour::server()));
+        let (images, told) = (images(&engine), Told::new());
+        ensure(&images, "mine", "Always", &told).await.unwrap();
+        assert!(told.take().iter().all(|line| line.contains("it was built here")));
+        let error = ensure(&images, "host:5000/shop/mine:1", "Always", &told).await.unwrap_err();
+        assert_eq!(error.reason(), "ErrImagePull", "that registry has it, and is asked");
     }
 
     #[tokio::test(start_paused = true)]

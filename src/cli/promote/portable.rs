@@ -1,6 +1,7 @@
 //! What of a cluster's objects makes sense in another one. Pure but for [`Of::look`] and [`Target::look`].
 
 use crate::{
+    api::image_name::repository,
     cli::{convert, watching::text},
     client::{Client, ClientError},
 };
@@ -144,15 +145,6 @@ impl Of {
         };
         let is = |names: &BTreeSet<String>| names.contains(image) || names.contains(&tagged);
         image.starts_with("sha256:") || is(&self.images) && !is(&self.pulled)
-    }
-}
-
-/// An image's name without its tag or digest.
-fn repository(name: &str) -> &str {
-    let name = name.split_once('@').map_or(name, |(repository, _)| repository);
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => name,
     }
 }
 
