@@ -49,6 +49,8 @@ def spans(text):
     out, at, colour = "", 0, None
     for match in [*ESCAPE.finditer(text), None]:
         piece = OTHER.sub("", text[at : match.start() if match else len(text)])
+        # What lets somebody in is nobody's picture.
+        piece = re.sub(r"#token=\S+", "#token=…", piece)
         if piece:
             fill = f' fill="{colour}"' if colour else ""
             out += f"<tspan{fill}>{html.escape(piece)}</tspan>"
@@ -61,7 +63,8 @@ def spans(text):
 def picture(prompt, lines):
     lines = [(0.0, f"\x1b[32m$\x1b[0m {prompt}"), *lines]
     total = lines[-1][0] + HOLD_SECONDS
-    width, height = int(COLUMNS * CHAR_PX) + 2 * PAD_PX, len(lines) * LINE_PX + 2 * PAD_PX
+    columns = max(len(OTHER.sub("", ESCAPE.sub("", text)).rstrip()) for _, text in lines)
+    width, height = int(columns * CHAR_PX) + 2 * PAD_PX, len(lines) * LINE_PX + 2 * PAD_PX
     style, rows = [], []
     for n, (at, text) in enumerate(lines):
         share = 100 * at / total

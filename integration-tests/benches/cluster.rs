@@ -139,7 +139,9 @@ async fn bench_job(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {
 async fn docker_run(n: usize) -> anyhow::Result<()> {
     let network = skiff::app::cidr::network_name(NAME);
     let name = bare_name("run", n);
-    let args = ["run", "--rm", "--name", &name, "--network", &network, bench::IMAGE, "sh", "-c", "exit 0"];
+    // The image has a program of its own.
+    let how = ["--rm", "--name", &name, "--network", &network, "--entrypoint", "sh"];
+    let args = [&["run"], &how[..], &[bench::IMAGE, "-c", "exit 0"]].concat();
     let out = tokio::process::Command::new("docker").args(args).output().await?;
     anyhow::ensure!(out.status.success(), "docker run: {}", String::from_utf8_lossy(&out.stderr));
     Ok(())
