@@ -439,6 +439,9 @@ fn pulls(app: &App) -> Vec<String> {
     let pods = app.registry.api::<Pods>().list("").items;
     let waiting = pods.iter().filter(|pod| !pod_state::is_pod_ready(pod)).filter_map(|pod| pod.metadata.uid.as_deref());
     let waiting: BTreeSet<&str> = waiting.collect();
+    if waiting.is_empty() {
+        return Vec::new();
+    }
     let events = app.registry.api::<Events>().list("").items;
     let of_pulls = events.iter().filter(|event| {
         let is_waited_for = event.involved_object.uid.as_deref().is_some_and(|uid| waiting.contains(uid));

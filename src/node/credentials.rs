@@ -6,7 +6,10 @@
 //! **Source**: `pkg/credentialprovider/{config,keyring}.go` and `secrets/secrets.go`, v1.37; for Docker's own,
 //! github.com/docker/cli `cli/config/configfile/file.go` and github.com/docker/docker-credential-helpers, `client/command.go`.
 
-use crate::{base::secret::Secret as Hidden, engine::Credentials};
+use crate::{
+    base::secret::Secret as Hidden,
+    engine::{Credentials, PullError},
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
@@ -120,6 +123,25 @@ impl Keyring {
         let image = Place::of_image(image);
         self.0.iter().filter(|(place, _)| place.holds(&image)).map(|(_, credentials)| credentials.clone()).collect()
     }
+}
+
+/// Pulls or pushes as the first of these that the registry lets do it; as nobody when there are none.
+/// Source: `pullImage`, `pkg/kubelet/kuberuntime/kuberuntime_image.go`.
+pub(crate) async fn in_turn<'k, F>(
+    keys: &'k [Credentials],
+    mut act: impl FnMut(Option<&'k Credentials>) -> F,
+) -> Result<(), PullError>
+where
+    F: Future<Output = Result<(), PullError>>,
+{
+    let Some((last, others)) = keys.split_last() else { return act(None).await };
+    for key in others {
+        match act(Some(key)).await {
+            Err(PullError::Refused(_)) => {}
+            done => return done,
+        }
+    }
+    act(Some(last)).await
 }
 
 /// A registry, or a part of one.

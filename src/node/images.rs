@@ -298,7 +298,7 @@ impl Images {
         let told = Arc::clone(&progress);
         task::spawn("image-pull", async move {
             // An error here means that nobody waits any more; the image is there for the next.
-            drop(done.send(pull_as(&*engine, &name, &keys, &told).await));
+            drop(done.send(credentials::in_turn(&keys, |key| engine.pull(&name, key, &told)).await));
         });
         let lost = || PullError::Failed("the pull was interrupted".into());
         let pull = result.map(move |sent| sent.unwrap_or_else(|_| Err(lost()))).boxed().shared();
@@ -328,23 +328,6 @@ impl UnderWay {
         }
         pull.await
     }
-}
-
-/// Pulls as the first of these that the registry gives the image to. Source: `pullImage`, `pkg/kubelet/kuberuntime/kuberuntime_image.go`.
-async fn pull_as(
-    engine: &dyn Engine,
-    name: &str,
-    keys: &[Credentials],
-    progress: &PullProgress,
-) -> Result<(), PullError> {
-    let Some((last, others)) = keys.split_last() else { return engine.pull(name, None, progress).await };
-    for key in others {
-        match engine.pull(name, Some(key), progress).await {
-            Err(PullError::Refused(_)) => {}
-            done => return done,
-        }
-    }
-    engine.pull(name, Some(last), progress).await
 }
 
 /// The stop signal of most images.

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::output,
-    engine::{Engine, PullError, docker::DockerEngine},
+    engine::{Engine, docker::DockerEngine},
     node::credentials,
 };
 use anyhow::{Context as _, anyhow};
@@ -59,23 +59,11 @@ pub(super) async fn all(cluster: &str, names: &BTreeMap<String, String>) -> anyh
 }
 
 async fn push(engine: &dyn Engine, image: &str) -> anyhow::Result<()> {
-    let found = match credentials::docker_folder() {
+    let keys = match credentials::docker_folder() {
         Some(folder) => credentials::of_docker(&folder, image).await.map_err(|why| anyhow!(why))?,
         None => Vec::new(),
     };
-    let mut ways = found.iter().map(Some).collect::<Vec<_>>();
-    if ways.is_empty() {
-        ways.push(None);
-    }
-    let mut last = None;
-    for credentials in ways {
-        match engine.push(image, credentials).await {
-            Ok(()) => return Ok(()),
-            Err(err @ PullError::Refused(_)) => last = Some(err),
-            Err(err) => return Err(err.into()),
-        }
-    }
-    Err(last.map_or_else(|| anyhow!("no way to push"), Into::into))
+    Ok(credentials::in_turn(&keys, |key| engine.push(image, key)).await?)
 }
 
 #[cfg(test)]
