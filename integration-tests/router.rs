@@ -129,8 +129,9 @@ fn websocket(cluster: &Cluster, http: u16) {
          apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: echo-1, labels: {{kubernetes.io/service-name: echo}}}}\n\
          addressType: IPv4\nports: [{{port: {port}}}]\nendpoints: [{{addresses: [{node}]}}]\n"
     ));
-    runtime.block_on(async {
-        let server = async {
+    // On a thread of its own, for as long as the tests run.
+    std::thread::spawn(move || {
+        runtime.block_on(async {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let Ok(mut socket) = accept_async(stream).await else { continue };
@@ -140,24 +141,21 @@ fn websocket(cluster: &Cluster, http: u16) {
                     }
                 }
             }
-        };
-        let client = async {
-            // Until the endpoint is known.
-            let mut socket = loop {
-                let stream = tokio::net::TcpStream::connect(("127.0.0.1", http)).await.unwrap();
-                match client_async("ws://echo.localhost/", stream).await {
-                    Ok((socket, _)) => break socket,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            };
-            socket.send(Message::text("hello")).await.unwrap();
-            socket.next().await.unwrap().unwrap()
-        };
-        let heard = tokio::time::timeout(SOON, async {
-            tokio::select! { heard = client => heard, () = server => unreachable!("it serves for ever") }
         });
-        assert_eq!(heard.await.unwrap(), Message::text("hello"));
     });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut socket = eventually("the endpoint of the WebSocket is known", SOON, || {
+        let dialed = async {
+            let stream = tokio::net::TcpStream::connect(("127.0.0.1", http)).await.unwrap();
+            client_async("ws://echo.localhost/", stream).await
+        };
+        runtime.block_on(dialed).map(|(socket, _)| socket)
+    });
+    let heard = runtime.block_on(async {
+        socket.send(Message::text("hello")).await.unwrap();
+        tokio::time::timeout(SOON, socket.next()).await.expect("it answers").unwrap().unwrap()
+    });
+    assert_eq!(heard, Message::text("hello"));
 }
 
 /// gRPC, one call and a stream, to a server of this machine that a Service without selector leads to.
