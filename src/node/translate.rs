@@ -109,7 +109,7 @@ pub fn sandbox_spec(
     let services = sandbox::service_range(pod);
     // Files for termination messages are the sandbox's own.
     let writes_files = spec.volumes.iter().flatten().next().is_some();
-    let hostname = network::hostname(pod, &config.cluster_domain)?;
+    let hostname = if on_host { String::new() } else { network::hostname(pod, &config.cluster_domain)? };
     let mut env: Vec<Variable> = Vec::new();
     let mut put = |name: &str, text: Option<String>| env.extend(text.map(|text| variable(name, text)));
     put(ETC_HOSTS, network::hosts_file(pod, &config.cluster_domain));
@@ -123,7 +123,7 @@ pub fn sandbox_spec(
         image: image.to_owned(),
         command: vec!["pause".into()],
         env,
-        hostname: if on_host { String::new() } else { hostname },
+        hostname,
         labels: identity.labels(&config.cluster, grace_period(pod)),
         network: Some(if on_host { NetworkMode::Host } else { NetworkMode::Bridge(config.network.clone()) }),
         // Known neighbours stay right: whoever answers next has the same address.

@@ -430,6 +430,18 @@ fn long_host_names_are_cut_and_too_long_full_names_refused() {
     assert_eq!(spec.hostname.len(), 63);
     let yaml = format!("spec: {{hostname: {long}, subdomain: s, setHostnameAsFQDN: true, containers: []}}");
     assert!(sandbox_of(&yaml).unwrap_err().to_string().contains("is too long"));
+    // A pod on the host's network has the host's name.
+    let on_host = sandbox_of(&yaml.replace("setHostnameAsFQDN", "hostNetwork: true, setHostnameAsFQDN")).unwrap();
+    assert_eq!(on_host.hostname, "");
+}
+
+#[test]
+fn an_override_is_the_whole_host_name() {
+    let name = format!("{}.example", "a".repeat(56));
+    let spec = sandbox_of(&format!("spec: {{hostname: h, subdomain: s, hostnameOverride: {name}, containers: []}}"));
+    let spec = spec.unwrap();
+    assert_eq!(spec.hostname, name);
+    assert!(file(&spec, ETC_HOSTS).contains(&format!("\n${{POD_IP}}\t{name}\n")));
 }
 
 #[test]

@@ -444,17 +444,35 @@ fn names_and_policies() {
 }
 
 #[test]
+fn host_names() {
+    spec("hostnameOverride: db.example.com, hostname: other, subdomain: sub", &expect![[""]]);
+    spec("setHostnameAsFQDN: true, subdomain: sub", &expect![[""]]);
+    spec(
+        "hostnameOverride: Db_1, setHostnameAsFQDN: true, hostNetwork: true",
+        &expect![[r#"
+        spec.hostnameOverride: Invalid value: "Db_1": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+        spec.hostnameOverride: Forbidden: cannot be set when setHostnameAsFQDN is true
+        spec.hostnameOverride: Forbidden: cannot be set when hostNetwork is true
+    "#]],
+    );
+    spec(
+        &format!("hostnameOverride: {}", "a".repeat(65)),
+        &expect![[r#"
+        spec.hostnameOverride: Too long: may not be more than 64 bytes
+    "#]],
+    );
+}
+
+#[test]
 fn what_cannot_be_done_is_refused() {
     spec(
-        "resourceClaims: [{name: x}], resources: {limits: {cpu: 1}}, runtimeClassName: x, overhead: {cpu: 1}, os: {name: windows}, hostnameOverride: x, setHostnameAsFQDN: true",
+        "resourceClaims: [{name: x}], resources: {limits: {cpu: 1}}, runtimeClassName: x, overhead: {cpu: 1}, os: {name: windows}",
         &expect![[r#"
         spec.resourceClaims: Forbidden: skiff does not support resource claims yet
         spec.resources: Forbidden: skiff does not support resources of whole pods yet
         spec.runtimeClassName: Forbidden: skiff does not support runtime classes yet
         spec.overhead: Forbidden: skiff does not support pod overhead yet
         spec.os.name: Forbidden: skiff does not support operating systems other than linux yet
-        spec.hostnameOverride: Forbidden: skiff does not support hostname overrides yet
-        spec.setHostnameAsFQDN: Forbidden: skiff does not support fully qualified host names yet
     "#]],
     );
 }

@@ -129,11 +129,30 @@ fn host_names(errs: &mut Errors, spec: &PodSpec, path: &str) {
             check::subdomain(errs, &format!("{path}.{field}"), name);
         }
     }
+    hostname_override(errs, spec, &format!("{path}.hostnameOverride"));
     for (i, alias) in spec.host_aliases.iter().flatten().enumerate() {
         check::ip(errs, &format!("{path}.hostAliases[{i}].ip"), &alias.ip);
         for (j, name) in alias.hostnames.iter().flatten().enumerate() {
             check::subdomain(errs, &format!("{path}.hostAliases[{i}].hostnames[{j}]"), name);
         }
+    }
+}
+
+/// The longest host name that Linux takes.
+const HOSTNAME_MAX: usize = 64;
+
+/// The name that takes the place of `hostname` and `subdomain`. Source: `ValidatePodSpec`.
+fn hostname_override(errs: &mut Errors, spec: &PodSpec, path: &str) {
+    let Some(name) = spec.hostname_override.as_deref() else { return };
+    check::subdomain(errs, path, name);
+    if name.len() > HOSTNAME_MAX {
+        errs.push(FieldError::too_long(path, HOSTNAME_MAX));
+    }
+    if spec.set_hostname_as_fqdn == Some(true) {
+        errs.push(FieldError::forbidden(path, "cannot be set when setHostnameAsFQDN is true"));
+    }
+    if spec.host_network == Some(true) {
+        errs.push(FieldError::forbidden(path, "cannot be set when hostNetwork is true"));
     }
 }
 
@@ -163,8 +182,6 @@ fn unsupported(errs: &mut Errors, spec: &PodSpec, path: &str) {
         ("overhead", spec.overhead.as_ref().is_some_and(|o| !o.is_empty()), "pod overhead"),
         ("os.name", windows, "operating systems other than linux"),
         ("hostUsers", spec.host_users == Some(false), "user namespaces"),
-        ("hostnameOverride", spec.hostname_override.is_some(), "hostname overrides"),
-        ("setHostnameAsFQDN", spec.set_hostname_as_fqdn == Some(true), "fully qualified host names"),
         ("evictionResponders", spec.eviction_responders.as_ref().is_some_and(|r| !r.is_empty()), "eviction responders"),
     ];
     let refused = given.into_iter().filter(|(_, is_given, _)| *is_given);

@@ -20,13 +20,11 @@ const DEFINITIONS: [&str; 6] =
 const SAMPLES: &[(&str, &str, &str)] = &[
     ("PodSpec", "evictionResponders", "[{name: x}]"),
     ("PodSpec", "hostUsers", "false"),
-    ("PodSpec", "hostnameOverride", "x"),
     ("PodSpec", "os", "{name: windows}"),
     ("PodSpec", "overhead", "{cpu: 1}"),
     ("PodSpec", "resourceClaims", "[{name: x}]"),
     ("PodSpec", "resources", "{limits: {cpu: 1}}"),
     ("PodSpec", "runtimeClassName", "x"),
-    ("PodSpec", "setHostnameAsFQDN", "true"),
     ("PodSecurityContext", "seLinuxChangePolicy", "Recursive"),
     ("PodSecurityContext", "seLinuxOptions", "{level: x}"),
     ("PodSecurityContext", "supplementalGroupsPolicy", "Strict"),
@@ -115,9 +113,9 @@ fn no_field_is_accepted_and_ignored() {
         }
     }
     expect![[r#"
-        PodSpec refused: evictionResponders hostUsers hostnameOverride os overhead resourceClaims resources runtimeClassName setHostnameAsFQDN
+        PodSpec refused: evictionResponders hostUsers os overhead resourceClaims resources runtimeClassName
         PodSpec scheduler: affinity schedulingGates schedulingGroup topologySpreadConstraints
-        PodSpec works: activeDeadlineSeconds automountServiceAccountToken containers dnsConfig dnsPolicy enableServiceLinks ephemeralContainers hostAliases hostIPC hostNetwork hostPID hostname imagePullSecrets initContainers nodeName nodeSelector preemptionPolicy priority priorityClassName readinessGates restartPolicy schedulerName securityContext serviceAccount serviceAccountName shareProcessNamespace subdomain terminationGracePeriodSeconds tolerations volumes
+        PodSpec works: activeDeadlineSeconds automountServiceAccountToken containers dnsConfig dnsPolicy enableServiceLinks ephemeralContainers hostAliases hostIPC hostNetwork hostPID hostname hostnameOverride imagePullSecrets initContainers nodeName nodeSelector preemptionPolicy priority priorityClassName readinessGates restartPolicy schedulerName securityContext serviceAccount serviceAccountName setHostnameAsFQDN shareProcessNamespace subdomain terminationGracePeriodSeconds tolerations volumes
         PodSecurityContext refused: supplementalGroupsPolicy windowsOptions
         PodSecurityContext warned: seLinuxChangePolicy seLinuxOptions
         PodSecurityContext works: appArmorProfile fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seccompProfile supplementalGroups sysctls
