@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod alloc;
 pub mod client;
+pub mod disruption;
 mod encode;
 pub mod events;
 pub mod fence;

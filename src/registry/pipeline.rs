@@ -58,7 +58,16 @@ pub struct Config {
 
 /// The API as functions. Clones share one registry.
 #[derive(Clone)]
-pub struct Registry(Arc<Inner>, Option<Fence>);
+pub struct Registry(Arc<Inner>, Way);
+
+/// The way of a registry's writes to the store.
+#[derive(Clone, Default)]
+struct Way {
+    fence: Option<Fence>,
+    /// Whether a test has cut it.
+    #[cfg(test)]
+    is_cut: Arc<std::sync::atomic::AtomicBool>,
+}
 
 struct Inner {
     store: Store,
@@ -249,13 +258,20 @@ impl Registry {
         let kinds = watch::Sender::new(Arc::new(Kinds::default()));
         let events = EventQueue::default();
         let inner = Inner { store, clock, rng, config, kinds, encoder, allocator, quota_turns, events };
-        Self(Arc::new(inner), None)
+        Self(Arc::new(inner), Way::default())
     }
 
     /// The same registry, whose writes happen only while the fence holds.
     #[must_use]
     pub fn fenced(&self, fence: Fence) -> Self {
-        Self(Arc::clone(&self.0), Some(fence))
+        Self(Arc::clone(&self.0), Way { fence: Some(fence), ..self.1.clone() })
+    }
+
+    /// The same registry, whose writes do not reach the store while this is set; nor those of registries that are made of it.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn partitioned(&self, is_cut: Arc<std::sync::atomic::AtomicBool>) -> Self {
+        Self(Arc::clone(&self.0), Way { is_cut, ..self.1.clone() })
     }
 
     /// The store below.
@@ -632,11 +648,15 @@ impl Registry {
 
     /// Commits a transaction while the fence holds, or says which key was not as expected: then it is worth another try.
     async fn commit(&self, mut txn: Txn) -> Result<Result<Committed, String>, ApiError> {
-        txn.expect.extend(self.1.as_ref().map(Fence::expectation));
+        #[cfg(test)]
+        if self.1.is_cut.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(ApiError::Unavailable("the store cannot be reached".to_owned()));
+        }
+        txn.expect.extend(self.1.fence.as_ref().map(Fence::expectation));
         match self.0.store.commit(txn).await {
             Ok(committed) => Ok(Ok(committed)),
             Err(TxnError::Unexpected { key, found }) => {
-                if let Some(fence) = self.1.as_ref().filter(|fence| fence.is_at(&key)) {
+                if let Some(fence) = self.1.fence.as_ref().filter(|fence| fence.is_at(&key)) {
                     fence.renew(found.as_ref())?;
                 }
                 Ok(Err(key))

@@ -40,7 +40,10 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::json;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::sync::watch;
@@ -102,6 +105,8 @@ struct Rival {
     task: tokio::task::JoinHandle<()>,
     group: Group,
     is_frozen: bool,
+    /// Whether what it writes does not reach the store.
+    is_cut: Arc<AtomicBool>,
 }
 
 /// How the controllers' Lease is kept: as client-go's leader election does by default.
@@ -252,11 +257,17 @@ impl World {
     }
 
     /// What happens to a second control plane whose controllers believe to lead: it starts, and takes the Lease from those that act and
-    /// learn of it later; it hangs, wherever it is, and goes on with what it had decided when others act already; it ends, by itself or not.
+    /// learn of it later; it hangs, wherever it is, and goes on with what it had decided when others act already; nothing that it writes reaches
+    /// the store for a while, and then what it decides now; it ends, by itself or not.
     pub(super) async fn trouble_rival(&mut self) {
         let Some(mut rival) = self.rival.take() else { return self.start_rival().await };
         let (is_asked, is_killed) = (self.rng.one_in(4), self.rng.one_in(4));
         if !is_asked && !is_killed {
+            if self.rng.one_in(2) {
+                rival.is_cut.fetch_xor(true, Relaxed);
+                self.rival = Some(rival);
+                return;
+            }
             rival.is_frozen = !rival.is_frozen;
             if rival.is_frozen {
                 rival.group.freeze();
@@ -280,12 +291,12 @@ impl World {
     async fn start_rival(&mut self) {
         self.rivals += 1;
         let (group, (trigger, drain)) = (Group::default(), drain_signal());
-        let registry = self.registry().clone();
+        let is_cut = Arc::<AtomicBool>::default();
+        let registry = self.registry().partitioned(Arc::clone(&is_cut));
         let config = self.controllers_config(&registry, &format!("rival-{}", self.rivals));
         let run = controllers::run_all(registry, config, drain);
-        let started =
-            async { Rival { trigger, task: task::spawn("rival", run), group: group.clone(), is_frozen: false } };
-        self.rival = Some(group.enter(started).await);
+        let task = group.enter(async { task::spawn("rival", run) }).await;
+        self.rival = Some(Rival { trigger, task, group, is_frozen: false, is_cut });
     }
 
     /// Ends a rival at once, wherever it is.

@@ -1,9 +1,10 @@
 //! Decisions of the disruption controller as tables.
 
-use super::{DisruptionController, Observed};
+use super::DisruptionController;
 use crate::{
     api::kinds::pod_disruption_budget::PodDisruptionBudgets,
     controllers::runtime::{Controller as _, Decision},
+    registry::disruption::Observed,
     testing::from_yaml,
 };
 use k8s_openapi::api::{

@@ -10,12 +10,11 @@ use crate::{
         kinds::{pod::Pods, pod_disruption_budget::PodDisruptionBudgets},
         meta::ObjectKey,
         pod_state,
-        selector::LabelSelector,
         status::ApiError,
     },
     base::clock::whole_seconds,
     registry::{
-        Registry, check_preconditions,
+        Registry, check_preconditions, disruption,
         pipeline::{DeleteOptions, Part, WriteOptions, decoded},
     },
     server::{codec, media::Offer, options, paths, respond::Response},
@@ -63,6 +62,7 @@ pub(crate) async fn evict(registry: &Registry, key: &ObjectKey, mut options: Del
     let pods = registry.api::<Pods>();
     let Some(pod) = pods.get(key) else { return Err(ApiError::not_found(&Pods::INFO, &key.name)) };
     if let Some(budget) = budget_of(registry, &pod)? {
+        let budget = counted(registry, budget);
         if is_free(&pod, &budget) {
             // What was looked at is what may go.
             options.resource_version = options.resource_version.or_else(|| pod.metadata.resource_version.clone());
@@ -104,9 +104,8 @@ fn budget_of(registry: &Registry, pod: &Pod) -> Result<Option<Arc<PodDisruptionB
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut budgets = registry.api::<PodDisruptionBudgets>().list(namespace).items;
     budgets.retain(|budget| {
-        let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         let labels = pod.metadata.labels.clone().unwrap_or_default();
-        selector.and_then(|s| LabelSelector::from_api(s).ok()).is_some_and(|selector| selector.matches(&labels))
+        disruption::selector(budget).matches(&labels)
     });
     if budgets.len() > 1 {
         let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
@@ -136,13 +135,25 @@ async fn pay(
     let now = Time(whole_seconds(registry.clock().now()));
     let mut take = |entry: &Entry| {
         let unreadable = |err: serde_json::Error| ApiError::Internal(format!("a budget cannot be read: {err}"));
-        let mut budget = PodDisruptionBudgets::read(&entry.value).map_err(unreadable)?;
+        let budget = PodDisruptionBudgets::read(&entry.value).map_err(unreadable)?;
+        let mut budget = counted(registry, Arc::new(budget));
         take_one(&mut budget, &pod.name, &now)?;
         Ok(PodDisruptionBudgets::pack(budget))
     };
     let options = WriteOptions { dry_run, ..WriteOptions::default() };
     let key = ObjectKey::of(&budget.metadata);
     registry.update(PodDisruptionBudgets::erased(), &key, Part::Status, &mut take, &options).await.map(drop)
+}
+
+/// A budget with what is counted at this moment, since its status may lag. What the status does not allow stays forbidden.
+fn counted(registry: &Registry, budget: Arc<PodDisruptionBudget>) -> PodDisruptionBudget {
+    let observed = disruption::observe(registry, budget);
+    let (mut now, mut budget) = (disruption::count(&observed).status, PodDisruptionBudget::clone(&observed.budget));
+    let said = budget.status.take().unwrap_or_default();
+    now.observed_generation = said.observed_generation;
+    now.disruptions_allowed = now.disruptions_allowed.min(said.disruptions_allowed).or(Some(0));
+    budget.status = Some(now);
+    budget
 }
 
 fn take_one(budget: &mut PodDisruptionBudget, pod: &str, now: &Time) -> Result<(), ApiError> {
@@ -246,6 +257,56 @@ mod tests {
         evict(&registry, &key, of(pod.metadata.resource_version.as_deref().unwrap())).await.unwrap();
         let going = pods.get(&key);
         assert!(going.is_none_or(|pod| has_condition(&pod) && pod.metadata.deletion_timestamp.is_some()));
+    }
+
+    #[tokio::test]
+    async fn an_eviction_counts_anew_where_the_status_lags() {
+        let registry = crate::testing::registry().await;
+        let budgets = registry.api::<PodDisruptionBudgets>();
+        let spec =
+            "{metadata: {name: web, namespace: default}, spec: {minAvailable: 2, selector: {matchLabels: {app: web}}}}";
+        budgets.create(crate::testing::from_yaml(spec).unwrap()).await.unwrap();
+        let say = async |allowed: &str| {
+            let said = format!(
+                "{{observedGeneration: 1, disruptionsAllowed: {allowed}, currentHealthy: 9, desiredHealthy: 1}}"
+            );
+            let key = ObjectKey::new("default", "web");
+            let say =
+                |budget: &mut PodDisruptionBudget| budget.status = Some(crate::testing::from_yaml(&said).unwrap());
+            budgets.modify_status(&key, say).await.unwrap();
+        };
+        let make = async |name: &str, ready: &str| {
+            let pod = format!(
+                "{{metadata: {{name: {name}, namespace: default, labels: {{app: web}}}}, spec: {{containers: [{{name: c, image: i}}]}}}}"
+            );
+            registry.api::<Pods>().create(crate::testing::from_yaml(&pod).unwrap()).await.unwrap();
+            let status = format!("{{phase: Running, conditions: [{{type: Ready, status: '{ready}'}}]}}");
+            let run = |pod: &mut Pod| pod.status = Some(crate::testing::from_yaml(&status).unwrap());
+            registry.api::<Pods>().modify_status(&ObjectKey::new("default", name), run).await.unwrap();
+        };
+        let evicted = async |name: &str| {
+            let outcome = evict(&registry, &ObjectKey::new("default", name), DeleteOptions::default()).await;
+            outcome.map_err(|err| err.to_status()["details"]["causes"][0]["message"].as_str().unwrap().to_owned())
+        };
+        make("a", "True").await;
+        make("b", "True").await;
+        make("sick", "False").await;
+        // The status says that seven are to spare.
+        say("7").await;
+        let needs_two = Err("The disruption budget web needs 2 healthy pods and has 2 currently".to_owned());
+        assert_eq!(evicted("a").await, needs_two);
+        // Who is not ready goes while enough are, whatever the status says of that.
+        assert_eq!(evicted("sick").await, Ok(()));
+        make("c", "True").await;
+        make("d", "True").await;
+        say("7").await;
+        assert_eq!(evicted("a").await, Ok(()));
+        assert_eq!(evicted("b").await, Ok(()));
+        assert_eq!(evicted("c").await, needs_two);
+        // What the status forbids stays forbidden, as in Kubernetes.
+        make("e", "True").await;
+        say("0").await;
+        assert!(evicted("c").await.is_err());
     }
 
     #[test]
