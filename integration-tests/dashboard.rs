@@ -3,14 +3,17 @@
 use crate::harness::{
     browser::Browser,
     cluster::{Cluster, http_get},
-    tools::{docker, run},
+    tools::{BUSYBOX, docker, run},
     wait::until_equal,
 };
+use serde_json::json;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
 const APP: &str = "io.kubernetes.container.name=spring-container";
 const ESCAPE: char = '\u{e00c}';
+/// The bit of the key in the DevTools protocol.
+const SHIFT: u32 = 8;
 const TAB: char = '\u{e004}';
 const ENTER: char = '\u{e007}';
 const DOWN: char = '\u{e015}';
@@ -35,6 +38,7 @@ fn the_dashboard_shows_what_happens_and_does_what_it_is_told() {
     buttons_scale(&cluster, &browser);
     logs_are_text(&cluster, &browser);
     an_edit_that_is_wrong_is_told_why(&browser);
+    a_shell_runs_on_a_terminal(&cluster, &browser);
     the_keyboard_is_enough(&browser);
     browser.keep_picture("dashboard.png");
     // The browser notes that the server refused the edit, as it should; and that containers change the machine's network.
@@ -54,7 +58,7 @@ fn the_dashboard_shows_what_happens_and_does_what_it_is_told() {
 /// Pure parts of the page, where the page runs.
 fn its_own_parts_compute_what_they_should(browser: &Browser) {
     let wrong = browser.run_async(include_str!("dashboard_units.js"));
-    assert_eq!(wrong, serde_json::json!([]));
+    assert_eq!(wrong, json!([]));
 }
 
 fn a_kill_tells_its_story(cluster: &Cluster, browser: &Browser) {
@@ -115,6 +119,35 @@ fn logs_are_text(cluster: &Cluster, browser: &Browser) {
     browser.until("document.querySelector('.lines').innerText.includes('<img src=x onerror=alert(1)>')");
     assert_eq!(browser.run("return document.querySelectorAll('.lines img').length"), 0);
     cluster.kubectl(&["delete", "pod", "loud", "--wait=false"]);
+    browser.until("document.querySelector('.panel .state')?.textContent === 'It is gone'");
+}
+
+/// What is typed runs in the container, on a terminal of the frame's size, in colours; one pair of keys leads out, and the end is told.
+fn a_shell_runs_on_a_terminal(cluster: &Cluster, browser: &Browser) {
+    let image = *BUSYBOX;
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: tty}}, spec: {{terminationGracePeriodSeconds: 0, \
+         containers: [{{name: c, image: '{image}', command: [sleep, '600']}}]}}}}"
+    ));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/tty", "--timeout=30s"]);
+    browser.run("location.hash = 'at=Pod/default/tty&view=shell'");
+    browser.until("document.querySelector('.shell button:not([disabled])')?.textContent === 'Run'");
+    browser.run("document.querySelector('.shell button').click()");
+    let shown = "document.querySelector('.shell iframe').contentDocument.querySelector('.xterm-rows')\
+                 .innerText.replaceAll(String.fromCharCode(160), ' ')";
+    browser.until(&format!("{shown}.includes('/ #')"));
+    let colours = r"echo -e '\x1b[31msize\x1b[38;2;9;9;9m' $(stty size)";
+    browser.press(&colours.chars().chain([ENTER]).collect::<Vec<_>>());
+    browser.until(&format!("/^size [1-9]\\d+ [1-9]\\d+$/m.test({shown})"));
+    browser.press(&"exit 3".chars().chain([ENTER]).collect::<Vec<_>>());
+    browser.until(&format!("{shown}.includes('ended with exit code 3')"));
+    browser.run("document.querySelector('.shell button').click()");
+    browser.until(&format!("{shown}.includes('/ #') && document.querySelector('.shell button').textContent === 'End'"));
+    browser.command("Input.dispatchKeyEvent", &json!({ "type": "keyDown", "key": "Escape", "modifiers": SHIFT }));
+    browser.until("document.activeElement === document.querySelector('.shell button')");
+    browser.run("document.querySelector('.shell button').click()");
+    browser.until("document.querySelector('.shell button').textContent === 'Run'");
+    cluster.kubectl(&["delete", "pod", "tty", "--wait=false"]);
     browser.until("document.querySelector('.panel .state')?.textContent === 'It is gone'");
 }
 

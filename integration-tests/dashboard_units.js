@@ -141,12 +141,11 @@ function replays({ History }) {
   equal("what is long ago is forgotten", history.changes.length, 1);
 }
 
-function shells({ append, verdict, words }) {
+function shells({ framed, sized, verdict, words }) {
   equal("words", words(`sh -c "echo a b" 'c d'`), ["sh", "-c", "echo a b", "c d"]);
   const ended = { status: "Failure", details: { causes: [{ reason: "ExitCode", message: "3" }] } };
   equal("ends", [ended, { status: "Success" }].map((s) => verdict(JSON.stringify(s))), ["ended with exit code 3", "ended with exit code 0"]);
-  const said = [["out", "a\nb"], ["out", "c\n\n"], ["err", "x"], ["out", "y"]].reduce((lines, [from, text]) => append(lines, from, text), []);
-  equal("what it says", said.map((l) => `${l.from} ${l.text}`), ["out a", "out bc", "out ", "err x", "out y"]);
+  equal("a message", [...framed(4, sized({ cols: 80, rows: 24 }))], [4, ...new TextEncoder().encode('{"Width":80,"Height":24}')]);
 }
 
 const counted = (pod, connections, more = {}) => ({

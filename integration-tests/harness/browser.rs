@@ -59,7 +59,6 @@ impl Browser {
     }
 
     /// A command of Chromium's own. Source: Chrome DevTools Protocol, by ChromeDriver's `goog/cdp/execute`.
-    #[allow(dead_code, reason = "the dashboard's bench needs it")]
     pub fn command(&self, name: &str, parameters: &Value) -> Value {
         self.ask("POST", "/goog/cdp/execute", &json!({ "cmd": name, "params": parameters }))
     }

@@ -40,14 +40,17 @@ use serde_json::{Value, json};
 use session::{SESSION_SECS, Sessions};
 use std::{net::SocketAddr, sync::Arc};
 
-/// What the page may do: load its own files, talk to its own server, and be in no frame.
-const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'none'; \
-                   frame-ancestors 'none'; base-uri 'none'";
+/// What the page may do: load its own files, talk to its own server, show its own terminal, and be in no frame.
+const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self'; \
+                   form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+/// The document of a terminal, which the page has in a frame.
+const TERMINAL: &str = "/terminal.html";
+/// What that may do: be in a frame of the page and have styles that are not in a file, since xterm writes some. It talks to nobody.
+const TERMINAL_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; form-action 'none'; \
+                            frame-ancestors 'self'; base-uri 'none'";
 /// What holds for every answer.
-const HEADERS: [(&str, &str); 6] = [
-    ("content-security-policy", CSP),
+const HEADERS: [(&str, &str); 4] = [
     ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
@@ -115,13 +118,14 @@ impl Dashboard {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
+        let is_terminal = head.uri.path() == TERMINAL;
         let answered = match self.heard(&head) {
             Ok(Wish::File) => file(&head),
             Ok(Wish::Session) => self.session(&head, body).await,
             Ok(Wish::Api) => self.api(state, peer, drain, (head, body)).await,
             Err(refusal) => respond::text(refusal.code(), format!("{refusal}\n")),
         };
-        guarded(answered)
+        guarded(answered, is_terminal)
     }
 
     /// What a request is for, if it is heard.
@@ -252,8 +256,9 @@ fn json(code: u16, value: &Value) -> Response {
 }
 
 /// The same answer, which a browser can do nothing with but what the page does.
-fn guarded(mut response: Response) -> Response {
-    for (name, value) in HEADERS {
+fn guarded(mut response: Response, is_terminal: bool) -> Response {
+    let (policy, frames) = if is_terminal { (TERMINAL_CSP, "SAMEORIGIN") } else { (CSP, "DENY") };
+    for (name, value) in [("content-security-policy", policy), ("x-frame-options", frames)].into_iter().chain(HEADERS) {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response

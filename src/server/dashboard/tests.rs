@@ -83,6 +83,11 @@ async fn a_link_becomes_a_session_and_the_session_speaks_to_the_api() {
     assert!(
         page.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'; script-src 'self'")
     );
+    let terminal = desk.ask("GET", "/terminal.html", &[HOST], "").await;
+    let policy = |answer: &Answer| answer.headers["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy(&page).contains("frame-ancestors 'none'") && !policy(&page).contains("unsafe"));
+    // What may have styles of its own may not talk to anybody, and only the page may show it.
+    assert!(policy(&terminal).contains("frame-ancestors 'self'") && !policy(&terminal).contains("connect-src"));
     for path in [PODS, "/session", "/version", "/apis"] {
         assert_eq!(desk.ask("GET", path, &[HOST], "").await.code, 401, "{path}");
     }
