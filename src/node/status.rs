@@ -10,6 +10,7 @@
 mod conditions;
 mod containers;
 mod restarts;
+mod starts;
 #[cfg(test)]
 mod tests;
 
@@ -62,10 +63,15 @@ pub(super) fn seconds(at: Timestamp) -> Time {
 pub fn pod_status(pod: &Pod, facts: Facts<'_>) -> PodStatus {
     let Some(spec) = &pod.spec else { return PodStatus::default() };
     let old = pod.status.clone().unwrap_or_default();
-    let init = container_statuses(pod, spec.init_containers.iter().flatten(), |spec| role_of(spec, true), facts);
+    let mut init = container_statuses(pod, spec.init_containers.iter().flatten(), |spec| role_of(spec, true), facts);
     let mut main = container_statuses(pod, &spec.containers, |spec| role_of(spec, false), facts);
     let ephemeral: Vec<Container> = spec.ephemeral_containers.iter().flatten().map(as_container).collect();
-    let ephemeral = container_statuses(pod, &ephemeral, |_| Role::Ephemeral, facts);
+    let mut ephemeral = container_statuses(pod, &ephemeral, |_| Role::Ephemeral, facts);
+    let told = [&old.init_container_statuses, &old.container_statuses, &old.ephemeral_container_statuses];
+    let told = told.into_iter().flatten().flatten();
+    for statuses in [&mut init, &mut main, &mut ephemeral] {
+        starts::keep(told.clone(), statuses);
+    }
     let lists = (&init[..], &main[..], &ephemeral[..]);
     let phase = phase(pod, spec, lists, facts);
     main.sort_by(|a, b| a.name.cmp(&b.name));
