@@ -3,7 +3,7 @@
 //! Made by the node agent, which keeps the last starts of a pod in memory; served as `pods/NAME/timeline`; read by the command line.
 
 use super::traffic::EndpointTraffic;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The API group and version.
@@ -81,7 +81,14 @@ pub struct Start {
     /// From the end, or the creation, until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub served_after_ms: Option<i64>,
+    /// How many connections and requests clients of Services lost with the end before it, by the data plane, which remembers that for ten
+    /// minutes; none where it does not answer, and at a first start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
 }
+
+/// How much earlier than the engine's own word for the end of a container clients may have lost it: the clocks and the order are not one.
+const LOST_BEFORE: SignedDuration = SignedDuration::from_millis(500);
 
 impl Timeline {
     /// Notes when clients first had a reply from the pod, by what the data plane tells of its endpoints. Only its latest start can be
@@ -97,6 +104,23 @@ impl Timeline {
         let since_started = at.duration_since(started).as_millis();
         latest.served_after_ms = Some(latest.started_after_ms + i64::try_from(since_started).unwrap_or(i64::MAX));
         latest.served = Some(at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string());
+    }
+
+    /// Notes how many connections clients lost with each end, by what the data plane tells of the pod's endpoints: an endpoint is one life
+    /// in the rotation, so what it lost came with the end of that life.
+    pub fn note_lost(&mut self, endpoints: &[EndpointTraffic]) {
+        let ends: Vec<Option<Timestamp>> = self.starts.iter().map(|start| instant(start.ended.as_deref()?)).collect();
+        for (start, _) in self.starts.iter_mut().zip(&ends).filter(|(_, end)| end.is_some()) {
+            start.lost = Some(0);
+        }
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.pod_uid == self.metadata.uid) {
+            let Some(at) = endpoint.last_lost else { continue };
+            let is_before = |end: &Timestamp| end.duration_since(at) <= LOST_BEFORE;
+            let latest = (0..ends.len()).filter(|n| ends[*n].as_ref().is_some_and(is_before)).max_by_key(|n| ends[*n]);
+            if let Some(start) = latest.and_then(|n| self.starts.get_mut(n)) {
+                start.lost = start.lost.map(|lost| lost.saturating_add(endpoint.lost));
+            }
+        }
     }
 }
 
@@ -120,6 +144,28 @@ mod tests {
 
     fn replied(uid: &str, at: &str) -> EndpointTraffic {
         EndpointTraffic { pod_uid: uid.into(), first_reply: Some(at.parse().unwrap()), ..EndpointTraffic::default() }
+    }
+
+    #[test]
+    fn what_clients_lost_belongs_to_the_end_that_it_came_with() {
+        let began =
+            [("2026-01-01T00:00:00.100Z", 100), ("2026-01-01T00:01:00.210Z", 210), ("2026-01-01T00:02:00.2Z", 200)];
+        let mut it = timeline(&began);
+        it.starts[1].ended = Some("2026-01-01T00:01:00.000Z".into());
+        it.starts[2].ended = Some("2026-01-01T00:02:00.000Z".into());
+        let lost = |uid: &str, at: &str, lost| EndpointTraffic {
+            pod_uid: uid.into(),
+            last_lost: Some(at.parse().unwrap()),
+            lost,
+            ..EndpointTraffic::default()
+        };
+        it.note_lost(&[
+            lost("other", "2026-01-01T00:01:00.001Z", 9),
+            lost("u", "2026-01-01T00:00:59.998Z", 3),
+            // The same end, behind another port.
+            lost("u", "2026-01-01T00:01:00.004Z", 1),
+        ]);
+        assert_eq!(it.starts.iter().map(|start| start.lost).collect::<Vec<_>>(), [None, Some(4), Some(0)]);
     }
 
     #[test]

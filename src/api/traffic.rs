@@ -46,6 +46,9 @@ pub struct EndpointTraffic {
     /// When it replied for the first time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_reply: Option<Timestamp>,
+    /// When a client last lost a connection or a request there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_lost: Option<Timestamp>,
 }
 
 impl EndpointTraffic {

@@ -63,20 +63,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-const HEAD: [&str; 9] = ["CONTAINER", "RESTART", "WHY", "ENDED", "NOTICED", "CREATED", "STARTED", "READY", "SERVED"];
+const HEAD: [&str; 10] =
+    ["CONTAINER", "RESTART", "WHY", "ENDED", "NOTICED", "CREATED", "STARTED", "READY", "SERVED", "LOST"];
 
 /// The lines of the table: what came before a start, and how many milliseconds after that end it was noticed, created, started, ready, and a client first
-/// had a reply.
+/// had a reply; and how many connections clients lost with that end.
 fn table(starts: &[Start]) -> Vec<String> {
     if starts.is_empty() {
         return vec!["No container of the pod has started since skiff runs.".to_owned()];
     }
-    let rows: Vec<[String; 9]> = std::iter::once(HEAD.map(str::to_owned)).chain(starts.iter().map(row)).collect();
-    let cells: Vec<[&str; 9]> = rows.iter().map(|row| std::array::from_fn(|n| &*row[n])).collect();
+    let rows: Vec<[String; 10]> = std::iter::once(HEAD.map(str::to_owned)).chain(starts.iter().map(row)).collect();
+    let cells: Vec<[&str; 10]> = rows.iter().map(|row| std::array::from_fn(|n| &*row[n])).collect();
     output::columns(&cells)
 }
 
-fn row(start: &Start) -> [String; 9] {
+fn row(start: &Start) -> [String; 10] {
     let after = |ms: Option<i64>| ms.map_or("-".to_owned(), |ms| format!("+{ms}ms"));
     let why = match (&start.cause, start.exit_code) {
         (Some(cause), Some(code)) => format!("{cause} ({code})"),
@@ -93,6 +94,7 @@ fn row(start: &Start) -> [String; 9] {
         after(Some(start.started_after_ms)),
         after(start.ready_after_ms),
         after(start.served_after_ms),
+        start.lost.map_or_else(|| "-".to_owned(), |lost| lost.to_string()),
     ]
 }
 
@@ -121,12 +123,13 @@ mod tests {
             started_after_ms: 210,
             ready_after_ms: None,
             served_after_ms: None,
+            lost: Some(2),
             ..first.clone()
         };
         expect![[r#"
-            CONTAINER  RESTART  WHY           ENDED                     NOTICED  CREATED  STARTED  READY   SERVED
-            web        0        first start   -                         -        -        +100ms   +130ms  +150ms
-            web        1        Killed (137)  2026-01-01T00:01:00.000Z  +3ms     +90ms    +210ms   -       -"#]]
+            CONTAINER  RESTART  WHY           ENDED                     NOTICED  CREATED  STARTED  READY   SERVED  LOST
+            web        0        first start   -                         -        -        +100ms   +130ms  +150ms  -
+            web        1        Killed (137)  2026-01-01T00:01:00.000Z  +3ms     +90ms    +210ms   -       -       2"#]]
         .assert_eq(&table(&[first, second]).join("\n"));
         assert_eq!(table(&[]).len(), 1);
     }

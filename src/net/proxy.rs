@@ -184,7 +184,8 @@ impl Proxy {
         let changed = self.leave_what_ended(&mut state, table);
         self.take_what_is_missing(&mut state, table, changed);
         self.open_and_refuse(&mut state, table);
-        state.leaving.retain(|endpoint| endpoint.counters.active.load(Relaxed) > 0);
+        let now = self.now();
+        state.leaving.retain(|endpoint| report::is_worth_telling(endpoint, now));
         state.leaving.extend(left.iter().cloned());
         Applied { problems: state.problems.values().cloned().collect(), left: Leavers(left) }
     }

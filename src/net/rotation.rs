@@ -48,6 +48,8 @@ pub(super) struct Counters {
     pub(super) broken: AtomicU64,
     /// When it replied for the first time, and one millisecond more; 0: it has not yet.
     first_reply: AtomicU64,
+    /// When a client last lost something, and one millisecond more; 0: none has yet.
+    last_lost: AtomicU64,
 }
 
 /// One endpoint behind one port of a Service. All listeners of the port share it.
@@ -101,6 +103,17 @@ impl Endpoint {
         if self.counters.first_reply.load(Relaxed) == 0 {
             self.counters.first_reply.store(now + 1, Relaxed);
         }
+    }
+
+    /// Notes that a client lost a connection or a request, because this endpoint broke off.
+    pub(super) fn note_lost(&self, now: Millis) {
+        self.counters.broken.fetch_add(1, Relaxed);
+        self.counters.last_lost.store(now + 1, Relaxed);
+    }
+
+    /// When a client last lost something here.
+    pub(super) fn last_lost(&self) -> Option<Millis> {
+        self.counters.last_lost.load(Relaxed).checked_sub(1)
     }
 
     /// When it replied for the first time.

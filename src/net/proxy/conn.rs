@@ -331,7 +331,7 @@ impl Conn {
                 reset(&dial.socket);
                 return Next::Failed;
             }
-            dial.claim.counters.broken.fetch_add(1, Relaxed);
+            dial.claim.note_lost(cx.now);
         }
         self.fail()
     }

@@ -2,7 +2,10 @@
 //!
 //! Called by the role's admin listener, and by tests.
 
-use super::{Proxy, rotation::Endpoint};
+use super::{
+    Proxy,
+    rotation::{Endpoint, Millis, millis},
+};
 use crate::{
     base::exposition::{Exposition, Kind},
     net::{
@@ -14,6 +17,7 @@ use crate::{
 use std::{
     net::SocketAddr,
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 /// What happened at one endpoint since the proxy started.
@@ -41,12 +45,14 @@ pub struct EndpointReport {
     pub broken: u64,
     /// When it replied for the first time, in milliseconds since the proxy started; nothing: it has not yet.
     pub first_reply_ms: Option<u64>,
+    /// When a client last lost something there, in milliseconds since the proxy started.
+    pub last_lost_ms: Option<u64>,
 }
 
 /// What happened since the proxy started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Every endpoint in a rotation, and those that left and still have connections.
+    /// Every endpoint in a rotation, and those that left and still have connections, or where clients lost some a while ago.
     pub endpoints: Vec<EndpointReport>,
     /// How long ago the proxy started, in milliseconds.
     pub age_ms: u64,
@@ -83,10 +89,11 @@ impl Proxy {
     pub fn report(&self) -> Report {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let in_rotation = state.ports.values().flat_map(|backends| backends.endpoints());
-        let leaving = state.leaving.iter().filter(|endpoint| endpoint.counters.active.load(Relaxed) > 0).cloned();
+        let now = self.now();
+        let leaving = state.leaving.iter().filter(|endpoint| is_worth_telling(endpoint, now)).cloned();
         Report {
             endpoints: in_rotation.chain(leaving).map(|endpoint| report(&endpoint)).collect(),
-            age_ms: self.now(),
+            age_ms: now,
             listeners: state.taken.iter().filter(|(key, taken)| taken.is_open || key.protocol == Protocol::Udp).count(),
             reserved: state.taken.len(),
             problems: state.problems.len(),
@@ -104,6 +111,15 @@ impl Proxy {
     }
 }
 
+/// For how long it is told that clients lost something at an endpoint that left.
+const LOSSES_TOLD: Duration = Duration::from_mins(10);
+
+/// Whether an endpoint that left the rotation is still told of.
+pub(super) fn is_worth_telling(endpoint: &Endpoint, now: Millis) -> bool {
+    let is_recent = |lost: Millis| now.saturating_sub(lost) < millis(LOSSES_TOLD);
+    endpoint.counters.active.load(Relaxed) > 0 || endpoint.last_lost().is_some_and(is_recent)
+}
+
 fn report(endpoint: &Endpoint) -> EndpointReport {
     let counters = &endpoint.counters;
     EndpointReport {
@@ -118,6 +134,7 @@ fn report(endpoint: &Endpoint) -> EndpointReport {
         errors: counters.errors.load(Relaxed),
         broken: counters.broken.load(Relaxed),
         first_reply_ms: endpoint.first_reply(),
+        last_lost_ms: endpoint.last_lost(),
     }
 }
 
@@ -206,6 +223,7 @@ mod tests {
             errors: 0,
             broken: 0,
             first_reply_ms: None,
+            last_lost_ms: None,
         };
         let report = Report { endpoints: vec![endpoint], listeners: 2, reserved: 3, ..Report::default() };
         let samples: Vec<String> =

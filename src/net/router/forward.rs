@@ -315,24 +315,24 @@ async fn send(
                 (Some(unsent), _) if is_kept => request = unsent,
                 (None, Some(copy)) => request = copy,
                 (Some(unsent), _) => return Err(Failure::Unsent(Box::new(unsent), failed.into_error().to_string())),
-                (None, None) => return Err(Failure::Over(broken(rule, &claim, failed))),
+                (None, None) => return Err(Failure::Over(broken(client, rule, &claim, failed))),
             },
-            Err(Late) => return Err(Failure::Over(late(rule, &claim, silence))),
+            Err(Late) => return Err(Failure::Over(late(client, rule, &claim, silence))),
         }
     }
 }
 
-fn broken(rule: &LiveRule, claim: &Claim, failed: TrySendError<Request<Outgoing>>) -> Words {
+fn broken(client: &Client, rule: &LiveRule, claim: &Claim, failed: TrySendError<Request<Outgoing>>) -> Words {
     claim.counters.errors.fetch_add(1, Relaxed);
-    claim.counters.broken.fetch_add(1, Relaxed);
+    claim.note_lost(client.shared.now());
     let err = failed.into_error();
     debug!(component = "router", endpoint = %claim.address, err = crate::base::chain::chain(&err), "an exchange broke");
     Words::broken(&rule.rule.owner, &err.to_string())
 }
 
-fn late(rule: &LiveRule, claim: &Claim, silence: Duration) -> Words {
+fn late(client: &Client, rule: &LiveRule, claim: &Claim, silence: Duration) -> Words {
     claim.counters.errors.fetch_add(1, Relaxed);
-    claim.counters.broken.fetch_add(1, Relaxed);
+    claim.note_lost(client.shared.now());
     Words::late(&rule.rule.owner, silence.as_secs_f64())
 }
 
@@ -370,9 +370,9 @@ async fn send_http2(
                 Some(unsent) => {
                     return Err(Failure::Unsent(Box::new(for_http1(unsent)), failed.into_error().to_string()));
                 }
-                None => return Err(Failure::Over(broken(rule, &claim, failed))),
+                None => return Err(Failure::Over(broken(client, rule, &claim, failed))),
             },
-            Err(Late) => return Err(Failure::Over(late(rule, &claim, silence))),
+            Err(Late) => return Err(Failure::Over(late(client, rule, &claim, silence))),
         }
     }
 }
@@ -458,9 +458,9 @@ async fn switch(
         Ok(Ok(response)) => response,
         Ok(Err(mut failed)) => match failed.take_message() {
             Some(unsent) => return Err(Failure::Unsent(Box::new(unsent), failed.into_error().to_string())),
-            None => return Err(Failure::Over(broken(rule, &claim, failed))),
+            None => return Err(Failure::Over(broken(client, rule, &claim, failed))),
         },
-        Err(Late) => return Err(Failure::Over(late(rule, &claim, silence))),
+        Err(Late) => return Err(Failure::Over(late(client, rule, &claim, silence))),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response.map(|body| Answer::Endpoint(Box::new(Relayed::new(body, silence, claim, None)))));

@@ -28,11 +28,11 @@ const RETRY: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration:
 pub(super) async fn run(access: AccessNow, counted: Counted, clock: Clock) {
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut replies = FirstReplies::default();
+    let mut instants = Instants::default();
     let mut failures = 0;
     loop {
         pace.tick().await;
-        let endpoints = replies.told(&counted.report(), clock.now());
+        let endpoints = instants.told(&counted.report(), clock.now());
         let report = json!({ "apiVersion": API_VERSION, "kind": "TrafficReport", "endpoints": endpoints });
         let client = access.borrow().client.clone();
         match client.post(REPORTS, &report).await {
@@ -46,25 +46,28 @@ pub(super) async fn run(access: AccessNow, counted: Counted, clock: Clock) {
     }
 }
 
-/// The endpoints that have replied, by port, address and milliseconds since the proxy started, and the time of day of each first reply.
+/// What happened at endpoints, by port, address and milliseconds since the proxy started, and the time of day of each: the first reply, and
+/// when a client last lost something.
 ///
-/// It is worked out when the reply is first seen, and kept: what the proxy counts stands still while the machine sleeps, and an
+/// It is worked out when it is first seen, and kept: what the proxy counts stands still while the machine sleeps, and an
 /// instant that was told does not move.
 #[derive(Default)]
-struct FirstReplies(BTreeMap<(Arc<PortRef>, SocketAddr, u64), Timestamp>);
+struct Instants(BTreeMap<(Arc<PortRef>, SocketAddr, u64), Timestamp>);
 
-impl FirstReplies {
+impl Instants {
     /// What is told of a report that is made now.
     fn told(&mut self, report: &Report, now: Timestamp) -> Vec<EndpointTraffic> {
         let mut known = std::mem::take(&mut self.0);
         let mut told_of = |endpoint: &EndpointReport| {
-            let first_reply = endpoint.first_reply_ms.map(|ms| {
+            let mut at = |ms: u64| {
                 let key = (Arc::clone(&endpoint.port), endpoint.address, ms);
-                let at = known.remove(&key).unwrap_or_else(|| before(now, report.age_ms.saturating_sub(ms)));
+                let of_key = self.0.get(&key).copied().or_else(|| known.remove(&key));
+                let at = of_key.unwrap_or_else(|| before(now, report.age_ms.saturating_sub(ms)));
                 self.0.insert(key, at);
                 at
-            });
-            told(endpoint, first_reply)
+            };
+            let (first_reply, last_lost) = (endpoint.first_reply_ms.map(&mut at), endpoint.last_lost_ms.map(&mut at));
+            told(endpoint, first_reply, last_lost)
         };
         report.endpoints.iter().map(&mut told_of).collect()
     }
@@ -80,7 +83,7 @@ fn millis(ms: u64) -> SignedDuration {
     SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
-fn told(endpoint: &EndpointReport, first_reply: Option<Timestamp>) -> EndpointTraffic {
+fn told(endpoint: &EndpointReport, first_reply: Option<Timestamp>, last_lost: Option<Timestamp>) -> EndpointTraffic {
     let pod = |part: fn(&PodRef) -> &String| endpoint.pod.as_ref().map(part).cloned().unwrap_or_default();
     EndpointTraffic {
         namespace: endpoint.port.namespace.clone(),
@@ -98,6 +101,7 @@ fn told(endpoint: &EndpointReport, first_reply: Option<Timestamp>) -> EndpointTr
         received_bytes: endpoint.bytes_to_endpoint,
         sent_bytes: endpoint.bytes_to_client,
         first_reply,
+        last_lost,
     }
 }
 
@@ -125,6 +129,7 @@ mod tests {
             errors: 0,
             broken: 0,
             first_reply_ms,
+            last_lost_ms: None,
         };
         Report { endpoints: vec![endpoint], age_ms, ..Report::default() }
     }
@@ -135,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_first_reply_is_told_with_the_time_of_day_at_which_it_was_seen_and_does_not_move() {
-        let mut replies = FirstReplies::default();
+        let mut replies = Instants::default();
         let mut told = |report, now| replies.told(&report, now)[0].first_reply;
         assert_eq!(told(report(1_000, None), at(1_000)), None);
         // An hour of sleep, which the proxy's own clock does not see.

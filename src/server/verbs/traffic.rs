@@ -76,7 +76,9 @@ fn line(what: &str, document: &[u8]) -> Bytes {
 }
 
 fn is_asked(namespace: &str, endpoint: &EndpointTraffic) -> bool {
-    namespace.is_empty() || endpoint.namespace == namespace
+    // Those that left for good are told of for the timelines of their pods alone.
+    let is_there = endpoint.in_rotation || endpoint.active > 0;
+    is_there && (namespace.is_empty() || endpoint.namespace == namespace)
 }
 
 fn watch(call: &mut Call<'_>) -> Result<Response, ApiError> {
