@@ -1,0 +1,241 @@
+//! How fast bytes go through the streams of a pod, beside Docker's own commands on the same container, with the budget beside each ratio.
+//!
+//! A gigabyte by `kubectl exec cat`, `cp`, `logs -f` and `port-forward` against `docker exec cat`, `docker cp`, `docker logs -f` and a
+//! connection to the pod's address; then how many `exec true` there are in a second. kubectl's own start is part of each of its commands,
+//! so the rate of `exec true` is told without it too: less what `kubectl get --raw` and `docker version` take.
+//! Run it with `cargo bench --bench streams`; Docker must run.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time, and runs programs")]
+
+#[path = "../harness/bench.rs"]
+mod bench;
+#[path = "../harness/stats.rs"]
+mod stats;
+#[allow(dead_code, reason = "a benchmark needs not every tool")]
+#[path = "../harness/tools.rs"]
+mod tools;
+
+use anyhow::{Context as _, bail, ensure};
+use bench::{NAME, Skiff, free_port, is_ready, wait};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::PostParams};
+use serde_json::json;
+use stats::{median, row};
+use std::{
+    io::{BufRead as _, BufReader, Read},
+    net::TcpStream,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+const SIZE: u64 = 1 << 30;
+const ROUNDS: usize = 3;
+const EXECS: usize = 30;
+/// How much longer a stream may take than Docker's own.
+const RATIO_MAX: f64 = 1.5;
+/// How many `exec true` there are at least, as a share of Docker's.
+const RATE_MIN: f64 = 0.9;
+
+fn main() -> anyhow::Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let home = tempfile::tempdir()?;
+    let config = home.path().join("kubeconfig");
+    let skiff = runtime.block_on(Skiff::up(home))?;
+    let pod = runtime.block_on(Subject::begin(&skiff, config))?;
+    let parts: [(&str, fn(&Subject) -> anyhow::Result<()>); 5] = [
+        ("exec", Subject::bench_exec),
+        ("cp", Subject::bench_cp),
+        ("logs", Subject::bench_logs),
+        ("forward", Subject::bench_forward),
+        ("true", Subject::bench_true),
+    ];
+    let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|w| w == part);
+    parts.iter().filter(|(part, _)| is_wanted(part)).try_for_each(|(_, run)| run(&pod))
+}
+
+/// The pod that is measured.
+struct Subject {
+    config: PathBuf,
+    /// The engine's ID of its container.
+    container: String,
+    /// Its address.
+    address: String,
+}
+
+/// A file of a gigabyte, served to whoever connects, and printed when that is asked for.
+const PROGRAM: &str = "dd if=/dev/zero of=/f bs=1M count=1024; (while :; do nc -l -p 8080 < /f; done) & echo ready; \
+     while :; do until rm /print 2>/dev/null; do busybox usleep 20000; done; tr '\\0' 'x' < /f | busybox fold -w 1023; echo; echo END; done";
+
+impl Subject {
+    async fn begin(skiff: &Skiff, config: PathBuf) -> anyhow::Result<Self> {
+        let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "streams" },
+            "spec": { "terminationGracePeriodSeconds": 0, "containers": [{
+                "name": "app", "image": *tools::BUSYBOX, "imagePullPolicy": "Never", "command": ["sh", "-c", PROGRAM],
+                "readinessProbe": { "exec": { "command": ["sh", "-c", "[ $(stat -c %s /f) = 1073741824 ]"] }, "periodSeconds": 1 },
+            }]},
+        }))?;
+        pods.create(&PostParams::default(), &pod).await?;
+        wait(&pods, "the pod is ready", |pods| pods.iter().any(is_ready)).await?;
+        let status = pods.get("streams").await?.status.context("it has a status")?;
+        let id = status.container_statuses.iter().flatten().find_map(|c| c.container_id.clone()).context("it runs")?;
+        let container = id.trim_start_matches("docker://").to_owned();
+        Ok(Self { config, container, address: status.pod_ip.context("it has an address")? })
+    }
+
+    fn kubectl(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&*tools::KUBECTL);
+        command.args(["--kubeconfig", &self.config.display().to_string(), "--context", NAME]).args(args);
+        command
+    }
+
+    fn docker(args: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.args(args);
+        command
+    }
+
+    /// The medians of both in seconds, turn by turn.
+    fn compare(
+        &self,
+        what: &str,
+        mut ours: impl FnMut() -> anyhow::Result<()>,
+        mut bare: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let timed = |run: &mut dyn FnMut() -> anyhow::Result<()>| {
+            let begun = Instant::now();
+            run().map(|()| begun.elapsed().as_secs_f64())
+        };
+        let (mut our_times, mut bare_times) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            our_times.push(timed(&mut ours)?);
+            bare_times.push(timed(&mut bare)?);
+        }
+        let (our, bare) = (median(&mut our_times), median(&mut bare_times));
+        row(&format!("1 GiB through {what}"), our, "s", bare * RATIO_MAX, our <= bare * RATIO_MAX);
+        row("  … as a ratio to Docker's own", our / bare, "x", RATIO_MAX, our / bare <= RATIO_MAX);
+        Ok(())
+    }
+
+    fn bench_exec(&self) -> anyhow::Result<()> {
+        let ours = || all_of(self.kubectl(&["exec", "streams", "--", "cat", "/f"]));
+        let bare = || all_of(Self::docker(&["exec", &self.container, "cat", "/f"]));
+        self.compare("kubectl exec cat", ours, bare)
+    }
+
+    fn bench_cp(&self) -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let to = dir.path().join("f").display().to_string();
+        let done = |mut command: Command| {
+            let is_done = command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success();
+            ensure!(is_done && std::fs::metadata(&to)?.len() == SIZE, "{command:?} failed");
+            std::fs::remove_file(&to).map_err(anyhow::Error::from)
+        };
+        let ours = || done(self.kubectl(&["cp", "streams:/f", &to]));
+        let bare = || done(Self::docker(&["cp", &format!("{}:/f", self.container), &to]));
+        self.compare("kubectl cp", ours, bare)
+    }
+
+    /// The engine keeps the last 50 MB of a log, so a gigabyte is followed while it is printed.
+    fn bench_logs(&self) -> anyhow::Result<()> {
+        let followed = |mut command: Command| {
+            let mut child = Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
+            let asked = Self::docker(&["exec", &self.container, "touch", "/print"]).status()?;
+            ensure!(asked.success(), "the pod cannot be asked to print");
+            let mut lines = BufReader::with_capacity(1 << 20, child.0.stdout.take().context("it is piped")?);
+            let mut line = Vec::new();
+            while lines.read_until(b'\n', &mut line)? > 0 {
+                if line == b"END\n" {
+                    return Ok(());
+                }
+                line.clear();
+            }
+            bail!("{command:?} ended before the log did")
+        };
+        let ours = || followed(self.kubectl(&["logs", "-f", "--tail=0", "streams"]));
+        let bare = || followed(Self::docker(&["logs", "-f", "--tail=0", &self.container]));
+        self.compare("kubectl logs -f", ours, bare)
+    }
+
+    fn bench_forward(&self) -> anyhow::Result<()> {
+        let port = free_port()?;
+        let mut forward = self.kubectl(&["port-forward", "streams", &format!("{port}:8080")]);
+        let mut child = Running(forward.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
+        let mut told = BufReader::new(child.0.stdout.take().context("it is piped")?);
+        let mut line = String::new();
+        told.read_line(&mut line)?;
+        ensure!(line.starts_with("Forwarding from"), "port-forward says {line:?}");
+        let read = |address: String| {
+            // The program listens again a moment after the connection before.
+            for _ in 0..500 {
+                if let Ok(stream) = TcpStream::connect(&address)
+                    && counted(stream)? == SIZE
+                {
+                    return Ok(());
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            bail!("nothing listens at {address}")
+        };
+        let ours = || read(format!("127.0.0.1:{port}"));
+        let bare = || read(format!("{}:8080", self.address));
+        self.compare("kubectl port-forward", ours, bare)
+    }
+
+    fn bench_true(&self) -> anyhow::Result<()> {
+        let each = |make: &dyn Fn() -> Command| {
+            let begun = Instant::now();
+            for _ in 0..EXECS {
+                let mut command = make();
+                ensure!(command.stdout(Stdio::null()).status()?.success(), "{command:?} failed");
+            }
+            #[allow(clippy::cast_precision_loss, reason = "a small number")]
+            Ok::<f64, anyhow::Error>(begun.elapsed().as_secs_f64() / EXECS as f64)
+        };
+        let ours = each(&|| self.kubectl(&["exec", "streams", "--", "busybox", "true"]))?;
+        let bare = each(&|| Self::docker(&["exec", &self.container, "busybox", "true"]))?;
+        let our_start = each(&|| self.kubectl(&["get", "--raw", "/livez"]))?;
+        let bare_start = each(&|| Self::docker(&["version"]))?;
+        row("kubectl exec true in a second", 1.0 / ours, "", RATE_MIN / bare, bare / ours >= RATE_MIN);
+        let (ours, bare) = (ours - our_start, bare - bare_start);
+        row(
+            "  … as a share of Docker's, without the commands' starts",
+            bare / ours,
+            "x",
+            RATE_MIN,
+            bare / ours >= RATE_MIN,
+        );
+        Ok(())
+    }
+}
+
+/// A program that ends with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Reads a gigabyte of what a program prints.
+fn all_of(mut command: Command) -> anyhow::Result<()> {
+    let mut child = Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
+    let read = counted(child.0.stdout.take().context("it is piped")?)?;
+    ensure!(read == SIZE, "{command:?} printed {read} bytes");
+    Ok(())
+}
+
+fn counted(mut from: impl Read) -> std::io::Result<u64> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut sum = 0;
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(sum),
+            n => sum += n as u64,
+        }
+    }
+}
