@@ -133,6 +133,43 @@ fn a_sub_path_has_the_mode_of_its_volume_and_may_be_a_file() {
     });
     let grouped = "1000\n2777 2000\n2777 2000\n2777 2000\nmade\n".to_owned();
     until_equal("modes with fsGroup", SOON, grouped, || printed(&cluster, "grouped"));
+    an_image_is_a_volume_that_is_only_read(&cluster);
+}
+
+/// Whole and in part, beside an image that is not there; its Docker volume goes with its pod. The pod has a host name and a profile of
+/// seccomp of its own.
+fn an_image_is_a_volume_that_is_only_read(cluster: &Cluster) {
+    let profiles = cluster.data_dir().join("seccomp");
+    std::fs::create_dir_all(&profiles).unwrap();
+    let no_chmod = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod", "fchmod", "fchmodat"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    std::fs::write(profiles.join("no-chmod.json"), no_chmod).unwrap();
+    let script = "busybox hostname; touch /mine; busybox chmod 700 /mine 2>/dev/null || echo refused; test -e /whole/.dockerenv || echo clean; \
+         touch /whole/x 2>/dev/null || echo read-only; cd /part; ls -d busybox; exec sleep 3600";
+    let image = *BUSYBOX;
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: shown}}\nspec:\n  hostnameOverride: db.example.com\n  \
+         terminationGracePeriodSeconds: 1\n  \
+         securityContext: {{seccompProfile: {{type: Localhost, localhostProfile: no-chmod.json}}}}\n  \
+         volumes: [{{name: i, image: {{reference: '{image}', pullPolicy: Never}}}}, {{name: gone, image: {{reference: 'none:1', pullPolicy: Never}}}}]\n  \
+         containers:\n  - name: shown\n    image: {image}\n    command: [sh, -c, '{script}']\n    volumeMounts: \
+         [{{name: i, mountPath: /whole}}, {{name: i, mountPath: /part, subPath: bin}}]\n  - name: lacks\n    image: {image}\n    \
+         command: [sleep, '3600']\n    volumeMounts: [{{name: gone, mountPath: /v}}]\n  - name: unsafe\n    image: {image}\n    \
+         command: [sleep, '3600']\n    securityContext: {{seccompProfile: {{type: Localhost, localhostProfile: none.json}}}}\n"
+    ));
+    let said = "db.example.com\nrefused\nclean\nread-only\nbusybox\n".to_owned();
+    until_equal("what is in the image", SOON, said, || printed(cluster, "shown"));
+    let reason = "{.status.containerStatuses[?(@.name==\"lacks\")].state.waiting.reason}";
+    until_equal("the other image is not there", SOON, "ErrImageNeverPull".to_owned(), || {
+        cluster.jsonpath(&["pod", "shown"], reason)
+    });
+    let why = waits(cluster, "shown", "unsafe");
+    assert!(why.contains("CreateContainerError") && why.contains("cannot load seccomp profile"), "{why}");
+    cluster.kubectl(&["delete", "pod", "shown"]);
+    let label = format!("label=dev.skiff.cluster={}", cluster.name);
+    eventually("its volume is gone", SOON, || {
+        let left = docker(&["volume", "ls", "-q", "--filter", &label]);
+        if left.contains("_image_") { Err(left) } else { Ok(()) }
+    });
 }
 
 #[test]

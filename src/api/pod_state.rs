@@ -101,8 +101,14 @@ pub fn is_probed(pod: &Pod) -> bool {
 pub fn qos_class(spec: &PodSpec) -> &'static str {
     let (mut requests, mut limits) = (BTreeMap::new(), BTreeMap::new());
     let mut all_limited = true;
-    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
-        let resources = container.resources.clone().unwrap_or_default();
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    // What the pod as a whole says counts alone.
+    let of_pod = spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some());
+    let told: Vec<_> = match of_pod {
+        Some(resources) => vec![resources.clone()],
+        None => containers.map(|container| container.resources.clone().unwrap_or_default()).collect(),
+    };
+    for resources in told {
         add_compute(&mut requests, &resources, |r| r.requests.as_ref());
         let limited = add_compute(&mut limits, &resources, |r| r.limits.as_ref());
         all_limited &= limited == 2;
@@ -169,8 +175,10 @@ mod tests {
             ("{limits: {cpu: '1', memory: 1Gi}, requests: {cpu: 500m, memory: 1Gi}}", "Burstable"),
             ("{limits: {cpu: '1'}, requests: {cpu: '1'}}", "Burstable"),
         ] {
-            let pod = pod(&format!("spec: {{containers: [{{name: a, resources: {resources}}}]}}"));
-            assert_eq!(qos_class(&pod.spec.unwrap()), class, "{resources}");
+            let single = pod(&format!("spec: {{containers: [{{name: a, resources: {resources}}}]}}"));
+            assert_eq!(qos_class(&single.spec.unwrap()), class, "{resources}");
+            let whole = pod(&format!("spec: {{resources: {resources}, containers: [{{name: a}}, {{name: b}}]}}"));
+            assert_eq!(qos_class(&whole.spec.unwrap()), class, "of the whole: {resources}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::meta::ObjectKey;
 use jiff::Timestamp;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// What a container uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,51 @@ pub struct ContainerUsage {
     pub working_set_bytes: u64,
     /// Memory that is backed by no file, in bytes.
     pub rss_bytes: u64,
+    /// What it read from disks and wrote to them.
+    pub disks: Vec<DiskUsage>,
+}
+
+/// What a container read from a disk and wrote to it since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// The disk, as a path of the machine.
+    pub device: String,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+}
+
+/// What went through a network interface since it is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceUsage {
+    /// Its name, e.g. `eth0`.
+    pub name: String,
+    /// Into the pod.
+    pub received: Flow,
+    /// Out of it.
+    pub sent: Flow,
+}
+
+/// What went one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words say it")]
+pub struct Flow {
+    pub bytes: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub dropped: u64,
+}
+
+/// What is used of the machine beside what containers use of processors and memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MachineUsage {
+    /// The network interfaces of each pod that has its own, by the pod's UID.
+    pub interfaces: BTreeMap<String, Vec<InterfaceUsage>>,
+    /// The size of the engine's disk, in bytes; 0: not known.
+    pub disk_bytes: u64,
+    /// How much of it is free, in bytes.
+    pub disk_free_bytes: u64,
 }
 
 /// What the running containers of a pod use.

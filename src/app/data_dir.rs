@@ -52,6 +52,8 @@ const LOCK_TRIES: usize = 100;
 const LOCK_PACE: Duration = Duration::from_millis(20);
 /// What a file system itself puts into an empty folder.
 const LOST: &str = "lost+found";
+/// The folder in which users put profiles of seccomp for their containers: it is theirs.
+const SECCOMP: &str = "seccomp";
 
 /// A cluster's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +213,11 @@ impl DataDir {
         self.0.join(PKI)
     }
 
+    /// The folder of the profiles of seccomp that containers may name.
+    pub fn seccomp(&self) -> PathBuf {
+        self.0.join(SECCOMP)
+    }
+
     /// The control plane's log; the part before it is beside it (`base::log_file`).
     pub fn log(&self) -> PathBuf {
         self.0.join(LOG)
@@ -333,7 +340,7 @@ fn look(path: &Path) -> anyhow::Result<Found> {
         return Ok(Found::Earlier(access.map(|a| a.name)));
     }
     names.sort();
-    let foreign = names.into_iter().find(|n| ![LOCK, MARK_DRAFT, LOST].contains(&n.as_str()));
+    let foreign = names.into_iter().find(|n| ![LOCK, MARK_DRAFT, LOST, SECCOMP].contains(&n.as_str()));
     Ok(foreign.map_or(Found::Empty, Found::Foreign))
 }
 

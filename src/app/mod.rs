@@ -283,6 +283,7 @@ async fn run(
     let supervisor = Supervisor::default();
     let node_config = node::NodeConfig {
         pods_cgroup,
+        has_app_armor: engine_info.app_armor,
         supervisor: supervisor.clone(),
         tokens: Some(Arc::new(PodTokens { registry: registry.clone(), tokens: tokens.clone() })),
         ..node_config(config, &plan, image.clone())
@@ -450,6 +451,8 @@ fn node_config(config: &Config, plan: &Plan, sandbox_image: watch::Receiver<Opti
         host_port_address: Ipv4Addr::LOCALHOST.into(),
         parallel_calls: ENGINE_CALLS,
         docker_config: node::credentials::docker_folder(),
+        seccomp: DataDir::at(&config.data_dir).seccomp(),
+        has_app_armor: false,
         restart_backoff: config.restart_backoff,
         pods_max: config.max_pods,
         pods_cgroup: String::new(),

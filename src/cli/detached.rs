@@ -14,7 +14,7 @@ use crate::{
     base::secret::variable,
     engine::{
         CONTROL_PLANE_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind, LogOptions, Mount,
-        MountSource, NetworkMode, Phase, docker::DockerEngine, self_image,
+        MountSource, NetworkMode, Phase, Propagation, docker::DockerEngine, self_image,
     },
     node::credentials,
 };
@@ -133,6 +133,7 @@ fn spec(engine: &DockerEngine, start: &Start, image: &str, has_manifests: bool) 
         source: MountSource::Existing(socket.display().to_string()),
         target: socket.display().to_string(),
         read_only: false,
+        propagation: Propagation::Private,
     }];
     let mut env = vec![
         ("HOME".to_owned(), std::env::var("HOME").unwrap_or_else(|_| "/".to_owned())),
@@ -142,6 +143,7 @@ fn spec(engine: &DockerEngine, start: &Start, image: &str, has_manifests: bool) 
         source: MountSource::Existing(path.display().to_string()),
         target: path.display().to_string(),
         read_only,
+        propagation: Propagation::Private,
     };
     mounts.push(folder(&made(&start.data_dir)?, false));
     let mut command = vec!["up".to_owned(), "--in-background".to_owned()];

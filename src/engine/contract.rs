@@ -6,8 +6,8 @@
 use super::{
     CLUSTER_LABEL, Connected, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind,
     EventKind::{Created, Died, Killed, Removed, Started},
-    ImageDetails, LogOptions, LogStream, Mount, MountSource, NetworkMode, NetworkSpec, Phase, Printed, Resources,
-    Session, TerminalSize,
+    ImageDetails, LogOptions, LogStream, Mount, MountSource, NetworkMode, NetworkSpec, Phase, Printed, Propagation,
+    Resources, Session, TerminalSize,
     docker::DockerEngine,
     fake::{Behaviour, FakeEngine, OnStop, PRINTS_BOTH, TELLS_SIZE},
 };
@@ -563,7 +563,12 @@ const WRITES_FILES: &str = "printf 'and so it ended' > /v/file; : > /v/empty; bu
 
 async fn the_end_of_a_regular_file_is_read_and_nothing_else_is_opened(f: Arc<Fixture>) {
     f.engine.create_volume(&f.name("v"), &BTreeMap::new()).await.unwrap();
-    let mounts = vec![Mount { source: MountSource::Volume(f.name("v")), target: "/v".into(), read_only: false }];
+    let mounts = vec![Mount {
+        source: MountSource::Volume(f.name("v")),
+        target: "/v".into(),
+        read_only: false,
+        propagation: Propagation::Private,
+    }];
     let id = f.run(&ContainerSpec { mounts, ..f.spec("a", &["sh", "-c", WRITES_FILES]) }).await;
     let mut log = f.engine.logs(&id, &LogOptions { follow: true, ..LogOptions::default() }).await.unwrap();
     assert_eq!(soon(log.next()).await.unwrap().unwrap(), "ready\n");
@@ -667,7 +672,12 @@ async fn volumes_outlive_their_containers(f: Arc<Fixture>) {
     assert!(path.starts_with('/') && path.contains(&name), "{path}");
     assert_eq!(f.engine.create_volume(&name, &BTreeMap::new()).await.unwrap(), path);
     assert_eq!(f.engine.volumes().await.unwrap(), std::slice::from_ref(&name));
-    let mount = Mount { source: MountSource::Volume(name.clone()), target: "/data".into(), read_only: false };
+    let mount = Mount {
+        source: MountSource::Volume(name.clone()),
+        target: "/data".into(),
+        read_only: false,
+        propagation: Propagation::Private,
+    };
     let id = f.run(&ContainerSpec { mounts: vec![mount], ..f.spec("a", &["sleep", "3600"]) }).await;
     let err = f.engine.remove_volume(&name).await.unwrap_err();
     assert!(matches!(err, EngineError::Conflict(_)), "{err}");
@@ -682,7 +692,12 @@ async fn mounts_are_exchanged_below_a_shared_volume(f: Arc<Fixture>) {
     let name = f.name("shared");
     let path = f.engine.create_shared_volume(&name, &BTreeMap::new()).await.unwrap();
     assert_eq!(f.engine.create_shared_volume(&name, &BTreeMap::new()).await.unwrap(), path);
-    let mount = |source: MountSource, target: &str| Mount { source, target: target.into(), read_only: false };
+    let mount = |source: MountSource, target: &str| Mount {
+        source,
+        target: target.into(),
+        read_only: false,
+        propagation: Propagation::Private,
+    };
     let spec = |name: &str, mounts: Vec<Mount>, command: &[&str]| ContainerSpec {
         mounts,
         cap_add: words(&["SYS_ADMIN"]),

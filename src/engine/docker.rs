@@ -15,6 +15,7 @@
 mod connect;
 mod events;
 mod hijack;
+mod image_files;
 mod logs;
 mod sessions;
 mod translate;
@@ -39,6 +40,7 @@ use futures::{
     Stream, StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
+use image_files::ImageFiles;
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -56,6 +58,8 @@ const READ_BOUND: Duration = Duration::from_mins(1);
 const CHANGE_BOUND: Duration = Duration::from_mins(2);
 /// For a pull that makes no progress. Source: the kubelet's `--image-pull-progress-deadline` was 1 minute; slow links get two.
 const PULL_STALL_BOUND: Duration = Duration::from_mins(2);
+/// For copying an image's files: gigabytes from a slow disk.
+const COPY_BOUND: Duration = Duration::from_mins(9);
 /// bollard's own bound, above all of ours so that ours speak.
 const CLIENT_BOUND_SECS: u64 = 600;
 /// How many inspections run at once; more only queue in the engine.
@@ -79,6 +83,8 @@ struct Inner {
     endpoint: Endpoint,
     cluster: String,
     facts: EngineInfo,
+    /// Where the engine keeps what it has, on its host.
+    folder: Option<String>,
     /// Whether the engine writes logs to files of its own, which need a bound.
     bounds_logs: bool,
     /// The engine's time when it was connected; events since then are in its memory.
@@ -108,6 +114,7 @@ impl DockerEngine {
             bounds_logs,
             connected_at: translate::since(info.system_time.as_deref()),
             facts,
+            folder: info.docker_root_dir,
             images: Mutex::default(),
         })))
     }
@@ -285,7 +292,8 @@ fn is_of_pods(container: &Container) -> bool {
 impl Engine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         self.call(|| "ping the engine".into(), PING_BOUND, self.docker().ping()).await?;
-        Ok(self.0.facts.clone())
+        let disk_free_bytes = translate::disk(self.0.folder.as_deref()).1;
+        Ok(EngineInfo { disk_free_bytes, ..self.0.facts.clone() })
     }
 
     async fn neighbours(&self) -> Result<Neighbours, EngineError> {
@@ -398,6 +406,16 @@ impl Engine for DockerEngine {
         let options = query::UploadToContainerOptions { path: directory.into(), ..Default::default() };
         let upload = self.docker().upload_to_container(container, Some(options), bollard::body_full(tar));
         self.call(|| format!("upload into {directory} of container {container}"), CHANGE_BOUND, upload).await
+    }
+
+    async fn copy_image_files(&self, from: &str, to: &str, directory: &str) -> Result<(), EngineError> {
+        let mut files = ImageFiles::default();
+        let pass_on = move |chunk: Result<Bytes, Error>| files.feed(&chunk.map_err(std::io::Error::other)?);
+        let body = bollard::body_try_stream(self.docker().export_container(from).map(pass_on));
+        let options = query::UploadToContainerOptions { path: directory.into(), ..Default::default() };
+        let upload = self.docker().upload_to_container(to, Some(options), body);
+        let what = || format!("copy the files of container {from} into {directory} of container {to}");
+        self.call(what, COPY_BOUND, upload).await
     }
 
     async fn file_end(&self, container: &str, path: &str, bytes_max: usize) -> Result<Option<FileEnd>, EngineError> {

@@ -670,6 +670,10 @@ impl Engine for FakeEngine {
         self.call(CallKind::Upload, container, |world| world.upload(container, directory, &tar)).await
     }
 
+    async fn copy_image_files(&self, from: &str, to: &str, directory: &str) -> Result<(), EngineError> {
+        self.call(CallKind::CopyImageFiles, from, |world| world.copy_image_files(from, to, directory)).await
+    }
+
     async fn file_end(&self, container: &str, path: &str, bytes_max: usize) -> Result<Option<FileEnd>, EngineError> {
         self.call(CallKind::FileEnd, container, |world| world.file_end(container, path, bytes_max)).await
     }

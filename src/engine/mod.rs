@@ -99,6 +99,20 @@ pub struct Mount {
     pub target: String,
     /// Whether writes are refused.
     pub read_only: bool,
+    /// Who sees mounts that are made below it later; only where its source is a path on the engine's host.
+    pub propagation: Propagation,
+}
+
+/// Who sees what is mounted below a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// Whoever mounts it.
+    #[default]
+    Private,
+    /// What the host mounts, the container too.
+    FromHost,
+    /// The host and the container, whoever mounts it.
+    Both,
 }
 
 /// What a mount shows.
@@ -530,7 +544,7 @@ pub struct MemoryVolume {
 }
 
 /// What a container has used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// When, by the engine's clock.
     pub at: Timestamp,
@@ -542,6 +556,40 @@ pub struct Usage {
     pub working_set_bytes: u64,
     /// Memory that is backed by no file, in bytes.
     pub rss_bytes: u64,
+    /// What went through its network interfaces, by their names: none where the network is another container's or the host's.
+    pub interfaces: BTreeMap<String, InterfaceUsage>,
+    /// What it read from disks and wrote to them.
+    pub disks: Vec<DiskUsage>,
+}
+
+/// What went through a network interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceUsage {
+    /// Into the container.
+    pub received: Flow,
+    /// Out of it.
+    pub sent: Flow,
+}
+
+/// What went one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words say it")]
+pub struct Flow {
+    pub bytes: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub dropped: u64,
+}
+
+/// What a container read from a disk and wrote to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// The disk: its major and minor number.
+    pub device: (u64, u64),
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
 }
 
 /// Facts about the engine.
@@ -565,8 +613,12 @@ pub struct EngineInfo {
     pub memory_bytes: i64,
     /// How big the disk is that images and containers are on, in bytes; 0: not known.
     pub disk_bytes: u64,
+    /// How much of it is free, in bytes, at the time of asking.
+    pub disk_free_bytes: u64,
     /// Whether it runs as an ordinary user.
     pub rootless: bool,
+    /// Whether its host confines programs by profiles of AppArmor.
+    pub app_armor: bool,
     /// Who keeps the groups of processes: `cgroupfs`, `systemd`, or `none`.
     pub cgroup_driver: String,
     /// Where it takes the ranges of new networks from, when that was configured; each in CIDR form.
@@ -612,6 +664,9 @@ pub trait Engine: Send + Sync + 'static {
     async fn remove(&self, container: &str) -> Result<(), EngineError>;
     /// Unpacks a tar archive into a directory of a container, running or not.
     async fn upload(&self, container: &str, directory: &str, tar: Bytes) -> Result<(), EngineError>;
+    /// Copies the files of a container that never ran, which are its image's, into a directory of another container. A second try writes
+    /// them again. What the engine itself lays into every container (`/.dockerenv`, empty `/dev`, `/proc` and the like) is left out.
+    async fn copy_image_files(&self, from: &str, to: &str, directory: &str) -> Result<(), EngineError>;
     /// The end of a regular file in a container, running or not: at most so many bytes. `None` when there is none of this path, or
     /// something else: what a link or a pipe leads to is never opened. The path before its last name is the engine's to resolve, so it
     /// must be one that no program in the container can change. `Invalid` when it has more than [`FILE_BYTES_MAX`] bytes.

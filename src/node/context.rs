@@ -7,6 +7,7 @@
 
 use super::{
     NodeConfig, claims,
+    image_volumes::ImageVolumes,
     images::Images,
     overdue,
     pause::Pause,
@@ -65,6 +66,7 @@ pub(super) struct Context {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) config: NodeConfig,
     pub(super) images: Images,
+    pub(super) image_volumes: ImageVolumes,
     recorder: Recorder,
     changes: Semaphore,
     /// Why the engine is away; `None`: it is there.
@@ -81,6 +83,8 @@ pub(super) struct Context {
     leaving: Mutex<BTreeSet<String>>,
     relist_finds: AtomicU64,
     tokens: Mutex<Tokens>,
+    /// The running sandbox of each pod that has one, by UID.
+    sandboxes: Mutex<BTreeMap<String, String>>,
     /// The last starts of each pod, by UID.
     starts: Mutex<BTreeMap<String, Arc<Mutex<Starts>>>>,
     /// The commands in containers that are to be ended.
@@ -101,6 +105,7 @@ impl Context {
             pods: registry.api(),
             recorder: Recorder::new(registry.clone(), "kubelet"),
             images: Images::new(Arc::clone(&engine), registry.clock().clone(), config.docker_config.clone()),
+            image_volumes: ImageVolumes::new(Arc::clone(&engine), config.cluster.clone()),
             changes: Semaphore::new(config.parallel_calls.max(1)),
             away: watch::Sender::new(None),
             images_changed: [0, 0].map(watch::Sender::new),
@@ -110,6 +115,7 @@ impl Context {
             leaving: Mutex::default(),
             relist_finds: AtomicU64::new(0),
             tokens: Mutex::default(),
+            sandboxes: Mutex::default(),
             starts: Mutex::default(),
             overdue: overdue::Queue::default(),
             registry,
@@ -217,6 +223,21 @@ impl Context {
         } else {
             leaving.remove(uid);
         }
+    }
+
+    /// Notes which sandbox of a pod runs, if one does.
+    pub(super) fn note_sandbox(&self, uid: &str, sandbox: Option<&str>) {
+        let mut all = self.sandboxes.lock().expect("no one panics while holding the lock");
+        match sandbox {
+            Some(id) if all.get(uid).is_some_and(|known| known == id) => {}
+            Some(id) => drop(all.insert(uid.to_owned(), id.to_owned())),
+            None => drop(all.remove(uid)),
+        }
+    }
+
+    /// The running sandboxes, by the UIDs of their pods.
+    pub(super) fn sandboxes(&self) -> BTreeMap<String, String> {
+        self.sandboxes.lock().expect("no one panics while holding the lock").clone()
     }
 
     /// Where the starts of a pod are kept from now on.

@@ -11,13 +11,16 @@ use super::{
     decide::Ending,
     hooks,
     identity::{Identity, PodId, exchange_name, pod_uid, spec_hash, volume_name},
+    image_volumes::{IMAGE_VOLUMES, Wanted},
     images::{ImageError, engine_name},
     observe::ObservedContainer,
     status, termination,
     translate::Lookup as _,
-    translate::{ConfigError, FILES_IN_INPUT, Ingredients, container_spec, environment, sandbox_name, sandbox_spec},
+    translate::{
+        ConfigError, FILES_IN_INPUT, Ingredients, container_spec, environment, sandbox_name, sandbox_spec, seccomp_file,
+    },
     volumes::{
-        self, FILES_READY, INLINE_MAX, MOUNT_POINT, MountError, Plan, Roots,
+        self, FILES_READY, INLINE_MAX, MOUNT_POINT, MountError, Plan, Roots, images_of,
         sub_paths::{Exchange, HELPER_OF, SubPaths},
     },
 };
@@ -55,8 +58,8 @@ const LAST_WORDS_REST: Duration = Duration::from_millis(200);
 /// Why something could not be made.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
-    /// There is no image.
-    Image(ImageError),
+    /// There is no image of this name.
+    Image(String, ImageError),
     /// The spec refers to something that is not there.
     Config(ConfigError),
     /// A volume cannot be mounted.
@@ -223,7 +226,7 @@ impl Site {
         for name in names {
             context.ask(context.engine.remove_volume(&name)).await?;
         }
-        Ok(())
+        context.ask(context.image_volumes.release(uid)).await
     }
 
     // The sandbox.
@@ -359,14 +362,16 @@ impl Site {
         let image = self
             .unless_abandoned(context.images.ensure(name, policy, self.keys(name).boxed(), &tell))
             .await?
-            .map_err(Failure::Image)?;
+            .map_err(|error| Failure::Image(name.to_owned(), error))?;
+        let image_volumes = self.image_volumes(spec).await?;
         let env = environment(&self.pod, spec, &**context, context.facts(), pod_ip)?;
         let mounted = match mounted {
             Some(mounted) => mounted,
             None => Arc::new(self.mount(pod_ip).await?),
         };
-        let (mounts, sub_paths) = mounted.plan.mounts(spec, attempt, &mounted.roots, &env)?;
+        let (mounts, sub_paths) = mounted.plan.mounts(spec, attempt, &mounted.roots, &env, &image_volumes)?;
         self.bind_sub_paths(&spec.name, attempt, &sub_paths, &mounted.roots.exchange).await?;
+        let profile = self.seccomp_profile(spec).await?;
         let identity = Identity {
             pod: self.id(),
             container: spec.name.clone(),
@@ -384,8 +389,13 @@ impl Site {
             env: &env,
             mounts: &mounts,
             pid_of: pid_of.as_deref(),
+            seccomp: profile.as_deref(),
         };
-        let wanted = container_spec(&self.pod, spec, &context.config, from)?;
+        let mut wanted = container_spec(&self.pod, spec, &context.config, from)?;
+        if !image_volumes.is_empty() {
+            let names: Vec<&str> = image_volumes.values().map(String::as_str).collect();
+            wanted.labels.insert(IMAGE_VOLUMES.to_owned(), names.join(","));
+        }
         if is_ephemeral {
             // The sandbox made files for the others only.
             self.make_termination_log(spec, attempt, sandbox).await?;
@@ -405,6 +415,48 @@ impl Site {
         made.resources = made.resources.or(Some(wanted.resources()));
         self.tell(&spec.name, Severity::Normal, "Created", "Container created");
         Ok((made, mounted))
+    }
+
+    /// The Docker volumes of those of a container's volumes that show images, by the names of the latter. Source: `getImageVolumes` and
+    /// `toKubeContainerImageVolumes`, `pkg/kubelet/kuberuntime`, v1.37.
+    async fn image_volumes(&self, spec: &Container) -> Result<BTreeMap<String, String>, Failure> {
+        let (context, mut found) = (&self.context, BTreeMap::new());
+        for (volume, source) in images_of(&self.pod, spec) {
+            let name = source.reference.as_deref().unwrap_or_default();
+            let policy = source.pull_policy.as_deref().unwrap_or("IfNotPresent");
+            let tell = |severity: Severity, reason: &str, message: &str| {
+                context.tell_pod(&self.pod, severity, reason, message);
+            };
+            let image = self
+                .unless_abandoned(context.images.ensure(name, policy, self.keys(name).boxed(), &tell))
+                .await?
+                .map_err(|error| Failure::Image(name.to_owned(), error))?;
+            let (pod, helper) = (self.id().uid, self.sandbox_image().await?);
+            let wanted = Wanted { image: &image.id, pod: &pod, helper: &helper };
+            let docker = self.unless_abandoned(context.ask(context.image_volumes.ensure(wanted))).await??;
+            found.insert(volume.to_owned(), docker);
+        }
+        Ok(found)
+    }
+
+    /// What is in the file that a container's profile of seccomp is. Source of the words: `getSeccompSecurityOpts`,
+    /// `pkg/kubelet/dockershim/helpers_linux.go`, v1.23.
+    async fn seccomp_profile(&self, spec: &Container) -> Result<Option<String>, Failure> {
+        let file = self.pod.spec.as_ref().and_then(|pod| seccomp_file(pod, spec));
+        let Some(file) = file else { return Ok(None) };
+        let path = self.context.config.seccomp.join(file);
+        match tokio::fs::read_to_string(&path).await {
+            Ok(profile) => Ok(Some(profile)),
+            Err(err) => {
+                let is_missing = err.kind() == std::io::ErrorKind::NotFound;
+                let why = if is_missing { "no such file or directory".to_owned() } else { err.to_string() };
+                let (name, path) = (&spec.name, path.display());
+                Err(Failure::Engine(EngineError::Failed(format!(
+                    "failed to generate security options for container {name:?}: cannot load seccomp profile \"{path}\": \
+                     open {path}: {why}"
+                ))))
+            }
+        }
     }
 
     /// The credentials for an image: those of the pod's pull secrets, then Docker's own. Source: `getPullSecretsForPod`,

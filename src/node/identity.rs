@@ -83,6 +83,29 @@ pub fn claim_volume_name(cluster: &str, handle: &str) -> String {
     format!("skiff_{cluster}_claim_{handle}")
 }
 
+/// How much of an image's ID is in the name of its volume.
+const IMAGE_ID_LETTERS: usize = 32;
+
+/// The Docker volume with the files of the image of this ID. No pod's has such a name.
+pub fn image_volume_name(cluster: &str, id: &str) -> String {
+    let digits = id.strip_prefix("sha256:").unwrap_or(id);
+    format!("{}{}", image_volume_prefix(cluster), digits.get(..IMAGE_ID_LETTERS).unwrap_or(digits))
+}
+
+/// The Docker volume that is there once that of an image has all its files.
+pub fn full_image_volume(volume: &str) -> String {
+    format!("{volume}_full")
+}
+
+/// Whether a Docker volume is that of an image, or says that one is full.
+pub fn is_image_volume(cluster: &str, volume: &str) -> bool {
+    volume.starts_with(&image_volume_prefix(cluster))
+}
+
+fn image_volume_prefix(cluster: &str) -> String {
+    format!("skiff_{cluster}_image_")
+}
+
 fn volume_prefix(cluster: &str) -> String {
     format!("skiff_{cluster}_pod_")
 }

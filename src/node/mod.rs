@@ -23,6 +23,7 @@ mod execute;
 mod forward;
 mod hooks;
 pub mod identity;
+mod image_volumes;
 mod images;
 mod imports;
 pub mod kept_images;
@@ -114,6 +115,10 @@ pub struct NodeConfig {
     pub parallel_calls: usize,
     /// The folder of Docker's own file of credentials for registries; `None`: it is not read.
     pub docker_config: Option<PathBuf>,
+    /// The folder of the profiles of seccomp that containers may name.
+    pub seccomp: PathBuf,
+    /// Whether the engine's host has AppArmor.
+    pub has_app_armor: bool,
     /// The delays between crashes of a container.
     pub restart_backoff: Backoff,
     /// How many pods the node takes.
@@ -164,6 +169,8 @@ impl NodeConfig {
             host_port_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             parallel_calls: 16,
             docker_config: None,
+            seccomp: PathBuf::from("/var/lib/kubelet/seccomp"),
+            has_app_armor: false,
             restart_backoff: lifecycle::CRASH_BACKOFF,
             pods_max: PODS_MAX,
             pods_cgroup: pods_cgroup("cgroupfs").to_owned(),

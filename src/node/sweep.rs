@@ -9,7 +9,8 @@
 use super::{
     context::Context,
     execute,
-    identity::{pod_uid, volume_owner},
+    identity::{is_image_volume, pod_uid, volume_owner},
+    image_volumes::mounted_by,
     volumes::sub_paths::HELPER_OF,
 };
 use crate::{
@@ -30,7 +31,7 @@ const AWAY_PAUSE: Duration = Duration::from_millis(100);
 /// Tries of a list that fails.
 const LIST_BACKOFF: Backoff = Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(5) };
 
-/// Everything of the cluster that the engine has.
+/// Everything of the cluster that the engine has, but for the image volumes of pods that are at work.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listing {
     pub(super) containers: Vec<Container>,
@@ -60,7 +61,9 @@ async fn try_list(context: &Context) -> Result<Listing, EngineError> {
         context.ask(context.engine.images())
     );
     context.images.note_all(&images?);
-    Ok(Listing { containers: containers?, volumes: volumes? })
+    let mut volumes = volumes?;
+    volumes.retain(|name| !context.image_volumes.is_used(name));
+    Ok(Listing { containers: containers?, volumes })
 }
 
 /// What belongs to no pod.
@@ -70,6 +73,8 @@ pub(super) enum Stray {
     Container(String),
     /// A volume, by name.
     Volume(String),
+    /// One with the files of an image, or the one that says that it is full.
+    ImageVolume(String),
 }
 
 /// The strays seen so far, and when first.
@@ -102,7 +107,12 @@ impl Strays {
             .iter()
             .filter(|name| volume_owner(cluster, name).is_some_and(is_stray))
             .map(|name| Stray::Volume(name.clone()));
-        let seen: BTreeSet<Stray> = of_containers.chain(of_volumes).collect();
+        let mounted: BTreeSet<&str> = containers.iter().flat_map(mounted_by).collect();
+        let of_images = volumes
+            .iter()
+            .filter(|name| is_image_volume(cluster, name) && !mounted.iter().any(|mounted| name.starts_with(mounted)))
+            .map(|name| Stray::ImageVolume(name.clone()));
+        let seen: BTreeSet<Stray> = of_containers.chain(of_volumes).chain(of_images).collect();
         self.seen.retain(|stray, _| seen.contains(stray));
         for stray in seen {
             self.seen.entry(stray).or_insert(now);
@@ -125,6 +135,7 @@ pub(super) async fn remove(context: &Context, strays: Vec<Stray>) {
         let result = match &stray {
             Stray::Container(id) => execute::remove(context, id).await,
             Stray::Volume(name) => context.ask(context.engine.remove_volume(name)).await,
+            Stray::ImageVolume(name) => context.ask(context.image_volumes.remove(name)).await,
         };
         match result {
             Ok(()) => info!(component = "node", stray = ?stray, "removed what belongs to no pod"),

@@ -2,6 +2,7 @@
 
 mod ephemeral;
 mod faults;
+mod image_volumes;
 mod last_words;
 mod lives;
 mod outside;

@@ -15,6 +15,7 @@ mod security;
 mod tests;
 
 pub use env::{Lookup, environment};
+pub use security::seccomp_file;
 
 use super::{
     NodeConfig,
@@ -24,16 +25,24 @@ use super::{
     termination,
 };
 use crate::{
-    api::{kinds::priority, quantity, service_range::ServiceRange},
+    api::{
+        kinds::priority,
+        pod_resources::{Side, amounts, of_container, of_containers},
+        quantity,
+        service_range::ServiceRange,
+    },
     base::secret::{Variable, variable},
     engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode, Resources},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::{
-    api::core::v1::{Container, ContainerPort, Pod, PodSpec},
+    api::core::v1::{Container, ContainerPort, Pod, PodSpec, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity,
 };
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 /// Why a container cannot be made from its spec as things are. The text is the kubelet's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,7 +156,7 @@ fn sandbox_rights(answers_for_services: bool, writes_files: bool) -> Vec<String>
     files.chain(SERVICE_RIGHTS.iter().filter(|_| answers_for_services)).map(|right| (*right).to_owned()).collect()
 }
 
-fn sysctls(spec: &PodSpec) -> std::collections::BTreeMap<String, String> {
+fn sysctls(spec: &PodSpec) -> BTreeMap<String, String> {
     let all = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten());
     all.map(|s| (s.name.replace('/', "."), s.value.clone())).collect()
 }
@@ -192,6 +201,8 @@ pub struct Ingredients<'a> {
     pub mounts: &'a [Mount],
     /// The container whose processes it sees, by ID, where that is another's business than its pod's.
     pub pid_of: Option<&'a str>,
+    /// What is in the file that its profile of seccomp is.
+    pub seccomp: Option<&'a str>,
 }
 
 /// A container's specification.
@@ -244,7 +255,7 @@ pub fn container_spec(
         privileged: context.privileged == Some(true),
         read_only_root: context.read_only_root_filesystem == Some(true),
         no_new_privileges: context.allow_privilege_escalation == Some(false) && context.privileged != Some(true),
-        security_options: security::options(&pod_spec, &context)?,
+        security_options: security::options(&pod_spec, &context, from.seccomp, config.has_app_armor)?,
         stdin: spec.stdin == Some(true),
         stdin_once: spec.stdin_once == Some(true),
         tty: spec.tty == Some(true),
@@ -294,7 +305,7 @@ fn cgroup_parent(pod: &PodSpec, config: &NodeConfig) -> String {
 
 /// What of the machine a container may use.
 pub fn resources(pod: &PodSpec, spec: &Container) -> Resources {
-    let Limits { memory_bytes, nano_cpus, cpu_shares } = Limits::of(spec);
+    let Limits { memory_bytes, nano_cpus, cpu_shares } = Limits::of(spec).within(pod, spec);
     let cpu_shares = Some(if is_system(pod) { cpu_shares.max(SHARES_SYSTEM) } else { cpu_shares });
     Resources { memory_bytes, nano_cpus, cpu_shares }.in_steps()
 }
@@ -306,9 +317,40 @@ struct Limits {
 }
 
 impl Limits {
+    /// The same within what its pod as a whole has. The engine has no group for a pod, so each container keeps the limits of the whole; of
+    /// what the pod asks for beside its containers, each that asks for nothing itself weighs an equal part.
+    fn within(self, pod: &PodSpec, spec: &Container) -> Self {
+        let Some(of_pod) = &pod.resources else { return self };
+        let most = Self::of_requirements(of_pod);
+        let least = |own: Option<i64>, most: Option<i64>| own.into_iter().chain(most).min();
+        let asks = |container: &Container| !of_container(container, Side::Requests).contains_key("cpu");
+        let asked = amounts(of_pod.requests.as_ref()).get("cpu").copied();
+        let cpu_shares = match asked.filter(|_| asks(spec)) {
+            None => self.cpu_shares,
+            Some(asked) => {
+                let others = of_containers(pod, Side::Requests).get("cpu").map_or(0, |sum| sum.millis());
+                let sharers = pod.containers.iter().filter(|container| asks(container)).count().max(1);
+                let part = (asked.millis() - others).max(0) / i64::try_from(sharers).unwrap_or(i64::MAX);
+                (part.saturating_mul(1024) / 1000).clamp(SHARES_MIN, SHARES_MAX)
+            }
+        };
+        Self {
+            memory_bytes: least(self.memory_bytes, most.memory_bytes),
+            nano_cpus: least(self.nano_cpus, most.nano_cpus),
+            cpu_shares,
+        }
+    }
+}
+
+impl Limits {
     fn of(spec: &Container) -> Self {
-        let resources = spec.resources.clone().unwrap_or_default();
-        let (limits, requests) = (resources.limits.unwrap_or_default(), resources.requests.unwrap_or_default());
+        Self::of_requirements(&spec.resources.clone().unwrap_or_default())
+    }
+
+    fn of_requirements(resources: &ResourceRequirements) -> Self {
+        let empty = BTreeMap::new();
+        let (limits, requests) =
+            (resources.limits.as_ref().unwrap_or(&empty), resources.requests.as_ref().unwrap_or(&empty));
         let positive = |quantity: Option<&Quantity>| quantity.and_then(quantity::millis).filter(|milli| *milli > 0);
         let whole = |milli: i128| i64::try_from(milli).unwrap_or(i64::MAX);
         let cpu_limit = positive(limits.get("cpu"));

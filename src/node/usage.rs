@@ -13,10 +13,10 @@ use crate::{
     api::{
         meta::ObjectKey,
         status::ApiError,
-        usage::{ContainerUsage, PodUsage},
+        usage::{ContainerUsage, DiskUsage, Flow, InterfaceUsage, MachineUsage, PodUsage},
     },
     base::chain::chain,
-    engine::{EngineError, Usage},
+    engine::{self, EngineError, Usage},
 };
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
@@ -42,10 +42,16 @@ pub trait Usages: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` when the engine does not answer.
     async fn pods(&self) -> Result<Vec<PodUsage>, ApiError>;
+
+    /// What else is used of the machine: a look at every sandbox that has a network.
+    ///
+    /// # Errors
+    /// `Unavailable` when the engine does not answer.
+    async fn machine(&self) -> Result<MachineUsage, ApiError>;
 }
 
 /// Two looks at a container: the last, and the one that it is compared with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Pair {
     before: Option<Usage>,
     last: Usage,
@@ -58,12 +64,12 @@ impl Pair {
             let apart = Duration::try_from(newer.at.duration_since(older.at)).unwrap_or_default();
             (WINDOW_MIN..=WINDOW_MAX).contains(&apart) && self.last.cpu_nanos <= newer.cpu_nanos
         };
-        Self { before: [Some(self.last), self.before].into_iter().flatten().find(fits), last: newer }
+        Self { before: [Some(self.last.clone()), self.before.clone()].into_iter().flatten().find(fits), last: newer }
     }
 
     /// How long was measured, and how fast processors were used, in billionths of one.
     fn rate(&self) -> Option<(Duration, u64)> {
-        let before = self.before?;
+        let before = self.before.as_ref()?;
         let window = Duration::try_from(self.last.at.duration_since(before.at)).ok()?;
         let nanos = u128::from(self.last.cpu_nanos - before.cpu_nanos) * 1_000_000_000 / window.as_nanos().max(1);
         Some((window, u64::try_from(nanos).unwrap_or(u64::MAX)))
@@ -98,7 +104,10 @@ impl Sampler {
         while let Some((id, usage)) = told.next().await {
             match usage {
                 Ok(Some(usage)) => {
-                    let pair = looks.pairs.get(&id).map_or(Pair { before: None, last: usage }, |pair| pair.then(usage));
+                    let pair = match looks.pairs.remove(&id) {
+                        Some(pair) => pair.then(usage),
+                        None => Pair { before: None, last: usage },
+                    };
                     looks.pairs.insert(id, pair);
                 }
                 // It has ended since.
@@ -140,6 +149,45 @@ impl Usages for Sampler {
         }
         Ok(pods.iter().filter_map(|pod| usage_of(pod, &looks.pairs)).collect())
     }
+
+    async fn machine(&self) -> Result<MachineUsage, ApiError> {
+        let unavailable = |err: EngineError| ApiError::Unavailable(err.to_string());
+        let info = self.context.ask(self.context.engine.info()).await.map_err(unavailable)?;
+        let one = |(uid, sandbox): (String, String)| async move {
+            let told = self.context.ask(self.context.engine.usage(&sandbox)).await;
+            (uid, told)
+        };
+        let sandboxes = self.context.sandboxes().into_iter().map(one);
+        let mut told = stream::iter(sandboxes).buffer_unordered(LOOKS_AT_ONCE);
+        let mut interfaces = BTreeMap::new();
+        while let Some((uid, usage)) = told.next().await {
+            match usage {
+                Ok(Some(usage)) if usage.interfaces.is_empty() => {}
+                Ok(Some(usage)) => drop(interfaces.insert(uid, usage.interfaces.iter().map(interface).collect())),
+                Ok(None) => {}
+                Err(err @ EngineError::Unreachable(_)) => return Err(unavailable(err)),
+                Err(err) => {
+                    warn!(component = "node", uid, err = chain(&err), "cannot measure the network of a pod");
+                }
+            }
+        }
+        let engine::EngineInfo { disk_bytes, disk_free_bytes, .. } = info;
+        Ok(MachineUsage { interfaces, disk_bytes, disk_free_bytes })
+    }
+}
+
+fn disk(told: &engine::DiskUsage) -> DiskUsage {
+    let (major, minor) = told.device;
+    let device = format!("/dev/block/{major}:{minor}");
+    DiskUsage { device, read_bytes: told.read_bytes, written_bytes: told.written_bytes }
+}
+
+fn interface((name, told): (&String, &engine::InterfaceUsage)) -> InterfaceUsage {
+    let flow = |flow: engine::Flow| {
+        let engine::Flow { bytes, packets, errors, dropped } = flow;
+        Flow { bytes, packets, errors, dropped }
+    };
+    InterfaceUsage { name: name.clone(), received: flow(told.received), sent: flow(told.sent) }
 }
 
 /// The running containers of a pod, with the engine's ID of each.
@@ -179,6 +227,7 @@ fn usage_of(pod: &Pod, pairs: &BTreeMap<String, Pair>) -> Option<PodUsage> {
             memory_bytes: pair.last.memory_bytes,
             working_set_bytes: pair.last.working_set_bytes,
             rss_bytes: pair.last.rss_bytes,
+            disks: pair.last.disks.iter().map(disk).collect(),
         });
     }
     (!usage.containers.is_empty()).then_some(usage)
@@ -199,10 +248,10 @@ mod tests {
         let second = first.then(usage(2_000, 500_000_000));
         assert_eq!(second.rate(), Some((Duration::from_secs(2), 250_000_000)));
         // Too soon after the last look: the one before it is compared with.
-        let third = second.then(usage(2_100, 600_000_000));
+        let third = second.clone().then(usage(2_100, 600_000_000));
         assert_eq!(third.rate().unwrap().0, Duration::from_millis(2_100));
         // Too long ago, and from before the container was started anew.
-        assert_eq!(second.then(usage(90_000, 600_000_000)).rate(), None);
+        assert_eq!(second.clone().then(usage(90_000, 600_000_000)).rate(), None);
         assert_eq!(second.then(usage(4_000, 7)).rate(), None);
     }
 
@@ -220,7 +269,7 @@ mod tests {
         }))
         .unwrap();
         let pair = Pair { before: Some(usage(0, 0)), last: usage(1_000, 1_000) };
-        let mut pairs = BTreeMap::from([("a".to_owned(), pair)]);
+        let mut pairs = BTreeMap::from([("a".to_owned(), pair.clone())]);
         assert_eq!(usage_of(&pod, &pairs), None);
         pairs.insert("b".to_owned(), pair);
         let told = usage_of(&pod, &pairs).unwrap();

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     api::quantity,
     base::secret::Variable,
-    engine::{MemoryVolume, Mount, MountSource},
+    engine::{MemoryVolume, Mount, MountSource, Propagation},
 };
 pub use archive::publish_all;
 use archive::{File, Files, Tree};
@@ -41,9 +41,9 @@ use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     api::core::v1::{
-        ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath,
-        Pod, ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
-        VolumeProjection,
+        ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource,
+        ImageVolumeSource, KeyToPath, Pod, ProjectedVolumeSource, SecretVolumeSource, ServiceAccountTokenProjection,
+        Volume, VolumeMount, VolumeProjection,
     },
 };
 use std::{
@@ -132,6 +132,8 @@ enum Shown {
     Docker(String),
     /// Files in a Docker volume in memory.
     Secret(String),
+    /// The files of an image; which one is known once it has been looked up.
+    Image,
 }
 
 /// A pod's volumes.
@@ -147,7 +149,7 @@ pub struct Plan {
     secrets: BTreeMap<String, String>,
     /// Host paths to look at before anything is made.
     pub host_paths: HostPaths,
-    /// Volumes that their claims only read.
+    /// Volumes that are only read, whatever their mounts say.
     read_only: BTreeSet<String>,
     /// Whether a container mounts a part of a volume that containers write (see `sub_paths`).
     pub has_sub_paths: bool,
@@ -200,8 +202,12 @@ impl Plan {
 
     /// What the sandbox mounts: the pod's volume, and every memory-backed one, which lives as long as somebody mounts it.
     pub fn sandbox_mounts(&self, cluster: &str, uid: &str) -> Vec<Mount> {
-        let volume =
-            |name: String, target: String| Mount { source: MountSource::Volume(name), target, read_only: false };
+        let volume = |name: String, target: String| Mount {
+            source: MountSource::Volume(name),
+            target,
+            read_only: false,
+            propagation: Propagation::Private,
+        };
         let own = self.needs_volume().then(|| volume(volume_name(cluster, uid), MOUNT_POINT.to_owned()));
         let is_empty_dir = |(name, _): &&(String, MemoryVolume)| !self.secrets.values().any(|secret| secret == name);
         let memory = self.memory.iter().filter(is_empty_dir);
@@ -212,17 +218,19 @@ impl Plan {
         own.into_iter().chain(memory).chain(secrets).chain(claims).chain(exchange).collect()
     }
 
-    /// What a container mounts, and the sub-paths that must be bound before it is created.
+    /// What a container mounts, and the sub-paths that must be bound before it is created. `images`: the Docker volumes of those of its
+    /// volumes that show images.
     pub fn mounts(
         &self,
         spec: &Container,
         attempt: u32,
         roots: &Roots,
         env: &[Variable],
+        images: &BTreeMap<String, String>,
     ) -> Result<(Vec<Mount>, SubPaths), ConfigError> {
         let mut sub_paths = SubPaths::default();
         let mut mount = |mount: &VolumeMount| {
-            let source = self.source(mount, roots)?;
+            let source = self.source(mount, roots, images)?;
             let source = match sub_path(mount, env)? {
                 None => source,
                 // What is in a volume of files, links too, is skiff's own.
@@ -230,28 +238,37 @@ impl Plan {
                     MountSource::Path(format!("{}/{path}", self.root_of_files(mount, roots)?))
                 }
                 Some(path) => {
-                    let number = sub_paths.add(SubPath::new(mount, source, path));
+                    let is_image = images.contains_key(&mount.name);
+                    let number = sub_paths.add(SubPath::new(mount, source, path, is_image));
                     let entry = sub_paths::entry(&spec.name, attempt, number);
                     MountSource::Existing(format!("{}/{entry}", roots.exchange))
                 }
             };
             let is_read_only = self.tree.is_read_only(&mount.name) || self.read_only.contains(&mount.name);
             let read_only = mount.read_only == Some(true) || is_read_only;
-            Ok(Mount { source, target: mount.mount_path.clone(), read_only })
+            let propagation = propagation(mount, &source)?;
+            Ok(Mount { source, target: mount.mount_path.clone(), read_only, propagation })
         };
         let mounts = spec.volume_mounts.iter().flatten().map(&mut mount);
         let mut mounts = mounts.collect::<Result<Vec<_>, ConfigError>>()?;
         mounts.extend(termination::path_in(spec).map(|target| {
             let source = MountSource::Path(format!("{}/{}", roots.own, termination::file(&spec.name, attempt)));
-            Mount { source, target, read_only: false }
+            Mount { source, target, read_only: false, propagation: Propagation::Private }
         }));
         Ok((mounts, sub_paths))
     }
 
     /// What the whole volume of a mount is to the engine.
-    fn source(&self, mount: &VolumeMount, roots: &Roots) -> Result<MountSource, ConfigError> {
+    fn source(
+        &self,
+        mount: &VolumeMount,
+        roots: &Roots,
+        images: &BTreeMap<String, String>,
+    ) -> Result<MountSource, ConfigError> {
+        let unknown = || ConfigError::Other(format!("volume {:?} not found", mount.name));
         match self.shown.get(&mount.name) {
-            None => Err(ConfigError::Other(format!("volume {:?} not found", mount.name))),
+            None => Err(unknown()),
+            Some(Shown::Image) => images.get(&mount.name).cloned().map(MountSource::Volume).ok_or_else(unknown),
             Some(Shown::Directory) => Ok(MountSource::Path(format!("{}/{}", roots.own, mount.name))),
             Some(Shown::Host(source)) => Ok(source.clone()),
             Some(Shown::Docker(name) | Shown::Secret(name)) => Ok(MountSource::Volume(name.clone())),
@@ -265,6 +282,22 @@ impl Plan {
         let beside = |(parent, _): (&str, &str)| Some(format!("{}/{docker}/_data", parent.rsplit_once('/')?.0));
         let unknown = || ConfigError::Other(format!("cannot find the files of volume {:?}", mount.name));
         roots.own.rsplit_once('/').and_then(beside).ok_or_else(unknown)
+    }
+}
+
+/// Who sees what is mounted below a mount. Source: `translateMountPropagation`, `pkg/kubelet/kubelet_pods.go`, v1.37.
+fn propagation(mount: &VolumeMount, source: &MountSource) -> Result<Propagation, ConfigError> {
+    let wanted = match mount.mount_propagation.as_deref() {
+        Some("HostToContainer") => Propagation::FromHost,
+        Some("Bidirectional") => Propagation::Both,
+        _ => return Ok(Propagation::Private),
+    };
+    match source {
+        MountSource::Path(_) | MountSource::Existing(_) => Ok(wanted),
+        MountSource::Shared(_) | MountSource::Volume(_) | MountSource::Tmpfs(_) => Err(ConfigError::Other(format!(
+            "skiff does not support mount propagation of volume {:?}: it is a volume of the engine's, not a path of its host",
+            mount.name
+        ))),
     }
 }
 
@@ -290,6 +323,13 @@ pub fn needs_binding(pod: &Pod, spec: &Container) -> bool {
     let of_files: Vec<&str> = volumes.filter(|v| is_of_files(v)).map(|v| v.name.as_str()).collect();
     let mut parts = spec.volume_mounts.iter().flatten().filter(|mount| has_sub_path(mount));
     parts.any(|mount| !of_files.contains(&mount.name.as_str()))
+}
+
+/// The volumes of a container that show images, by name.
+pub fn images_of<'a>(pod: &'a Pod, spec: &Container) -> BTreeMap<&'a str, &'a ImageVolumeSource> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let is_mounted = |volume: &&Volume| spec.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
+    volumes.filter(is_mounted).filter_map(|v| Some((v.name.as_str(), v.image.as_ref()?))).collect()
 }
 
 /// The part of a volume that a mount shows.
@@ -389,6 +429,9 @@ impl Planner<'_> {
             self.add_host_path(name, host);
         } else if let Some(claim) = &volume.persistent_volume_claim {
             self.add_claim(name, &claim.claim_name, claim.read_only == Some(true))?;
+        } else if volume.image.is_some() {
+            self.plan.read_only.insert(name.to_owned());
+            self.show(name, Shown::Image);
         } else if volume.ephemeral.is_some() {
             let pod = self.pod.metadata.name.as_deref().unwrap_or_default();
             self.add_claim(name, &format!("{pod}-{name}"), false)?;

@@ -175,6 +175,7 @@ impl Worker {
         mailbox: mpsc::Receiver<Message>,
     ) -> Self {
         let id = PodId::of(pod);
+        context.image_volumes.adopt(&id.uid, listed);
         let mut observed = ObservedPod::from_engine(&id, listed);
         observed.restore(pod);
         if let Some(pause) = context.last_pause() {
@@ -249,6 +250,7 @@ impl Worker {
             self.take_in_the_rest();
         }
         self.context.set_leaving(&self.id.uid, false);
+        self.context.note_sandbox(&self.id.uid, None);
         self.context.forget_tokens(&self.id.uid);
         self.context.forget_starts(&self.id.uid);
         debug!(
@@ -288,6 +290,8 @@ impl Worker {
                 self.refresh_files();
             }
         }
+        let sandbox = self.observed.sandbox().filter(|s| s.is_running() && !s.is_gone);
+        self.context.note_sandbox(&self.id.uid, sandbox.map(|s| s.id.as_str()));
         let decision = self.decide(pod.as_deref());
         if let Some(pod) = &pod {
             self.note_starts(pod);

@@ -183,6 +183,8 @@ fn open_or_make(directory: &OwnedFd, name: &str, mode: Mode) -> Result<OwnedFd, 
         }
         match fs::mkdirat(directory, name, mode) {
             Ok(()) | Err(Errno::EXIST) => {}
+            // Nothing is ever made there, so it is not there.
+            Err(Errno::ROFS) => return Err(Errno::NOENT),
             Err(err) => return Err(err),
         }
     }

@@ -13,7 +13,7 @@ use crate::{
         meta::ObjectKey,
         status::ApiError,
         timeline::{Timeline, Whose},
-        usage::PodUsage,
+        usage::{Flow, InterfaceUsage, MachineUsage, PodUsage},
     },
     base::{
         clock::Clock,
@@ -101,6 +101,13 @@ struct KnownUsages(Mutex<Vec<PodUsage>>);
 impl Usages for KnownUsages {
     async fn pods(&self) -> Result<Vec<PodUsage>, ApiError> {
         Ok(self.0.lock().unwrap().clone())
+    }
+
+    async fn machine(&self) -> Result<MachineUsage, ApiError> {
+        let flow = Flow { bytes: 7, packets: 2, errors: 1, dropped: 0 };
+        let eth0 = InterfaceUsage { name: "eth0".to_owned(), received: flow, sent: flow };
+        let interfaces = self.0.lock().unwrap().iter().map(|pod| (pod.uid.clone(), vec![eth0.clone()])).collect();
+        Ok(MachineUsage { interfaces, disk_bytes: 100, disk_free_bytes: 40 })
     }
 }
 

@@ -90,6 +90,7 @@ impl Measures for SharedLoad {
                 memory_bytes: 0,
                 working_set_bytes: 0,
                 rss_bytes: 0,
+                disks: Vec::new(),
             }],
         };
         Ok(pods.iter().map(usage).collect())

@@ -87,11 +87,13 @@ pub(super) fn deployment(world: &World, name: &str, image: &str, replicas: i32, 
     let volumes = json!([
         {"name": "scratch", "emptyDir": {}},
         {"name": "settings", "configMap": {"name": "settings"}},
+        {"name": "tools", "image": {"reference": any(world, &["app:1", "app:remote"]), "pullPolicy": "IfNotPresent"}},
     ]);
     let mounts = json!([
         {"name": "scratch", "mountPath": "/tmp"},
         {"name": "scratch", "mountPath": "/data", "subPath": "data"},
         {"name": "settings", "mountPath": "/etc/settings"},
+        {"name": "tools", "mountPath": "/tools"},
     ]);
     serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "default"},

@@ -1,9 +1,10 @@
 //! Between skiff's engine types and Docker's JSON. Pure.
 
 use crate::engine::{
-    CLUSTER_LABEL, CPU_PERIOD_MICROS, Container, ContainerSpec, Credentials, EngineError, EngineEvent, EngineInfo,
-    EventKind, Image, ImageDetails, LogOptions, LogStream, Mount, MountSource, NamespaceMode, Neighbours, Network,
-    NetworkMode, NetworkSpec, Phase, PullError, Resources, Usage, signal_number,
+    CLUSTER_LABEL, CPU_PERIOD_MICROS, Container, ContainerSpec, Credentials, DiskUsage, EngineError, EngineEvent,
+    EngineInfo, EventKind, Flow, Image, ImageDetails, InterfaceUsage, LogOptions, LogStream, Mount, MountSource,
+    NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase, Propagation, PullError, Resources, Usage,
+    signal_number,
 };
 use bollard::{errors::Error, models, query_parameters as query};
 use bytes::Bytes;
@@ -207,7 +208,23 @@ fn is_bind(mount: &Mount) -> bool {
 
 fn bind(mount: &Mount) -> String {
     let MountSource::Path(path) = &mount.source else { unreachable!("only paths are bound") };
-    format!("{path}:{}{}", mount.target, if mount.read_only { ":ro" } else { "" })
+    let propagation = match mount.propagation {
+        Propagation::Private => None,
+        Propagation::FromHost => Some("rslave"),
+        Propagation::Both => Some("rshared"),
+    };
+    let options: Vec<&str> = mount.read_only.then_some("ro").into_iter().chain(propagation).collect();
+    let begin = if options.is_empty() { "" } else { ":" };
+    format!("{path}:{}{begin}{}", mount.target, options.join(","))
+}
+
+fn bind_options(propagation: Propagation) -> Option<models::MountBindOptions> {
+    let propagation = match propagation {
+        Propagation::Private => return None,
+        Propagation::FromHost => models::MountBindOptionsPropagationEnum::RSLAVE,
+        Propagation::Both => models::MountBindOptionsPropagationEnum::RSHARED,
+    };
+    Some(models::MountBindOptions { propagation: Some(propagation), ..Default::default() })
 }
 
 fn mount(mount: &Mount) -> models::Mount {
@@ -215,16 +232,12 @@ fn mount(mount: &Mount) -> models::Mount {
         models::Mount { target: Some(mount.target.clone()), read_only: Some(mount.read_only), ..Default::default() };
     match &mount.source {
         MountSource::Path(path) | MountSource::Existing(path) => {
-            models::Mount { typ: Some(models::MountType::BIND), source: Some(path.clone()), ..base }
+            let bind_options = bind_options(mount.propagation);
+            models::Mount { typ: Some(models::MountType::BIND), source: Some(path.clone()), bind_options, ..base }
         }
         MountSource::Shared(path) => {
-            let propagation = Some(models::MountBindOptionsPropagationEnum::RSHARED);
-            models::Mount {
-                typ: Some(models::MountType::BIND),
-                source: Some(path.clone()),
-                bind_options: Some(models::MountBindOptions { propagation, ..Default::default() }),
-                ..base
-            }
+            let bind_options = bind_options(Propagation::Both);
+            models::Mount { typ: Some(models::MountType::BIND), source: Some(path.clone()), bind_options, ..base }
         }
         MountSource::Volume(name) => models::Mount {
             typ: Some(models::MountType::VOLUME),
@@ -457,7 +470,9 @@ fn first_host(subnet: &str) -> Option<Ipv4Addr> {
 
 /// The engine's facts.
 pub(super) fn engine_info(version: models::SystemVersion, info: models::SystemInfo) -> EngineInfo {
-    let rootless = info.security_options.unwrap_or_default().iter().any(|option| option.contains("rootless"));
+    let security = info.security_options.unwrap_or_default();
+    let has = |name: &str| security.iter().any(|option| option.split(',').any(|part| part == format!("name={name}")));
+    let rootless = security.iter().any(|option| option.contains("rootless"));
     EngineInfo {
         id: engine_id(&version, info.id.as_ref()),
         version: version.version.unwrap_or_default(),
@@ -467,17 +482,20 @@ pub(super) fn engine_info(version: models::SystemVersion, info: models::SystemIn
         architecture: version.arch.unwrap_or_default(),
         cpus: info.ncpu.unwrap_or_default(),
         memory_bytes: info.mem_total.unwrap_or_default(),
-        disk_bytes: disk_bytes(info.docker_root_dir.as_deref()),
+        disk_bytes: disk(info.docker_root_dir.as_deref()).0,
+        disk_free_bytes: disk(info.docker_root_dir.as_deref()).1,
         rootless,
+        app_armor: has("apparmor"),
         cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
         address_pools: info.default_address_pools.into_iter().flatten().filter_map(|pool| pool.base).collect(),
     }
 }
 
-/// The size of the disk that the engine's folder is on. Where that is not seen, in a container of the engine's, the root is on it too.
-fn disk_bytes(folder: Option<&str>) -> u64 {
+/// The size of the disk that the engine's folder is on, and how much of it is free, in bytes. Where that is not seen, in a container of the
+/// engine's, the root is on it too.
+pub(super) fn disk(folder: Option<&str>) -> (u64, u64) {
     let found = folder.into_iter().chain(["/"]).find_map(|folder| rustix::fs::statvfs(folder).ok());
-    found.map_or(0, |disk| disk.f_blocks * disk.f_frsize)
+    found.map_or((0, 0), |disk| (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize))
 }
 
 /// Podman makes up an ID for every answer: it has none.
@@ -579,7 +597,36 @@ pub(super) fn usage(stats: models::ContainerStatsResponse) -> Option<Usage> {
         memory_bytes,
         working_set_bytes: memory_bytes.saturating_sub(inactive),
         rss_bytes: counted(["total_rss", "anon"]).unwrap_or_default(),
+        interfaces: stats.networks.into_iter().flatten().map(|(name, told)| (name, interface(&told))).collect(),
+        disks: disks(stats.blkio_stats.and_then(|told| told.io_service_bytes_recursive).unwrap_or_default()),
     })
+}
+
+fn interface(told: &models::ContainerNetworkStats) -> InterfaceUsage {
+    let flow = |counts: [Option<u64>; 4]| {
+        let [bytes, packets, errors, dropped] = counts.map(Option::unwrap_or_default);
+        Flow { bytes, packets, errors, dropped }
+    };
+    InterfaceUsage {
+        received: flow([told.rx_bytes, told.rx_packets, told.rx_errors, told.rx_dropped]),
+        sent: flow([told.tx_bytes, told.tx_packets, told.tx_errors, told.tx_dropped]),
+    }
+}
+
+/// The bytes of each disk. The two generations of control groups write the words differently.
+fn disks(entries: Vec<models::ContainerBlkioStatEntry>) -> Vec<DiskUsage> {
+    let mut disks: BTreeMap<(u64, u64), DiskUsage> = BTreeMap::new();
+    for entry in entries {
+        let device = (entry.major.unwrap_or_default(), entry.minor.unwrap_or_default());
+        let disk = disks.entry(device).or_insert(DiskUsage { device, ..DiskUsage::default() });
+        let bytes = entry.value.unwrap_or_default();
+        match entry.op.unwrap_or_default().to_ascii_lowercase().as_str() {
+            "read" => disk.read_bytes += bytes,
+            "write" => disk.written_bytes += bytes,
+            _ => {}
+        }
+    }
+    disks.into_values().collect()
 }
 
 #[cfg(test)]
@@ -621,7 +668,16 @@ mod tests {
 
     #[test]
     fn limits_mounts_and_namespaces_are_said_in_dockers_words() {
-        let mount = |source, target: &str, read_only| Mount { source, target: target.into(), read_only };
+        let mount = |source, target: &str, read_only| Mount {
+            source,
+            target: target.into(),
+            read_only,
+            propagation: Propagation::Private,
+        };
+        let passed_on = |source, target: &str, propagation| Mount {
+            propagation,
+            ..mount(source, target, propagation == Propagation::FromHost)
+        };
         let spec = ContainerSpec {
             name: "a".into(),
             image: "i".into(),
@@ -637,6 +693,9 @@ mod tests {
                 mount(MountSource::Tmpfs(Some(1024)), "/e", false),
                 mount(MountSource::Existing("/f".into()), "/f", false),
                 mount(MountSource::Shared("/g".into()), "/g", false),
+                passed_on(MountSource::Path("/h".into()), "/h", Propagation::FromHost),
+                passed_on(MountSource::Path("/i".into()), "/i", Propagation::Both),
+                passed_on(MountSource::Existing("/j".into()), "/j", Propagation::FromHost),
             ],
             publish: vec![("127.0.0.1".parse().unwrap(), 6443, 6443)],
             ..ContainerSpec::default()
@@ -651,7 +710,9 @@ mod tests {
         expect![[r#"
             {
               "Binds": [
-                "/a:/b:ro"
+                "/a:/b:ro",
+                "/h:/h:ro,rslave",
+                "/i:/i:rshared"
               ],
               "CpuPeriod": 100000,
               "CpuQuota": 250000,
@@ -700,6 +761,15 @@ mod tests {
                   "ReadOnly": false,
                   "Source": "/g",
                   "Target": "/g",
+                  "Type": "bind"
+                },
+                {
+                  "BindOptions": {
+                    "Propagation": "rslave"
+                  },
+                  "ReadOnly": true,
+                  "Source": "/j",
+                  "Target": "/j",
                   "Type": "bind"
                 }
               ],
@@ -822,6 +892,20 @@ mod tests {
         // An engine has only zeroes to tell of what does not run.
         assert_eq!(told("", ""), None);
         assert_eq!(usage_of(r#"{"read": "0001-01-01T00:00:00Z", "memory_stats": {}}"#), None);
+    }
+
+    #[test]
+    fn networks_and_disks_are_told_apart() {
+        let usage = usage_of(
+            r#"{"read": "2026-01-01T00:00:00Z", "memory_stats": {"usage": 1},
+            "networks": {"eth0": {"rx_bytes": 10, "rx_packets": 2, "tx_bytes": 30, "tx_errors": 4}},
+            "blkio_stats": {"io_service_bytes_recursive": [{"major": 8, "minor": 0, "op": "Read", "value": 5},
+            {"major": 8, "minor": 0, "op": "write", "value": 7}, {"major": 8, "minor": 0, "op": "Total", "value": 12}]}}"#,
+        )
+        .unwrap();
+        let eth0 = usage.interfaces["eth0"];
+        assert_eq!((eth0.received.bytes, eth0.received.packets, eth0.sent.bytes, eth0.sent.errors), (10, 2, 30, 4));
+        assert_eq!(usage.disks, [DiskUsage { device: (8, 0), read_bytes: 5, written_bytes: 7 }]);
     }
 
     fn usage_of(json: &str) -> Option<Usage> {

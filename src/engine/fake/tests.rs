@@ -1,7 +1,7 @@
 //! What the fake engine promises beyond the contract that it shares with Docker.
 
 use super::*;
-use crate::engine::{MountSource, NamespaceMode, NetworkMode, Phase};
+use crate::engine::{MountSource, NamespaceMode, NetworkMode, Phase, Propagation};
 use futures::FutureExt as _;
 
 fn spec(name: &str, image: &str) -> ContainerSpec {
@@ -275,7 +275,12 @@ async fn a_volume_in_use_stays() {
     let engine = with_images();
     let path = engine.create_volume("v1", &BTreeMap::new()).await.unwrap();
     assert_eq!(path, "/var/lib/docker/volumes/v1/_data");
-    let mount = super::super::Mount { source: MountSource::Volume("v1".into()), target: "/v".into(), read_only: false };
+    let mount = super::super::Mount {
+        source: MountSource::Volume("v1".into()),
+        target: "/v".into(),
+        read_only: false,
+        propagation: Propagation::Private,
+    };
     engine.create(&ContainerSpec { mounts: vec![mount], ..spec("a1", "web") }).await.unwrap();
     assert!(matches!(engine.remove_volume("v1").await, Err(EngineError::Conflict(_))));
     engine.remove("a1").await.unwrap();

@@ -119,7 +119,9 @@ pub(super) fn info() -> EngineInfo {
         cpus: 2,
         memory_bytes: 8 << 30,
         disk_bytes: 64 << 30,
+        disk_free_bytes: 48 << 30,
         rootless: false,
+        app_armor: false,
         cgroup_driver: "cgroupfs".into(),
         address_pools: Vec::new(),
     }
@@ -682,6 +684,7 @@ impl World {
             memory_bytes: MEMORY_BYTES + CACHE_BYTES,
             working_set_bytes: MEMORY_BYTES,
             rss_bytes: MEMORY_BYTES,
+            ..Usage::default()
         })
     }
 
@@ -838,6 +841,15 @@ impl World {
         }
         // What is uploaded to where a volume is mounted is in the volume.
         uploaded.iter().for_each(|(path, content)| self.write_file(container, path, content));
+        Ok(())
+    }
+
+    /// An image of the fake's has one file, which says whose it is.
+    pub(super) fn copy_image_files(&mut self, from: &str, to: &str, directory: &str) -> Result<(), EngineError> {
+        let what = "copy the files of container";
+        let image = self.get(from).ok_or_else(|| not_found(what, from))?.facts.image_id.clone();
+        self.get(to).ok_or_else(|| not_found(what, to))?;
+        self.write_file(to, &format!("{directory}/image"), image.as_bytes());
         Ok(())
     }
 

@@ -155,6 +155,7 @@ async fn a_helper_that_an_earlier_process_left_goes_with_its_pod() {
         source: crate::engine::MountSource::Volume(exchange),
         target: "/held".into(),
         read_only: false,
+        propagation: crate::engine::Propagation::Private,
     };
     let left = crate::engine::ContainerSpec {
         name: "left".into(),

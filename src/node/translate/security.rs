@@ -3,7 +3,7 @@
 
 use super::ConfigError;
 use crate::{engine::Image, node::lifecycle::go_pod_name};
-use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, PodSpec, SeccompProfile, SecurityContext};
 
 /// `UID[:GID]`; empty: the image's.
 pub(super) fn user(pod: &PodSpec, spec: &Container, image: &Image) -> String {
@@ -34,21 +34,44 @@ pub(super) fn capabilities(
     context.capabilities.as_ref().and_then(which).cloned().unwrap_or_default()
 }
 
-/// Docker's `--security-opt`s.
-pub(super) fn options(pod: &PodSpec, context: &SecurityContext) -> Result<Vec<String>, ConfigError> {
+/// The profile of seccomp that a container asks for.
+fn seccomp<'a>(pod: &'a PodSpec, context: Option<&'a SecurityContext>) -> Option<&'a SeccompProfile> {
     let of_pod = pod.security_context.as_ref();
-    let seccomp = context.seccomp_profile.as_ref().or_else(|| of_pod.and_then(|p| p.seccomp_profile.as_ref()));
+    context.and_then(|c| c.seccomp_profile.as_ref()).or_else(|| of_pod?.seccomp_profile.as_ref())
+}
+
+/// The file of the profile of seccomp that a container asks for, below the folder of such files.
+pub fn seccomp_file<'a>(pod: &'a PodSpec, spec: &'a Container) -> Option<&'a str> {
+    let profile = seccomp(pod, spec.security_context.as_ref())?;
+    profile.localhost_profile.as_deref().filter(|_| profile.type_ == "Localhost")
+}
+
+/// Docker's `--security-opt`s; `profile` is what is in the file of seccomp's.
+pub(super) fn options(
+    pod: &PodSpec,
+    context: &SecurityContext,
+    profile: Option<&str>,
+    has_app_armor: bool,
+) -> Result<Vec<String>, ConfigError> {
+    let of_pod = pod.security_context.as_ref();
+    let seccomp = seccomp(pod, Some(context));
     let apparmor = context.app_armor_profile.as_ref().or_else(|| of_pod.and_then(|p| p.app_armor_profile.as_ref()));
     let mut options = Vec::new();
     match seccomp.map(|p| p.type_.as_str()) {
         Some("Unconfined") => options.push("seccomp=unconfined".to_owned()),
         Some("Localhost") => {
-            return Err(ConfigError::Other("skiff does not support seccomp profiles of type Localhost".into()));
+            let profile = profile.ok_or_else(|| ConfigError::Other("its seccomp profile was not read".into()))?;
+            options.push(format!("seccomp={profile}"));
         }
         _ => {}
     }
     match apparmor.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())) {
         Some(("Unconfined", _)) => options.push("apparmor=unconfined".to_owned()),
+        // Source: `appArmorAdmitHandler`, `pkg/kubelet/lifecycle/handlers.go`, v1.37.
+        Some(("Localhost", _)) if !has_app_armor => {
+            let why = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+            return Err(ConfigError::Other(why.into()));
+        }
         Some(("Localhost", Some(profile))) => options.push(format!("apparmor={profile}")),
         _ => {}
     }

@@ -247,6 +247,7 @@ fn spec_with(yaml: &str, image: &Image, who: &str) -> Result<ContainerSpec, Conf
         env: &env,
         mounts: &[],
         pid_of: None,
+        seccomp: seccomp_file(pod.spec.as_ref().unwrap(), &spec).map(|file| if file == "p.json" { "{}" } else { "?" }),
     };
     container_spec(&pod, &spec, &config(), from)
 }
@@ -296,6 +297,24 @@ fn limits_and_requests_become_the_engines() {
 }
 
 #[test]
+fn a_container_stays_within_what_its_pod_as_a_whole_has() {
+    let resources = |whole: &str, own: &str, other: &str| {
+        let yaml = format!(
+            "spec: {{resources: {whole}, containers: [{{name: app, resources: {own}}}, {{name: b, resources: {other}}}]}}"
+        );
+        let spec = spec_of(&yaml, &Image::default()).unwrap();
+        (spec.memory_bytes, spec.nano_cpus, spec.cpu_shares)
+    };
+    let whole = "{requests: {cpu: '1'}, limits: {cpu: '2', memory: 64Mi}}";
+    assert_eq!(resources(whole, "{}", "{}"), (Some(64 << 20), Some(2_000_000_000), Some(512)));
+    assert_eq!(resources(whole, "{}", "{requests: {cpu: 250m}}"), (Some(64 << 20), Some(2_000_000_000), Some(768)));
+    assert_eq!(
+        resources(whole, "{requests: {cpu: 100m}, limits: {memory: 32Mi}}", "{}"),
+        (Some(32 << 20), Some(2_000_000_000), Some(102))
+    );
+}
+
+#[test]
 fn a_security_context_says_who_and_with_what_rights() {
     let yaml = "
 spec:
@@ -314,6 +333,22 @@ spec:
     assert_eq!((spec.cap_add, spec.cap_drop), (vec!["NET_ADMIN".to_owned()], vec!["ALL".to_owned()]));
     assert_eq!(spec.security_options, ["seccomp=unconfined"]);
     assert_eq!(spec.pid, NamespaceMode::Container("k8s_POD_web-1_default_u1_1".into()));
+}
+
+#[test]
+fn profiles_are_the_containers_own_or_the_pods() {
+    let options = |pod: &str, own: &str| {
+        let context = format!("securityContext: {{{own}}}");
+        let yaml = format!("spec: {{securityContext: {{{pod}}}, containers: [{{name: app, {context}}}]}}");
+        spec_of(&yaml, &Image::default()).map(|spec| spec.security_options).map_err(|error| error.to_string())
+    };
+    let file = "seccompProfile: {type: Localhost, localhostProfile: p.json}";
+    assert_eq!(options(file, "").unwrap(), ["seccomp={}"]);
+    assert_eq!(options("seccompProfile: {type: Unconfined}", file).unwrap(), ["seccomp={}"]);
+    assert_eq!(options(file, "seccompProfile: {type: RuntimeDefault}").unwrap(), [""; 0]);
+    let app_armor = options("", "appArmorProfile: {type: Localhost, localhostProfile: mine}");
+    assert_eq!(app_armor.unwrap_err(), "Cannot enforce AppArmor: AppArmor is not enabled on the host");
+    assert_eq!(options("", "appArmorProfile: {type: Unconfined}").unwrap(), ["apparmor=unconfined"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@
 use super::{MountError, sub_paths};
 use crate::{
     base::secret::variable,
-    engine::{ContainerSpec, Mount, MountSource, NetworkMode},
+    engine::{ContainerSpec, Mount, MountSource, NetworkMode, Propagation},
     node::identity::short_hash,
 };
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
@@ -104,7 +104,12 @@ impl HostPaths {
             env: vec![variable(REQUEST, serde_json::to_string(&paths).unwrap_or_default())],
             labels: BTreeMap::from([(sub_paths::HELPER_OF.to_owned(), uid.to_owned())]),
             network: Some(NetworkMode::None),
-            mounts: vec![Mount { source: MountSource::Existing("/".into()), target: HOST.into(), read_only }],
+            mounts: vec![Mount {
+                source: MountSource::Existing("/".into()),
+                target: HOST.into(),
+                read_only,
+                propagation: Propagation::Private,
+            }],
             cap_drop: words(&["ALL"]),
             cap_add: words(&RIGHTS),
             security_options: words(&["label=disable"]),

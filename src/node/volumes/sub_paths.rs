@@ -30,7 +30,7 @@
 
 use crate::{
     base::secret::variable,
-    engine::{ContainerSpec, Mount, MountSource, NetworkMode},
+    engine::{ContainerSpec, Mount, MountSource, NetworkMode, Propagation},
     node::{identity::short_hash, translate::ConfigError},
 };
 use k8s_openapi::api::core::v1::VolumeMount;
@@ -98,15 +98,17 @@ pub(super) struct SubPath {
     /// The path as the pod's spec has it. One that is an expression may hold what is nobody's to read once it is expanded.
     told: String,
     is_expression: bool,
+    /// Whether nothing may be made in it.
+    is_read_only: bool,
 }
 
 impl SubPath {
-    /// The sub-path of a mount: what its volume is to the engine, and the path inside it.
-    pub(super) fn new(mount: &VolumeMount, source: MountSource, path: String) -> Self {
+    /// The sub-path of a mount: what its volume is to the engine, and the path inside it, which is there where nothing may be made.
+    pub(super) fn new(mount: &VolumeMount, source: MountSource, path: String, is_read_only: bool) -> Self {
         let expression = mount.sub_path_expr.clone().filter(|path| !path.is_empty());
         let is_expression = expression.is_some();
         let told = expression.unwrap_or_else(|| path.clone());
-        Self { volume: mount.name.clone(), source, path, told, is_expression }
+        Self { volume: mount.name.clone(), source, path, told, is_expression, is_read_only }
     }
 }
 
@@ -137,14 +139,15 @@ impl SubPaths {
 
     /// The helper's specification. Its name is the same for every attempt, so there is one at a time.
     pub fn helper(&self, image: &str, container: &str, attempt: u32, exchange: &Exchange<'_>) -> ContainerSpec {
-        let volumes: BTreeMap<String, &MountSource> =
-            self.0.iter().map(|sub| (format!("{PATHS}/{}", sub.volume), &sub.source)).collect();
-        let volumes = volumes.into_iter().map(|(target, source)| (source.clone(), target));
+        let volumes: BTreeMap<String, (&MountSource, bool)> =
+            self.0.iter().map(|sub| (format!("{PATHS}/{}", sub.volume), (&sub.source, sub.is_read_only))).collect();
+        let volumes = volumes.into_iter().map(|(target, (source, read_only))| (source.clone(), target, read_only));
         let Exchange { uid, volume, path } = *exchange;
         // With the volume itself it is certain to be mounted, whatever becomes of the sandbox meanwhile.
-        let held = (MountSource::Volume(volume.to_owned()), HELD.to_owned());
-        let shared = (MountSource::Shared(path.to_owned()), EXCHANGE.to_owned());
-        let mount = |(source, target)| Mount { source, target, read_only: false };
+        let held = (MountSource::Volume(volume.to_owned()), HELD.to_owned(), false);
+        let shared = (MountSource::Shared(path.to_owned()), EXCHANGE.to_owned(), false);
+        let mount =
+            |(source, target, read_only)| Mount { source, target, read_only, propagation: Propagation::Private };
         let request = serde_json::to_string(&self.request(container, attempt)).unwrap_or_default();
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         ContainerSpec {

@@ -233,7 +233,8 @@ fn containers_mount_directories_paths_and_docker_volumes() {
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
     let spec = &pod.spec.unwrap().containers[0];
     let roots = Roots { own: "/docker/own".into(), exchange: "/docker/exchange".into() };
-    let (mounts, sub_paths) = plan.mounts(spec, 3, &roots, &[variable("NAME", "web".into())]).unwrap();
+    let (mounts, sub_paths) =
+        plan.mounts(spec, 3, &roots, &[variable("NAME", "web".into())], &BTreeMap::new()).unwrap();
     let line = |m: &Mount| format!("{} {:?}{}\n", m.target, m.source, if m.read_only { " ro" } else { "" });
     expect![[r#"
         /d Path("/docker/own/d")
@@ -312,7 +313,7 @@ fn secrets_and_tokens_are_in_memory_and_never_printed() {
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
     assert!(plan.has_secrets());
     let roots = Roots { own: "/docker/volumes/skiff_skiff_pod_u1/_data".into(), ..Roots::default() };
-    let (mounts, _) = plan.mounts(&pod.spec.unwrap().containers[0], 0, &roots, &[]).unwrap();
+    let (mounts, _) = plan.mounts(&pod.spec.unwrap().containers[0], 0, &roots, &[], &BTreeMap::new()).unwrap();
     let line = |m: &Mount| format!("{} {:?}{}\n", m.target, m.source, if m.read_only { " ro" } else { "" });
     expect![[r#"
         /s Volume("skiff_skiff_pod_u1_s") ro
@@ -355,7 +356,7 @@ fn a_sub_path_stays_inside_its_volume() {
     );
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
     let spec = pod.spec.unwrap().containers.remove(0);
-    let with = |value: &str| plan.mounts(&spec, 0, &Roots::default(), &[variable("V", value.into())]);
+    let with = |value: &str| plan.mounts(&spec, 0, &Roots::default(), &[variable("V", value.into())], &BTreeMap::new());
     assert!(with("x").is_ok());
     for value in ["..", "../..", "x/../../.."] {
         assert!(with(value).is_err(), "{value}");
@@ -374,7 +375,8 @@ fn host_paths_with_a_type_are_looked_at_and_must_be_there() {
         mounts.join(",")
     ));
     let plan = plan(&pod, "skiff", &Objects, NODE, None).unwrap();
-    let (mounts, _) = plan.mounts(&pod.spec.unwrap().containers[0], 0, &Roots::default(), &[]).unwrap();
+    let (mounts, _) =
+        plan.mounts(&pod.spec.unwrap().containers[0], 0, &Roots::default(), &[], &BTreeMap::new()).unwrap();
     let sources: Vec<MountSource> = mounts.into_iter().map(|mount| mount.source).collect();
     let there = MountSource::Existing("/p".into());
     assert_eq!(sources, [MountSource::Path("/p".into()), there.clone(), there.clone(), there]);

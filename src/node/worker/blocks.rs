@@ -98,7 +98,7 @@ impl Worker {
     /// A container could not be created.
     pub(super) fn container_failed(&mut self, name: &str, failure: &Failure) {
         match failure {
-            Failure::Image(error) => self.block_image(name, error),
+            Failure::Image(image, error) => self.block_image(name, image, error),
             Failure::Config(error) => {
                 self.tell_failed(name, &format!("Error: {error}"));
                 self.block_config(name, error);
@@ -116,27 +116,29 @@ impl Worker {
         }
     }
 
-    fn block_image(&mut self, name: &str, error: &ImageError) {
+    fn block_image(&mut self, name: &str, image: &str, error: &ImageError) {
         self.tell_failed(name, &format!("Error: {}", error.reason()));
         self.block(name, BlockKind::Image, IMAGE_BACKOFF, error.reason(), error.message());
         let now = self.context.now();
-        let image = self.image_of(name).unwrap_or_default();
         if let (ImageError::Pull(why), Some(blocked)) = (error, self.memory.blocked.get_mut(name)) {
             let message = format!("Back-off pulling image {image:?}: ErrImagePull: {why}");
             blocked.later = Some((now + PULL_ERROR_SHOWS, "ImagePullBackOff".to_owned(), message));
         }
     }
 
-    pub(super) fn image_of(&self, name: &str) -> Option<String> {
-        let pod = stored_pod(&self.context.pods, &self.key, &self.id.uid)?;
-        container_of(&pod, name)?.image.clone()
+    /// The images that a container needs: its own, and those that its volumes show.
+    fn images_of(&self, name: &str) -> Vec<String> {
+        let Some(pod) = stored_pod(&self.context.pods, &self.key, &self.id.uid) else { return Vec::new() };
+        let Some(spec) = container_of(&pod, name) else { return Vec::new() };
+        let of_volumes = volumes::images_of(&pod, &spec).into_values().filter_map(|source| source.reference.clone());
+        spec.image.clone().into_iter().chain(of_volumes).collect()
     }
 
     /// The sandbox could not be made.
     pub(super) fn sandbox_failed(&mut self, failure: &Failure) {
         let mut backoff = ENGINE_BACKOFF;
         let message = match failure {
-            Failure::Image(error) => error.message().to_owned(),
+            Failure::Image(_, error) => error.message().to_owned(),
             Failure::Config(error) => error.to_string(),
             Failure::Mount(error) => {
                 self.tell_mount_failed(&error.to_string());
@@ -226,17 +228,21 @@ impl Worker {
         let names: Vec<String> = self.memory.blocked.iter().filter_map(waits).collect();
         for name in names {
             let slot = Slot::Image(name.clone());
-            let Some(image) = self.image_of(&name).filter(|_| !self.memory.is_busy(&slot)) else { continue };
+            let images = self.images_of(&name);
+            if images.is_empty() || self.memory.is_busy(&slot) {
+                continue;
+            }
             let context = Arc::clone(&self.context);
             self.start(Some(slot), async move {
-                let is_here = match context.images.is_here(&image).await {
-                    Ok(is_here) => is_here,
-                    Err(e) => {
-                        debug!(component = "node", image, err = chain(&e), "cannot look for an image");
-                        false
-                    }
-                };
-                Done::ImageHere(name, is_here)
+                let mut all = true;
+                for image in images {
+                    all = all
+                        && context.images.is_here(&image).await.unwrap_or_else(|e| {
+                            debug!(component = "node", image, err = chain(&e), "cannot look for an image");
+                            false
+                        });
+                }
+                Done::ImageHere(name, all)
             });
         }
     }

@@ -141,8 +141,9 @@ impl Worker {
                 self.context.tell(pod, name, Severity::Warning, "BackOff", &message);
             }
             "ImagePullBackOff" => {
-                let image = container_of(pod, name).and_then(|c| c.image.clone()).unwrap_or_default();
-                self.context.tell(pod, name, Severity::Normal, "BackOff", &format!("Back-off pulling image {image:?}"));
+                // Which image it is: the container's own, or one that it mounts.
+                let (what, _) = waiting.message.split_once(": ErrImagePull").unwrap_or((&waiting.message, ""));
+                self.context.tell(pod, name, Severity::Normal, "BackOff", what);
                 self.context.tell(pod, name, Severity::Warning, "Failed", "Error: ImagePullBackOff");
             }
             _ => {}

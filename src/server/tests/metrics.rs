@@ -97,7 +97,17 @@ async fn a_nodes_proxy_answers_what_tools_read() {
     assert_eq!(metrics.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     assert!(metrics.text.contains("container_memory_working_set_bytes{container=\"a\""), "{}", metrics.text);
     assert!(get("metrics/resource").await.text.contains("node_cpu_usage_seconds_total"));
-    assert_eq!(get("configz").await.code, 404);
+    assert!(metrics.text.contains("container_network_receive_bytes_total{"), "{}", metrics.text);
+    let pod = json!({ "metadata": { "name": "here" },
+        "spec": { "nodeName": "life", "containers": [{ "name": "a", "image": "i" }] } });
+    assert_eq!(desk.ask("POST", "/api/v1/namespaces/default/pods", &[], &pod.to_string()).await.code, 201);
+    let pods = get("pods").await.json();
+    assert_eq!((&pods["kind"], pods["items"].as_array().unwrap().len()), (&json!("PodList"), 1));
+    assert_eq!(pods["items"][0]["metadata"]["name"], "here");
+    for path in ["configz", "logs/", "containerLogs/n/p/c"] {
+        let answer = get(path).await;
+        assert!(answer.code == 404 && answer.text.starts_with("404 page not found"), "{path}: {}", answer.text);
+    }
     let other = desk.ask("GET", "/api/v1/nodes/none/proxy/healthz", &[], "").await;
     assert_eq!(other.refusal(), "404 nodes \"none\" not found");
     let view = User::new("jane", ["system:authenticated"]);

@@ -1,4 +1,5 @@
-//! The `proxy` of a node, in the parts of a kubelet that tools read: `healthz`, `stats/summary`, `metrics/resource`, `metrics/cadvisor`.
+//! The `proxy` of a node, in the parts of a kubelet that tools read: `healthz`, `pods`, `stats/summary`, `metrics/resource`,
+//! `metrics/cadvisor`. Of the network there is what went through the pods' own interfaces, of disks what containers read and wrote.
 //!
 //! **Source** of names and shapes: `pkg/kubelet/server/server.go`, `pkg/kubelet/metrics/collectors/resource_metrics.go`,
 //! k8s.io/kubelet/pkg/apis/stats/v1alpha1/types.go, v1.37; metrics/prometheus.go of cadvisor, v0.52.
@@ -6,14 +7,16 @@
 use super::Call;
 use crate::{
     api::{
-        kinds::node::Nodes,
+        kinds::{node::Nodes, pod::Pods},
+        object::untyped,
         status::ApiError,
-        usage::{ContainerUsage, PodUsage},
+        usage::{ContainerUsage, DiskUsage, Flow, InterfaceUsage, MachineUsage, PodUsage},
     },
     base::exposition::{Exposition, Kind},
     server::respond::{self, Response, respond},
 };
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -26,19 +29,52 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response, ApiError> {
     if path == "healthz" {
         return Ok(respond::text(200, "ok"));
     }
-    if !["metrics/cadvisor", "metrics/resource", "stats/summary"].contains(&&*path) {
-        return Ok(respond::text(404, "404 page not found\n"));
+    if path == "pods" {
+        let pods = pods(call);
+        return Ok(respond(200, "application/json", respond::full(pods.to_string())));
+    }
+    if !MEASURED.contains(&&*path) {
+        return Ok(respond::text(404, not_here(&path)));
     }
     let mut usages = call.state.usages().pods().await?;
     usages.retain(|usage| usage.node == call.info.name);
+    let machine =
+        if path == "metrics/resource" { MachineUsage::default() } else { call.state.usages().machine().await? };
     match &*path {
         "stats/summary" => {
-            let summary = summary(&call.info.name, node.metadata.creation_timestamp.as_ref().map(|t| t.0), &usages);
+            let since = node.metadata.creation_timestamp.as_ref().map(|t| t.0);
+            let summary = summary(&call.info.name, since, &usages, &machine);
             Ok(respond(200, "application/json", respond::full(summary.to_string())))
         }
         "metrics/resource" => Ok(respond(200, EXPOSITION, respond::full(resource_metrics(&usages)))),
-        _ => Ok(respond(200, EXPOSITION, respond::full(cadvisor_metrics(&usages)))),
+        _ => Ok(respond(200, EXPOSITION, respond::full(cadvisor_metrics(&usages, &machine)))),
     }
+}
+
+/// What is measured when somebody asks.
+const MEASURED: [&str; 3] = ["metrics/cadvisor", "metrics/resource", "stats/summary"];
+
+/// What is said of any other path, first in the words of a kubelet.
+fn not_here(path: &str) -> String {
+    let instead = match path.split('/').next().unwrap_or_default() {
+        "logs" => "The control plane's log is what `skiff logs` shows, and Docker's is with the machine's.",
+        "containerLogs" | "exec" | "attach" | "portForward" | "run" => {
+            "Streams of containers are sub-resources of their pods: pods/NAME/log, exec, attach, portforward."
+        }
+        "metrics" => "skiff's own metrics are at /metrics of the API.",
+        _ => {
+            "skiff is the kubelet of this node, and serves healthz, pods, stats/summary, metrics/resource and metrics/cadvisor here."
+        }
+    };
+    format!("404 page not found: {path}\n{instead}\n")
+}
+
+/// The pods of the node, as a kubelet lists them.
+fn pods(call: &Call<'_>) -> Value {
+    let is_here = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(&*call.info.name);
+    let all = call.registry().api::<Pods>().list("").items;
+    let items: Vec<Value> = all.iter().filter(|pod| is_here(pod)).map(|pod| untyped(&**pod)).collect();
+    json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items })
 }
 
 type Amount = fn(&ContainerUsage) -> u64;
@@ -54,25 +90,54 @@ fn amounts(at: Timestamp, of: impl Fn(Amount) -> u64) -> [Value; 2] {
     [cpu, memory]
 }
 
-fn summary(node: &str, since: Option<Timestamp>, usages: &[PodUsage]) -> Value {
+fn network(at: Timestamp, interfaces: &[InterfaceUsage]) -> Value {
+    let interface = |one: &InterfaceUsage| {
+        json!({
+            "name": one.name, "rxBytes": one.received.bytes, "rxErrors": one.received.errors, "txBytes": one.sent.bytes,
+            "txErrors": one.sent.errors,
+        })
+    };
+    let all: Vec<Value> = interfaces.iter().map(interface).collect();
+    // The first is what a reader takes who knows of one only.
+    let mut network = all.first().cloned().unwrap_or_else(|| json!({ "name": "" }));
+    network["time"] = json!(at);
+    network["interfaces"] = json!(all);
+    network
+}
+
+fn file_system(at: Timestamp, machine: &MachineUsage) -> Value {
+    let (capacity, free) = (machine.disk_bytes, machine.disk_free_bytes);
+    json!({
+        "time": at, "capacityBytes": capacity, "availableBytes": free, "usedBytes": capacity.saturating_sub(free),
+    })
+}
+
+fn summary(node: &str, since: Option<Timestamp>, usages: &[PodUsage], machine: &MachineUsage) -> Value {
     let container = |at: Timestamp, c: &ContainerUsage| {
         let [cpu, memory] = amounts(at, |of| of(c));
         json!({ "name": c.name, "startTime": c.started_at, "cpu": cpu, "memory": memory })
     };
     let pod = |usage: &PodUsage| {
         let [cpu, memory] = amounts(usage.at, |of| usage.total(of));
-        json!({
+        let mut pod = json!({
             "podRef": { "name": usage.key.name, "namespace": usage.key.namespace, "uid": usage.uid },
             "startTime": usage.containers.iter().filter_map(|c| c.started_at).min(),
             "containers": usage.containers.iter().map(|c| container(usage.at, c)).collect::<Vec<_>>(),
             "cpu": cpu,
             "memory": memory,
-        })
+        });
+        if let Some(interfaces) = machine.interfaces.get(&usage.uid) {
+            pod["network"] = network(usage.at, interfaces);
+        }
+        pod
     };
     let at = usages.iter().map(|usage| usage.at).max().unwrap_or_default();
     let [cpu, memory] = amounts(at, |of| usages.iter().map(|usage| usage.total(of)).sum());
+    let fs = if machine.disk_bytes > 0 { file_system(at, machine) } else { Value::Null };
     json!({
-        "node": { "nodeName": node, "startTime": since, "cpu": cpu, "memory": memory },
+        "node": {
+            "nodeName": node, "startTime": since, "cpu": cpu, "memory": memory, "fs": fs, "runtime": { "imageFs": fs },
+        },
         "pods": usages.iter().map(pod).collect::<Vec<_>>(),
     })
 }
@@ -170,7 +235,7 @@ fn resource_metrics(usages: &[PodUsage]) -> String {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a double has 15 digits, which are terabytes in bytes and more")]
-fn cadvisor_metrics(usages: &[PodUsage]) -> String {
+fn cadvisor_metrics(usages: &[PodUsage], machine: &MachineUsage) -> String {
     let mut out = Exposition::default();
     let metrics: [Metric; 5] = [
         ("container_cpu_usage_seconds_total", Kind::Counter, "Cumulative cpu time consumed in seconds.", |c| {
@@ -192,7 +257,59 @@ fn cadvisor_metrics(usages: &[PodUsage]) -> String {
         ),
     ];
     each_container(&mut out, usages, &metrics, true);
+    disk_metrics(&mut out, usages);
+    network_metrics(&mut out, usages, machine);
     out.text()
+}
+
+fn disk_metrics(out: &mut Exposition, usages: &[PodUsage]) {
+    type Read = fn(&DiskUsage) -> u64;
+    let metrics: [(&str, &str, Read); 2] = [
+        ("container_fs_reads_bytes_total", "Cumulative count of bytes read", |disk| disk.read_bytes),
+        ("container_fs_writes_bytes_total", "Cumulative count of bytes written", |disk| disk.written_bytes),
+    ];
+    for (name, help, read) in metrics {
+        out.metric(name, Kind::Counter, help);
+        let each = usages.iter().flat_map(|usage| usage.containers.iter().map(move |c| (usage, c)));
+        for (usage, c) in each {
+            for disk in &c.disks {
+                let labels = [
+                    ("container", &*c.name),
+                    ("namespace", &*usage.key.namespace),
+                    ("pod", &*usage.key.name),
+                    ("id", &*c.id),
+                    ("image", &*c.image),
+                    ("device", &*disk.device),
+                ];
+                out.sample(name, &labels, format_args!("{} {}", read(disk), millis(usage.at)));
+            }
+        }
+    }
+}
+
+fn network_metrics(out: &mut Exposition, usages: &[PodUsage], machine: &MachineUsage) {
+    type Count = (&'static str, &'static str, fn(&Flow) -> u64);
+    const COUNTS: [Count; 4] = [
+        ("bytes_total", "bytes", |flow| flow.bytes),
+        ("packets_total", "packets", |flow| flow.packets),
+        ("errors_total", "errors", |flow| flow.errors),
+        ("packets_dropped_total", "packets dropped", |flow| flow.dropped),
+    ];
+    type Way = (&'static str, &'static str, fn(&InterfaceUsage) -> &Flow);
+    const WAYS: [Way; 2] = [("receive", "received", |one| &one.received), ("transmit", "transmitted", |one| &one.sent)];
+    for (way, past, flow) in WAYS {
+        for (count, what, value) in COUNTS {
+            let name = format!("container_network_{way}_{count}");
+            out.metric(&name, Kind::Counter, &format!("Cumulative count of {what} {past}"));
+            for usage in usages {
+                for one in machine.interfaces.get(&usage.uid).into_iter().flatten() {
+                    let labels =
+                        [("namespace", &*usage.key.namespace), ("pod", &*usage.key.name), ("interface", &*one.name)];
+                    out.sample(&name, &labels, format_args!("{} {}", value(flow(one)), millis(usage.at)));
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -213,6 +330,7 @@ mod tests {
             memory_bytes: 3000,
             working_set_bytes: 2000,
             rss_bytes: 1000,
+            disks: vec![DiskUsage { device: "/dev/block/8:0".into(), read_bytes: 5, written_bytes: 6 }],
         };
         vec![PodUsage {
             key: ObjectKey::new("n", "p"),
@@ -224,9 +342,35 @@ mod tests {
         }]
     }
 
+    fn machine() -> MachineUsage {
+        let flow = |bytes| Flow { bytes, packets: 2, ..Flow::default() };
+        let eth0 = InterfaceUsage { name: "eth0".into(), received: flow(70), sent: flow(80) };
+        MachineUsage { interfaces: [("u".into(), vec![eth0])].into(), disk_bytes: 100, disk_free_bytes: 40 }
+    }
+
+    #[test]
+    fn networks_and_disks_are_in_summary_and_metrics() {
+        let summary = summary("skiff", None, &usages(), &machine());
+        let network = json!({
+            "time": "2026-01-01T00:00:06Z", "name": "eth0", "rxBytes": 70, "rxErrors": 0, "txBytes": 80, "txErrors": 0,
+            "interfaces": [{ "name": "eth0", "rxBytes": 70, "rxErrors": 0, "txBytes": 80, "txErrors": 0 }],
+        });
+        assert_eq!(summary["pods"][0]["network"], network);
+        assert_eq!(summary["node"]["fs"]["usedBytes"], 60);
+        let metrics = cadvisor_metrics(&usages(), &machine());
+        for line in [
+            r#"container_network_receive_bytes_total{namespace="n",pod="p",interface="eth0"} 70 1767225606000"#,
+            r#"container_network_transmit_packets_total{namespace="n",pod="p",interface="eth0"} 2 1767225606000"#,
+            r#"container_fs_writes_bytes_total{container="c",namespace="n",pod="p",id="1f",image="i:1",device="/dev/block/8:0"} 6 1767225606000"#,
+        ] {
+            assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
+        }
+    }
+
     #[test]
     fn a_summary_has_node_pods_and_containers() {
-        let summary = summary("skiff", None, &usages());
+        let summary = summary("skiff", None, &usages(), &MachineUsage::default());
+        assert_eq!(summary["pods"][0].get("network"), None);
         assert_eq!(summary["node"]["cpu"]["usageNanoCores"], 250_000_000);
         assert_eq!(summary["pods"][0]["podRef"], json!({ "name": "p", "namespace": "n", "uid": "u" }));
         assert_eq!(summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"], 2000);
@@ -246,7 +390,7 @@ mod tests {
             pod_memory_working_set_bytes{namespace="n",pod="p"} 2000 1767225606000
             resource_scrape_error 0"#]]
         .assert_eq(&lines(resource_metrics(&usages())));
-        assert!(lines(cadvisor_metrics(&usages())).contains(
+        assert!(lines(cadvisor_metrics(&usages(), &machine())).contains(
             r#"container_memory_rss{container="c",namespace="n",pod="p",id="1f",image="i:1"} 1000 1767225606000"#
         ));
     }

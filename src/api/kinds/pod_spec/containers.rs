@@ -10,7 +10,9 @@ use crate::api::{
     kinds::check::{self, Errors},
     names, pod_state,
 };
-use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, ResourceRequirements, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EmptyDirVolumeSource, PodSpec, ResourceRequirements, Volume, VolumeMount,
+};
 use std::collections::BTreeSet;
 
 /// Checks all containers of a spec.
@@ -152,7 +154,7 @@ fn common(errs: &mut Errors, container: &Container, path: &str, volumes: &Names<
     check::one_of(errs, format!("{path}.terminationMessagePolicy"), message_policy, &message_policies);
     ports(errs, container.ports.as_deref().unwrap_or_default(), &format!("{path}.ports"));
     env::validate(errs, container, path);
-    mounts(errs, container.volume_mounts.as_deref().unwrap_or_default(), &format!("{path}.volumeMounts"), volumes);
+    mounts(errs, container, &format!("{path}.volumeMounts"), volumes);
     let pull_policies = ["Always", "IfNotPresent", "Never"];
     check::one_of(errs, format!("{path}.imagePullPolicy"), container.image_pull_policy.as_deref(), &pull_policies);
     resources::validate(errs, container, path);
@@ -210,14 +212,14 @@ fn host_port_conflicts(errs: &mut Errors, containers: &[Container], path: &str) 
     }
 }
 
-fn mounts(errs: &mut Errors, mounts: &[VolumeMount], path: &str, volumes: &Names<'_>) {
+fn mounts(errs: &mut Errors, container: &Container, path: &str, volumes: &Names<'_>) {
     let mut taken = BTreeSet::new();
-    for (i, mount) in mounts.iter().enumerate() {
+    for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let at = format!("{path}[{i}]");
         if mount.name.is_empty() {
             errs.push(FieldError::required(format!("{at}.name"), ""));
         }
-        if !volumes.contains(mount.name.as_str()) {
+        if !volumes.contains_key(mount.name.as_str()) {
             errs.push(FieldError::not_found(format!("{at}.name"), &mount.name));
         }
         if mount.mount_path.is_empty() {
@@ -232,6 +234,37 @@ fn mounts(errs: &mut Errors, mounts: &[VolumeMount], path: &str, volumes: &Names
         for (field, part) in parts.into_iter().filter_map(|(f, p)| Some((f, p.as_deref()?))) {
             descending_path(errs, part, &format!("{path}.{field}"));
         }
+        if let Some(mode) = mount.mount_propagation.as_deref() {
+            propagation(errs, mode, container, &format!("{path}.mountPropagation"));
+            let volume = volumes.get(mount.name.as_str()).copied();
+            propagation_works(errs, mount, volume, &format!("{at}.mountPropagation"));
+        }
+    }
+}
+
+/// Source: `validateMountPropagation`.
+fn propagation(errs: &mut Errors, mode: &str, container: &Container, path: &str) {
+    check::one_of(errs, path, Some(mode), &["Bidirectional", "HostToContainer", "None"]);
+    let context = container.security_context.as_ref();
+    if mode == "Bidirectional" && context.and_then(|context| context.privileged) != Some(true) {
+        let why = "Bidirectional mount propagation is available only to privileged containers";
+        errs.push(FieldError::forbidden(path, why));
+    }
+}
+
+/// The engine passes mounts on below a directory of its host, and not below volumes of its own. What a claim is, is not known here.
+fn propagation_works(errs: &mut Errors, mount: &VolumeMount, volume: Option<&Volume>, path: &str) {
+    let passes_on = matches!(mount.mount_propagation.as_deref(), Some("Bidirectional" | "HostToContainer"));
+    let Some(volume) = volume.filter(|_| passes_on) else { return };
+    let is_directory = |empty: &EmptyDirVolumeSource| empty.medium.as_deref().unwrap_or_default().is_empty();
+    let may_be = volume.host_path.is_some()
+        || volume.persistent_volume_claim.is_some()
+        || volume.empty_dir.as_ref().is_some_and(is_directory);
+    let has_sub_path = [&mount.sub_path, &mount.sub_path_expr].into_iter().flatten().any(|part| !part.is_empty());
+    if !may_be {
+        errs.push(FieldError::forbidden(path, not_yet("mount propagation of this volume source")));
+    } else if has_sub_path {
+        errs.push(FieldError::forbidden(path, not_yet("mount propagation of a part of a volume")));
     }
 }
 
@@ -244,12 +277,10 @@ fn mount_options(errs: &mut Errors, mount: &VolumeMount, path: &str) {
             "subPathExpr and subPath are mutually exclusive",
         ));
     }
-    let propagates = mount.mount_propagation.as_deref().is_some_and(|p| p != "None");
     let recursive = mount.recursive_read_only.as_deref() == Some("Enabled");
     let given = [
         ("subPath", is_set(&mount.sub_path) && !support::SUB_PATHS, "sub-paths of volumes"),
         ("subPathExpr", is_set(&mount.sub_path_expr) && !support::SUB_PATHS, "sub-paths of volumes"),
-        ("mountPropagation", propagates, "mount propagation"),
         ("recursiveReadOnly", recursive, "recursive read-only mounts"),
         ("bindMountOptions", mount.bind_mount_options.as_ref().is_some_and(|o| !o.is_empty()), "bind mount options"),
     ];

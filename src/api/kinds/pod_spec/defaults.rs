@@ -2,6 +2,7 @@
 
 use crate::api::{
     ephemeral::{as_container, as_ephemeral},
+    pod_resources::{Side, of_containers},
     quantity::Quantity,
 };
 use k8s_openapi::{
@@ -43,6 +44,7 @@ pub(in crate::api::kinds) fn pod_spec(spec: &mut PodSpec) {
     spec.security_context.get_or_insert_default();
     spec.termination_grace_period_seconds.get_or_insert(30);
     service_account(spec);
+    spec.resources.iter_mut().for_each(resources);
     spec.volumes.iter_mut().flatten().for_each(volume);
     let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
     containers.for_each(container);
@@ -61,6 +63,7 @@ pub(in crate::api::kinds) fn pod_only(spec: &mut PodSpec) {
     let host_network = spec.host_network == Some(true);
     let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
     containers.for_each(requests_from_limits);
+    requests_of_pod(spec);
     if host_network {
         let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
         for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
@@ -161,6 +164,11 @@ fn volume(volume: &mut Volume) {
     for mode in modes.into_iter().flatten() {
         mode.get_or_insert(FILE_MODE);
     }
+    if let Some(image) = &mut volume.image {
+        // Source: `SetDefaults_Volume`.
+        let policy = pull_policy(image.reference.as_deref().unwrap_or_default());
+        text(&mut image.pull_policy, policy);
+    }
     if let Some(host_path) = &mut volume.host_path {
         host_path.type_.get_or_insert_default();
     }
@@ -205,6 +213,23 @@ fn requests_from_limits(container: &mut Container) {
     let requests = resources.requests.get_or_insert_default();
     for (name, limit) in limits {
         requests.entry(name.clone()).or_insert_with(|| limit.clone());
+    }
+}
+
+/// What a pod as a whole asks for when it does not say: what its containers do together, else its limit. Source:
+/// `setDefaultPodRequests`.
+fn requests_of_pod(spec: &mut PodSpec) {
+    if spec.resources.as_ref().is_none_or(|r| r.requests.is_none() && r.limits.is_none()) {
+        return;
+    }
+    let together = of_containers(spec, Side::Requests);
+    let Some(resources) = &mut spec.resources else { return };
+    let requests = resources.requests.get_or_insert_default();
+    for name in ["cpu", "memory"] {
+        let limit = resources.limits.as_ref().and_then(|limits| limits.get(name));
+        if let Some(amount) = together.get(name).map(|amount| amount.to_text()).or_else(|| limit.cloned()) {
+            requests.entry(name.to_owned()).or_insert(amount);
+        }
     }
 }
 

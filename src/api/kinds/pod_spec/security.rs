@@ -166,11 +166,7 @@ fn seccomp(errs: &mut Errors, profile: Option<&SeccompProfile>, path: &str) {
     let Some(profile) = profile else { return };
     match profile.type_.as_str() {
         "" => errs.push(FieldError::required(format!("{path}.type"), "type is required when seccompProfile is set")),
-        known if PROFILES.contains(&known) => {
-            if !support::PROFILES.contains(&known) {
-                errs.push(FieldError::forbidden(format!("{path}.type"), not_yet("this seccomp profile")));
-            }
-        }
+        known if PROFILES.contains(&known) => {}
         other => errs.push(FieldError::not_supported(format!("{path}.type"), other, &PROFILES)),
     }
     let at = format!("{path}.localhostProfile");
@@ -188,11 +184,7 @@ fn app_armor(errs: &mut Errors, profile: Option<&AppArmorProfile>, path: &str) {
     let Some(profile) = profile else { return };
     match profile.type_.as_str() {
         "" => errs.push(FieldError::required(format!("{path}.type"), "type is required when appArmorProfile is set")),
-        known if PROFILES.contains(&known) => {
-            if !support::PROFILES.contains(&known) {
-                errs.push(FieldError::forbidden(format!("{path}.type"), not_yet("this AppArmor profile")));
-            }
-        }
+        known if PROFILES.contains(&known) => {}
         other => errs.push(FieldError::not_supported(format!("{path}.type"), other, &PROFILES)),
     }
     let at = format!("{path}.localhostProfile");

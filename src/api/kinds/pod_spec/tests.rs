@@ -209,15 +209,53 @@ fn volumes_and_mounts() {
     "#]],
     );
     container(
-        "volumeMounts: [{name: v, mountPath: /a, subPath: x, subPathExpr: y, mountPropagation: Bidirectional, recursiveReadOnly: Enabled, bindMountOptions: [x]}]",
+        "volumeMounts: [{name: v, mountPath: /a, subPath: x, subPathExpr: y, mountPropagation: Odd, recursiveReadOnly: Enabled, bindMountOptions: [x]}]",
         &expect![[r#"
             spec.containers[0].volumeMounts[0].subPathExpr: Invalid value: "y": subPathExpr and subPath are mutually exclusive
-            spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: skiff does not support mount propagation yet
             spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: skiff does not support recursive read-only mounts yet
             spec.containers[0].volumeMounts[0].bindMountOptions: Forbidden: skiff does not support bind mount options yet
+            spec.containers[0].volumeMounts.mountPropagation: Unsupported value: "Odd": supported values: "Bidirectional", "HostToContainer", "None"
         "#]],
     );
     container("volumeMounts: [{name: v, mountPath: /a, readOnly: true, mountPropagation: None}]", &expect![[""]]);
+}
+
+#[test]
+fn an_image_is_a_volume() {
+    let pod = |source: &str| {
+        causes::<Pods>(&format!(
+            "spec: {{volumes: [{{name: v, image: {source}}}], containers: [{{name: c, image: i, \
+             volumeMounts: [{{name: v, mountPath: /v, subPath: x}}]}}]}}"
+        ))
+    };
+    assert_eq!(pod("{reference: 'web:1'}"), "");
+    expect![[r#"
+        spec.volumes[0].image.reference: Required value
+    "#]]
+    .assert_eq(&pod("{}"));
+}
+
+#[test]
+fn mounts_are_passed_on_where_the_engine_can() {
+    let pod = |volume: &str, mount: &str, context: &str| {
+        causes::<Pods>(&format!(
+            "spec: {{volumes: [{{name: v, {volume}}}], containers: [{{name: c, image: i, securityContext: {{{context}}}, \
+             volumeMounts: [{{name: v, mountPath: /v, {mount}}}]}}]}}"
+        ))
+    };
+    let (host, both) = ("hostPath: {path: /h}", "mountPropagation: Bidirectional");
+    assert_eq!(pod(host, both, "privileged: true"), "");
+    assert_eq!(pod("emptyDir: {}", "mountPropagation: HostToContainer", ""), "");
+    expect![[r#"
+        spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers
+    "#]].assert_eq(&pod(host, both, ""));
+    let memory = "emptyDir: {medium: Memory}";
+    expect![[r#"
+        spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: skiff does not support mount propagation of this volume source yet
+    "#]].assert_eq(&pod(memory, "mountPropagation: HostToContainer", ""));
+    expect![[r#"
+        spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: skiff does not support mount propagation of a part of a volume yet
+    "#]].assert_eq(&pod(host, "mountPropagation: HostToContainer, subPath: x", ""));
 }
 
 #[test]
@@ -322,7 +360,6 @@ fn security() {
     spec(
         "securityContext: {seccompProfile: {type: Localhost, localhostProfile: x}, appArmorProfile: {type: RuntimeDefault, localhostProfile: x}}",
         &expect![[r#"
-        spec.securityContext.seccompProfile.type: Forbidden: skiff does not support this seccomp profile yet
         spec.securityContext.appArmorProfile.localhostProfile: Invalid value: "x": can only be set when AppArmor type is Localhost
     "#]],
     );
@@ -464,12 +501,40 @@ fn host_names() {
 }
 
 #[test]
+fn a_pod_as_a_whole_has_resources() {
+    let pod = |whole: &str, first: &str, second: &str| {
+        causes::<Pods>(&format!(
+            "spec: {{resources: {whole}, containers: [{{name: a, image: i, resources: {first}}}, {{name: b, image: i, \
+             resources: {second}}}]}}"
+        ))
+    };
+    let small = "{requests: {cpu: 100m}, limits: {memory: 10Mi}}";
+    assert_eq!(pod("{requests: {cpu: 200m}, limits: {cpu: 1, memory: 20Mi}}", small, small), "");
+    expect![[r#"
+        spec.resources.requests: Invalid value: "20Mi": must be less than or equal to memory limit of 5Mi
+        spec.resources.requests[cpu]: Invalid value: "150m": must be greater than or equal to aggregate container requests of 200m
+        spec.containers[0].resources.limits: Invalid value: "10Mi": must be less than or equal to pod limits of 5Mi
+        spec.containers[1].resources.limits: Invalid value: "10Mi": must be less than or equal to pod limits of 5Mi
+    "#]]
+    .assert_eq(&pod("{requests: {cpu: 150m}, limits: {memory: 5Mi}}", small, small));
+    expect![[r#"
+        spec.resources.limits[ephemeral-storage]: Unsupported value: "ephemeral-storage": supported values: "cpu", "hugepages-", "memory"
+        spec.resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1
+    "#]]
+    .assert_eq(&pod("{requests: {cpu: 2}, limits: {cpu: 1, ephemeral-storage: 1Gi}}", "{}", "{}"));
+    let spec = "spec: {resources: {limits: {cpu: 1, memory: 20Mi}}, containers: [{name: a, image: i, resources: {requests: {cpu: 100m}}}]}";
+    let made = created::<Pods>(spec);
+    let requests = made.spec.unwrap().resources.unwrap().requests.unwrap();
+    assert_eq!((requests["cpu"].0.as_str(), requests["memory"].0.as_str()), ("100m", "20Mi"));
+    assert_eq!(made.status.unwrap().qos_class.as_deref(), Some("Burstable"));
+}
+
+#[test]
 fn what_cannot_be_done_is_refused() {
     spec(
-        "resourceClaims: [{name: x}], resources: {limits: {cpu: 1}}, runtimeClassName: x, overhead: {cpu: 1}, os: {name: windows}",
+        "resourceClaims: [{name: x}], runtimeClassName: x, overhead: {cpu: 1}, os: {name: windows}",
         &expect![[r#"
         spec.resourceClaims: Forbidden: skiff does not support resource claims yet
-        spec.resources: Forbidden: skiff does not support resources of whole pods yet
         spec.runtimeClassName: Forbidden: skiff does not support runtime classes yet
         spec.overhead: Forbidden: skiff does not support pod overhead yet
         spec.os.name: Forbidden: skiff does not support operating systems other than linux yet
@@ -524,6 +589,13 @@ fn the_rules_of_every_volume_source_are_in_place() {
         "hostPath: {path: /a/../b}",
         &expect![[r#"
         v.hostPath.path: Invalid value: "/a/../b": must not contain '..'
+    "#]],
+    );
+    volume("image: {}", &expect![""]);
+    volume(
+        "image: {reference: x, pullPolicy: Odd}",
+        &expect![[r#"
+        v.image.pullPolicy: Unsupported value: "Odd": supported values: "Always", "IfNotPresent", "Never"
     "#]],
     );
     volume(

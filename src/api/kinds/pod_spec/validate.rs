@@ -2,13 +2,13 @@
 //!
 //! The order of the checks is that of `ValidatePodSpec`; what skiff cannot do is refused at the place of the field.
 
-use super::{Of, containers, not_yet, scheduling, security, volumes};
+use super::{Of, containers, not_yet, resources, scheduling, security, volumes};
 use crate::api::{
     field::FieldError,
     kinds::check::{self, Errors},
     names,
 };
-use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::PodSpec;
 
 /// All that is wrong with the spec at `path`.
 pub(in crate::api::kinds) fn validate(spec: &PodSpec, path: &str, of: Of) -> Errors {
@@ -16,10 +16,12 @@ pub(in crate::api::kinds) fn validate(spec: &PodSpec, path: &str, of: Of) -> Err
     if spec.termination_grace_period_seconds.is_none() {
         errs.push(FieldError::required(format!("{path}.terminationGracePeriodSeconds"), ""));
     }
-    let volumes = volumes::validate(&mut errs, spec.volumes.as_deref().unwrap_or_default(), &format!("{path}.volumes"));
-    containers::validate(&mut errs, spec, path, &volumes);
+    let names = volumes::validate(&mut errs, spec.volumes.as_deref().unwrap_or_default(), &format!("{path}.volumes"));
+    containers::validate(&mut errs, spec, path, &names);
+    resources::validate_pod(&mut errs, spec, path);
     if of == Of::Pod {
         containers::validate_images(&mut errs, spec, path);
+        volumes::validate_images(&mut errs, spec.volumes.as_deref().unwrap_or_default(), &format!("{path}.volumes"));
     }
     host_ports(&mut errs, spec, path, of);
     policies(&mut errs, spec, path);
@@ -172,12 +174,10 @@ fn deadline(errs: &mut Errors, spec: &PodSpec, path: &str) {
 
 /// What would change how the pod runs, and cannot be done.
 fn unsupported(errs: &mut Errors, spec: &PodSpec, path: &str) {
-    let has_resources = spec.resources.as_ref().is_some_and(|r| *r != ResourceRequirements::default());
     let windows = spec.os.as_ref().is_some_and(|os| os.name != "linux");
     let given = [
         ("schedulingGroup", spec.scheduling_group.is_some(), "scheduling groups"),
         ("resourceClaims", spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()), "resource claims"),
-        ("resources", has_resources, "resources of whole pods"),
         ("runtimeClassName", spec.runtime_class_name.is_some(), "runtime classes"),
         ("overhead", spec.overhead.as_ref().is_some_and(|o| !o.is_empty()), "pod overhead"),
         ("os.name", windows, "operating systems other than linux"),

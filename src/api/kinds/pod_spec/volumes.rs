@@ -10,10 +10,10 @@ use k8s_openapi::api::core::v1::{
     DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, ProjectedVolumeSource,
     ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The names that mounts may refer to.
-pub(super) type Names<'a> = BTreeSet<&'a str>;
+/// The volumes that mounts may refer to, by name.
+pub(super) type Names<'a> = BTreeMap<&'a str, &'a Volume>;
 
 /// The sources that a volume has, by the name of their field.
 pub(super) fn sources(v: &Volume) -> impl Iterator<Item = &'static str> {
@@ -63,12 +63,24 @@ pub(super) fn validate<'a>(errs: &mut Errors, volumes: &'a [Volume], path: &str)
             errs.push(FieldError::required(name_path, ""));
         } else {
             check::label(errs, &name_path, &volume.name);
-            if !names.insert(&volume.name) {
+            if names.contains_key(&*volume.name) {
                 errs.push(FieldError::duplicate(name_path, &volume.name));
+            } else {
+                names.insert(&volume.name, volume);
             }
         }
     }
     names
+}
+
+/// A Pod's image volumes name their images; a template's need not, because some fill them in later.
+pub(super) fn validate_images(errs: &mut Errors, volumes: &[Volume], path: &str) {
+    for (i, volume) in volumes.iter().enumerate() {
+        let reference = volume.image.as_ref().map(|image| image.reference.as_deref().unwrap_or_default());
+        if reference == Some("") {
+            errs.push(FieldError::required(format!("{path}[{i}].image.reference"), ""));
+        }
+    }
 }
 
 fn source(errs: &mut Errors, volume: &Volume, path: &str) {
@@ -112,6 +124,9 @@ pub(super) fn fields(errs: &mut Errors, volume: &Volume, path: &str) {
         check_projected(errs, projected, &format!("{path}.projected"));
     } else if let Some(claim) = &volume.persistent_volume_claim {
         require(errs, "persistentVolumeClaim.claimName", &claim.claim_name);
+    } else if let Some(image) = &volume.image {
+        let policies = ["Always", "IfNotPresent", "Never"];
+        check::one_of(errs, format!("{path}.image.pullPolicy"), image.pull_policy.as_deref(), &policies);
     } else if let Some(ephemeral) = &volume.ephemeral
         && ephemeral.volume_claim_template.is_none()
     {

@@ -1,7 +1,7 @@
 //! What is accepted in a pod spec though it has no effect here.
 
 use super::support;
-use crate::api::kinds::part;
+use crate::api::{kinds::part, pod_state::is_sidecar};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use std::collections::BTreeSet;
 
@@ -25,6 +25,11 @@ fn pod(spec: &PodSpec, say: &mut impl FnMut(&str, &str)) {
     }
     if spec.topology_spread_constraints.as_ref().is_some_and(|c| !c.is_empty()) {
         say("topologySpreadConstraints", "has no effect: there is one node");
+    }
+    let limits = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let sidecars = spec.init_containers.iter().flatten().filter(|container| is_sidecar(container));
+    if limits.is_some_and(|limits| !limits.is_empty()) && spec.containers.len() + sidecars.count() > 1 {
+        say("resources.limits", "is kept by each container, not by all together: Docker has no group for a pod");
     }
     let context = part(&spec.security_context);
     if context.fs_group.is_some() && !support::GROUPS {

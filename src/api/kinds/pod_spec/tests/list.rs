@@ -23,7 +23,6 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("PodSpec", "os", "{name: windows}"),
     ("PodSpec", "overhead", "{cpu: 1}"),
     ("PodSpec", "resourceClaims", "[{name: x}]"),
-    ("PodSpec", "resources", "{limits: {cpu: 1}}"),
     ("PodSpec", "runtimeClassName", "x"),
     ("PodSecurityContext", "seLinuxChangePolicy", "Recursive"),
     ("PodSecurityContext", "seLinuxOptions", "{level: x}"),
@@ -36,7 +35,6 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("SecurityContext", "seLinuxOptions", "{level: x}"),
     ("SecurityContext", "windowsOptions", "{}"),
     ("VolumeMount", "bindMountOptions", "[x]"),
-    ("VolumeMount", "mountPropagation", "Bidirectional"),
     ("VolumeMount", "recursiveReadOnly", "Enabled"),
     ("Volume", "awsElasticBlockStore", "{volumeID: x}"),
     ("Volume", "azureDisk", "{diskName: x, diskURI: y}"),
@@ -50,7 +48,6 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("Volume", "gcePersistentDisk", "{pdName: x}"),
     ("Volume", "gitRepo", "{repository: x}"),
     ("Volume", "glusterfs", "{endpoints: x, path: y}"),
-    ("Volume", "image", "{reference: x}"),
     ("Volume", "iscsi", "{targetPortal: x, iqn: y, lun: 1}"),
     ("Volume", "nfs", "{server: x, path: /y}"),
     ("Volume", "photonPersistentDisk", "{pdID: x}"),
@@ -113,9 +110,9 @@ fn no_field_is_accepted_and_ignored() {
         }
     }
     expect![[r#"
-        PodSpec refused: evictionResponders hostUsers os overhead resourceClaims resources runtimeClassName
+        PodSpec refused: evictionResponders hostUsers os overhead resourceClaims runtimeClassName
         PodSpec scheduler: affinity schedulingGates schedulingGroup topologySpreadConstraints
-        PodSpec works: activeDeadlineSeconds automountServiceAccountToken containers dnsConfig dnsPolicy enableServiceLinks ephemeralContainers hostAliases hostIPC hostNetwork hostPID hostname hostnameOverride imagePullSecrets initContainers nodeName nodeSelector preemptionPolicy priority priorityClassName readinessGates restartPolicy schedulerName securityContext serviceAccount serviceAccountName setHostnameAsFQDN shareProcessNamespace subdomain terminationGracePeriodSeconds tolerations volumes
+        PodSpec works: activeDeadlineSeconds automountServiceAccountToken containers dnsConfig dnsPolicy enableServiceLinks ephemeralContainers hostAliases hostIPC hostNetwork hostPID hostname hostnameOverride imagePullSecrets initContainers nodeName nodeSelector preemptionPolicy priority priorityClassName readinessGates resources restartPolicy schedulerName securityContext serviceAccount serviceAccountName setHostnameAsFQDN shareProcessNamespace subdomain terminationGracePeriodSeconds tolerations volumes
         PodSecurityContext refused: supplementalGroupsPolicy windowsOptions
         PodSecurityContext warned: seLinuxChangePolicy seLinuxOptions
         PodSecurityContext works: appArmorProfile fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seccompProfile supplementalGroups sysctls
@@ -124,9 +121,9 @@ fn no_field_is_accepted_and_ignored() {
         SecurityContext refused: procMount windowsOptions
         SecurityContext warned: seLinuxOptions
         SecurityContext works: allowPrivilegeEscalation appArmorProfile capabilities privileged readOnlyRootFilesystem runAsGroup runAsNonRoot runAsUser seccompProfile
-        VolumeMount refused: bindMountOptions mountPropagation recursiveReadOnly
-        VolumeMount works: mountPath name readOnly subPath subPathExpr
-        Volume refused: awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs image iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume
-        Volume works: configMap downwardAPI emptyDir ephemeral hostPath name persistentVolumeClaim projected secret
+        VolumeMount refused: bindMountOptions recursiveReadOnly
+        VolumeMount works: mountPath mountPropagation name readOnly subPath subPathExpr
+        Volume refused: awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume
+        Volume works: configMap downwardAPI emptyDir ephemeral hostPath image name persistentVolumeClaim projected secret
     "#]].assert_eq(&list);
 }
