@@ -86,7 +86,7 @@ async fn bench_rbac() -> anyhow::Result<()> {
         registry.create(&ROLE_BINDINGS, "default", object, &WriteOptions::default()).await?;
     }
     let rbac = Rbac::new(registry);
-    let on = On::Resource { group: "", resource: "pods", subresource: "", namespace: "default", name: "p" };
+    let on = On::Resource { group: "", resource: "pods", subresource: "", namespace: "default", name: "p", node: "" };
     for (name, wanted) in [("a7", true), ("none", false)] {
         let user = User::of_account("default", name);
         let mut times = Vec::new();

@@ -126,7 +126,7 @@ mod tests {
             name in proptest::sample::select(vec!["", "a", "b", "c"]),
         ) {
             use crate::identity::rule::{Attributes, On};
-            let asked = Attributes { verb, on: On::Resource { group, resource, subresource, namespace: "n", name } };
+            let asked = Attributes { verb, on: On::Resource { group, resource, subresource, namespace: "n", name, node: "" } };
             let grants = |rules: &[PolicyRule]| rules.iter().any(|r| r.grants(&asked));
             if missing(&owned, &wanted).is_empty() && grants(&wanted) {
                 prop_assert!(grants(&owned), "{owned:?} may grant {wanted:?}");

@@ -6,6 +6,7 @@
 //! **Source**: `plugin/pkg/auth/authorizer/rbac/rbac.go`, `pkg/registry/rbac/validation/rule.go`, v1.37.
 
 use super::{
+    node,
     rule::{Attributes, PolicyRule},
     user::{User, split_account},
 };
@@ -133,6 +134,10 @@ impl Rbac {
         if user.is_master() {
             return Verdict { is_allowed: true, reason: String::new() };
         }
+        let as_node = user.node().map(|node| self.as_node(node, asked)).unwrap_or_default();
+        if as_node.is_allowed {
+            return as_node;
+        }
         let grants = self.grants();
         let namespace = asked.namespace();
         let mut missing = Vec::new();
@@ -152,7 +157,13 @@ impl Rbac {
             [one] => format!("RBAC: {one}"),
             all => format!("RBAC: [{}]", all.join(", ")),
         };
+        let reason = [as_node.reason, reason].into_iter().filter(|r| !r.is_empty()).collect::<Vec<_>>().join("\n");
         Verdict { is_allowed: false, reason }
+    }
+
+    fn as_node(&self, node: &str, asked: &Attributes<'_>) -> Verdict {
+        let role = RoleRef { kind: "ClusterRole".to_owned(), name: node::ROLE.to_owned() };
+        node::verdict(&self.0.registry, &self.rules_of(&role, "").unwrap_or_default(), node, asked)
     }
 
     /// All rules that a user has in a namespace; where it is empty, those that hold everywhere.
@@ -283,7 +294,7 @@ mod tests {
     }
 
     fn pods<'a>(verb: &'a str, namespace: &'a str) -> Attributes<'a> {
-        let on = On::Resource { group: "", resource: "pods", subresource: "", namespace, name: "" };
+        let on = On::Resource { group: "", resource: "pods", subresource: "", namespace, name: "", node: "" };
         Attributes { verb, on }
     }
 

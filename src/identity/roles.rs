@@ -221,6 +221,7 @@ mod tests {
             subresource,
             namespace,
             name,
+            node: "",
         };
         for (user, verb, on, want) in [
             (&anyone, "get", On::Path("/apis/apps/v1"), true),

@@ -54,6 +54,8 @@ pub enum On<'a> {
         namespace: &'a str,
         /// The object's name; empty for none in particular.
         name: &'a str,
+        /// The node whose pods a list or watch selects; empty for none in particular.
+        node: &'a str,
     },
 }
 
@@ -188,7 +190,7 @@ mod tests {
     }
 
     fn on<'a>(group: &'a str, resource: &'a str, subresource: &'a str, name: &'a str) -> On<'a> {
-        On::Resource { group, resource, subresource, namespace: "x", name }
+        On::Resource { group, resource, subresource, namespace: "x", name, node: "" }
     }
 
     #[test]

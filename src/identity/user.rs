@@ -13,6 +13,9 @@ pub const AUTHENTICATED: &str = "system:authenticated";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The group that may do everything, whatever the rules say.
 pub const MASTERS: &str = "system:masters";
+const NODE: &str = "system:node:";
+/// The group of all nodes.
+const NODES: &str = "system:nodes";
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
@@ -45,6 +48,11 @@ impl User {
     pub fn of_account(namespace: &str, name: &str) -> Self {
         let of_namespace = format!("{SERVICE_ACCOUNTS}:{namespace}");
         Self::new(&account_name(namespace, name), [SERVICE_ACCOUNTS, &of_namespace, AUTHENTICATED])
+    }
+
+    /// The name of the node that the user is. Source: `NodeIdentity` in pkg/auth/nodeidentifier/default.go.
+    pub fn node(&self) -> Option<&str> {
+        self.name.strip_prefix(NODE).filter(|name| !name.is_empty() && self.is_in(NODES))
     }
 
     /// Whether nobody knows who it is.

@@ -65,6 +65,7 @@ impl RequestInfo {
                     subresource: &r.subresource,
                     namespace: &r.namespace,
                     name: &r.name,
+                    node: &r.node,
                 },
             },
         }
@@ -91,7 +92,7 @@ pub fn authorize(rbac: &Rbac, user: &User, asked: &Attributes<'_>) -> Result<(),
             name: String::new(),
             why: format!("User {who:?} cannot {verb} path {path:?}{reason}"),
         },
-        On::Resource { group, resource, subresource, namespace, name } => {
+        On::Resource { group, resource, subresource, namespace, name, .. } => {
             let what = if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") };
             let place = if namespace.is_empty() {
                 "at the cluster scope".to_owned()

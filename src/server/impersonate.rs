@@ -78,10 +78,11 @@ impl Wanted {
 
     /// What the caller must be allowed to impersonate, one by one.
     fn parts<'a>(&'a self, user: &'a str) -> Vec<On<'a>> {
-        let part = |group, resource, name| On::Resource { group, resource, subresource: "", namespace: "", name };
+        let part =
+            |group, resource, name| On::Resource { group, resource, subresource: "", namespace: "", name, node: "" };
         let of_user = match split_account(user) {
             Some((namespace, name)) => {
-                On::Resource { group: "", resource: "serviceaccounts", subresource: "", namespace, name }
+                On::Resource { group: "", resource: "serviceaccounts", subresource: "", namespace, name, node: "" }
             }
             None => part("", "users", user),
         };
@@ -91,6 +92,7 @@ impl Wanted {
             subresource: key,
             namespace: "",
             name: value,
+            node: "",
         };
         let groups = self.groups.iter().map(|g| part("", "groups", g));
         let uid = self.uid.iter().map(|uid| part("authentication.k8s.io", "uids", uid));

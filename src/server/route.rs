@@ -79,6 +79,8 @@ pub struct ResourceInfo {
     pub name: String,
     /// Whether the path is a collection's (so `name`, if any, is from the selector).
     pub is_collection: bool,
+    /// The node that the field selector of a collection names with `spec.nodeName`; empty for none.
+    pub node: String,
     /// What follows the sub-resource.
     pub rest: Vec<String>,
 }
@@ -167,6 +169,7 @@ fn resource(method: &Method, group: &str, version: &str, parts: &[&str], query: 
     }
     let at = |i: usize| parts.get(i).copied().unwrap_or_default();
     let mut name = at(1).to_owned();
+    let mut node = String::new();
     let is_collection = name.is_empty() || is_watch_path;
     if name.is_empty() {
         verb = match verb {
@@ -176,7 +179,9 @@ fn resource(method: &Method, group: &str, version: &str, parts: &[&str], query: 
             other => other,
         };
         if matches!(verb, Verb::List | Verb::Watch) {
-            name = named_by_selector(query.text("fieldSelector")).unwrap_or_default();
+            let selector = query.text("fieldSelector");
+            name = named_by_selector(selector, "metadata.name").unwrap_or_default();
+            node = named_by_selector(selector, "spec.nodeName").unwrap_or_default();
         }
     }
     Some(ResourceInfo {
@@ -187,18 +192,19 @@ fn resource(method: &Method, group: &str, version: &str, parts: &[&str], query: 
         resource: at(0).to_owned(),
         subresource: at(2).to_owned(),
         name,
+        node,
         is_collection,
         rest: parts.iter().skip(3).map(|p| (*p).to_owned()).collect(),
     })
 }
 
-/// The name that a field selector asks for with `metadata.name=x`.
-fn named_by_selector(selector: &str) -> Option<String> {
+/// The name that a field selector asks for, e.g. with `metadata.name=x`.
+fn named_by_selector(selector: &str, wanted: &str) -> Option<String> {
     selector.split(',').find_map(|term| {
         let (field, value) = term.split_once('=')?;
         let value = value.strip_prefix('=').unwrap_or(value);
         let is_plain = !value.is_empty() && value != "." && value != ".." && !value.contains(['/', '%', '\\']);
-        (field == "metadata.name" && is_plain).then(|| value.to_owned())
+        (field == wanted && is_plain).then(|| value.to_owned())
     })
 }
 

@@ -271,3 +271,68 @@ async fn a_request_for_a_certificate_says_who_asked_and_is_approved_by_who_may()
     assert_eq!(done["status"]["conditions"][0]["type"], "Approved");
     assert!(done["status"].get("certificate").is_none(), "approval decides and does not sign");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_writes_what_is_its_own_and_nothing_that_reads_for_it() {
+    let desk = Desk::with_roles().await;
+    let node = User::new("system:node:a", ["system:nodes", "system:authenticated"]);
+    let said = async |method: &str, url: &str, body: Value| {
+        let answer = desk.ask_as(&node, method, url, &body).await;
+        if answer.code < 300 { answer.code.to_string() } else { answer.refusal() }
+    };
+    let nodes = "/api/v1/nodes";
+    let of = |name: &str, label: &str| json!({ "metadata": { "name": name, "labels": { label: "x" } } });
+    assert_eq!(
+        said("POST", nodes, of("b", "app")).await,
+        "403 nodes \"b\" is forbidden: node \"a\" is not allowed to modify node \"b\""
+    );
+    assert_eq!(
+        said("POST", nodes, of("a", "node-restriction.kubernetes.io/x")).await,
+        "403 nodes \"a\" is forbidden: node \"a\" is not allowed to set the following labels: node-restriction.kubernetes.io/x"
+    );
+    assert_eq!(said("POST", nodes, of("a", "kubernetes.io/hostname")).await, "201");
+    let mut own = desk.get("/api/v1/nodes/a").await.json();
+    own["spec"]["taints"] = json!([{ "key": "k", "effect": "NoSchedule" }]);
+    assert!(said("PUT", "/api/v1/nodes/a", own).await.ends_with("node \"a\" is not allowed to modify taints"));
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = |annotation: &str, more: Value| {
+        let mut spec = json!({ "nodeName": "a", "containers": [{ "name": "c", "image": "i" }] });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "metadata": { "name": "p", "annotations": { annotation: "x" } }, "spec": spec })
+    };
+    let mirror = "kubernetes.io/config.mirror";
+    let volumes = |volume: Value| json!({ "volumes": [volume] });
+    for (object, why) in [
+        (
+            pod("x", json!({})),
+            "pod does not have \"kubernetes.io/config.mirror\" annotation, node \"a\" can only create mirror pods",
+        ),
+        (pod(mirror, json!({ "nodeName": "b" })), "node \"a\" can only create pods with spec.nodeName set to itself"),
+        (
+            pod(mirror, json!({ "serviceAccountName": "s" })),
+            "node \"a\" can not create pods that reference a service account",
+        ),
+        (
+            pod(mirror, volumes(json!({ "name": "v", "secret": { "secretName": "s" } }))),
+            "node \"a\" can not create pods that reference secrets",
+        ),
+        (
+            pod(mirror, volumes(json!({ "name": "v", "configMap": { "name": "s" } }))),
+            "node \"a\" can not create pods that reference configmaps",
+        ),
+        (
+            pod(mirror, volumes(json!({ "name": "v", "persistentVolumeClaim": { "claimName": "s" } }))),
+            "node \"a\" can not create pods that reference persistentvolumeclaims",
+        ),
+    ] {
+        assert_eq!(said("POST", pods, object).await, format!("403 pods \"p\" is forbidden: {why}"));
+    }
+    let secrets = said("GET", "/api/v1/namespaces/default/secrets/s", Value::Null).await;
+    assert!(secrets.ends_with("no relationship found between node 'a' and this object"), "{secrets}");
+    let list = said("GET", "/api/v1/pods", Value::Null).await;
+    assert!(list.ends_with("can only list/watch pods with spec.nodeName field selector"), "{list}");
+    assert_eq!(said("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Da", Value::Null).await, "200");
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let lease = said("POST", leases, json!({ "metadata": { "name": "b" } })).await;
+    assert!(lease.contains("can only access node lease with the same name") || lease.starts_with("404"), "{lease}");
+}

@@ -224,7 +224,7 @@ impl Call<'_> {
     /// # Errors
     /// `Forbidden`, in Kubernetes' words.
     fn review(&self, new: &mut dyn DynObject, entry: Option<&Entry>) -> Result<(), ApiError> {
-        let Some(review) = privileges::find(self.kind.info()) else { return Ok(()) };
+        let Some(review) = privileges::find(self.kind.info(), &self.user) else { return Ok(()) };
         let asker = privileges::Asker::of(self);
         let Some(entry) = entry else { return review(&asker, new, None) };
         let reviewed = with_decoded(&*self.kind, entry, true, |old| review(&asker, new, Some(old)));

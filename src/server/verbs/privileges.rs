@@ -1,10 +1,12 @@
 //! What a write needs beyond the permission to write: nobody grants what they lack, a request for a certificate says who asked, and
-//! who chooses the host or the certificate of a Route may do so.
+//! who chooses the host or the certificate of a Route may do so; a node writes what is its own.
 //!
 //! A table: (group, plural) → review. Called for each object that a client writes, before the pipeline has it.
 //!
 //! **Source**: `pkg/registry/rbac/{role,clusterrole,rolebinding,clusterrolebinding}/policybased/storage.go`,
 //! `pkg/registry/rbac/escalation_check.go`, v1.37; github.com/openshift/library-go, `pkg/route/hostassignment/assignment.go`, release 4.20.
+
+mod nodes;
 
 use super::Call;
 use crate::{
@@ -66,9 +68,18 @@ static TABLE: &[(&str, &str, Review)] = &[
     (ROUTES_GROUP, "routes", route),
 ];
 
-/// The review of what is written to a kind, if it has one.
-pub(super) fn find(info: &KindInfo<'_>) -> Option<Review> {
-    let row = TABLE.iter().find(|(group, plural, _)| (*group, *plural) == (info.group, info.plural));
+/// What of an object a node may not write. Source: `plugin/pkg/admission/noderestriction/admission.go`, v1.37.
+static OF_NODES: &[(&str, &str, Review)] = &[
+    ("", "nodes", nodes::node),
+    ("", "pods", nodes::pod),
+    ("coordination.k8s.io", "leases", nodes::own_name),
+    ("storage.k8s.io", "csinodes", nodes::own_name),
+];
+
+/// The review of what a user writes to a kind, if there is one.
+pub(super) fn find(info: &KindInfo<'_>, user: &User) -> Option<Review> {
+    let of_nodes = if user.node().is_some() { OF_NODES } else { &[] };
+    let row = of_nodes.iter().chain(TABLE).find(|(group, plural, _)| (*group, *plural) == (info.group, info.plural));
     row.map(|(.., review)| *review)
 }
 
@@ -84,7 +95,7 @@ impl<'a> Asker<'a> {
     }
 
     fn may_do(&self, verb: &str, (group, resource, subresource): (&str, &str, &str), name: &str) -> bool {
-        let on = On::Resource { group, resource, subresource, namespace: self.namespace, name };
+        let on = On::Resource { group, resource, subresource, namespace: self.namespace, name, node: "" };
         self.rbac.verdict(self.user, &Attributes { verb, on }).is_allowed
     }
 
@@ -99,7 +110,14 @@ impl<'a> Asker<'a> {
     fn may_with(&self, signer: &str, verb: &str, doing: &str, name: &str) -> Result<(), ApiError> {
         let domain = signer.split_once('/').map_or(signer, |(domain, _)| domain);
         let may = |name: &str| {
-            let on = On::Resource { group: CERTIFICATES, resource: "signers", subresource: "", namespace: "", name };
+            let on = On::Resource {
+                group: CERTIFICATES,
+                resource: "signers",
+                subresource: "",
+                namespace: "",
+                name,
+                node: "",
+            };
             self.rbac.verdict(self.user, &Attributes { verb, on }).is_allowed
         };
         if may(signer) || may(&format!("{domain}/*")) {

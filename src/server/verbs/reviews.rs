@@ -126,7 +126,7 @@ fn verdict(call: &Call<'_>, mut review: Value, asked: &Asked, user: &User) -> Re
     let attributes = match (&asked.resource_attributes, &asked.non_resource_attributes) {
         (Some(of), None) => {
             let OfResource { namespace, verb, group, resource, subresource, name } = of;
-            Attributes { verb, on: On::Resource { group, resource, subresource, namespace, name } }
+            Attributes { verb, on: On::Resource { group, resource, subresource, namespace, name, node: "" } }
         }
         (None, Some(OfPath { path, verb })) => Attributes { verb, on: On::Path(path) },
         (Some(_), Some(_)) => {

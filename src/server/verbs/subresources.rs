@@ -119,6 +119,7 @@ mod tests {
             resource: resource.to_owned(),
             subresource: subresource.to_owned(),
             name: "x".to_owned(),
+            node: String::new(),
             is_collection: false,
             rest: Vec::new(),
         }

@@ -58,6 +58,9 @@ pub(super) fn create(call: &Call<'_>) -> Result<Response, ApiError> {
     check_secs(&call.info.name, secs)?;
     let account = decoded::<ServiceAccounts>(&*call.entry()?);
     let bound = spec.bound_object_ref.map(|of| bound(call, &of, account.metadata.name.as_deref())).transpose()?;
+    if let Some(node) = call.user.node() {
+        is_for_a_pod_of(call, node, bound.as_ref())?;
+    }
     let audiences = spec.audiences.into_iter().filter(|a| !a.is_empty()).collect();
     let wish = Wish { audiences, secs, bound };
     let issued = call.state.tokens().issue(&account, &wish);
@@ -74,6 +77,23 @@ pub(super) fn create(call: &Call<'_>) -> Result<Response, ApiError> {
     let token = if dry_run { String::new() } else { issued.token };
     request["status"] = json!({ "token": token, "expirationTimestamp": Time(issued.expires_at) });
     respond::value(201, call.output(Offer::Plain)?, &request)
+}
+
+/// A node asks for tokens of its pods alone. Source: `admitServiceAccount` of noderestriction/admission.go.
+fn is_for_a_pod_of(call: &Call<'_>, node: &str, bound: Option<&Bound>) -> Result<(), ApiError> {
+    let why = match bound {
+        Some(Bound::Pod(_, on)) => {
+            let is_own = on.as_ref().is_some_and(|on| on.name == node);
+            (!is_own).then_some("node requested token bound to a pod scheduled on a different node")
+        }
+        _ => Some("node requested token not bound to a pod"),
+    };
+    let refusal = |why: &str| ApiError::Forbidden {
+        resource: "serviceaccounts".to_owned(),
+        name: call.info.name.clone(),
+        why: why.to_owned(),
+    };
+    why.map_or(Ok(()), |why| Err(refusal(why)))
 }
 
 fn check_secs(name: &str, secs: i64) -> Result<(), ApiError> {
