@@ -159,11 +159,16 @@ fn ports_of_pods_are_forwarded_and_a_connection_that_fails_ends_no_other() {
     let deployment = format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: up}}\nspec:\n  selector: {{matchLabels: {{app: up}}}}\n  \
          template:\n    metadata: {{labels: {{app: up}}}}\n    spec:\n      terminationGracePeriodSeconds: 0\n      \
-         containers:\n      - {{name: app, image: {image}, {server}}}\n",
-        image = *BUSYBOX
+         containers:\n      - {{name: app, image: {image}, {server}}}\n      \
+         - {{name: open, image: {image}, ports: [{{containerPort: 7002}}], {page}}}\n---\n\
+         apiVersion: v1\nkind: Service\nmetadata: {{name: up}}\nspec: {{selector: {{app: up}}, ports: [{{name: http, port: 80, targetPort: 7002}}]}}\n---\n\
+         apiVersion: v1\nkind: Service\nmetadata: {{name: alone}}\nspec: {{selector: {{app: none}}, ports: [{{name: http, port: 80}}]}}\n",
+        image = *BUSYBOX,
+        page = "command: [sh, -c, \"mkdir /www; echo '<a href=\\\"/me\\\">it is me</a>' > /www/page.html; busybox httpd -f -p 7002 -h /www\"]",
     );
     cluster.apply(&deployment);
     cluster.rolled_out("up");
+    passes_requests_on(&cluster);
     let (good, bad) = (free_port(), free_port());
     let _forward = Forward::to(&cluster, "deployment/up", &[format!("{good}:7000"), format!("{bad}:7001")]);
     let answers = || eventually("it answers", SOON, || ask(good));
@@ -185,4 +190,37 @@ fn ports_of_pods_are_forwarded_and_a_connection_that_fails_ends_no_other() {
     let id = cluster.containers("io.kubernetes.container.name=app").pop().unwrap();
     docker(&["kill", &id]);
     answers();
+}
+
+/// Requests go on to pods through the API server, by `kubectl get --raw` and through `kubectl proxy`.
+fn passes_requests_on(cluster: &Cluster) {
+    let pod = cluster.jsonpath(&["pod", "-l", "app=up"], "{.items[0].metadata.name}");
+    let base = "/api/v1/namespaces/default";
+    for way in [format!("{base}/pods/{pod}:7002/proxy"), format!("{base}/services/http:up:http/proxy")] {
+        let get = || cluster.kubectl_command(&["get", "--raw", &format!("{way}/page.html")]);
+        let page = eventually("the page is there", SOON, || {
+            let answer = output(&mut get());
+            if answer.status.success() { Ok(text(&answer.stdout)) } else { Err(text(&answer.stderr)) }
+        });
+        assert_eq!(page, format!("<a href=\"{way}/me\">it is me</a>\n"), "links lead through the server");
+    }
+    let nobody = cluster.kubectl_fails(&["get", "--raw", &format!("{base}/services/alone:http/proxy/")]);
+    assert!(nobody.contains("no endpoints available for service \"alone:http\""), "{nobody}");
+    let refused = cluster.kubectl_fails(&["get", "--raw", &format!("{base}/pods/{pod}:7009/proxy/")]);
+    assert!(refused.contains("error trying to reach service: dial tcp"), "{refused}");
+
+    let port = free_port();
+    let mut proxy = cluster.kubectl_command(&["proxy", "--port", &port.to_string()]);
+    let _proxy = Forward(proxy.stdout(Stdio::null()).spawn().expect("kubectl starts"));
+    let path = format!("{base}/services/up:80/proxy/page.html");
+    let page = eventually("kubectl proxy answers", SOON, || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|err| err.to_string())?;
+        stream
+            .write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())
+            .map_err(|err| err.to_string())?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said).map_err(|err| err.to_string())?;
+        Ok::<_, String>(said)
+    });
+    assert!(page.ends_with("it is me</a>\n"), "{page}");
 }

@@ -92,6 +92,8 @@ pub const STATUS: Subresource<'static> = Subresource::own("status", &["get", "pa
 /// The `scale` sub-resource.
 pub const SCALE: Subresource<'static> =
     Subresource::of("scale", ("autoscaling", "v1", "Scale"), &["get", "patch", "update"]);
+/// The verbs of what is passed on to a pod.
+pub const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
 /// The columns of a kind that has none of its own.
 pub const PLAIN_COLUMNS: &[Column<'static>] = &[Column::name(), Column::age()];
 /// Every main-resource verb.

@@ -164,6 +164,9 @@ pub enum ApiError {
     /// 503: try again.
     #[error("{0}")]
     Unavailable(String),
+    /// 503: who was asked for does not answer. Clients are not told to try again: they would, for long, and say nothing meanwhile.
+    #[error("{0}")]
+    Unreachable(String),
     /// 500: what the client sees; the cause is in the log.
     #[error("Internal error occurred: {0}")]
     Internal(String),
@@ -249,6 +252,7 @@ impl ApiError {
             | Self::Expired(_)
             | Self::PageExpired { .. } => ErrorClass::Conflict,
             Self::Unavailable(_)
+            | Self::Unreachable(_)
             | Self::Timeout(_)
             | Self::TooManyRequests
             | Self::OverBudget { .. }
@@ -294,7 +298,7 @@ impl ApiError {
             Self::HeadTooLarge(_) => (431, "RequestEntityTooLarge"),
             Self::Expired(_) | Self::PageExpired { .. } => (410, "Expired"),
             Self::FutureRevision { .. } | Self::Timeout(_) => (504, "Timeout"),
-            Self::Unavailable(_) => (503, "ServiceUnavailable"),
+            Self::Unavailable(_) | Self::Unreachable(_) => (503, "ServiceUnavailable"),
             Self::Internal(_) => (500, "InternalError"),
         }
     }
@@ -390,6 +394,7 @@ impl ApiError {
             | Self::Unsupported(_)
             | Self::Timeout(_)
             | Self::Unavailable(_)
+            | Self::Unreachable(_)
             | Self::Internal(_) => None,
         }
     }

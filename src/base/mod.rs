@@ -5,6 +5,7 @@ pub mod clock;
 pub mod clock_jumps;
 pub mod descriptors;
 pub mod exposition;
+pub mod hop_by_hop;
 pub mod log;
 pub mod log_file;
 pub mod reached;

@@ -1,6 +1,7 @@
 //! Network probes: one HTTP request, one connection or one gRPC health check from the node to a pod.
 //!
 //! Called by `probes` and `hooks` through [`NetProbe`], so that the simulator can put its own world behind it.
+//! [`open`] makes the connections by which the server passes requests on.
 //! An HTTP probe needs so little (one request, the status, a redirect) that it is spoken here; gRPC needs HTTP/2, and so hyper.
 //!
 //! **Invariants**: a probe ends within its timeout; certificates are not checked, as the kubelet does not.
@@ -8,6 +9,7 @@
 
 mod grpc;
 
+use super::streams::{Duplex, PodAddress};
 use crate::base::chain::chain;
 use async_trait::async_trait;
 use rustls::{
@@ -16,7 +18,12 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use std::{fmt::Write as _, io, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    io,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -90,15 +97,38 @@ pub struct SystemNetProbe {
 
 impl Default for SystemNetProbe {
     fn default() -> Self {
-        let provider = Arc::new(ring::default_provider());
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("the provider supports the default versions")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TrustAnything(provider)))
-            .with_no_client_auth();
-        Self { tls: Arc::new(config) }
+        Self { tls: Arc::clone(&TRUSTING) }
     }
+}
+
+/// TLS with whoever answers.
+static TRUSTING: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports the default versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(TrustAnything(provider)))
+        .with_no_client_auth();
+    Arc::new(config)
+});
+
+/// How long a connection to a pod may take to come about. Source: `proxyDialTimeout` and Go's default transport.
+const OPEN_MAX: Duration = Duration::from_secs(30);
+
+/// A connection to a place in a pod. The error is what users read.
+pub(super) async fn open(to: PodAddress) -> Result<Box<dyn Duplex>, String> {
+    let opened = async {
+        let tcp = dial(&to.ip.to_string(), to.port).await?;
+        tcp.set_nodelay(true).map_err(|e| chain(&e))?;
+        if !to.is_tls {
+            return Ok(Box::new(tcp) as Box<dyn Duplex>);
+        }
+        let tls = TlsConnector::from(Arc::clone(&TRUSTING)).connect(ServerName::from(to.ip), tcp).await;
+        tls.map(|tls| Box::new(tls) as Box<dyn Duplex>).map_err(|e| chain(&e))
+    };
+    let late = || format!("dial tcp {}: i/o timeout", to.host());
+    tokio::time::timeout(OPEN_MAX, opened).await.map_err(|_| late())?
 }
 
 #[async_trait]

@@ -3,7 +3,7 @@
 //! **Source** of the errors: `pkg/registry/core/pod/strategy.go` `validateContainer`, `pkg/kubelet/kubelet_pods.go`
 //! `validateContainerLogStatus`, v1.37.
 
-use super::{context, forward::Ports, identity::PodId};
+use super::{context, forward::Ports, identity::PodId, net_probe};
 use crate::{
     api::{
         ephemeral::container_of,
@@ -29,6 +29,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod, PodStatus};
 use std::{
     io,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -81,6 +82,9 @@ pub trait PodStreams: Send + Sync + 'static {
     /// The ports of a pod.
     async fn ports(&self, pod: &ObjectKey) -> Result<Arc<dyn PodPorts>, ApiError>;
 
+    /// A connection to a place in a pod; the error is what users read.
+    async fn dial(&self, to: PodAddress) -> Result<Box<dyn Duplex>, String>;
+
     /// How the containers of a pod ended and came back.
     fn timeline(&self, pod: &ObjectKey) -> Result<Timeline, ApiError>;
 }
@@ -120,6 +124,24 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Unclosed<W> {
 pub trait PodPorts: Send + Sync {
     /// A connection to a port; the error is what users read.
     async fn connect(&self, port: u16) -> Result<Box<dyn Duplex>, String>;
+}
+
+/// A place where a program in a pod may listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodAddress {
+    /// The pod's address.
+    pub ip: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// Whether TLS is spoken there. Its certificate is not checked.
+    pub is_tls: bool,
+}
+
+impl PodAddress {
+    /// Address and port as in a URL.
+    pub fn host(&self) -> String {
+        SocketAddr::new(self.ip, self.port).to_string()
+    }
 }
 
 /// What is read and written.
@@ -188,6 +210,10 @@ impl PodStreams for Streams {
             Err(EngineError::Unreachable(why)) => Err(ApiError::Unavailable(why)),
             Err(err) => Err(ApiError::Internal(err.to_string())),
         }
+    }
+
+    async fn dial(&self, to: PodAddress) -> Result<Box<dyn Duplex>, String> {
+        net_probe::open(to).await
     }
 
     fn timeline(&self, key: &ObjectKey) -> Result<Timeline, ApiError> {

@@ -4,7 +4,7 @@
 //!
 //! **Invariants**
 //! - Every request gets an answer: a panic is a 500, a call that takes too long is a 504.
-//! - A body is read up to a limit before anything is done with it.
+//! - A body is read up to a limit before anything is done with it, unless the request is passed on: then it has neither of both limits.
 
 use super::{
     ServerState, Ticket, auth,
@@ -32,7 +32,12 @@ use futures::FutureExt as _;
 use http::{HeaderMap, Method, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as HttpBody;
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, debug, error, info_span, warn};
 
@@ -60,7 +65,7 @@ pub struct Peer {
 /// Answers one request.
 pub async fn handle<B>(state: ServerState, peer: Peer, drain: Drain, mut request: http::Request<B>) -> Response
 where
-    B: HttpBody<Data = Bytes> + Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let started = state.registry().clock().mono();
@@ -79,8 +84,10 @@ where
     let agent = head.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let span = info_span!("request", verb, path = head.uri.path(), user_agent = agent, peer = peer.address);
     async {
+        let is_bounded = !info.as_ref().is_ok_and(is_passed_on);
         let call = AssertUnwindSafe(answer(&state, &peer, drain, info, head, body, upgrade)).catch_unwind();
-        let outcome = match tokio::time::timeout(CALL_MAX, call).await {
+        let outcome = if is_bounded { tokio::time::timeout(CALL_MAX, call).await } else { Ok(call.await) };
+        let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => {
                 error!(component = "server", err = panic_text(&*panic), "request panicked");
@@ -115,7 +122,7 @@ async fn answer<B>(
     mut upgrade: Option<Upgrade>,
 ) -> Result<Response, ApiError>
 where
-    B: HttpBody<Data = Bytes> + Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if head_bytes(&head) > HEAD_BYTES_MAX {
@@ -137,9 +144,14 @@ where
     if let Some(upgrade) = &mut upgrade {
         upgrade.seat = seat.take();
     }
-    let body = read_body(body).await?;
+    let (body, unread) = if is_passed_on(&info) {
+        (Bytes::new(), Some(Mutex::new(body.map_err(Into::into).boxed_unsync())))
+    } else {
+        (read_body(body).await?, None)
+    };
     let takes_gzip = sort == Some(Bound::Reads) && compress::is_taken(&head.headers);
-    let request = Request { method: head.method, query, headers: head.headers, body, upgrade };
+    let Parts { method, uri, headers, .. } = head;
+    let request = Request { method, uri, from: peer.address.clone(), query, headers, body, unread, upgrade };
     let response = match info {
         RequestInfo::Path { path, .. } => paths::answer(state, &request, &path),
         RequestInfo::Resource(info) => verbs::answer(state, drain, user, info, request).await,
@@ -150,6 +162,11 @@ where
         _ if takes_gzip => compress::compressed(response).await,
         _ => response,
     })
+}
+
+/// Whether a request goes on to somebody else as it is.
+pub(super) fn is_passed_on(info: &RequestInfo) -> bool {
+    matches!(info, RequestInfo::Resource(r) if verbs::is_passed_on(r))
 }
 
 /// The size of a head, as HTTP/2 counts it: each line with 32 bytes more.

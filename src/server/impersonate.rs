@@ -17,7 +17,7 @@ use crate::{
         user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, split_account},
     },
 };
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode_str;
 
 const PREFIX: &str = "impersonate-";
@@ -44,6 +44,12 @@ pub fn acting_as(rbac: &Rbac, caller: User, headers: &HeaderMap) -> Result<User,
         authorize(rbac, &caller, &Attributes { verb: "impersonate", on })?;
     }
     Ok(wanted.user_named(name))
+}
+
+/// Takes the headers away: whom a request is of is known by now, and is nobody else's business.
+pub(super) fn remove(headers: &mut HeaderMap) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(PREFIX)).cloned().collect();
+    names.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 impl Wanted {

@@ -9,7 +9,7 @@
 //! - [`paths`]: discovery, OpenAPI, version, health. [`verbs`]: reads, writes and watches of objects.
 //! - [`dashboard`]: a page for people, and the API for it.
 //! - `upgrade`: connections that become something else. `websocket`: streams for clients that can open nothing else. `remote`:
-//!   conversations with containers, over WebSocket and SPDY.
+//!   conversations with containers, over WebSocket and SPDY. `relay`: requests that are passed on to pods.
 //! - [`media`] and [`codec`]: what comes in and goes out. [`print`]: objects, metadata and tables. [`options`]: queries.
 //!
 //! **Not here**: rules about objects (`registry`, `api/kinds`), the texts of errors (`api/status`).
@@ -31,6 +31,7 @@ mod pace;
 mod paths;
 mod pinned;
 pub mod print;
+mod relay;
 mod remote;
 mod request;
 pub mod respond;

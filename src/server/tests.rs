@@ -23,7 +23,7 @@ use crate::{
     identity::{User, roles},
     node::{
         local_images::LocalImages,
-        streams::{Connected, LogQuery, PodPorts, PodStreams, Running, Session},
+        streams::{Connected, Duplex, LogQuery, PodAddress, PodPorts, PodStreams, Running, Session},
         usage::Usages,
     },
     registry::{Registry, pipeline::DeleteOptions},
@@ -52,6 +52,7 @@ mod images;
 mod metrics;
 mod projects;
 mod protobuf;
+mod proxy;
 mod routes;
 mod traffic;
 mod websocket;
@@ -69,6 +70,10 @@ impl PodStreams for EchoStreams {
         let first = Bytes::from(format!("{pod} {} {:?}\n", query.container, query.tail_lines));
         let rest = if query.follow { stream::pending().boxed() } else { stream::empty().boxed() };
         Ok(stream::once(async { Ok(first) }).chain(rest).boxed())
+    }
+
+    async fn dial(&self, to: PodAddress) -> Result<Box<dyn Duplex>, String> {
+        proxy::dial(to)
     }
 
     fn timeline(&self, pod: &ObjectKey) -> Result<Timeline, ApiError> {
@@ -312,7 +317,8 @@ async fn paths_that_no_kind_has_are_refused() {
         ("GET", "/nothing", missing),
         ("GET", "/api/v1/namespaces/default/configmaps/a/status", missing),
         ("GET", "/api/v1/namespaces/default/pods/p/exec/x", missing),
-        ("GET", "/api/v1/namespaces/default/pods/p/proxy/x", "400 skiff does not support proxy of pods yet"),
+        ("GET", "/api/v1/pods/p/proxy/x", missing),
+        ("GET", "/api/v1/watch/namespaces/default/pods/p/proxy/x", not_allowed),
         ("POST", "/api/v1/namespaces/default/pods/p/resize", not_allowed),
         ("POST", "/api/v1/configmaps", not_allowed),
         ("DELETE", "/api/v1/configmaps", not_allowed),

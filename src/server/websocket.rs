@@ -84,6 +84,15 @@ pub(super) fn offered(headers: &HeaderMap) -> Vec<&str> {
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|p| !p.is_empty() && !p.starts_with(BEARER)).collect()
 }
 
+/// Takes away what the protocols say of who calls.
+pub(super) fn without_bearers(headers: &mut HeaderMap) {
+    let left = offered(headers).join(", ");
+    match HeaderValue::from_str(&left) {
+        Ok(left) if !left.is_empty() => drop(headers.insert(header::SEC_WEBSOCKET_PROTOCOL, left)),
+        _ => drop(headers.remove(header::SEC_WEBSOCKET_PROTOCOL)),
+    }
+}
+
 /// A part of a message. Large ones go out in several, so that all who send one share it.
 #[derive(Clone, Debug)]
 pub(super) struct Part {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::api::{
     field::FieldError,
-    kind::{ALL_VERBS, Kind, KindInfo, Parameter, STATUS, Scope, Subresource},
+    kind::{ALL_VERBS, Kind, KindInfo, PROXY_VERBS, Parameter, STATUS, Scope, Subresource},
     pod_state,
     selector::Fields,
     table::Column,
@@ -57,6 +57,8 @@ const LOG_PARAMETERS: &[Parameter<'static>] = &[
 const PORT_FORWARD: Subresource<'static> =
     Subresource::of("portforward", ("", "v1", "PodPortForwardOptions"), &["create", "get"]);
 
+const PROXY: Subresource<'static> = Subresource::of("proxy", ("", "v1", "PodProxyOptions"), PROXY_VERBS);
+
 /// The annotation that says how dear a pod is to its ReplicaSet: those with the lower cost go first.
 pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// How long a pod stays on a node that is not ready or not reachable, unless it says otherwise.
@@ -82,6 +84,7 @@ impl Kind for Pods {
             EXEC,
             LOG,
             PORT_FORWARD,
+            PROXY,
             Subresource::own(RESIZE, FACET_VERBS),
             STATUS,
         ],

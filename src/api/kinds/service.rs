@@ -13,7 +13,7 @@ use super::{
 };
 use crate::api::{
     field::FieldError,
-    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope},
+    kind::{ALL_VERBS, Kind, KindInfo, PROXY_VERBS, STATUS, Scope, Subresource},
     names,
     selector::Fields,
     table::{self, Column},
@@ -33,6 +33,8 @@ const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"
 const AFFINITY_SECS: i32 = 10_800;
 const AFFINITY_SECS_MAX: i32 = 86_400;
 
+const PROXY: Subresource<'static> = Subresource::of("proxy", ("", "v1", "ServiceProxyOptions"), PROXY_VERBS);
+
 /// The kind `Service`.
 #[derive(Debug)]
 pub struct Services;
@@ -49,7 +51,7 @@ impl Kind for Services {
         categories: &["all"],
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
-        subresources: &[STATUS],
+        subresources: &[PROXY, STATUS],
         columns: &[
             Column::name(),
             Column::text("Type", "How the service is reached."),

@@ -16,7 +16,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    base::task,
+    base::{hop_by_hop, task},
     net::rotation::{Claim, Endpoint},
 };
 use bytes::Bytes;
@@ -124,7 +124,7 @@ async fn relay(client: &Arc<Client>, mut request: Request<Incoming>) -> Result<R
     };
     drop(live);
     let mark = rule.rule.cookie.as_ref().and_then(|name| headers::take_cookie(request.headers_mut(), name));
-    let upgrade = headers::upgrade(request.headers()).filter(|_| request.version() <= Version::HTTP_11);
+    let upgrade = hop_by_hop::upgrade(request.headers()).filter(|_| request.version() <= Version::HTTP_11);
     let upgrade = upgrade.map(|wanted| Upgrade { wanted, client: hyper::upgrade::on(&mut request) });
     let request = client.prepared(&rule, request, &authority);
     exchange(client, &rule, request, mark, upgrade).await
@@ -160,7 +160,7 @@ impl Client {
     fn prepared(&self, rule: &LiveRule, request: Request<Incoming>, authority: &HeaderValue) -> Request<Outgoing> {
         let rule = &rule.rule;
         let (mut parts, body) = request.into_parts();
-        headers::prepare_request(&mut parts.headers);
+        hop_by_hop::prepare_request(&mut parts.headers);
         parts.headers.insert(HOST, authority.clone());
         let forwarded = self.forwarded(authority);
         headers::tell_origin(&mut parts.headers, rule.options.forwarded, &self.origin, authority, &forwarded);
@@ -254,7 +254,7 @@ fn finish(client: &Client, rule: &LiveRule, response: &mut Response<Answer>, sho
     *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     if !is_switching {
-        headers::remove_hop_by_hop(headers);
+        hop_by_hop::remove(headers);
     }
     headers::change(headers, &rule.rule.response_headers);
     if let Some(hsts) = rule.rule.options.hsts.as_ref().filter(|_| client.is_tls)

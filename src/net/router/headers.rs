@@ -2,7 +2,8 @@
 //!
 //! Called by `forward` for each request and answer.
 //!
-//! **Source**: RFC 9110, 7.6.1 (which headers are of one connection); RFC 7239 (`Forwarded`); what OpenShift's router adds and takes away:
+//! **Not here**: headers that are of one connection alone (`base::hop_by_hop`).
+//! **Source**: RFC 7239 (`Forwarded`); what OpenShift's router adds and takes away:
 //! github.com/openshift/router, `images/router/haproxy/conf/haproxy-config.template`, release 4.20.
 
 use super::table::HeaderChange;
@@ -13,14 +14,10 @@ use crate::api::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CACHE_CONTROL, CONNECTION, COOKIE, EXPECT, FORWARDED, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CACHE_CONTROL, COOKIE, FORWARDED, SET_COOKIE},
 };
 use std::net::IpAddr;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-/// Programs behind CGI take it for the proxy of their own requests.
-const PROXY: HeaderName = HeaderName::from_static("proxy");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -57,44 +54,6 @@ impl Origin {
 
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-}
-
-/// The protocol that a request wants its connection to become, if it does.
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asks = headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok()).flat_map(|text| text.split(','));
-    let is_asked = asks.map(str::trim).any(|word| word.eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| is_asked).cloned()
-}
-
-/// Takes away what is of one connection alone.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|text| text.split(','))
-            .filter_map(|word| word.trim().parse().ok())
-            .collect();
-        named.iter().for_each(|name| drop(headers.remove(name)));
-        headers.remove(CONNECTION);
-    }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TRANSFER_ENCODING, &UPGRADE] {
-        headers.remove(name);
-    }
-}
-
-/// Prepares the headers of a request for an endpoint.
-pub(super) fn prepare_request(headers: &mut HeaderMap) {
-    let takes_trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    remove_hop_by_hop(headers);
-    headers.remove(TE);
-    if takes_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    // The client was told to go on when its body was asked for.
-    headers.remove(EXPECT);
-    headers.remove(PROXY);
 }
 
 /// Tells the endpoint where a request came from. `forwarded` is what [`Origin::forwarded`] says.
@@ -201,30 +160,6 @@ mod tests {
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
         lines.join("\n")
-    }
-
-    #[test]
-    fn what_is_of_one_connection_stays_there() {
-        let mut all = headers(&[
-            ("connection", "Keep-Alive, X-Mine"),
-            ("keep-alive", "timeout=5"),
-            ("x-mine", "1"),
-            ("te", "trailers"),
-            ("expect", "100-continue"),
-            ("proxy", "http://evil"),
-            ("transfer-encoding", "chunked"),
-            ("accept", "*/*"),
-        ]);
-        prepare_request(&mut all);
-        assert_eq!(text(&all), "accept: */*\nte: trailers");
-    }
-
-    #[test]
-    fn an_upgrade_is_asked_for_by_two_headers() {
-        let asks = |pairs: &[(&str, &str)]| upgrade(&headers(pairs)).is_some();
-        assert!(asks(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]));
-        assert!(!asks(&[("upgrade", "websocket")]));
-        assert!(!asks(&[("connection", "upgrade")]));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::{
     ServerState,
     handle::{self, Peer},
     respond::{self, Response},
+    route::{Query, route},
 };
 use crate::{
     base::{clock::Clock, task::Drain},
@@ -59,6 +60,11 @@ const HEADERS: [(&str, &str); 4] = [
 pub const ADMIN_ROLE: &str = "cluster-admin";
 /// What a request for a session may hold.
 const LINK_BYTES_MAX: usize = 1024;
+
+/// Whether a request is for a page of a pod's: within this origin it could do all that the session may.
+fn is_passed_on(head: &Parts) -> bool {
+    route(&head.method, head.uri.path(), &Query::default()).is_ok_and(|info| handle::is_passed_on(&info))
+}
 
 /// The dashboard of a cluster. Clones share it.
 #[derive(Clone, Debug)]
@@ -114,7 +120,7 @@ impl Dashboard {
         request: http::Request<B>,
     ) -> Response
     where
-        B: HttpBody<Data = Bytes> + Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
@@ -141,12 +147,18 @@ impl Dashboard {
     /// The API, as the session's user.
     async fn api<B>(&self, state: ServerState, peer: Peer, drain: Drain, request: (Parts, B)) -> Response
     where
-        B: HttpBody<Data = Bytes> + Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut head, body) = request;
         if !self.is_signed_in(&head) {
             return signed_out();
+        }
+        if is_passed_on(&head) {
+            return respond::text(
+                403,
+                "the dashboard passes nothing on to pods: their pages would act as it; see `kubectl proxy`\n",
+            );
         }
         // Who asks is told by the session, and its cookie is nobody else's business.
         head.headers.remove(header::AUTHORIZATION);
@@ -158,7 +170,7 @@ impl Dashboard {
     /// Makes a session of a link (POST), tells whose it is (GET), or ends it (DELETE).
     async fn session<B>(&self, head: &Parts, body: B) -> Response
     where
-        B: HttpBody<Data = Bytes> + Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match head.method {

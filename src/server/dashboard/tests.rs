@@ -154,3 +154,16 @@ async fn a_session_may_be_one_that_only_looks() {
     assert_eq!(desk.ask("GET", PODS, &masked, "").await.code, 403);
     assert!(!user("view").is_master() && user(ADMIN_ROLE).is_master());
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_page_of_a_pod_comes_from_the_dashboards_origin() {
+    let desk = Desk::open(ADMIN_ROLE).await;
+    let cookie = desk.sign_in().await;
+    let headers = [HOST, ORIGIN, HEADER, ("cookie", &cookie)];
+    for path in ["pods/p/proxy/", "pods/p/%70roxy/x", "services/https:s:443/proxy"] {
+        let answer = desk.ask("GET", &format!("/api/v1/namespaces/default/{path}"), &headers, "").await;
+        assert!(answer.code == 403 && answer.text.contains("kubectl proxy"), "{path}: {} {}", answer.code, answer.text);
+    }
+    let named = desk.ask("GET", "/api/v1/namespaces/default/configmaps/proxy", &headers, "").await;
+    assert_eq!(named.code, 404, "an object may have that name");
+}

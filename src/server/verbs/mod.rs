@@ -23,6 +23,7 @@ mod past;
 mod patch;
 mod privileges;
 mod projects;
+mod proxy;
 mod read;
 mod reviews;
 mod scale;
@@ -36,7 +37,7 @@ mod views;
 mod watch;
 mod write;
 
-pub(super) use subresources::is_stream;
+pub(super) use subresources::{is_passed_on, is_stream};
 
 use super::{
     ServerState, codec,
@@ -132,7 +133,8 @@ fn find(kinds: &Kinds, info: &ResourceInfo) -> Result<KindRef, ApiError> {
         }
         sub.verbs
     };
-    if verbs.contains(&info.verb.as_str()) && fits_path(info, row.is_namespaced()) {
+    let is_allowed = verbs.contains(&info.verb.as_str()) && fits_path(info, row.is_namespaced());
+    if is_allowed || is_passed_on(info) {
         Ok(kind.clone())
     } else {
         Err(not_yet::verb(info).unwrap_or(ApiError::MethodNotAllowed))

@@ -19,7 +19,7 @@ const RESOURCES: &[(&str, &[&str])] = &[
 ];
 
 /// Sub-resources of resources that are served: group, plural, sub-resource.
-pub(super) const SUBRESOURCES: &[(&str, &str, &str)] = &[("", "pods", "proxy"), ("", "services", "proxy")];
+pub(super) const SUBRESOURCES: &[(&str, &str, &str)] = &[];
 
 /// Verbs of resources that are served: group, plural, verb, and what is missing.
 const VERBS: &[(&str, &str, &str, &str)] =

@@ -5,8 +5,8 @@
 //! that come and go while the server runs.
 
 use super::{
-    Call, binding, deployment_config, deployment_log, eviction, exec, images, log, metrics, node_proxy, projects,
-    reviews, scale, templates, timeline, token, traffic, users, write,
+    Call, binding, deployment_config, deployment_log, eviction, exec, images, log, metrics, node_proxy,
+    projects, proxy, reviews, scale, templates, timeline, token, traffic, users, write,
 };
 use crate::{
     api::{kinds::pod, status::ApiError},
@@ -35,10 +35,17 @@ pub(super) struct Row {
     is_stream: fn(&Query) -> bool,
     /// Whether more of the path may follow the sub-resource.
     pub(super) takes_path: bool,
+    /// Whether the request goes on to somebody else as it is: with any method, and its body unread.
+    is_passed_on: bool,
 }
 
 const fn row(group: &'static str, plural: &'static str, subresource: &'static str, answer: Answer) -> Row {
-    Row { group, plural, subresource, answer, is_stream: |_| false, takes_path: false }
+    Row { group, plural, subresource, answer, is_stream: |_| false, takes_path: false, is_passed_on: false }
+}
+
+/// A line of what goes on to a pod.
+const fn passed_on(plural: &'static str, answer: Answer) -> Row {
+    Row { is_stream: |_| true, takes_path: true, is_passed_on: true, ..row("", plural, "proxy", answer) }
 }
 
 static TABLE: &[Row] = &[
@@ -52,8 +59,10 @@ static TABLE: &[Row] = &[
     row("", "pods", "eviction", |call| Box::pin(eviction::create(call))),
     Row { is_stream: |_| true, ..row("", "pods", "exec", |call| Box::pin(ready(exec::exec(call)))) },
     Row { is_stream: |_| true, ..row("", "pods", "portforward", |call| Box::pin(exec::port_forward(call))) },
+    passed_on("pods", |call| Box::pin(proxy::of_pod(call))),
     Row { is_stream: |query| query.is_true("follow"), ..row("", "pods", "log", |call| Box::pin(log::get(call))) },
     row("", "pods", pod::RESIZE, |call| Box::pin(call.plain())),
+    passed_on("services", |call| Box::pin(proxy::of_service(call))),
     row("", "serviceaccounts", "token", |call| Box::pin(ready(token::create(call)))),
     row("apps.openshift.io", "deploymentconfigs", "instantiate", |call| Box::pin(deployment_config::instantiate(call))),
     Row {
@@ -100,6 +109,11 @@ pub(super) fn find(info: &ResourceInfo) -> Option<&'static Row> {
 /// Whether the answer to a request goes on until the client has enough.
 pub(in crate::server) fn is_stream(info: &ResourceInfo, query: &Query) -> bool {
     find(info).is_some_and(|row| (row.is_stream)(query))
+}
+
+/// Whether a request goes on to somebody else as it is.
+pub(in crate::server) fn is_passed_on(info: &ResourceInfo) -> bool {
+    !info.is_collection && find(info).is_some_and(|row| row.is_passed_on)
 }
 
 #[cfg(test)]
