@@ -223,4 +223,9 @@ fn passes_requests_on(cluster: &Cluster) {
         Ok::<_, String>(said)
     });
     assert!(page.ends_with("it is me</a>\n"), "{page}");
+
+    let parts = output(&mut cluster.kubectl_command(&["get", "cs"]));
+    assert!(text(&parts.stderr).contains("v1 ComponentStatus is deprecated in v1.19+"), "{}", text(&parts.stderr));
+    let healthy = text(&parts.stdout).lines().filter(|line| line.contains(" Healthy ")).count();
+    assert_eq!(healthy, 3, "{}", text(&parts.stdout));
 }

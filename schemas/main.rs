@@ -52,6 +52,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /// The kinds that clients may see. `kind` has no list; `listed` has one; `plain` has no group of its own.
 fn pack_kinds(pack: &mut Pack) {
     pack.kind::<core::Binding>();
+    pack.listed::<core::ComponentStatus>();
     pack.listed::<core::ConfigMap>();
     pack.listed::<core::Endpoints>();
     pack.listed::<core::Event>();

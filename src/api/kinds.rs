@@ -11,6 +11,7 @@ mod admission_rules;
 pub mod binding;
 pub mod certificate_signing_request;
 mod check;
+pub mod component_status;
 pub mod config_map;
 pub mod controller_revision;
 pub mod cron_job;
@@ -83,6 +84,7 @@ use std::{borrow::Cow, sync::Arc};
 /// Every kind that is compiled in.
 pub static KINDS: &[&dyn ErasedKind] = &[
     &binding::BINDINGS,
+    &component_status::COMPONENT_STATUSES,
     &Erased::<config_map::ConfigMaps>::NEW,
     &Erased::<endpoints::EndpointsKind>::NEW,
     &Erased::<event::Events>::NEW,

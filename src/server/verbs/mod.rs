@@ -7,6 +7,7 @@
 
 mod apply;
 mod binding;
+mod components;
 mod delete;
 mod deployment_config;
 mod deployment_log;

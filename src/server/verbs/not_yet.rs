@@ -7,7 +7,6 @@ use crate::{api::status::ApiError, server::route::ResourceInfo};
 
 /// Resources: group and plural.
 const RESOURCES: &[(&str, &[&str])] = &[
-    ("", &["componentstatuses"]),
     ("admissionregistration.k8s.io", &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"]),
     ("apiregistration.k8s.io", &["apiservices"]),
     ("certificates.k8s.io", &["clustertrustbundles", "podcertificaterequests"]),

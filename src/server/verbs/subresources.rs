@@ -5,7 +5,7 @@
 //! that come and go while the server runs.
 
 use super::{
-    Call, binding, deployment_config, deployment_log, eviction, exec, images, log, metrics, node_proxy,
+    Call, binding, components, deployment_config, deployment_log, eviction, exec, images, log, metrics, node_proxy,
     projects, proxy, reviews, scale, templates, timeline, token, traffic, users, write,
 };
 use crate::{
@@ -51,6 +51,7 @@ const fn passed_on(plural: &'static str, answer: Answer) -> Row {
 static TABLE: &[Row] = &[
     row(ANY, ANY, "scale", |call| Box::pin(scale::answer(call))),
     row("", "bindings", "", |call| Box::pin(binding::of_any_pod(call))),
+    row("", "componentstatuses", "", |call| Box::pin(ready(components::answer(call)))),
     row("", "namespaces", "finalize", |call| Box::pin(write::update(call))),
     Row { takes_path: true, ..row("", "nodes", "proxy", |call| Box::pin(node_proxy::get(call))) },
     Row { is_stream: |_| true, ..row("", "pods", "attach", |call| Box::pin(ready(exec::attach(call)))) },
