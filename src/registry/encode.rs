@@ -53,6 +53,7 @@ impl Encoder {
             created: Default::default(),
             modified: Default::default(),
             decoded: OnceLock::new(),
+            packed: OnceLock::new(),
         })
     }
 }

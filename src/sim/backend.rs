@@ -38,6 +38,7 @@ impl Backend for SimDisk {
             created: e.created,
             modified: e.modified,
             decoded: Default::default(),
+            packed: Default::default(),
         };
         Ok((state.revision, state.entries.values().map(copy).collect()))
     }

@@ -124,6 +124,7 @@ impl PastEntry {
             created: self.created,
             modified: self.modified,
             decoded: OnceLock::new(),
+            packed: OnceLock::new(),
         }
     }
 }

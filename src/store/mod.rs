@@ -74,6 +74,8 @@ pub struct Entry {
     pub modified: Revision,
     /// The decoded form, made by the first reader that wants it and shared by the rest.
     pub decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// What a list in protobuf wrote of it, kept for the next list; of small ones only.
+    pub packed: OnceLock<Box<[u8]>>,
 }
 
 impl Entry {
@@ -99,6 +101,7 @@ impl Entry {
             created: created.unwrap_or(revision),
             modified: revision,
             decoded: OnceLock::new(),
+            packed: OnceLock::new(),
         }
     }
 

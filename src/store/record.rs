@@ -87,6 +87,7 @@ pub(super) fn decode(key: &str, record: &[u8]) -> Option<Entry> {
         created: created?,
         modified: modified?,
         decoded: OnceLock::new(),
+        packed: OnceLock::new(),
     })
 }
 
@@ -158,6 +159,7 @@ mod tests {
             created: Revision(5),
             modified: Revision(900),
             decoded: OnceLock::new(),
+            packed: OnceLock::new(),
         };
         let mut record = Vec::new();
         encode(&entry, &mut record);

@@ -146,7 +146,7 @@ fn write_protobuf_list(printer: Printer, entries: Vec<Arc<Entry>>, meta: &ListMe
     let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
     for (at, entry) in entries.iter().enumerate() {
         let before = chunk.len();
-        binary.item(&mut chunk, &printer.whole(entry)?)?;
+        write_item(&mut chunk, &printer, &binary, entry)?;
         items_bytes += chunk.len() - before;
         if kept_bytes >= KEPT_BYTES_MAX {
             chunk.clear();
@@ -173,6 +173,27 @@ fn write_protobuf_list(printer: Printer, entries: Vec<Arc<Entry>>, meta: &ListMe
     Ok(response)
 }
 
+/// The largest stored object whose protobuf is kept with it: clients that list in protobuf list the same again and again, and small
+/// objects are those that there are many of.
+const PACKED_BYTES_MAX: usize = 4 * 1024;
+
+/// Adds one item of a list, as it was written before if that was kept.
+fn write_item(out: &mut Vec<u8>, printer: &Printer, binary: &Binary, entry: &Entry) -> Result<(), ApiError> {
+    // An entry may be shown as something else than it is stored as; what is kept is of the stored form.
+    let is_kept = printer.sends_as_stored() && entry.value.len() <= PACKED_BYTES_MAX;
+    if let Some(packed) = entry.packed.get().filter(|_| is_kept) {
+        out.extend_from_slice(packed);
+        return Ok(());
+    }
+    let before = out.len();
+    binary.item(out, &printer.whole(entry)?)?;
+    if is_kept {
+        // Whoever was first wrote the same.
+        drop(entry.packed.set(out[before..].into()));
+    }
+    Ok(())
+}
+
 /// The next items as protobuf, in about a chunk; `None` after the last.
 fn encode_some(
     entries: &mut std::vec::IntoIter<Arc<Entry>>,
@@ -183,7 +204,7 @@ fn encode_some(
     while chunk.len() < CHUNK_BYTES
         && let Some(entry) = entries.next()
     {
-        binary.item(&mut chunk, &printer.whole(&entry)?)?;
+        write_item(&mut chunk, printer, binary, &entry)?;
     }
     Ok((!chunk.is_empty()).then(|| chunk.into()))
 }

@@ -35,6 +35,7 @@ pub(super) fn entry(kind: &KindRef, mut view: Value) -> Result<Arc<Entry>, ApiEr
         created: Default::default(),
         modified: Revision(modified),
         decoded: OnceLock::new(),
+        packed: OnceLock::new(),
     }))
 }
 
