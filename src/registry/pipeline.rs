@@ -108,6 +108,8 @@ pub struct WriteOptions {
     /// Who becomes the owner of what the write changes; `None`: the owners stay as the object says. An apply says them itself, and the
     /// program's own loops own nothing.
     pub writer: Option<Writer>,
+    /// The cluster itself writes: it becomes the owner of what it changes where somebody owns something already.
+    pub as_cluster: bool,
     /// Where warnings for the client go.
     pub warnings: Warnings,
 }
@@ -579,7 +581,10 @@ impl Registry {
         part: Part,
         options: &WriteOptions,
     ) -> Result<(), ApiError> {
-        let Some(writer) = &options.writer else { return Ok(()) };
+        // What nobody owns yet stays so when the cluster itself writes: its own objects carry no lists of managers.
+        let is_owned = before.is_some() && new.meta().managed_fields.as_ref().is_some_and(|all| !all.is_empty());
+        let cluster = || (options.as_cluster && is_owned).then(|| of_the_cluster(kind.info(), part));
+        let Some(writer) = options.writer.clone().or_else(cluster) else { return Ok(()) };
         let unreadable = |err: serde_json::Error| ApiError::Internal(format!("an object cannot be read: {err}"));
         let read = |json: &[u8]| serde_json::from_slice::<Value>(json).map_err(unreadable);
         let before = match before {
@@ -594,7 +599,7 @@ impl Registry {
             _ => Reach::Whole,
         };
         let now = Time(whole_seconds(self.0.clock.now()));
-        let managers = managed::updated(kind.definition(), (&before, &after), &managers, writer, reach, &now);
+        let managers = managed::updated(kind.definition(), (&before, &after), &managers, &writer, reach, &now);
         new.meta_mut().managed_fields = (!managers.is_empty()).then_some(managers);
         Ok(())
     }
@@ -777,6 +782,21 @@ impl Selection {
     /// Whether it picks this entry.
     pub fn matches(&self, entry: &Entry) -> bool {
         self.labels.matches(&entry.attrs.labels) && self.fields.matches(&entry.attrs.fields)
+    }
+}
+
+/// In whose name the cluster itself writes: as Kubernetes' parts call themselves, for tools that go by that.
+fn of_the_cluster(info: &KindInfo<'_>, part: Part) -> Writer {
+    let is_nodes = part == Part::Status && info.group.is_empty() && ["nodes", "pods"].contains(&info.plural);
+    let subresource = match part {
+        Part::Status => "status",
+        Part::Facet(name) => name,
+        Part::Main | Part::Allocated => "",
+    };
+    Writer {
+        name: if is_nodes { "kubelet" } else { "kube-controller-manager" }.to_owned(),
+        subresource: subresource.to_owned(),
+        api_version: info.api_version(),
     }
 }
 

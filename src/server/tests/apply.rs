@@ -1,6 +1,8 @@
 //! Server-side apply and `managedFields`, as clients see them.
 
 use super::*;
+use crate::api::kinds::deployment::Deployments;
+use k8s_openapi::api::apps::v1::Deployment;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const WEBS: &str = "/apis/apps/v1/namespaces/default/deployments";
@@ -139,4 +141,45 @@ async fn patches_may_rewrite_the_managers_as_kubectl_does_to_migrate() {
     let merge = [("content-type", "application/merge-patch+json")];
     let cleared = desk.ask("PATCH", &one, &merge, &cleared).await.json();
     assert_eq!(cleared["metadata"].get("managedFields"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cluster_owns_what_it_writes_of_what_clients_made() {
+    let desk = Desk::open().await;
+    let one = format!("{WEBS}/web");
+    assert_eq!(desk.apply(&one, "fieldManager=me", &web("")).await.code, 201);
+    let key = ObjectKey::new("default", "web");
+    let deployments = desk.registry.api::<Deployments>();
+    let observe = |d: &mut Deployment| d.status.get_or_insert_default().observed_generation = Some(1);
+    deployments.modify_status(&key, observe).await.unwrap();
+    deployments.modify(&key, |d| d.spec.replicas = Some(3)).await.unwrap();
+    let managers = desk.get(&one).await.json()["metadata"]["managedFields"].take();
+    let told: Vec<String> = managers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| format!("{} {} {}", m["manager"], m["subresource"], m["fieldsV1"]["f:status"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "\"me\" null null",
+            "\"kube-controller-manager\" null null",
+            "\"kube-controller-manager\" \"status\" {\"f:observedGeneration\":{}}",
+        ]
+    );
+    let status = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, status: {observedGeneration: 9}}";
+    let refused = desk.apply(&format!("{one}/status"), "fieldManager=me", status).await;
+    let text = "409 Apply failed with 1 conflict: conflict with \"kube-controller-manager\" with subresource \"status\" using apps/v1";
+    assert!(refused.refusal().starts_with(text), "{}", refused.text);
+    // What nobody's client made has no managers, and gets none.
+    desk.pod("own").await;
+    desk.registry
+        .api::<Pods>()
+        .modify_status(&ObjectKey::new("default", "own"), |p| {
+            p.status.get_or_insert_default().phase = Some("Running".to_owned());
+        })
+        .await
+        .unwrap();
+    assert!(desk.get("/api/v1/namespaces/default/pods/own").await.json()["metadata"].get("managedFields").is_none());
 }
