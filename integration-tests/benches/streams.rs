@@ -1,7 +1,7 @@
 //! How fast bytes go through the streams of a pod, beside Docker's own commands on the same container, with the budget beside each ratio.
 //!
-//! A gigabyte by `kubectl exec cat`, `cp` and `port-forward`, and a quarter of one by `logs -f`, against `docker exec cat`, `docker cp`, a
-//! connection to the pod's address, and `docker logs -f`; then how many `exec true` there are in a second. kubectl's own start is part of each of its commands,
+//! A gigabyte by `kubectl exec cat` and `cp`, and a quarter of one by `logs -f`, against `docker exec cat`, `docker cp` and
+//! `docker logs -f`; then how many `exec true` there are in a second. kubectl's own start is part of each of its commands,
 //! so the rate of `exec true` is told without it too: less what `kubectl get --raw` and `docker version` take.
 //! Run it with `cargo bench --bench streams`; Docker must run.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time, and runs programs")]
@@ -16,14 +16,13 @@ mod stats;
 mod tools;
 
 use anyhow::{Context as _, bail, ensure};
-use bench::{NAME, Skiff, free_port, is_ready, wait};
+use bench::{NAME, Skiff, is_ready, wait};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
 use serde_json::json;
 use stats::{median, row};
 use std::{
     io::{BufRead as _, BufReader, Read},
-    net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Instant,
@@ -44,11 +43,10 @@ fn main() -> anyhow::Result<()> {
     let config = home.path().join("kubeconfig");
     let skiff = runtime.block_on(Skiff::up(home))?;
     let pod = runtime.block_on(Subject::begin(&skiff, config))?;
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 4] = [
         ("exec", Subject::bench_exec),
         ("cp", Subject::bench_cp),
         ("logs", Subject::bench_logs),
-        ("forward", Subject::bench_forward),
         ("true", Subject::bench_true),
     ];
     let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|w| w == part);
@@ -63,12 +61,10 @@ struct Subject {
     config: PathBuf,
     /// The engine's ID of its container.
     container: String,
-    /// Its address.
-    address: String,
 }
 
-/// A file of a gigabyte, served to whoever connects, and printed when that is asked for.
-const PROGRAM: &str = "dd if=/dev/zero of=/f bs=1M count=1024; (while :; do nc -l -p 8080 < /f; done) & echo ready; \
+/// A file of a gigabyte, of which a part is printed when that is asked for.
+const PROGRAM: &str = "dd if=/dev/zero of=/f bs=1M count=1024; echo ready; \
      while :; do until rm /print 2>/dev/null; do busybox usleep 20000; done; head -c 268435456 /f | tr '\\0' 'x' | busybox fold -w 1023; echo; echo END; done";
 
 impl Subject {
@@ -86,7 +82,7 @@ impl Subject {
         let status = pods.get("streams").await?.status.context("it has a status")?;
         let id = status.container_statuses.iter().flatten().find_map(|c| c.container_id.clone()).context("it runs")?;
         let container = id.trim_start_matches("docker://").to_owned();
-        Ok(Self { config, container, address: status.pod_ip.context("it has an address")? })
+        Ok(Self { config, container })
     }
 
     fn kubectl(&self, args: &[&str]) -> Command {
@@ -160,31 +156,6 @@ impl Subject {
         let ours = || followed(self.kubectl(&["logs", "-f", "--tail=0", "streams"]));
         let bare = || followed(Self::docker(&["logs", "-f", "--tail=0", &self.container]));
         Self::compare("256 MiB through kubectl logs -f", ours, bare)
-    }
-
-    fn bench_forward(&self) -> anyhow::Result<()> {
-        let port = free_port()?;
-        let mut forward = self.kubectl(&["port-forward", "streams", &format!("{port}:8080")]);
-        let mut child = Running(forward.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
-        let mut told = BufReader::new(child.0.stdout.take().context("it is piped")?);
-        let mut line = String::new();
-        told.read_line(&mut line)?;
-        ensure!(line.starts_with("Forwarding from"), "port-forward says {line:?}");
-        let read = |address: String| {
-            // The program listens again a moment after the connection before.
-            for _ in 0..500 {
-                if let Ok(stream) = TcpStream::connect(&address)
-                    && counted(stream)? == SIZE
-                {
-                    return Ok(());
-                }
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            bail!("nothing listens at {address}")
-        };
-        let ours = || read(format!("127.0.0.1:{port}"));
-        let bare = || read(format!("{}:8080", self.address));
-        Self::compare("1 GiB through kubectl port-forward", ours, bare)
     }
 
     fn bench_true(&self) -> anyhow::Result<()> {
