@@ -80,6 +80,15 @@ pub fn digest(name: &str) -> Option<&str> {
     name.split_once('@').map(|(_, digest)| digest)
 }
 
+/// Whether an image's `repository@digest` names say that a registry has it under this name. The registry of one name knows nothing of
+/// another's. An engine that keeps images as registries do (containerd's store) names each by a digest that is its ID, wherever it is from:
+/// that says nothing.
+pub fn is_known_to_registry<'a>(name: &str, id: &str, digests: impl IntoIterator<Item = &'a str>) -> bool {
+    let known = familiar(name);
+    let says = |of: &str| repository(of) == repository(&known) && digest(of) != Some(id);
+    digests.into_iter().any(says)
+}
+
 /// The name by which workloads use an image that has `name`: with a digest, so that another image of that name is another name. An image of
 /// a registry has a digest that every engine knows; one that was made here is known by its ID.
 pub fn pinned<'a>(name: &str, id: &str, digests: impl Iterator<Item = &'a str> + Clone) -> String {
@@ -92,6 +101,20 @@ pub fn pinned<'a>(name: &str, id: &str, digests: impl Iterator<Item = &'a str> +
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_says_that_a_registry_has_an_image_unless_it_is_the_images_own() {
+        for (name, digests, want) in [
+            ("web", &["web@sha256:aa"][..], true),
+            ("docker.io/library/web:1", &["web@sha256:aa"], true),
+            ("web", &["host:5000/web@sha256:aa"], false),
+            ("web", &["web@sha256:00"], false),
+            ("web", &["web@sha256:00", "web@sha256:aa"], true),
+            ("web", &[], false),
+        ] {
+            assert_eq!(is_known_to_registry(name, "sha256:00", digests.iter().copied()), want, "{name} {digests:?}");
+        }
+    }
 
     #[test]
     fn a_missing_tag_is_latest() {

@@ -65,7 +65,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 async fn promote(args: &Args) -> anyhow::Result<()> {
     let here = args.cluster.client()?;
     let there = target(args)?;
-    let source = Of::look(&here, &args.namespace).await?;
+    let mut source = Of::look(&here, &args.namespace).await?;
+    for image in push::known_to_registries(&args.cluster.name, &source.unsure()).await? {
+        source.note_pulled(&image);
+    }
     let known =
         Target::look(&there, &source).await.with_context(|| format!("the cluster of the context {}", args.context))?;
     let mut moved = portable::moved(&source, &known);

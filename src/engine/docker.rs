@@ -545,6 +545,15 @@ impl Engine for DockerEngine {
         follow(self.docker().create_image(Some(options), None, credentials), note).await
     }
 
+    async fn find_in_registry(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+        check_reference(reference).map_err(|err| PullError::Refused(err.to_string()))?;
+        let asked = self.docker().inspect_registry_image(reference, credentials.map(translate::credentials));
+        match timeout(PULL_STALL_BOUND, asked).await {
+            Ok(found) => found.map(drop).map_err(|err| translate::pull_error(&err)),
+            Err(_) => Err(PullError::Failed(format!("no answer within {PULL_STALL_BOUND:?}"))),
+        }
+    }
+
     async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
         check_reference(reference).map_err(|err| PullError::Refused(err.to_string()))?;
         let (name, tag) = translate::split_reference(reference);

@@ -93,7 +93,7 @@ impl Latencies {
             CallKind::Start => self.start,
             CallKind::Kill => self.kill,
             CallKind::Remove => self.remove,
-            CallKind::Pull | CallKind::Push => self.pull,
+            CallKind::Pull | CallKind::Push | CallKind::FindInRegistry => self.pull,
             _ => self.other,
         }
     }
@@ -743,6 +743,12 @@ impl Engine for FakeEngine {
         progress.set(1_000_000, 2_000_000);
         let pulled = self.call(CallKind::Pull, reference, |world| Ok(world.pull(reference, credentials))).await;
         pulled.map_err(|err| PullError::Failed(err.to_string()))?
+    }
+
+    async fn find_in_registry(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+        let find = |world: &mut World| Ok(world.find_remote(reference, credentials).map(drop));
+        let found = self.call(CallKind::FindInRegistry, reference, find).await;
+        found.map_err(|err| PullError::Failed(err.to_string()))?
     }
 
     async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {

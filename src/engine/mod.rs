@@ -388,7 +388,7 @@ pub struct Image {
     pub id: String,
     /// `repository:tag` names.
     pub tags: Vec<String>,
-    /// `repository@sha256:…` names; none when it was built here.
+    /// `repository@sha256:…` names; none when it was built here, unless the engine keeps images as registries do: then the digest is the ID.
     pub digests: Vec<String>,
     /// Size in bytes.
     pub size_bytes: i64,
@@ -705,6 +705,8 @@ pub trait Engine: Send + Sync + 'static {
         credentials: Option<&Credentials>,
         progress: &PullProgress,
     ) -> Result<(), PullError>;
+    /// Asks the registry that an image's name says whether it has it. `Refused`: it has none, or tells nobody.
+    async fn find_in_registry(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError>;
     /// Gives an image to the registry that its name says.
     async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError>;
     /// Makes an image of one layer from a tar archive; `entrypoint` is its program, `labels` its labels.

@@ -4,12 +4,12 @@
 //!
 //! **Invariants**: one pull in flight per image, shared by all who wait; a pull goes on when its waiters go.
 //! **Source** of reasons and messages: `pkg/kubelet/images/{image_manager,types}.go`, v1.37.
-//! Unlike the kubelet, an image that exists only here (no repository digest) is used under `Always` when the registry cannot
-//! give it, and an Event says so.
+//! Unlike the kubelet, an image of which it is not known that a registry has it is used under `Always` when the registry cannot give it,
+//! and an Event says so.
 
 use super::{credentials, text::go_duration};
 use crate::{
-    api::image_name::{digest, familiar, is_reference, repository, with_tag},
+    api::image_name::{digest, familiar, is_known_to_registry, is_reference, with_tag},
     base::{backoff::Backoff, chain::chain, clock::Clock, task},
     engine::{
         Credentials, Engine, EngineError, Image, PullError, PullProgress,
@@ -31,7 +31,7 @@ use std::{
 use tokio::sync::oneshot;
 use tracing::warn;
 
-/// How long a registry may take to give an image that is here already and came from nowhere else.
+/// How long a registry may take to begin to give an image that is here already and may be from nowhere else.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it is remembered that a registry could not give such an image.
 const LOCAL_MEMORY: SignedDuration = SignedDuration::from_mins(10);
@@ -244,17 +244,14 @@ impl Images {
         keys: Keys<'_>,
         tell: Tell<'_>,
     ) -> Result<Image, ImageError> {
-        // One that was pushed elsewhere has a digest there, and is still only here under this name.
-        let known = familiar(reference);
-        if here.digests.iter().any(|name| repository(name) == repository(&known)) {
+        if is_known_to_registry(reference, &here.id, here.digests.iter().map(String::as_str)) {
             return self.pull(name, reference, keys, tell).await;
         }
         if digest(reference) == Some(&here.id) || self.is_known_only_here(reference) {
             tell_only_here(name, tell);
             return Ok(here);
         }
-        let pull = self.pull_shared(reference, keys.await).pull;
-        if let Ok(Ok(())) = tokio::time::timeout(LOCAL_PATIENCE, pull).await {
+        if self.pull_shared(reference, keys.await).soon_or_never().await {
             let image = self.engine.image(reference).await.map_err(|e| ImageError::Inspect(e.to_string()))?;
             tell(Severity::Normal, "Pulled", &format!("Successfully pulled image {name:?}"));
             Ok(image.unwrap_or(here))
@@ -310,6 +307,14 @@ impl Images {
 }
 
 impl UnderWay {
+    /// Whether it succeeds. A registry that sends nothing for a while is not waited for.
+    async fn soon_or_never(self) -> bool {
+        match tokio::time::timeout(LOCAL_PATIENCE, self.pull.clone()).await {
+            Ok(done) => done.is_ok(),
+            Err(_) => self.progress.is_known() && self.pull.await.is_ok(),
+        }
+    }
+
     /// Waits for it, and tells how far it is when that takes long.
     async fn finished(self, name: &str, tell: Tell<'_>) -> Result<(), PullError> {
         let mut pull = self.pull;
@@ -345,8 +350,8 @@ pub(super) fn engine_name<'a>(name: &'a str, image: &'a Image) -> &'a str {
 
 fn tell_only_here(name: &str, tell: Tell<'_>) {
     let message = format!(
-        "Container image {name:?} already present on machine; it was built here and no registry has it, so pull policy Always \
-         uses it as it is"
+        "Container image {name:?} already present on machine; it was built here or no registry gives it now, so pull policy \
+         Always uses it as it is"
     );
     tell(Severity::Normal, "Pulled", &message);
 }
@@ -475,7 +480,7 @@ mod tests {
         let (images, told) = (images(&engine), Told::new());
         ensure(&images, "mine", "Always", &told).await.unwrap();
         ensure(&images, "mine", "Always", &told).await.unwrap();
-        assert!(told.take().iter().all(|line| line.contains("it was built here")));
+        assert!(told.take().iter().all(|line| line.contains("it was built here or no registry gives it now")));
         let pulls = engine.calls().iter().filter(|c| c.kind == crate::engine::fake::CallKind::Pull).count();
         assert_eq!(pulls, 1, "the registry is not asked again at once");
     }
@@ -489,9 +494,15 @@ mod tests {
         engine.add_image_with(pushed, Arc::new(|_| Behaviour::server()));
         let (images, told) = (images(&engine), Told::new());
         ensure(&images, "mine", "Always", &told).await.unwrap();
-        assert!(told.take().iter().all(|line| line.contains("it was built here")));
+        assert!(told.take().iter().all(|line| line.contains("it was built here or no registry gives it now")));
         let error = ensure(&images, "host:5000/shop/mine:1", "Always", &told).await.unwrap_err();
         assert_eq!(error.reason(), "ErrImagePull", "that registry has it, and is asked");
+        // Where images are kept as in a registry, one that was built here has a digest of its own name too.
+        let (id, digests) = (digest_of('e'), vec![format!("kept@{}", digest_of('e'))]);
+        let kept = Image { id, tags: vec!["kept:latest".into()], digests, ..Image::default() };
+        engine.add_image_with(kept, Arc::new(|_| Behaviour::server()));
+        ensure(&images, "kept", "Always", &told).await.unwrap();
+        assert!(told.take().iter().any(|line| line.contains("no registry gives it now")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@
 use super::context::Context;
 use crate::{
     api::{
-        image_name::digest,
+        image_name::{digest, is_known_to_registry},
         kind::Erased,
         kinds::image_stream::{
             DOCKER_IMAGE, IMPORT_SUCCESS, ImageStream, ImageStreams, TagCondition, TagEvents, TagReference,
@@ -231,7 +231,12 @@ async fn import(context: &Context, wanted: &Wanted) -> Result<(), PullError> {
     let here = context.ask(context.images.look_up(&wanted.name)).await;
     match here.map_err(|error| PullError::Failed(error.to_string()))? {
         Some(image) if !wanted.is_scheduled || image.digests.is_empty() => Ok(()),
-        _ => context.images.fetch(&wanted.name).await,
+        Some(image) => {
+            let digests = image.digests.iter().map(String::as_str);
+            let is_elsewhere = is_known_to_registry(&wanted.name, &image.id, digests);
+            context.images.fetch(&wanted.name).await.or_else(|err| if is_elsewhere { Err(err) } else { Ok(()) })
+        }
+        None => context.images.fetch(&wanted.name).await,
     }
 }
 

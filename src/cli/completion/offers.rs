@@ -4,13 +4,15 @@
 
 use crate::{
     api::{kind::ErasedKind, kinds::KINDS},
-    app::{access::Access, data_dir::DataDir},
+    app::data_dir::DataDir,
     cli::{
+        cluster::ClusterArgs,
         kubectl::resource::{collection, kind},
         watching::text,
     },
-    client::{Client, Kubeconfig},
+    client::Client,
 };
+use clap::Parser as _;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use serde_json::Value;
 use std::{ffi::OsStr, time::Duration};
@@ -117,14 +119,17 @@ impl Line {
     }
 
     fn client(&self) -> Option<Client> {
-        let name = self.flag("--name", "--name").map(str::to_owned).or_else(|| std::env::var("SKIFF_NAME").ok());
-        let dir =
-            self.flag("--data-dir", "--data-dir").map(str::to_owned).or_else(|| std::env::var("SKIFF_DATA_DIR").ok());
-        let dir =
-            dir.map_or_else(|| DataDir::default_path(name.as_deref().unwrap_or("skiff")).ok(), |dir| Some(dir.into()))?;
-        let access = Access::read(&DataDir::at(&dir).access()).ok()?;
-        Client::new(&Kubeconfig::parse(&access.kubeconfig()).ok()?).ok()
+        let flags = ["--name", "--data-dir"].map(|flag| Some(format!("{flag}={}", self.flag(flag, flag)?)));
+        let words = ["skiff".to_owned()].into_iter().chain(flags.into_iter().flatten());
+        OfCluster::try_parse_from(words).ok()?.cluster.client().ok()
     }
+}
+
+/// What of the line says which cluster is meant.
+#[derive(clap::Parser)]
+struct OfCluster {
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 fn list(client: &Client, path: &str) -> Option<Value> {

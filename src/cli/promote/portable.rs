@@ -1,7 +1,7 @@
 //! What of a cluster's objects makes sense in another one. Pure but for [`Of::look`] and [`Target::look`].
 
 use crate::{
-    api::image_name::repository,
+    api::image_name::{is_known_to_registry, repository, with_tag},
     cli::{convert, watching::text},
     client::{Client, ClientError},
 };
@@ -97,6 +97,8 @@ pub(super) struct Of {
     left: Vec<Value>,
     /// The names of images that a registry has.
     pulled: BTreeSet<String>,
+    /// The names of images of which this engine does not say whether a registry has them.
+    unsure: BTreeSet<String>,
     /// The names of all images that are here.
     images: BTreeSet<String>,
 }
@@ -129,20 +131,31 @@ impl Of {
     fn note_image(&mut self, image: &Value) {
         let names: Vec<&str> = image["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         self.images.extend(names.iter().map(|name| (*name).to_owned()));
-        // The registry of one name knows nothing of another's: an image that was pushed elsewhere has a digest there alone.
-        let known: BTreeSet<&str> =
-            names.iter().filter_map(|name| name.split_once("@sha256:")).map(|(of, _)| of).collect();
-        let pulled = names.iter().filter(|name| known.contains(repository(name)));
-        self.pulled.extend(pulled.map(|name| (*name).to_owned()));
+        let id = names.iter().find(|name| name.starts_with("sha256:")).copied().unwrap_or_default();
+        let digests = || names.iter().copied().filter(|name| name.contains("@sha256:"));
+        for name in names.iter().copied().filter(|name| *name != id) {
+            if is_known_to_registry(name, id, digests()) {
+                self.pulled.insert(name.to_owned());
+            } else if digests().any(|digest| repository(digest) == repository(name)) {
+                self.unsure.insert(name.to_owned());
+            }
+        }
+    }
+
+    /// The images of the objects of which it is not known whether a registry has them.
+    pub(super) fn unsure(&self) -> BTreeSet<String> {
+        let used = self.objects.iter().flat_map(images);
+        used.filter(|image| self.unsure.contains(image) || self.unsure.contains(&with_tag(image))).collect()
+    }
+
+    /// Notes that a registry has an image, under the name by which an object uses it.
+    pub(super) fn note_pulled(&mut self, image: &str) {
+        self.pulled.insert(image.to_owned());
     }
 
     /// Whether an image is on this machine, and no registry has it.
     fn is_local(&self, image: &str) -> bool {
-        let tagged = if image.rsplit('/').next().is_some_and(|name| name.contains([':', '@'])) {
-            image.to_owned()
-        } else {
-            format!("{image}:latest")
-        };
+        let tagged = with_tag(image);
         let is = |names: &BTreeSet<String>| names.contains(image) || names.contains(&tagged);
         image.starts_with("sha256:") || is(&self.images) && !is(&self.pulled)
     }
@@ -460,12 +473,18 @@ mod tests {
     fn an_image_is_local_when_no_registry_has_it() {
         let mut of = Of::default();
         of.note_image(&json!({ "names": ["web:latest", "sha256:1"] }));
-        of.note_image(&json!({ "names": ["nginx@sha256:2", "nginx:1.27", "sha256:2"] }));
+        of.note_image(&json!({ "names": ["nginx@sha256:22", "nginx:1.27", "sha256:2"] }));
         of.note_image(&json!({ "names": ["shop:1", "host:5000/shop@sha256:3", "host:5000/shop:1"] }));
         assert!(of.is_local("shop:1") && !of.is_local("host:5000/shop:1"), "it was pushed under another name");
         assert!(of.is_local("web") && of.is_local("web:latest") && of.is_local("sha256:1"));
-        assert!(!of.is_local("nginx:1.27") && !of.is_local("nginx@sha256:2") && !of.is_local("elsewhere:1"));
+        assert!(!of.is_local("nginx:1.27") && !of.is_local("nginx@sha256:22") && !of.is_local("elsewhere:1"));
         assert!(!of.is_local("host:5000/web"), "a port is no tag");
+        // An engine that keeps images as registries do does not say which have one: the registry is asked.
+        of.note_image(&json!({ "names": ["mine@sha256:4", "mine:latest", "sha256:4"] }));
+        of.objects.push(json!({ "spec": { "template": { "spec": { "containers": [{ "image": "mine" }, { "image": "nginx:1.27" }] } } } }));
+        assert!(of.unsure() == ["mine".to_owned()].into() && of.is_local("mine"));
+        of.note_pulled("mine");
+        assert!(!of.is_local("mine"));
     }
 
     #[test]

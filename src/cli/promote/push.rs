@@ -2,7 +2,7 @@
 
 use crate::{
     cli::output,
-    engine::{Engine, docker::DockerEngine},
+    engine::{Credentials, Engine, PullError, docker::DockerEngine},
     node::credentials,
 };
 use anyhow::{Context as _, anyhow};
@@ -58,12 +58,39 @@ pub(super) async fn all(cluster: &str, names: &BTreeMap<String, String>) -> anyh
     Ok(())
 }
 
+/// Those of these images that the registries of their names have. One whose registry does not answer counts as had: it is no image of this
+/// machine alone that is known of.
+pub(super) async fn known_to_registries(cluster: &str, images: &BTreeSet<String>) -> anyhow::Result<Vec<String>> {
+    let mut known = Vec::new();
+    if images.is_empty() {
+        return Ok(known);
+    }
+    let engine = DockerEngine::connect(cluster).await?;
+    for image in images {
+        let keys = keys(image).await?;
+        match credentials::in_turn(&keys, |key| engine.find_in_registry(image, key)).await {
+            Ok(()) => known.push(image.clone()),
+            Err(PullError::Refused(_)) => {}
+            Err(PullError::Failed(why)) => {
+                output::warning(format!("whether the registry of the image {image} has it is not known: {why}"));
+                known.push(image.clone());
+            }
+        }
+    }
+    Ok(known)
+}
+
 async fn push(engine: &dyn Engine, image: &str) -> anyhow::Result<()> {
-    let keys = match credentials::docker_folder() {
-        Some(folder) => credentials::of_docker(&folder, image).await.map_err(|why| anyhow!(why))?,
-        None => Vec::new(),
-    };
+    let keys = keys(image).await?;
     Ok(credentials::in_turn(&keys, |key| engine.push(image, key)).await?)
+}
+
+/// The credentials that Docker has for an image.
+async fn keys(image: &str) -> anyhow::Result<Vec<Credentials>> {
+    match credentials::docker_folder() {
+        Some(folder) => credentials::of_docker(&folder, image).await.map_err(|why| anyhow!(why)),
+        None => Ok(Vec::new()),
+    }
 }
 
 #[cfg(test)]

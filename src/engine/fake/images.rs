@@ -99,17 +99,26 @@ impl World {
         self.images.values().map(listed).collect()
     }
 
-    pub(super) fn pull(&mut self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+    /// An image of the registry, for those who may have it.
+    pub(super) fn find_remote(
+        &mut self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<&mut RemoteImage, PullError> {
         let tag = familiar(reference);
         let is_theirs = |remote: &&mut RemoteImage| {
             remote.owner.is_none() || remote.owner.as_deref() == credentials.map(|c| c.username.as_str())
         };
-        let Some(remote) = self.remote.get_mut(&tag).filter(is_theirs) else {
-            let repository = tag.split(['@', ':']).next().unwrap_or_default();
-            return Err(PullError::Refused(format!(
-                "pull access denied for {repository}, repository does not exist or may require 'docker login': denied: requested access to the resource is denied"
-            )));
-        };
+        let repository = tag.split(['@', ':']).next().unwrap_or_default();
+        let denied = format!(
+            "pull access denied for {repository}, repository does not exist or may require 'docker login': denied: requested access to the resource is denied"
+        );
+        self.remote.get_mut(&tag).filter(is_theirs).ok_or(PullError::Refused(denied))
+    }
+
+    pub(super) fn pull(&mut self, reference: &str, credentials: Option<&Credentials>) -> Result<(), PullError> {
+        let tag = familiar(reference);
+        let remote = self.find_remote(reference, credentials)?;
         if remote.failures > 0 {
             remote.failures -= 1;
             return Err(PullError::Failed(
