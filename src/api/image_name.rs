@@ -90,11 +90,12 @@ pub fn is_known_to_registry<'a>(name: &str, id: &str, digests: impl IntoIterator
 }
 
 /// The name by which workloads use an image that has `name`: with a digest, so that another image of that name is another name. An image of
-/// a registry has a digest that every engine knows; one that was made here is known by its ID.
+/// a registry has a digest that every engine knows; one that was made here, or may be, is known by its ID.
 pub fn pinned<'a>(name: &str, id: &str, digests: impl Iterator<Item = &'a str> + Clone) -> String {
     let listed = familiar(name);
-    let own = digests.clone().find(|digest| repository(digest) == repository(&listed));
-    let any = own.or_else(|| digests.clone().next());
+    let mut known = digests.filter(|of| digest(of) != Some(id));
+    let own = known.clone().find(|digest| repository(digest) == repository(&listed));
+    let any = own.or_else(|| known.next());
     any.map_or_else(|| format!("{}@{id}", repository(name)), str::to_owned)
 }
 

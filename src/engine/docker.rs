@@ -242,6 +242,8 @@ fn meaning(what: &str, err: &Error, endpoint: &Endpoint) -> EngineError {
             let text = format!("{what}: {message}");
             match status_code {
                 404 => EngineError::NotFound(text),
+                // Newer engines say so of another container than the one that the call is of.
+                _ if message.contains("No such container") => EngineError::NotFound(text),
                 409 => EngineError::Conflict(text),
                 // Networks: a range or a bridge that another has, or containers that still use it.
                 403 if ["overlaps", "conflicts with network", "active endpoints"]
@@ -719,6 +721,7 @@ mod tests {
         assert!(matches!(says(403, "forbidden"), EngineError::Invalid(_)));
         assert!(matches!(says(400, "bad"), EngineError::Invalid(_)));
         assert!(matches!(says(500, "oops"), EngineError::Failed(_)));
+        assert!(matches!(says(500, "joining network namespace: No such container: x"), EngineError::NotFound(_)));
     }
 
     #[test]

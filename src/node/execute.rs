@@ -13,7 +13,7 @@ use super::{
     identity::{Identity, PodId, exchange_name, pod_uid, spec_hash, volume_name},
     image_volumes::{IMAGE_VOLUMES, Wanted},
     images::{ImageError, engine_name},
-    observe::ObservedContainer,
+    observe::{ObservedContainer, is_sandboxs_fault},
     status, termination,
     translate::Lookup as _,
     translate::{
@@ -494,6 +494,7 @@ impl Site {
         match context.ask(context.engine.inspect(id)).await? {
             None => Ok(Start::Gone),
             Some(found) if found.phase != Phase::Created => Ok(Start::Ran),
+            Some(found) if is_sandboxs_fault(&found.error) => Err(error),
             Some(found)
                 if matches!(error, EngineError::Invalid(_)) || (!found.error.is_empty() && !is_conflict(&error)) =>
             {

@@ -343,10 +343,10 @@ impl ObservedContainer {
     }
 }
 
-/// Whether a start failed because the sandbox was dead: the container itself is as good as new.
+/// Whether a start failed because the sandbox was dead or gone: the container itself is as good as new.
 /// Source: `getNetworkedContainer` and its kin, moby `daemon/container_operations*.go`.
-fn is_sandboxs_fault(error: &str) -> bool {
-    error.contains("cannot join")
+pub(super) fn is_sandboxs_fault(error: &str) -> bool {
+    error.contains("cannot join") || error.contains("joining network namespace")
 }
 
 /// Signals that end a program as a rule: interrupt, quit, kill, terminate.
