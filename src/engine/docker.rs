@@ -62,6 +62,8 @@ const PULL_STALL_BOUND: Duration = Duration::from_mins(2);
 const COPY_BOUND: Duration = Duration::from_mins(9);
 /// bollard's own bound, above all of ours so that ours speak.
 const CLIENT_BOUND_SECS: u64 = 600;
+/// How often a list of images is asked for: engines that keep images as registries do fail to make one while an image goes.
+const LIST_TRIES: usize = 3;
 /// How many inspections run at once; more only queue in the engine.
 const INSPECTIONS_AT_ONCE: usize = 8;
 /// What is kept of a command's output. Source: kubelet `maxReadLength` of exec probes, v1.37.
@@ -148,6 +150,23 @@ impl DockerEngine {
 
     fn cluster_filter(&self) -> translate::Filters {
         [("label".to_owned(), vec![format!("{CLUSTER_LABEL}={}", self.0.cluster)])].into()
+    }
+
+    async fn list_images(&self) -> Result<Vec<Image>, EngineError> {
+        let listed = self.docker().list_images(None::<query::ListImagesOptions>);
+        let listed = self.call(|| "list images".into(), READ_BOUND, listed).await?;
+        let ids: Vec<String> = listed.iter().map(|summary| summary.id.clone()).collect();
+        self.0.images.lock().expect("no one panics while holding it").retain(|id, _| ids.contains(id));
+        let inspections = listed.into_iter().map(|summary| async move {
+            let image = self.image_by_id(&summary.id).await?;
+            Ok::<_, EngineError>(image.map(|image| translate::with_names(image, summary)))
+        });
+        // In the engine's order, newest first.
+        stream::iter(inspections)
+            .buffered(INSPECTIONS_AT_ONCE)
+            .try_filter_map(|image| async move { Ok(image) })
+            .try_collect()
+            .await
     }
 
     /// Inspects an image by ID, once ever.
@@ -510,20 +529,13 @@ impl Engine for DockerEngine {
     }
 
     async fn images(&self) -> Result<Vec<Image>, EngineError> {
-        let listed = self.docker().list_images(None::<query::ListImagesOptions>);
-        let listed = self.call(|| "list images".into(), READ_BOUND, listed).await?;
-        let ids: Vec<String> = listed.iter().map(|summary| summary.id.clone()).collect();
-        self.0.images.lock().expect("no one panics while holding it").retain(|id, _| ids.contains(id));
-        let inspections = listed.into_iter().map(|summary| async move {
-            let image = self.image_by_id(&summary.id).await?;
-            Ok::<_, EngineError>(image.map(|image| translate::with_names(image, summary)))
-        });
-        // In the engine's order, newest first.
-        stream::iter(inspections)
-            .buffered(INSPECTIONS_AT_ONCE)
-            .try_filter_map(|image| async move { Ok(image) })
-            .try_collect()
-            .await
+        for _ in 1..LIST_TRIES {
+            match self.list_images().await {
+                Err(EngineError::NotFound(_) | EngineError::Failed(_)) => {}
+                listed => return listed,
+            }
+        }
+        self.list_images().await
     }
 
     async fn pull(

@@ -266,7 +266,9 @@ impl Registry {
     /// The same registry, whose writes happen only while the fence holds.
     #[must_use]
     pub fn fenced(&self, fence: Fence) -> Self {
-        Self(Arc::clone(&self.0), Way { fence: Some(fence), ..self.1.clone() })
+        let mut way = self.1.clone();
+        way.fence = Some(fence);
+        Self(Arc::clone(&self.0), way)
     }
 
     /// The same registry, whose writes do not reach the store while this is set; nor those of registries that are made of it.

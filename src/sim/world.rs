@@ -295,8 +295,9 @@ impl World {
         let registry = self.registry().partitioned(Arc::clone(&is_cut));
         let config = self.controllers_config(&registry, &format!("rival-{}", self.rivals));
         let run = controllers::run_all(registry, config, drain);
-        let task = group.enter(async { task::spawn("rival", run) }).await;
-        self.rival = Some(Rival { trigger, task, group, is_frozen: false, is_cut });
+        let of = group.clone();
+        let started = async { Rival { trigger, task: task::spawn("rival", run), group: of, is_frozen: false, is_cut } };
+        self.rival = Some(group.enter(started).await);
     }
 
     /// Ends a rival at once, wherever it is.
