@@ -167,20 +167,20 @@ async fn bench_managed(client: &Client) -> anyhow::Result<()> {
                 Ok(KindRef::BuiltIn(*kind).decode(value).expect("it was one before"))
             };
             let begun = Instant::now();
-            registry.update(*kind, &ObjectKey::new("default", name), Part::Main, &mut change, options).await?;
+            registry.update(*kind, &ObjectKey::new("default", *name), Part::Main, &mut change, options).await?;
             times.push(millis(begun.elapsed()));
         }
     }
     let [mut owned, mut free] = times;
     let deployments: Api<Deployment> = Api::default_namespaced(client.clone());
-    let mut writes = Vec::new();
+    let mut made = Vec::new();
     for n in 0..PATCHES {
         let merge = Patch::Merge(json!({ "metadata": { "labels": { "w": n.to_string() } } }));
         let begun = Instant::now();
         deployments.patch("apply", &PatchParams::default(), &merge).await?;
-        writes.push(millis(begun.elapsed()));
+        made.push(millis(begun.elapsed()));
     }
-    let (cost, write) = (median(&mut owned) - median(&mut free), median(&mut writes));
+    let (cost, write) = (median(&mut owned) - median(&mut free), median(&mut made));
     row("who owns which fields, kept with a write", cost, "ms", write / 10.0, cost <= write / 10.0);
     row("  … as a ratio to a write through HTTP", cost / write, "x", 0.1, cost / write <= 0.1);
     Ok(())

@@ -731,7 +731,7 @@ async fn images_have_names_labels_and_a_program(f: Arc<Fixture>) {
     let mut events = f.events().await;
     let image = f.engine.image(&f.image).await.unwrap().unwrap();
     assert!(image.id.starts_with("sha256:"), "{}", image.id);
-    assert_eq!(image.tags, [f.image.clone()]);
+    assert_eq!(image.tags, std::slice::from_ref(&f.image));
     // None, or its own ID where the engine keeps images as registries do.
     assert!(image.digests.iter().all(|name| name.ends_with(&format!("@{}", image.id))), "{:?}", image.digests);
     assert_eq!((&image.command, &image.details.entrypoint), (&words(&["/bin/busybox"]), &words(&["/bin/busybox"])));
