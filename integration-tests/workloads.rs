@@ -8,6 +8,8 @@ use crate::harness::{
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(40);
+/// Until the next minute has begun, and its job has run.
+const A_MINUTE: Duration = Duration::from_secs(100);
 
 /// A pod template that runs a script.
 fn template(app: &str, restart_policy: &str, script: &str) -> String {
@@ -59,27 +61,40 @@ fn an_indexed_job_does_each_part_and_a_policy_fails_another_at_once() {
     until_equal("their pods go", SOON, String::new(), || cluster.jsonpath(&["pods"], "{.items[*].metadata.name}"));
 }
 
+/// Three members that count their visits, each in its own claim.
+fn counting_set(version: &str, partition: u8) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: db}}\n\
+         spec: {{clusterIP: None, selector: {{app: db}}, ports: [{{port: 8080}}]}}\n\
+         ---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: db}}\nspec:\n  serviceName: db\n  replicas: 3\n  \
+         selector: {{matchLabels: {{app: db}}}}\n  updateStrategy: {{rollingUpdate: {{partition: {partition}}}}}\n  \
+         template:\n    metadata: {{labels: {{app: db}}}}\n    spec:\n      terminationGracePeriodSeconds: 1\n      containers:\n      \
+         - name: c\n        image: kubernetes-spring:{version}\n        args: [--counter, /data/visits]\n        \
+         readinessProbe: {{httpGet: {{path: /readyz, port: 8080}}, periodSeconds: 1}}\n        \
+         volumeMounts: [{{name: data, mountPath: /data}}]\n  volumeClaimTemplates:\n  - metadata: {{name: data}}\n    \
+         spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Mi}}}}}}\n"
+    )
+}
+
 #[test]
-fn a_stateful_set_keeps_its_names_through_kills_and_a_canary() {
+fn a_stateful_set_keeps_its_names_and_data_through_kills_scaling_and_a_canary() {
     let cluster = Cluster::start("stateful");
-    let set = |version: &str, partition: u8| {
-        let template = template("db", "Always", &format!("echo {version}; exec sleep 3600"));
-        format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: db}}\n\
-             spec: {{clusterIP: None, selector: {{app: db}}, ports: [{{port: 80}}]}}\n\
-             ---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: db}}\nspec: {{serviceName: db, replicas: 3, selector: {{matchLabels: \
-             {{app: db}}}}, updateStrategy: {{rollingUpdate: {{partition: {partition}}}}}, template: {template}}}\n"
-        )
-    };
-    cluster.apply(&set("v1", 0));
+    let image = format!("--image={}", *BUSYBOX);
+    cluster.kubectl(&["create", "cronjob", "minute", "--schedule=* * * * *", &image, "--", "sh", "-c", "exit 0"]);
+    cluster.apply(&counting_set("1.0", 0));
     cluster.kubectl(&["rollout", "status", "sts/db", "--timeout=60s"]);
     let uids =
         || cluster.jsonpath(&["pods", "-l", "app=db"], "{range .items[*]}{.metadata.name}={.metadata.uid} {end}");
     let before = uids();
-    assert_eq!(
-        before.split_whitespace().map(|w| w.split('=').next().unwrap()).collect::<Vec<_>>(),
-        ["db-0", "db-1", "db-2"]
-    );
+    let names: Vec<&str> = before.split_whitespace().map(|w| w.split('=').next().unwrap()).collect();
+    assert_eq!(names, ["db-0", "db-1", "db-2"]);
+    let page = |pod: &str, path: &str| {
+        cluster.kubectl(&["get", "--raw", &format!("/api/v1/namespaces/default/pods/{pod}:8080/proxy/{path}")])
+    };
+    let visit = |pod: &str, n: u8| assert_eq!(page(pod, "counter"), format!("visit {n} of {pod}\n"));
+    visit("db-1", 1);
+    visit("db-1", 2);
+    visit("db-2", 1);
     let killed = cluster.containers("io.kubernetes.pod.name=db-1");
     let name = "{{index .Config.Labels \"io.kubernetes.container.name\"}}";
     let app = killed.iter().find(|id| docker(&["inspect", "-f", name, id]).trim() == "c").unwrap();
@@ -87,17 +102,30 @@ fn a_stateful_set_keeps_its_names_through_kills_and_a_canary() {
     let restarts = "{.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}";
     until_equal("it is back", SOON, "1 true".to_owned(), || cluster.jsonpath(&["pod", "db-1"], restarts));
     assert_eq!(uids(), before, "a killed container is no new pod");
-    cluster.apply(&set("v2", 2));
+    visit("db-1", 3);
+    cluster.kubectl(&["scale", "sts/db", "--replicas=2"]);
+    cluster.kubectl(&["wait", "--for=delete", "pod/db-2", "--timeout=40s"]);
+    cluster.kubectl(&["scale", "sts/db", "--replicas=3"]);
     cluster.kubectl(&["rollout", "status", "sts/db", "--timeout=60s"]);
-    let log = |pod: &str| cluster.kubectl(&["logs", pod]).lines().last().unwrap_or_default().to_owned();
-    let told = ["v1", "v1", "v2"].map(str::to_owned);
-    until_equal("each tells its version", SOON, told, || [log("db-0"), log("db-1"), log("db-2")]);
+    visit("db-2", 2);
+    cluster.apply(&counting_set("1.1", 2));
+    cluster.kubectl(&["rollout", "status", "sts/db", "--timeout=60s"]);
+    for (pod, version) in [("db-0", " 1.0 "), ("db-1", " 1.0 "), ("db-2", " 1.1 ")] {
+        let told = page(pod, "");
+        assert!(told.contains(version) && told.contains(pod), "{told}");
+    }
+    visit("db-2", 3);
     let history = cluster.kubectl(&["rollout", "history", "sts/db"]);
     assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
     cluster.kubectl(&["rollout", "undo", "sts/db"]);
-    let commands = || cluster.jsonpath(&["pods", "-l", "app=db"], "{.items[*].spec.containers[0].command[2]}");
-    let former = ["echo v1; exec sleep 3600"; 3].join(" ");
-    until_equal("the canary is taken back", SOON, former, commands);
+    let images = || cluster.jsonpath(&["pods", "-l", "app=db"], "{.items[*].spec.containers[0].image}");
+    until_equal("the canary is taken back", SOON, ["kubernetes-spring:1.0"; 3].join(" "), images);
+    eventually("the job of a minute has run", A_MINUTE, || {
+        let last = cluster.jsonpath(&["cronjob", "minute"], "{.status.lastSuccessfulTime}");
+        if last.is_empty() { Err("it never ran to its end") } else { Ok(()) }
+    });
+    let job = "{.items[0].metadata.ownerReferences[0].kind} {.items[0].status.succeeded}";
+    assert_eq!(cluster.jsonpath(&["jobs"], job), "CronJob 1");
 }
 
 #[test]

@@ -15,7 +15,10 @@ use hyper::service::service_fn;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use std::{
     convert::Infallible,
+    fs,
+    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -69,6 +72,9 @@ pub struct Args {
     /// Fail at the start
     #[arg(long)]
     fail: bool,
+    /// Count the visits of /counter in this file
+    #[arg(long, value_name = "FILE")]
+    counter: Option<PathBuf>,
     /// Wait so many seconds before listening
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     delay: u64,
@@ -87,6 +93,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         name: args.name.clone(),
         version: args.version.clone(),
         greeting: args.greeting.clone(),
+        counter: args.counter.clone(),
         host: host_name(),
         ip: own_address(),
     };
@@ -99,7 +106,7 @@ fn parse_ports(text: &str) -> anyhow::Result<Vec<u16>> {
 }
 
 fn host_name() -> String {
-    let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let kernel = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
     kernel().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default().trim().to_owned()
 }
 
@@ -188,6 +195,7 @@ struct Facts {
     name: String,
     version: String,
     greeting: Option<String>,
+    counter: Option<PathBuf>,
     host: String,
     ip: Option<IpAddr>,
 }
@@ -203,12 +211,32 @@ impl Facts {
         }
         match path {
             "/healthz" | "/readyz" => response(StatusCode::OK, PLAIN, "ok\n".into()),
+            "/counter" => match self.visit() {
+                Ok(n) => response(StatusCode::OK, PLAIN, format!("visit {n} of {}\n", self.host)),
+                Err(why) => response(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("{why:#}\n")),
+            },
             "/favicon.ico" => response(StatusCode::NOT_FOUND, PLAIN, "not found\n".into()),
             _ if wants_html(headers) => {
                 response(StatusCode::OK, "text/html; charset=utf-8", self.page(&self.address(local)))
             }
             _ => response(StatusCode::OK, PLAIN, self.line(&self.address(local))),
         }
+    }
+
+    /// Counts one more visit. One thread answers all, so none is lost between the reading and the writing.
+    fn visit(&self) -> anyhow::Result<u64> {
+        let file = self.counter.as_ref().context("nothing is counted: --counter FILE names where")?;
+        let known = match fs::read_to_string(file) {
+            Err(err) if err.kind() == ErrorKind::NotFound => "0".to_owned(),
+            read => read.with_context(|| format!("cannot read {}", file.display()))?,
+        };
+        let known: u64 = known.trim().parse().with_context(|| format!("{} holds no number", file.display()))?;
+        let (visits, draft) = (known.saturating_add(1), file.with_extension("new"));
+        // A kill between the two leaves the number that was.
+        fs::write(&draft, visits.to_string())
+            .and_then(|()| fs::rename(&draft, file))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(visits)
     }
 
     fn address(&self, local: Option<SocketAddr>) -> String {
@@ -296,6 +324,7 @@ mod tests {
             name: "spring".into(),
             version: "1.0".into(),
             greeting: None,
+            counter: None,
             host: "web-<1>".into(),
             ip: Some("10.244.0.5".parse().unwrap()),
         }
@@ -332,6 +361,16 @@ mod tests {
         assert_eq!(ask(&facts(), Method::GET, "/healthz", "*/*").await, (200, "ok\n".into()));
         assert_eq!(ask(&facts(), Method::GET, "/readyz", "text/html").await, (200, "ok\n".into()));
         assert_eq!(ask(&facts(), Method::POST, "/", "*/*").await.0, 405);
+        let told = ask(&facts(), Method::GET, "/counter", "*/*").await;
+        assert_eq!(told, (500, "nothing is counted: --counter FILE names where\n".into()));
+        let dir = tempfile::tempdir().unwrap();
+        let counts = Facts { counter: Some(dir.path().join("visits")), ..facts() };
+        for n in 1..3 {
+            assert_eq!(ask(&counts, Method::GET, "/counter", "*/*").await, (200, format!("visit {n} of web-<1>\n")));
+        }
+        fs::write(dir.path().join("visits"), "many").unwrap();
+        let (code, why) = ask(&counts, Method::GET, "/counter", "*/*").await;
+        assert!(code == 500 && why.contains("holds no number"), "{why}");
     }
 
     #[test]
