@@ -460,15 +460,16 @@ async fn a_port_refuses_until_a_program_listens() {
 
 #[tokio::test]
 async fn an_endpoint_that_leaves_stands_in_for_one_that_does_not_listen_yet() {
-    let (api, port) = (FakeApi::start().await, free_port());
-    let old = endpoint("old").await;
+    // Both pods have one port at their own addresses: one from outside of what the kernel gives to connections.
+    let (api, port, inside) = (FakeApi::start().await, free_port(), free_port());
+    let old = endpoint_at("old", (Ipv4Addr::LOCALHOST, inside).into()).await;
     api.service(port);
     api.slice(&[old]);
     let _role = start(&api);
     until_served(port, "old").await;
     let before = api.observed();
     let revision = api.unprobed_slice(
-        old.port(),
+        inside,
         json!([
             {"addresses": ["127.0.0.1"], "hostname": "old",
              "conditions": {"ready": false, "serving": true, "terminating": true}},
@@ -479,7 +480,7 @@ async fn an_endpoint_that_leaves_stands_in_for_one_that_does_not_listen_yet() {
         assert_eq!(ask(port).await.as_deref(), Some("old"));
     }
     assert!(api.observed() <= before.max(revision - 1), "the old one may not be stopped yet");
-    endpoint_at("new", SocketAddr::from(([127, 0, 0, 2], old.port()))).await;
+    endpoint_at("new", SocketAddr::from(([127, 0, 0, 2], inside))).await;
     until_served(port, "new").await;
     until(|| api.observed() >= revision).await;
 }
