@@ -33,10 +33,10 @@ pub(super) async fn open(
     let listener = bind(wish.address, api).await?;
     let settings = Settings {
         cluster: config.name.clone(),
-        address: super::client_address(listener.local_addr().context("cannot read the dashboard's port")?),
+        address: super::ground::client_address(listener.local_addr().context("cannot read the dashboard's port")?),
         names: wish.names.clone(),
         role: wish.role.clone(),
-        server_url: format!("https://{}", super::client_address(api)),
+        server_url: format!("https://{}", super::ground::client_address(api)),
     };
     if wish.role != ADMIN_ROLE {
         roles::bind_user(registry, &wish.role, &user(&wish.role).name).await?;

@@ -12,6 +12,7 @@ pub mod claim;
 mod dashboard;
 pub mod data_dir;
 mod endpoints;
+mod ground;
 pub mod host;
 mod hung;
 mod made;
@@ -32,30 +33,24 @@ use crate::{
         kind::KindInfo,
         kinds::{endpoint_slice::EndpointSlices, lease::Leases, node::Nodes, pod::Pods, service::Services},
         logical_node,
-        meta::{ObjectKey, Revision},
+        meta::ObjectKey,
         node_port_range::NodePortRange,
     },
     base::{
         backoff::Backoff,
-        clock::Clock,
-        clock_jumps, descriptors, log_file,
-        rng::Rng,
+        clock_jumps, descriptors,
         secret::Secret,
         supervise::Supervisor,
         task::{Drain, DrainTrigger},
     },
-    controllers::{
-        self,
-        cluster_objects::{self, ApiPlace},
-        data_plane::DataPlane,
-    },
-    engine::{Engine, EngineInfo, Network, docker::DockerEngine, self_image},
-    identity::{self, Tokens},
+    controllers::{self, data_plane::DataPlane},
+    engine::{Engine, EngineInfo, docker::DockerEngine, self_image},
+    identity::Tokens,
     net::{reach::Insiders, table::Reach},
     node,
     registry::Registry,
-    server::{self, dashboard::Dashboard, health::ReadyReport, tls},
-    store::{Store, disk::DiskBackend},
+    server::{self, dashboard::Dashboard, health::ReadyReport},
+    store::Store,
 };
 use access::Access;
 use anyhow::{Context as _, bail};
@@ -63,24 +58,21 @@ use cidr::Plan;
 use claim::Claim;
 use data_dir::{DataDir, Held};
 use futures::{FutureExt as _, future::BoxFuture};
+use ground::Ground;
 use hung::Fenced;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use made::Made;
 pub(crate) use owner::FOLDER_LABEL;
-use owner::Verdict;
 use pod_tokens::PodTokens;
 pub(crate) use routed::{urls_of_ingress, urls_of_route};
 use rustls::ServerConfig;
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
-use tracing::warn;
 
 /// The domain of the cluster's names.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -244,153 +236,117 @@ async fn claim(
 /// Makes everything and starts every loop; tells `made` of each before it is there.
 async fn run(
     config: &Config,
-    (engine, engine_info): (&Arc<dyn Engine>, &EngineInfo),
+    engine: (&Arc<dyn Engine>, &EngineInfo),
     drain: &Drain,
     made: &mut Made,
 ) -> anyhow::Result<(Registry, Access, Option<Dashboard>, Vec<String>)> {
-    let clock = Clock::system();
-    let held = made.folder(DataDir::take(&config.data_dir, &config.name).await?);
-    let dir = held.dir().clone();
-    if let Err(err) = log_file::keep_in(&dir.log()) {
-        warn!(component = "app", %err, "the log cannot be kept in {}", dir.log().display());
-    }
-    let store = Store::open(DiskBackend::open(dir.store())?, true).map_err(anyhow::Error::msg)?;
-    let listener = bind(config.api_address).await?;
-    let (network, mut notes) = network(config, (engine, engine_info), &store, made).await?;
-    let plan = Plan::of(&network)?;
-    let pki = Arc::new(tls::load_or_create(&dir.pki(), &certificate_names(config, &plan), &clock)?);
-    let api_address = listener.local_addr().context("cannot read the API's port")?;
-    let server_url = format!("https://{}", client_address(api_address));
+    let mut ground = Ground::lay(config, engine, made).await?;
+    let registry = ground.registry(config, &**engine.0).await?;
+    let (wiring, later) = Wiring::of(config, &ground, &registry, engine)?;
+    let dashboard = wiring.run(config, &mut ground, made, drain).await?;
+    let image = self_image::ensure_self_image(&**engine.0).await?;
+    later.image.send_replace(Some(image.clone()));
+    let kubeconfig = ground.access(config, ground.pki.proxy()).kubeconfig();
+    later.data_plane.send_replace(Some(data_plane(config, &ground.plan, image, kubeconfig)));
+    let access = ground.access(config, ground.pki.admin());
+    access.save(&ground.dir.access())?;
+    Ok((registry, access, dashboard, ground.notes))
+}
 
-    let registry = Registry::new(store, clock, Rng::from_system(), plan.registry_config(config.node_ports));
-    if !config.serves_openshift {
-        registry.hide_kinds(is_of_openshift);
+/// The parts that know one another, before any of them runs.
+struct Wiring {
+    registry: Registry,
+    supervisor: Supervisor,
+    agent: node::Agent,
+    controllers: controllers::ControllersConfig,
+    state: server::ServerState,
+}
+
+/// What they learn while clients already work.
+struct Later {
+    /// skiff's own image.
+    image: watch::Sender<Option<String>>,
+    /// The data plane that there should be.
+    data_plane: watch::Sender<Option<DataPlane>>,
+}
+
+impl Wiring {
+    fn of(
+        config: &Config,
+        ground: &Ground,
+        registry: &Registry,
+        (engine, engine_info): (&Arc<dyn Engine>, &EngineInfo),
+    ) -> anyhow::Result<(Self, Later)> {
+        let supervisor = Supervisor::default();
+        let tokens = Tokens::new(registry.clone(), &ground.pki.token_key())?;
+        let (image_known, image) = watch::channel(None);
+        let (data_plane_known, data_plane) = watch::channel(None);
+        let node_config = node::NodeConfig {
+            pods_cgroup: node::pods_cgroup(&engine_info.cgroup_driver).to_owned(),
+            has_app_armor: engine_info.app_armor,
+            supervisor: supervisor.clone(),
+            tokens: Some(Arc::new(PodTokens { registry: registry.clone(), tokens: tokens.clone() })),
+            ..node_config(config, &ground.plan, image.clone())
+        };
+        let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config);
+        let controllers = controllers::ControllersConfig {
+            root_ca: ground.pki.ca_pem().to_owned(),
+            api: Some(ground.api_place()),
+            data_plane: Some(data_plane),
+            image: Some(image),
+            tokens: Some(tokens.clone()),
+            signer: Some(Arc::new(signer::CaSigner(Arc::clone(&ground.pki)))),
+            issuer: Some(Arc::new(signer::CaSigner(Arc::clone(&ground.pki)))),
+            terminated_pod_gc_threshold: config.terminated_pod_gc_threshold,
+            identity: Some(identity(registry)),
+            measures: Some(Arc::new(measures::NodeMeasures(agent.usages()))),
+            ..Default::default()
+        };
+        let metrics = metrics::metrics(registry, &supervisor, &controllers.metrics, agent.report());
+        let ready = ready_report(registry, &supervisor);
+        let node = (agent.streams(), agent.images(), agent.usages());
+        let state = server::ServerState::new(registry.clone(), tokens, node, ready, metrics);
+        let wiring = Self { registry: registry.clone(), supervisor, agent, controllers, state };
+        Ok((wiring, Later { image: image_known, data_plane: data_plane_known }))
     }
-    if config.adopt {
-        owner::remove_unknown(&**engine, &pod_uids(&registry)).await?;
-    }
-    notes.extend(bootstrap::move_services(&registry, &plan).await?);
-    let gone = nodes::remove_beyond(&registry, &config.name, config.nodes).await?;
-    if !gone.is_empty() {
-        notes.push(format!("nodes that are shown no more: {}; their pods end and are made elsewhere", gone.join(", ")));
-    }
-    let place = api_place(&plan, api_address.port());
-    cluster_objects::bring_about(&registry, place).await?;
-    identity::roles::reconcile(&registry).await?;
-    let tokens = Tokens::new(registry.clone(), &pki.token_key())?;
-    let (image_known, image) = watch::channel(None);
-    let pods_cgroup = node::pods_cgroup(&engine_info.cgroup_driver).to_owned();
-    let supervisor = Supervisor::default();
-    let node_config = node::NodeConfig {
-        pods_cgroup,
-        has_app_armor: engine_info.app_armor,
-        supervisor: supervisor.clone(),
-        tokens: Some(Arc::new(PodTokens { registry: registry.clone(), tokens: tokens.clone() })),
-        ..node_config(config, &plan, image.clone())
-    };
-    let agent = node::Agent::new(registry.clone(), Arc::clone(engine), node_config);
-    let usages = agent.usages();
-    let (data_plane_known, data_plane_wanted) = watch::channel(None);
-    let controllers_config = controllers::ControllersConfig {
-        root_ca: pki.ca_pem().to_owned(),
-        api: Some(place),
-        data_plane: Some(data_plane_wanted),
-        image: Some(image),
-        tokens: Some(tokens.clone()),
-        signer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
-        issuer: Some(Arc::new(signer::CaSigner(Arc::clone(&pki)))),
-        terminated_pod_gc_threshold: config.terminated_pod_gc_threshold,
-        identity: Some(identity(&registry)),
-        measures: Some(Arc::new(measures::NodeMeasures(Arc::clone(&usages)))),
-        ..Default::default()
-    };
-    let metrics = metrics::metrics(&registry, &supervisor, &controllers_config.metrics, agent.report());
-    let ready = ready_report(&registry, &supervisor);
-    let node = (agent.streams(), agent.images(), usages);
-    let state = server::ServerState::new(registry.clone(), tokens, node, ready, metrics);
-    let tls_config = pki.server_config()?;
-    let listener = Arc::new(listener);
-    let api = serving(listener, &tls_config, &state, Reach::Anyone, &plan, drain);
-    made.supervised(&supervisor, "api", drain, api);
-    let dashboard = match &config.dashboard {
-        Some(wish) => {
-            let (listener, dashboard) = dashboard::open(config, wish, (&registry, &pki), api_address).await?;
-            notes.extend(dashboard::exposed(wish));
+
+    /// Starts every loop. The API comes first: clients wait for it.
+    async fn run(
+        self,
+        config: &Config,
+        ground: &mut Ground,
+        made: &mut Made,
+        drain: &Drain,
+    ) -> anyhow::Result<Option<Dashboard>> {
+        let Self { registry, supervisor, agent, controllers, state } = self;
+        let tls = ground.pki.server_config()?;
+        let api = serving(Arc::clone(&ground.listener), &tls, &state, Reach::Anyone, &ground.plan, drain);
+        made.supervised(&supervisor, "api", drain, api);
+        let mut opened = None;
+        if let Some(wish) = &config.dashboard {
+            let (listener, dashboard) =
+                dashboard::open(config, wish, (&registry, &ground.pki), ground.api_address).await?;
+            ground.notes.extend(dashboard::exposed(wish));
             state.tell_of(dashboard.clone());
             made.supervised(&supervisor, "dashboard", drain, dashboard::serving(listener, &dashboard, &state, drain));
-            Some(dashboard)
+            opened = Some(dashboard);
         }
-        None => None,
-    };
-    let (clock, ended) = (registry.clock().clone(), drain.clone());
-    made.supervised(&supervisor, "clock", drain, move || clock_jumps::tell(clock.clone(), ended.clone()));
-    let (events, ended) = (registry.clone(), drain.clone());
-    made.supervised(&supervisor, "events", drain, move || events.clone().run_events(ended.clone()));
-    made.task("controllers", controllers::run_all(registry.clone(), controllers_config, drain.clone()));
-    made.task("node", agent.run(drain.clone()));
-    let (store, ended) = (registry.store().clone(), drain.clone());
-    made.supervised(&supervisor, "store-health", drain, move || probe_store(store.clone(), ended.clone()));
-    let ended = drain.clone();
-    made.supervised(&supervisor, "memory", drain, move || memory::give_back(ended.clone()));
-    if let Some(inside) = bind_for_pods(&plan, api_address).await {
-        let api = serving(Arc::new(inside), &tls_config, &state, Reach::Cluster, &plan, drain);
-        made.supervised(&supervisor, "api-for-pods", drain, api);
-    }
-    let image = self_image::ensure_self_image(&**engine).await?;
-    image_known.send_replace(Some(image.clone()));
-    let proxy = pki.proxy();
-    let access = Access {
-        name: config.name.clone(),
-        server: server_url,
-        ca_pem: pki.ca_pem().to_owned(),
-        cert_pem: proxy.cert_pem.clone(),
-        key_pem: proxy.key_pem.clone(),
-    };
-    data_plane_known.send_replace(Some(data_plane(config, &plan, image, access.kubeconfig())));
-    let admin = pki.admin();
-    let access = Access { cert_pem: admin.cert_pem.clone(), key_pem: admin.key_pem.clone(), ..access };
-    access.save(&dir.access())?;
-    Ok((registry, access, dashboard, notes))
-}
-
-/// The cluster's network, once it is known that the cluster is this state's; and what a user should know about that.
-async fn network(
-    config: &Config,
-    (engine, engine_info): (&Arc<dyn Engine>, &EngineInfo),
-    store: &Store,
-    made: &mut Made,
-) -> anyhow::Result<(Network, Vec<String>)> {
-    let held = made.held();
-    let folder = std::path::absolute(held.dir().path()).unwrap_or_else(|_| held.dir().path().to_owned());
-    let folder = folder.display().to_string();
-    let seen = owner::look(&**engine, &config.name, &folder).await?;
-    let is_empty = store.revision() == Revision::default();
-    let state = owner::State { id: &held.mark.state, is_empty, adopts: config.adopt };
-    let mut notes = match owner::decide(&config.name, &seen, state)? {
-        Verdict::Ours => Vec::new(),
-        Verdict::Noted(note) => vec![note],
-        Verdict::Adopted { id, note } => {
-            held.become_state(&id)?;
-            vec![note]
+        let (clock, ended) = (ground.clock.clone(), drain.clone());
+        made.supervised(&supervisor, "clock", drain, move || clock_jumps::tell(clock.clone(), ended.clone()));
+        let (events, ended) = (registry.clone(), drain.clone());
+        made.supervised(&supervisor, "events", drain, move || events.clone().run_events(ended.clone()));
+        made.task("controllers", controllers::run_all(registry, controllers, drain.clone()));
+        made.task("node", agent.run(drain.clone()));
+        let (store, ended) = (ground.store.clone(), drain.clone());
+        made.supervised(&supervisor, "store-health", drain, move || probe_store(store.clone(), ended.clone()));
+        let ended = drain.clone();
+        made.supervised(&supervisor, "memory", drain, move || memory::give_back(ended.clone()));
+        if let Some(inside) = ground.listen_for_pods().await {
+            let api = serving(Arc::new(inside), &tls, &state, Reach::Cluster, &ground.plan, drain);
+            made.supervised(&supervisor, "api-for-pods", drain, api);
         }
-    };
-    let labels =
-        BTreeMap::from([(owner::STATE_LABEL.to_owned(), held.mark.state.clone()), (FOLDER_LABEL.to_owned(), folder)]);
-    let former = held.mark.range.as_ref().and_then(|range| range.parse().ok());
-    if seen.network.is_none() {
-        made.network(cidr::network_name(&config.name), is_empty && seen.n_containers == 0);
+        Ok(opened)
     }
-    let used = host::used(&engine_info.address_pools).await;
-    let wish = cidr::Wish { wanted: config.cluster_cidr, former };
-    let network = cidr::ensure_network(&**engine, &config.name, seen.network, wish, labels, &used).await?;
-    made.held().remember_range(&network.subnet)?;
-    notes.extend(cidr::hides(&config.name, &network, &used)?);
-    Ok((network, notes))
-}
-
-/// The pods that the state knows.
-fn pod_uids(registry: &Registry) -> BTreeSet<String> {
-    registry.api::<Pods>().list("").items.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()
 }
 
 /// Says whether the control plane is ready, for `/readyz`: the store takes writes, and no loop is down.
@@ -468,10 +424,6 @@ fn identity(registry: &Registry) -> String {
     format!("{}_{}", host.trim(), registry.rng().uid())
 }
 
-fn api_place(plan: &Plan, port: u16) -> ApiPlace {
-    ApiPlace { service_ip: plan.api_service_ip(), node_ip: plan.node_ip, port }
-}
-
 /// OpenShift's groups, and its DeploymentConfig under the name that the documentation's example uses.
 fn is_of_openshift(info: &KindInfo<'_>) -> bool {
     info.group.ends_with(".openshift.io") || (info.group.is_empty() && info.kind == "DeploymentConfig")
@@ -497,45 +449,6 @@ fn data_plane(config: &Config, plan: &Plan, image: String, kubeconfig: String) -
         ("SKIFF_CLUSTER_DOMAIN", CLUSTER_DOMAIN.to_owned()),
     ];
     DataPlane { image, kubeconfig: Secret::new(kubeconfig), services: plan.service_range(), env }
-}
-
-/// Takes the API's port.
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(listener),
-        Err(err) if err.kind() == io::ErrorKind::AddrInUse => {
-            bail!("{address} is taken by another program: end it, or choose another port with --api-address")
-        }
-        Err(err) => Err(err).with_context(|| format!("cannot listen on {address}: choose another with --api-address")),
-    }
-}
-
-/// The API on the node's own address, so that pods reach it too. Where the bridge is not on this host, pods do without.
-async fn bind_for_pods(plan: &Plan, api: SocketAddr) -> Option<TcpListener> {
-    if api.ip().is_unspecified() {
-        return None;
-    }
-    let address = SocketAddr::new(plan.node_ip.into(), api.port());
-    match TcpListener::bind(address).await {
-        Ok(listener) => Some(listener),
-        Err(err) => {
-            warn!(component = "app", %address, %err, "pods cannot reach the API: its address for them cannot be used");
-            None
-        }
-    }
-}
-
-/// The address that clients on this machine use.
-fn client_address(api: SocketAddr) -> SocketAddr {
-    match api.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), api.port()),
-        _ => api,
-    }
-}
-
-fn certificate_names(config: &Config, plan: &Plan) -> Vec<String> {
-    let own = [plan.api_service_ip().to_string(), plan.node_ip.to_string(), config.api_address.ip().to_string()];
-    own.into_iter().chain(config.api_names.iter().cloned()).collect()
 }
 
 impl App {
