@@ -55,6 +55,30 @@ fn the_dashboard_shows_what_happens_and_does_what_it_is_told() {
     );
 }
 
+/// The server refuses it, and the page does not offer it.
+#[test]
+fn who_may_only_look_is_told_so_and_changes_nothing() {
+    let Some(browser) = Browser::start(1440, 900) else { return };
+    let address = ["--dashboard-address", "127.0.0.1:0", "--dashboard-as", "view"];
+    let cluster = Cluster::start_with("look", &[&address[..], &["-f", "manifests/spring-deployment.yaml"]].concat());
+    browser.open(run(&mut cluster.skiff(&["open", "--print"])).trim());
+    browser.until("document.querySelector('.summary')?.innerText.includes('All 3 pods of 1 workload are ready')");
+    browser.until("document.body.innerText.includes('You may look and change nothing')");
+    browser.run("location.hash = 'at=Deployment/default/spring-deployment'");
+    browser.until("document.querySelector('.panel')?.innerText.includes('spring-deployment')");
+    let offered = browser.run("return [...document.querySelectorAll('.panel button')].map((b) => b.textContent)");
+    let changes = ["Restart", "Pause", "Undo", "Delete", "Scale", "Edit", "Run"];
+    let offered: Vec<&str> = offered.as_array().unwrap().iter().filter_map(|text| text.as_str()).collect();
+    assert!(!offered.iter().any(|text| changes.iter().any(|change| text.contains(change))), "{offered:?}");
+    let path = "/apis/apps/v1/namespaces/default/deployments/spring-deployment";
+    let refused = browser.run_async(&format!(
+        "const done = arguments[arguments.length - 1];
+         fetch('{path}', {{ method: 'DELETE', headers: {{ 'X-Skiff-Dashboard': '1' }} }}).then((a) => done(a.status));"
+    ));
+    assert_eq!(refused, 403);
+    cluster.rolled_out("spring-deployment");
+}
+
 /// Pure parts of the page, where the page runs.
 fn its_own_parts_compute_what_they_should(browser: &Browser) {
     let wrong = browser.run_async(include_str!("dashboard_units.js"));

@@ -9,11 +9,12 @@ use super::super::{
     compress,
     respond::{self, Response},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
-use std::{io::Write as _, sync::OnceLock};
+use std::{borrow::Cow, io::Write as _, sync::OnceLock};
 
 /// A file of the page.
 pub(super) struct File {
@@ -36,6 +37,11 @@ macro_rules! files {
         [$(File { path: $path, bytes: include_bytes!(concat!("assets/", $path)), sent: OnceLock::new() }),*]
     };
 }
+
+/// The document, which has [`BOOT`] in it instead of this reference to it.
+const INDEX: &str = "index.html";
+const BOOT: &str = "boot.js";
+const BOOT_REFERENCE: &str = "<script src=\"boot.js\"></script>";
 
 /// Every file of the page.
 static FILES: [File; N_FILES] = files![
@@ -115,8 +121,8 @@ const VENDORED: [Vendored; 4] = [
 
 /// The answer to a read of a path; `None`: there is no such file.
 pub(super) fn answer(path: &str, asked: &HeaderMap) -> Option<Response> {
-    let name = path.strip_prefix('/').filter(|name| !name.is_empty()).unwrap_or("index.html");
-    let file = FILES.iter().find(|file| file.path == name)?;
+    let name = path.strip_prefix('/').filter(|name| !name.is_empty()).unwrap_or(INDEX);
+    let file = find(name)?;
     let sent = file.sent();
     let has_it = asked.get_all(header::IF_NONE_MATCH).iter().any(|tags| has_tag(tags, &sent.etag));
     let mut response = if has_it {
@@ -133,6 +139,16 @@ pub(super) fn answer(path: &str, asked: &HeaderMap) -> Option<Response> {
     Some(response)
 }
 
+fn find(name: &str) -> Option<&'static File> {
+    FILES.iter().find(|file| file.path == name)
+}
+
+/// The script that the document has in it, as its policy names it. Source: W3C Content Security Policy 3, `hash-source`.
+pub(super) fn boot_source() -> String {
+    let script = find(BOOT).map(File::content).unwrap_or_default();
+    format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(script)))
+}
+
 /// Whether the tags of a request have this one, weak or not.
 fn has_tag(tags: &HeaderValue, etag: &HeaderValue) -> bool {
     let (tags, etag) = (tags.to_str().unwrap_or_default(), etag.to_str().unwrap_or_default());
@@ -141,10 +157,26 @@ fn has_tag(tags: &HeaderValue, etag: &HeaderValue) -> bool {
 
 impl File {
     fn sent(&self) -> Sent {
-        if let Some(bytes) = self.of_folder() {
-            return Sent::of(bytes.into());
+        if self.of_folder().is_some() {
+            return Sent::of(self.document());
         }
-        self.sent.get_or_init(|| Sent::of(Bytes::from_static(self.bytes))).clone()
+        self.sent.get_or_init(|| Sent::of(self.document())).clone()
+    }
+
+    /// What goes out.
+    fn document(&self) -> Bytes {
+        let content = self.content();
+        if self.path != INDEX {
+            return content.into_owned().into();
+        }
+        let boot = find(BOOT).map(Self::content).unwrap_or_default();
+        let script = format!("<script>{}</script>", String::from_utf8_lossy(&boot));
+        String::from_utf8_lossy(&content).replace(BOOT_REFERENCE, &script).into()
+    }
+
+    /// What is in the file.
+    fn content(&self) -> Cow<'static, [u8]> {
+        self.of_folder().map_or(Cow::Borrowed(self.bytes), Cow::Owned)
     }
 
     /// What whoever works on the page has in a folder of their own.
@@ -191,7 +223,9 @@ mod tests {
     /// What the first paint may cost on the wire.
     const FIRST_PAINT_BYTES_MAX: usize = 60_000;
     /// What the page asks for later, or never.
-    const LATER: [&str; 9] = [
+    const LATER: [&str; 10] = [
+        // It is in the document.
+        "boot.js",
         "dots.js",
         "shell.js",
         "terminal.html",

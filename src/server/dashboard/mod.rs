@@ -42,7 +42,7 @@ use session::{SESSION_SECS, Sessions};
 use std::{net::SocketAddr, sync::Arc};
 
 /// What the page may do: load its own files, talk to its own server, show its own terminal, and be in no frame.
-const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self'; \
+const CSP: &str = "default-src 'none'; script-src 'self' BOOT; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self'; \
                    form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 /// The document of a terminal, which the page has in a frame.
 const TERMINAL: &str = "/terminal.html";
@@ -267,10 +267,17 @@ fn json(code: u16, value: &Value) -> Response {
     respond::respond(code, "application/json", respond::full(value.to_string()))
 }
 
+/// The policy, with the one script that the document has in it.
+fn csp() -> String {
+    CSP.replace("BOOT", &assets::boot_source())
+}
+
 /// The same answer, which a browser can do nothing with but what the page does.
 fn guarded(mut response: Response, is_terminal: bool) -> Response {
-    let (policy, frames) = if is_terminal { (TERMINAL_CSP, "SAMEORIGIN") } else { (CSP, "DENY") };
-    for (name, value) in [("content-security-policy", policy), ("x-frame-options", frames)].into_iter().chain(HEADERS) {
+    let (policy, frames) = if is_terminal { (TERMINAL_CSP.to_owned(), "SAMEORIGIN") } else { (csp(), "DENY") };
+    let policy = HeaderValue::try_from(policy).expect("a policy is plain text");
+    response.headers_mut().insert("content-security-policy", policy);
+    for (name, value) in [("x-frame-options", frames)].into_iter().chain(HEADERS) {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response

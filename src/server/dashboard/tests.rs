@@ -6,7 +6,9 @@ use crate::{
     server::{health::ReadyReport, tests::node},
     testing,
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http_body_util::Full;
+use sha2::{Digest as _, Sha256};
 
 /// A dashboard without a socket, and its state.
 struct Desk {
@@ -83,6 +85,11 @@ async fn a_link_becomes_a_session_and_the_session_speaks_to_the_api() {
     assert!(
         page.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'; script-src 'self'")
     );
+    // What begins the page again is in it, and is the one script that may be.
+    let script = page.text.split("<script>").nth(1).and_then(|rest| rest.split("</script>").next()).unwrap();
+    let hash = BASE64_STANDARD.encode(Sha256::digest(script));
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(script.contains("location.reload()") && policy.contains(&format!("script-src 'self' 'sha256-{hash}';")));
     let terminal = desk.ask("GET", "/terminal.html", &[HOST], "").await;
     let policy = |answer: &Answer| answer.headers["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy(&page).contains("frame-ancestors 'none'") && !policy(&page).contains("unsafe"));

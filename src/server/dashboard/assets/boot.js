@@ -1,3 +1,4 @@
+// In the page itself (the server writes it there), since nothing begins again what never came.
 // Begins again when a part of the page did not come. Browsers drop the requests that are under way when the machine's network changes,
 // and every container that starts or ends is such a change (net::ERR_NETWORK_CHANGED).
 (() => {
