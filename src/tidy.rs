@@ -11,7 +11,7 @@ use std::{
 /// Which rooms a room may use, beside itself.
 const MAY_USE: [(&str, &[&str]); 14] = [
     ("base", &[]),
-    ("api", &[]),
+    ("api", &["base"]),
     ("engine", &["base"]),
     // An entry is stored with its labels and selectable fields, whose words are the API's.
     ("store", &["api", "base"]),

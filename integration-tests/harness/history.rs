@@ -7,6 +7,7 @@ use super::{cluster::Cluster, wait::eventually};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    io::{BufRead as _, BufReader},
     process::{Child, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -22,10 +23,15 @@ pub struct History {
 }
 
 impl History {
-    /// Follows what `kubectl get` would show for these arguments; what is there already is the first states.
+    /// Follows what `kubectl get` would show for these arguments; what is there already is the first states. Whatever happens after this
+    /// is in it: kubectl has listed, and asks for what changed since.
     pub fn of(cluster: &Cluster, what: &[&str]) -> Self {
-        let args = [&["get"], what, &["--watch", "--output-watch-events", "-o", "json"]].concat();
-        let mut child = cluster.kubectl_command(&args).stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let args = [&["get"], what, &["--watch", "--output-watch-events", "-o", "json", "-v=6"]].concat();
+        let mut command = cluster.kubectl_command(&args);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        assert!(said.any(|line| line.contains("watch=true")), "kubectl ended before it watched {what:?}");
+        std::thread::spawn(move || said.for_each(drop));
         let events = serde_json::Deserializer::from_reader(child.stdout.take().unwrap()).into_iter::<Value>();
         let states = Arc::new(Mutex::new(vec![State::new()]));
         let seen = Arc::clone(&states);

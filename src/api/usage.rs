@@ -1,6 +1,7 @@
 //! What pods use, as plain values: what the node measures, what the server shows, and what the autoscaler goes by.
 
 use super::meta::ObjectKey;
+use crate::base::traffic::InterfaceUsage;
 use jiff::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -40,32 +41,11 @@ pub struct DiskUsage {
     pub written_bytes: u64,
 }
 
-/// What went through a network interface since it is there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InterfaceUsage {
-    /// Its name, e.g. `eth0`.
-    pub name: String,
-    /// Into the pod.
-    pub received: Flow,
-    /// Out of it.
-    pub sent: Flow,
-}
-
-/// What went one way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the words say it")]
-pub struct Flow {
-    pub bytes: u64,
-    pub packets: u64,
-    pub errors: u64,
-    pub dropped: u64,
-}
-
 /// What is used of the machine beside what containers use of processors and memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineUsage {
-    /// The network interfaces of each pod that has its own, by the pod's UID.
-    pub interfaces: BTreeMap<String, Vec<InterfaceUsage>>,
+    /// The network interfaces of each pod that has its own, by the pod's UID and their names, e.g. `eth0`.
+    pub interfaces: BTreeMap<String, BTreeMap<String, InterfaceUsage>>,
     /// The size of the engine's disk, in bytes; 0: not known.
     pub disk_bytes: u64,
     /// How much of it is free, in bytes.

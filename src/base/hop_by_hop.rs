@@ -55,14 +55,7 @@ pub fn prepare_request(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        let pair =
-            |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
-        let mut all = HeaderMap::new();
-        all.extend(pairs.iter().map(pair));
-        all
-    }
+    use crate::testing::headers;
 
     #[test]
     fn what_is_of_one_connection_stays_there() {

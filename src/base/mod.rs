@@ -14,3 +14,4 @@ pub mod secret;
 pub mod supervise;
 pub mod task;
 pub mod time_zone;
+pub mod traffic;

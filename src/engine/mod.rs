@@ -19,7 +19,10 @@ pub use pull_progress::PullProgress;
 pub use session::{Connected, Printed, Session, SessionControl, TerminalSize};
 pub use signal::signal_number;
 
-use crate::base::secret::{Secret, Variable};
+use crate::base::{
+    secret::{Secret, Variable},
+    traffic::InterfaceUsage,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -560,25 +563,6 @@ pub struct Usage {
     pub interfaces: BTreeMap<String, InterfaceUsage>,
     /// What it read from disks and wrote to them.
     pub disks: Vec<DiskUsage>,
-}
-
-/// What went through a network interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InterfaceUsage {
-    /// Into the container.
-    pub received: Flow,
-    /// Out of it.
-    pub sent: Flow,
-}
-
-/// What went one way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the words say it")]
-pub struct Flow {
-    pub bytes: u64,
-    pub packets: u64,
-    pub errors: u64,
-    pub dropped: u64,
 }
 
 /// What a container read from a disk and wrote to it.

@@ -13,7 +13,7 @@ use crate::{
     api::{
         meta::ObjectKey,
         status::ApiError,
-        usage::{ContainerUsage, DiskUsage, Flow, InterfaceUsage, MachineUsage, PodUsage},
+        usage::{ContainerUsage, DiskUsage, MachineUsage, PodUsage},
     },
     base::chain::chain,
     engine::{self, EngineError, Usage},
@@ -163,7 +163,7 @@ impl Usages for Sampler {
         while let Some((uid, usage)) = told.next().await {
             match usage {
                 Ok(Some(usage)) if usage.interfaces.is_empty() => {}
-                Ok(Some(usage)) => drop(interfaces.insert(uid, usage.interfaces.iter().map(interface).collect())),
+                Ok(Some(usage)) => drop(interfaces.insert(uid, usage.interfaces)),
                 Ok(None) => {}
                 Err(err @ EngineError::Unreachable(_)) => return Err(unavailable(err)),
                 Err(err) => {
@@ -180,14 +180,6 @@ fn disk(told: &engine::DiskUsage) -> DiskUsage {
     let (major, minor) = told.device;
     let device = format!("/dev/block/{major}:{minor}");
     DiskUsage { device, read_bytes: told.read_bytes, written_bytes: told.written_bytes }
-}
-
-fn interface((name, told): (&String, &engine::InterfaceUsage)) -> InterfaceUsage {
-    let flow = |flow: engine::Flow| {
-        let engine::Flow { bytes, packets, errors, dropped } = flow;
-        Flow { bytes, packets, errors, dropped }
-    };
-    InterfaceUsage { name: name.clone(), received: flow(told.received), sent: flow(told.sent) }
 }
 
 /// The running containers of a pod, with the engine's ID of each.

@@ -13,11 +13,12 @@ use crate::{
         meta::ObjectKey,
         status::ApiError,
         timeline::{Timeline, Whose},
-        usage::{Flow, InterfaceUsage, MachineUsage, PodUsage},
+        usage::{MachineUsage, PodUsage},
     },
     base::{
         clock::Clock,
         task::{self, Drain, DrainTrigger},
+        traffic::{Flow, InterfaceUsage},
     },
     engine::EngineError,
     identity::{User, roles},
@@ -110,8 +111,9 @@ impl Usages for KnownUsages {
 
     async fn machine(&self) -> Result<MachineUsage, ApiError> {
         let flow = Flow { bytes: 7, packets: 2, errors: 1, dropped: 0 };
-        let eth0 = InterfaceUsage { name: "eth0".to_owned(), received: flow, sent: flow };
-        let interfaces = self.0.lock().unwrap().iter().map(|pod| (pod.uid.clone(), vec![eth0.clone()])).collect();
+        let eth0 = InterfaceUsage { received: flow, sent: flow };
+        let interfaces =
+            self.0.lock().unwrap().iter().map(|pod| (pod.uid.clone(), [("eth0".to_owned(), eth0)].into())).collect();
         Ok(MachineUsage { interfaces, disk_bytes: 100, disk_free_bytes: 40 })
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     registry::{Registry, pipeline::Config},
     store::{Store, memory::MemoryBackend},
 };
+use http::{HeaderMap, HeaderName, HeaderValue};
 use k8s_openapi::api::core::v1::Namespace;
 use ring::{
     rand::SystemRandom,
@@ -21,6 +22,16 @@ use std::net::Ipv4Addr;
 pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let value: serde_json::Value = serde_yaml::from_str(text).map_err(|err| err.to_string())?;
     serde_json::from_value(value).map_err(|err| err.to_string())
+}
+
+/// Headers, in this order.
+pub fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    let pair = |(name, value): &(&str, &str)| {
+        (name.parse::<HeaderName>().expect("a name"), HeaderValue::from_str(value).expect("a value"))
+    };
+    let mut all = HeaderMap::new();
+    all.extend(pairs.iter().map(pair));
+    all
 }
 
 /// A registry over an empty memory store, with the namespaces `default` and `kube-system`.

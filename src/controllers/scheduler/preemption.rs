@@ -14,7 +14,7 @@ use super::{
     candidate::Candidate,
     fit::{self, Unfit},
 };
-use crate::api::selector::LabelSelector;
+use crate::registry::disruption;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use std::cmp::Reverse;
@@ -134,10 +134,8 @@ fn protected<'a>(pods: Vec<&'a Pod>, observed: &Observed) -> (Vec<&'a Pod>, Vec<
         let (name, labels) = (pod.metadata.name.as_deref().unwrap_or_default(), pod.metadata.labels.as_ref());
         let mut violates = false;
         for (budget, left) in observed.budgets.iter().zip(&mut left) {
-            let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-            let selector = selector.and_then(|selector| LabelSelector::from_api(selector).ok());
             let is_its = budget.metadata.namespace == pod.metadata.namespace
-                && selector.zip(labels).is_some_and(|(selector, labels)| selector.matches(labels));
+                && labels.is_some_and(|labels| disruption::selector(budget).matches(labels));
             let disrupted = budget.status.as_ref().and_then(|status| status.disrupted_pods.as_ref());
             if is_its && !disrupted.is_some_and(|pods| pods.contains_key(name)) {
                 *left -= 1;

@@ -1,10 +1,10 @@
 //! Between skiff's engine types and Docker's JSON. Pure.
 
+use crate::base::traffic::{Flow, InterfaceUsage};
 use crate::engine::{
     CLUSTER_LABEL, CPU_PERIOD_MICROS, Container, ContainerSpec, Credentials, DiskUsage, EngineError, EngineEvent,
-    EngineInfo, EventKind, Flow, Image, ImageDetails, InterfaceUsage, LogOptions, LogStream, Mount, MountSource,
-    NamespaceMode, Neighbours, Network, NetworkMode, NetworkSpec, Phase, Propagation, PullError, Resources, Usage,
-    signal_number,
+    EngineInfo, EventKind, Image, ImageDetails, LogOptions, LogStream, Mount, MountSource, NamespaceMode, Neighbours,
+    Network, NetworkMode, NetworkSpec, Phase, Propagation, PullError, Resources, Usage, signal_number,
 };
 use bollard::{errors::Error, models, query_parameters as query};
 use bytes::Bytes;

@@ -146,14 +146,7 @@ pub(super) fn give_cookie(headers: &mut HeaderMap, name: &str, mark: &str, is_se
 mod tests {
     use super::*;
     use crate::api::header_template::{Side, parse};
-
-    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        let pair =
-            |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
-        let mut all = HeaderMap::new();
-        all.extend(pairs.iter().map(pair));
-        all
-    }
+    use crate::testing::headers;
 
     fn text(headers: &HeaderMap) -> String {
         let mut lines: Vec<String> =

@@ -10,14 +10,18 @@ use crate::{
         kinds::{node::Nodes, pod::Pods},
         object::untyped,
         status::ApiError,
-        usage::{ContainerUsage, DiskUsage, Flow, InterfaceUsage, MachineUsage, PodUsage},
+        usage::{ContainerUsage, DiskUsage, MachineUsage, PodUsage},
     },
-    base::exposition::{Exposition, Kind},
+    base::{
+        exposition::{Exposition, Kind},
+        traffic::{Flow, InterfaceUsage},
+    },
     server::respond::{self, Response, respond},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -90,10 +94,10 @@ fn amounts(at: Timestamp, of: impl Fn(Amount) -> u64) -> [Value; 2] {
     [cpu, memory]
 }
 
-fn network(at: Timestamp, interfaces: &[InterfaceUsage]) -> Value {
-    let interface = |one: &InterfaceUsage| {
+fn network(at: Timestamp, interfaces: &BTreeMap<String, InterfaceUsage>) -> Value {
+    let interface = |(name, one): (&String, &InterfaceUsage)| {
         json!({
-            "name": one.name, "rxBytes": one.received.bytes, "rxErrors": one.received.errors, "txBytes": one.sent.bytes,
+            "name": name, "rxBytes": one.received.bytes, "rxErrors": one.received.errors, "txBytes": one.sent.bytes,
             "txErrors": one.sent.errors,
         })
     };
@@ -302,9 +306,9 @@ fn network_metrics(out: &mut Exposition, usages: &[PodUsage], machine: &MachineU
             let name = format!("container_network_{way}_{count}");
             out.metric(&name, Kind::Counter, &format!("Cumulative count of {what} {past}"));
             for usage in usages {
-                for one in machine.interfaces.get(&usage.uid).into_iter().flatten() {
+                for (interface, one) in machine.interfaces.get(&usage.uid).into_iter().flatten() {
                     let labels =
-                        [("namespace", &*usage.key.namespace), ("pod", &*usage.key.name), ("interface", &*one.name)];
+                        [("namespace", &*usage.key.namespace), ("pod", &*usage.key.name), ("interface", &**interface)];
                     out.sample(&name, &labels, format_args!("{} {}", value(flow(one)), millis(usage.at)));
                 }
             }
@@ -344,8 +348,12 @@ mod tests {
 
     fn machine() -> MachineUsage {
         let flow = |bytes| Flow { bytes, packets: 2, ..Flow::default() };
-        let eth0 = InterfaceUsage { name: "eth0".into(), received: flow(70), sent: flow(80) };
-        MachineUsage { interfaces: [("u".into(), vec![eth0])].into(), disk_bytes: 100, disk_free_bytes: 40 }
+        let eth0 = InterfaceUsage { received: flow(70), sent: flow(80) };
+        MachineUsage {
+            interfaces: [("u".into(), [("eth0".to_owned(), eth0)].into())].into(),
+            disk_bytes: 100,
+            disk_free_bytes: 40,
+        }
     }
 
     #[test]
