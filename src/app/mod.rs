@@ -499,7 +499,7 @@ impl App {
     }
 
     /// Returns once `holds` does, looking again when the store has changed, at a pace.
-    async fn until(&self, holds: impl Fn() -> bool) {
+    pub async fn until(&self, mut holds: impl FnMut() -> bool) {
         loop {
             let revision = self.registry.store().revision();
             if holds() {

@@ -3,17 +3,15 @@
 //! It says what it does, applies the manifests it is given, shows pods coming up, and prints the URLs. Ctrl-C or SIGTERM ends the control
 //! plane alone: containers and the data plane run on, and the next `up` adopts them.
 
+mod progress;
+
 use super::{apply, cluster::ClusterArgs, detached, doctor, down, given::Given, kubeconfig, output};
 use crate::{
     api::{
         agreements::SYSTEM_NAMESPACE,
-        kinds::{
-            deployment::Deployments, event::Events, pod::Pods, replica_set::ReplicaSets,
-            replication_controller::ReplicationControllers, service::Services,
-        },
+        kinds::{pod::Pods, service::Services},
         logical_node::NODES_MAX,
         node_port_range::NodePortRange,
-        pod_state,
     },
     app::{self, App, access::Access, range::Cidr},
     base::backoff::Backoff,
@@ -26,15 +24,7 @@ use crate::{
     server::dashboard::ADMIN_ROLE,
 };
 use anyhow::Context as _;
-use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, ReplicaSet},
-        core::v1::{Pod, ReplicationController},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     pin::pin,
@@ -381,7 +371,7 @@ async fn apply_and_wait(app: &App, docs: Vec<apply::Document>, in_background: bo
     if !docs.is_empty() {
         app.load_demo_images(docs.iter().flat_map(apply::Document::images)).await?;
         outcome = apply::apply_all(&app.access, docs).await;
-        if tokio::time::timeout(PROGRESS_MAX, show_progress(app)).await.is_err() {
+        if tokio::time::timeout(PROGRESS_MAX, progress::show(app)).await.is_err() {
             output::warning("not everything is ready yet: `kubectl get pods` and `kubectl describe` tell why");
         }
     }
@@ -411,115 +401,6 @@ async fn wait_for(what: &str, hint: &str, ready: impl Future<Output = ()>) -> bo
         output::warning(format!("{what} is not ready; {hint}"));
     }
     is_ready
-}
-
-/// Prints how many replicas of each Deployment, ReplicaSet and ReplicationController are ready, until all are.
-async fn show_progress(app: &App) {
-    let (mut last, mut last_pulls) = (String::new(), Vec::new());
-    loop {
-        let seen = app.registry.store().revision();
-        let pulls = pulls(app);
-        pulls.iter().filter(|pull| !last_pulls.contains(*pull)).for_each(|pull| output::line(format!("   {pull}")));
-        last_pulls = pulls;
-        let (text, complete) = progress(app);
-        if text != last {
-            output::line(format!("   {text}"));
-            last = text;
-        }
-        if complete {
-            return;
-        }
-        let Ok(mut watch) = app.registry.store().watch("", seen) else { continue };
-        drop(watch.next().await);
-    }
-}
-
-/// What was told last of the pulls that pods which are not ready wait for.
-fn pulls(app: &App) -> Vec<String> {
-    let pods = app.registry.api::<Pods>().list("").items;
-    let waiting = pods.iter().filter(|pod| !pod_state::is_pod_ready(pod)).filter_map(|pod| pod.metadata.uid.as_deref());
-    let waiting: BTreeSet<&str> = waiting.collect();
-    if waiting.is_empty() {
-        return Vec::new();
-    }
-    let events = app.registry.api::<Events>().list("").items;
-    let of_pulls = events.iter().filter(|event| {
-        let is_waited_for = event.involved_object.uid.as_deref().is_some_and(|uid| waiting.contains(uid));
-        is_waited_for && matches!(event.reason.as_deref(), Some("Pulling" | "Pulled" | "Failed"))
-    });
-    // One pull serves all pods that wait for it: the newest word for each container.
-    let mut newest: BTreeMap<_, (&str, i64)> = BTreeMap::new();
-    for event in of_pulls {
-        let of = (&event.involved_object.uid, &event.involved_object.field_path);
-        let revision = event.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
-        let message = if event.reason.as_deref() == Some("Pulling") { event.message.as_deref() } else { None };
-        let known = newest.entry(of).or_default();
-        if revision >= known.1 {
-            *known = (message.unwrap_or_default(), revision);
-        }
-    }
-    let said: BTreeSet<String> =
-        newest.into_values().map(|(message, _)| message.to_owned()).filter(|message| !message.is_empty()).collect();
-    said.into_iter().collect()
-}
-
-fn progress(app: &App) -> (String, bool) {
-    let deployments = app.registry.api::<Deployments>().list("").items;
-    let sets = app.registry.api::<ReplicaSets>().list("").items;
-    let controllers = app.registry.api::<ReplicationControllers>().list("").items;
-    let pods = app.registry.api::<Pods>().list("").items;
-    let is_alone = |meta: &ObjectMeta| {
-        meta.owner_references.as_ref().is_none_or(Vec::is_empty) && meta.namespace.as_deref() != Some(SYSTEM_NAMESPACE)
-    };
-    let mut parts: Vec<Part> = deployments.iter().map(|d| Part::of_deployment(d)).collect();
-    parts.extend(sets.iter().filter(|rs| is_alone(&rs.metadata)).map(|rs| Part::of_replica_set(rs)));
-    parts.extend(controllers.iter().filter(|rc| is_alone(&rc.metadata)).map(|rc| Part::of_replication_controller(rc)));
-    parts.extend(pods.iter().filter(|p| is_alone(&p.metadata)).map(|p| Part::of_pod(p)));
-    let text: Vec<&str> = parts.iter().map(|p| p.text.as_str()).collect();
-    (text.join(", "), parts.iter().all(|p| p.is_complete))
-}
-
-/// How far one object is.
-#[derive(Debug)]
-struct Part {
-    text: String,
-    is_complete: bool,
-}
-
-impl Part {
-    fn of_deployment(d: &Deployment) -> Self {
-        let status = d.status.clone().unwrap_or_default();
-        let ready = status.ready_replicas.unwrap_or(0).min(status.updated_replicas.unwrap_or(0));
-        let is_seen = status.observed_generation == d.metadata.generation;
-        Self::of_replicas("deployment", &d.metadata, ready, d.spec.replicas, is_seen)
-    }
-
-    fn of_replica_set(rs: &ReplicaSet) -> Self {
-        let status = rs.status.clone().unwrap_or_default();
-        let is_seen = status.observed_generation == rs.metadata.generation;
-        let wanted = rs.spec.replicas;
-        Self::of_replicas("replicaset", &rs.metadata, status.ready_replicas.unwrap_or(0), wanted, is_seen)
-    }
-
-    fn of_replication_controller(rc: &ReplicationController) -> Self {
-        let status = rc.status.clone().unwrap_or_default();
-        let is_seen = status.observed_generation == rc.metadata.generation;
-        let wanted = rc.spec.as_ref().and_then(|s| s.replicas);
-        let ready = status.ready_replicas.unwrap_or(0);
-        Self::of_replicas("replicationcontroller", &rc.metadata, ready, wanted, is_seen)
-    }
-
-    fn of_replicas(kind: &str, meta: &ObjectMeta, ready: i32, wanted: Option<i32>, is_seen: bool) -> Self {
-        let wanted = wanted.unwrap_or(1);
-        let name = meta.name.as_deref().unwrap_or_default();
-        Self { text: format!("{kind}/{name} {ready}/{wanted} ready"), is_complete: is_seen && ready >= wanted }
-    }
-
-    fn of_pod(pod: &Pod) -> Self {
-        let phase = pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
-        let is_complete = pod_state::is_pod_ready(pod) || phase == "Succeeded" || phase == "Failed";
-        Self { text: format!("pod/{} {phase}", pod.metadata.name.as_deref().unwrap_or_default()), is_complete }
-    }
 }
 
 /// Prints where the node ports, and the hosts of Routes and Ingresses, answer.
