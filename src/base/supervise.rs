@@ -48,6 +48,29 @@ impl Supervisor {
         task::spawn("supervisor", self.clone().run(name, drain, make))
     }
 
+    /// As [`Supervisor::keep`], for work that knows nothing of the drain: it is dropped where it waits.
+    pub fn keep_until_drained<W>(
+        &self,
+        name: &'static str,
+        drain: &Drain,
+        mut make: impl FnMut() -> W + Send + 'static,
+    ) -> JoinHandle<()>
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let ended = drain.clone();
+        self.keep(name, drain.clone(), move || {
+            let (work, ended) = (make(), ended.clone());
+            async move {
+                tokio::select! {
+                    biased;
+                    () = ended.drained() => {}
+                    () = work => {}
+                }
+            }
+        })
+    }
+
     /// As [`Supervisor::keep`], within a task.
     pub async fn run<W>(self, name: &'static str, drain: Drain, mut make: impl FnMut() -> W + Send)
     where

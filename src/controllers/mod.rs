@@ -3,7 +3,6 @@
 //! To add a controller: 1. its file or folder here, implementing [`runtime::Controller`]; 2. its `mod` line; 3. its line in
 //! [`CONTROLLERS`]; 4. tables for its `decide`; 5. a case in `tests.rs` that runs it on a registry.
 
-pub mod certificate_cleaner;
 pub mod certificate_signing;
 pub mod cluster_objects;
 pub mod cluster_role_aggregation;
@@ -16,7 +15,7 @@ pub mod deployment_config;
 pub mod disruption;
 pub mod endpoints;
 mod entries;
-pub mod events_ttl;
+pub mod expiry;
 pub mod garbage_collector;
 pub mod horizontal_pod_autoscaler;
 pub mod image_stream;
@@ -172,7 +171,7 @@ pub static CONTROLLERS: &[Row] = &[
         Some(signer) => s.run(certificate_signing::CertificateSigning { signer }),
         None => s.rest(),
     }),
-    ("certificatesigningrequest-cleaner-controller", |s| s.run(certificate_cleaner::CertificateCleaner)),
+    ("certificatesigningrequest-cleaner-controller", |s| s.run(expiry::CERTIFICATES)),
     ("clusterrole-aggregation-controller", |s| s.run(cluster_role_aggregation::ClusterRoleAggregation)),
     ("serviceaccount-token", |s| match s.config.tokens.clone() {
         Some(tokens) => s.run(service_account_token::SecretTokens { tokens, root_ca: s.config.root_ca.clone() }),
@@ -191,7 +190,7 @@ pub static CONTROLLERS: &[Row] = &[
     ("persistentvolumeclaim", |s| s.run(persistent_volume::ClaimController)),
     ("persistentvolume", |s| s.run(persistent_volume::VolumeController)),
     ("ephemeral-volume", |s| s.run(persistent_volume::ephemeral::EphemeralController)),
-    ("events-ttl", |s| s.run(events_ttl::EventsTtl)),
+    ("events-ttl", |s| s.run(expiry::EVENTS)),
 ];
 
 /// Runs every controller, each in a task of its own, until drained; under the controllers' Lease, if they have an identity.

@@ -98,17 +98,11 @@ fn docker_volume(cluster: &str, volume: &Value) -> Option<Result<String, String>
 
 /// Starts the task that removes Docker volumes.
 pub(super) fn start(context: &Arc<Context>, drain: &Drain) {
-    let (context, ended) = (Arc::clone(context), drain.clone());
+    let context = Arc::clone(context);
     let supervisor = context.config.supervisor.clone();
-    supervisor.keep("claimed-volumes", drain.clone(), move || {
-        let (context, ended) = (Arc::clone(&context), ended.clone());
-        async move {
-            tokio::select! {
-                biased;
-                () = ended.drained() => {}
-                () = run(&context) => {}
-            }
-        }
+    supervisor.keep_until_drained("claimed-volumes", drain, move || {
+        let context = Arc::clone(&context);
+        async move { run(&context).await }
     });
 }
 

@@ -33,17 +33,11 @@ const AGAIN: Duration = Duration::from_mins(15);
 
 /// Starts the task that fetches images for streams.
 pub(super) fn start(context: &Arc<Context>, drain: &Drain) {
-    let (context, ended) = (Arc::clone(context), drain.clone());
+    let context = Arc::clone(context);
     let supervisor = context.config.supervisor.clone();
-    supervisor.keep("image-imports", drain.clone(), move || {
-        let (imports, ended) = (Imports::new(Arc::clone(&context)), ended.clone());
-        async move {
-            tokio::select! {
-                biased;
-                () = ended.drained() => {}
-                () = imports.run() => {}
-            }
-        }
+    supervisor.keep_until_drained("image-imports", drain, move || {
+        let imports = Imports::new(Arc::clone(&context));
+        async move { imports.run().await }
     });
 }
 

@@ -35,17 +35,11 @@ const LOOK_EVERY: Duration = Duration::from_mins(1);
 
 /// Starts the task that keeps images.
 pub(super) fn start(context: &Arc<Context>, drain: &Drain) {
-    let (context, ended) = (Arc::clone(context), drain.clone());
+    let context = Arc::clone(context);
     let supervisor = context.config.supervisor.clone();
-    supervisor.keep("kept-images", drain.clone(), move || {
-        let (context, ended) = (Arc::clone(&context), ended.clone());
-        async move {
-            tokio::select! {
-                biased;
-                () = ended.drained() => {}
-                () = run(&context) => {}
-            }
-        }
+    supervisor.keep_until_drained("kept-images", drain, move || {
+        let context = Arc::clone(&context);
+        async move { run(&context).await }
     });
 }
 
