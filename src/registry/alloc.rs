@@ -8,7 +8,7 @@ mod repair;
 
 pub(crate) use repair::repair;
 
-use super::{Registry, pipeline::Config};
+use super::{Registry, options::Config};
 use crate::{
     api::{field::FieldError, kind::Kind as _, kinds::service::Services, object::DynObject, status::ApiError},
     base::rng::Rng,

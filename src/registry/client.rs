@@ -2,7 +2,10 @@
 //!
 //! Reads are exact (the store's memory) and share one decoded object per state. Writes run the whole pipeline.
 
-use super::pipeline::{DeleteOptions, Part, Registry, Selection, WriteOptions, decoded};
+use super::{
+    options::{DeleteOptions, Part, Selection, WriteOptions},
+    pipeline::{Registry, decoded},
+};
 use crate::{
     api::{
         kind::{ErasedKind, TypedKind},

@@ -7,7 +7,7 @@
 //!
 //! **Source**: `pkg/controller/disruption/disruption.go`, v1.37.
 
-use super::{Registry, pipeline::Selection};
+use super::{Registry, options::Selection};
 use crate::{
     api::{
         disruption::{set_allowed, set_failed},

@@ -3,7 +3,7 @@
 //! **Source**: `k8s.io/apiserver/pkg/registry/rest/{create,update,delete,meta}.go` and
 //! `k8s.io/apimachinery/pkg/api/validation/objectmeta.go`, v1.37.
 
-use super::pipeline::{DeleteOptions, Propagation};
+use super::options::{DeleteOptions, Propagation};
 use crate::{
     api::{
         agreements::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},

@@ -14,6 +14,7 @@ pub mod events;
 pub mod fence;
 pub mod keys;
 mod metadata;
+pub mod options;
 pub mod pipeline;
 pub mod quota;
 

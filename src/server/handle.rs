@@ -213,8 +213,8 @@ pub(super) fn error_format(headers: &HeaderMap) -> Format {
 fn labels(kinds: &Kinds, method: &Method, info: Option<&RequestInfo>) -> (&'static str, String) {
     match info {
         Some(RequestInfo::Resource(r)) => {
-            let kind = kinds.infos().find(|k| k.group == r.group && k.plural == r.resource);
-            (r.verb.as_str(), kind.map_or_else(String::new, |k| k.plural.to_owned()))
+            let kind = kinds.by_plural(&r.group, &r.version, &r.resource);
+            (r.verb.as_str(), kind.map_or_else(String::new, |kind| kind.info().plural.to_owned()))
         }
         _ if method == Method::GET || method == Method::HEAD => ("get", String::new()),
         _ => ("other", String::new()),

@@ -16,7 +16,7 @@ use crate::{
         },
         object::{DynObject, Untyped},
     },
-    registry::{Registry, pipeline::Selection},
+    registry::{Registry, options::Selection},
 };
 use serde_json::{Value, json};
 use std::cmp::Reverse;

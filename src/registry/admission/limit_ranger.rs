@@ -13,7 +13,7 @@ use crate::{
         quantity::Quantity,
         status::ApiError,
     },
-    registry::{Registry, pipeline::Selection},
+    registry::{Registry, options::Selection},
 };
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec},

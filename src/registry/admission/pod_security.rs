@@ -15,7 +15,7 @@ use crate::{
         pod_security::{AUDIT, Level, Policy, Rule, details, is_significant, reasons, violations},
         status::ApiError,
     },
-    registry::{Registry, pipeline::WriteOptions},
+    registry::{Registry, options::WriteOptions},
 };
 use k8s_openapi::{
     api::core::v1::{Namespace, Pod, PodTemplateSpec},

@@ -15,7 +15,7 @@ use crate::{
         object::{DynObject, Untyped},
         status::ApiError,
     },
-    registry::{Registry, pipeline::Selection},
+    registry::{Registry, options::Selection},
 };
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 

@@ -12,7 +12,7 @@
 mod tests;
 pub mod usage;
 
-use super::{Registry, pipeline::Selection};
+use super::{Registry, options::Selection};
 use crate::{
     api::{
         json_kind::{at, set_at},
