@@ -34,8 +34,10 @@ use tokio_util::io::StreamReader;
 use tracing::debug;
 
 /// What is on its way of one connection, and of all of a pod, until the one or the other is taken.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+/// What goes through the engine in one piece: each costs four programs a turn.
+pub(crate) const FRAME_BYTES: u32 = 128 << 10;
 /// How long the program in the sandbox has to begin, and to make a connection.
 const BEGIN_MAX: Duration = Duration::from_secs(30);
 const CONNECT_MAX: Duration = Duration::from_secs(30);
@@ -175,6 +177,7 @@ async fn shake_hands(session: Session) -> Result<Sender, hyper::Error> {
     let (sender, connection) = http2::Builder::new(Tasks)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
         .handshake(TokioIo::new(stream))
         .await?;
     drop(task::spawn("port-forward", async move {

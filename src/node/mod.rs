@@ -20,7 +20,7 @@ mod context;
 pub(crate) mod credentials;
 pub mod decide;
 mod execute;
-mod forward;
+pub(crate) mod forward;
 mod hooks;
 pub mod identity;
 mod image_volumes;

@@ -5,7 +5,10 @@
 //!
 //! **Invariants**: a connection that fails, or is cut, ends no other; what one peer has said before its end reaches the other.
 
-use crate::base::{chain::chain, task};
+use crate::{
+    base::{chain::chain, task},
+    node::forward::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW},
+};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, server::conn::http2, service::service_fn};
@@ -17,11 +20,8 @@ use tokio::{
 };
 use tracing::debug;
 
-/// What is on its way of one connection, and of all, until the one or the other is taken.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
 /// What is copied at a time.
-const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = FRAME_BYTES as usize;
 
 /// Runs tasks of a connection by the house's rules.
 #[derive(Clone)]
@@ -55,6 +55,7 @@ where
     let served = http2::Builder::new(Tasks)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(None)
         .serve_connection(TokioIo::new(stream), service_fn(connect))
         .await;

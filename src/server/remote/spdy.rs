@@ -27,7 +27,7 @@ const STREAMS_MAX: usize = 1000;
 /// Pieces of a stream, and frames of ours, that wait in memory.
 const WAITING_MAX: usize = 4;
 /// What is read at a time.
-const PIECE_BYTES: usize = 32 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 /// What is written at a time, about.
 const WRITE_BYTES: usize = 128 * 1024;
 
