@@ -81,7 +81,7 @@ impl LocalImages for NodeImages {
 
 #[allow(clippy::needless_pass_by_value, reason = "it maps an error")]
 fn unavailable(error: EngineError) -> ApiError {
-    ApiError::Unavailable(error.to_string())
+    ApiError::Unreachable(error.to_string())
 }
 
 fn shown(image: Image) -> LocalImage {

@@ -207,7 +207,7 @@ impl PodStreams for Streams {
         check_placed(&pod)?;
         match Ports::of(Arc::clone(&self.context), pod).await {
             Ok(ports) => Ok(Arc::new(ports)),
-            Err(EngineError::Unreachable(why)) => Err(ApiError::Unavailable(why)),
+            Err(EngineError::Unreachable(why)) => Err(ApiError::Unreachable(why)),
             Err(err) => Err(ApiError::Internal(err.to_string())),
         }
     }
@@ -273,7 +273,7 @@ fn log_error(id: &str, error: &EngineError) -> ApiError {
         EngineError::NotFound(_) => {
             ApiError::BadRequest(format!("unable to retrieve container logs for docker://{id}"))
         }
-        EngineError::Unreachable(_) => ApiError::Unavailable(error.to_string()),
+        EngineError::Unreachable(_) => ApiError::Unreachable(error.to_string()),
         _ => ApiError::Internal(error.to_string()),
     }
 }

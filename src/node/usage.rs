@@ -112,7 +112,7 @@ impl Sampler {
                 }
                 // It has ended since.
                 Ok(None) => drop(looks.pairs.remove(&id)),
-                Err(err @ EngineError::Unreachable(_)) => return Err(ApiError::Unavailable(err.to_string())),
+                Err(err @ EngineError::Unreachable(_)) => return Err(ApiError::Unreachable(err.to_string())),
                 // The others can be told of all the same; this one is missing, as in every cluster.
                 Err(err) => {
                     warn!(component = "node", container_id = id, err = chain(&err), "cannot measure a container");
@@ -151,7 +151,7 @@ impl Usages for Sampler {
     }
 
     async fn machine(&self) -> Result<MachineUsage, ApiError> {
-        let unavailable = |err: EngineError| ApiError::Unavailable(err.to_string());
+        let unavailable = |err: EngineError| ApiError::Unreachable(err.to_string());
         let info = self.context.ask(self.context.engine.info()).await.map_err(unavailable)?;
         let one = |(uid, sandbox): (String, String)| async move {
             let told = self.context.ask(self.context.engine.usage(&sandbox)).await;
