@@ -151,6 +151,9 @@ struct Inner {
     calls: BTreeMap<u64, Call>,
     n_calls: u64,
     is_down: bool,
+    /// How many pulls of each image are under way, and the most that there ever were of one.
+    pulling: BTreeMap<String, usize>,
+    pulling_max: usize,
     /// Whether calls of callers that are killed may take effect.
     lands: bool,
 }
@@ -166,6 +169,8 @@ impl FakeEngine {
             calls: BTreeMap::new(),
             n_calls: 0,
             is_down: false,
+            pulling: BTreeMap::new(),
+            pulling_max: 0,
             lands: false,
         };
         Self(Arc::new(Shared { clock, rng, config, inner: Mutex::new(inner) }))
@@ -289,6 +294,10 @@ impl FakeEngine {
                 landing.lose();
                 return Err(EngineError::Failed(format!("{what}: planned fault, no effect")));
             }
+            Some(Fault::Refuse) => {
+                landing.lose();
+                return Err(EngineError::Invalid(format!("{what}: planned refusal, no effect")));
+            }
             Some(Fault::Slow(by)) => pass(by).await,
             Some(Fault::DaemonRestart { down, stop_containers }) => self.restart_daemon(down, stop_containers),
             Some(Fault::LostReply | Fault::CutReply) | None => {}
@@ -344,6 +353,28 @@ impl<T, F: FnOnce(&mut World) -> Result<T, EngineError>> Drop for Landing<'_, T,
         if lands && self.engine.0.rng.one_in(2) {
             // Nobody is left to be told.
             drop(self.engine.apply(effect));
+        }
+    }
+}
+
+/// A pull under way.
+struct Pulling<'e>(&'e FakeEngine, String);
+
+impl<'e> Pulling<'e> {
+    fn begin(engine: &'e FakeEngine, reference: &str) -> Self {
+        let mut inner = engine.lock();
+        let n = inner.pulling.entry(reference.to_owned()).or_default();
+        *n += 1;
+        let n = *n;
+        inner.pulling_max = inner.pulling_max.max(n);
+        Self(engine, reference.to_owned())
+    }
+}
+
+impl Drop for Pulling<'_> {
+    fn drop(&mut self) {
+        if let Some(n) = self.0.lock().pulling.get_mut(&self.1) {
+            *n -= 1;
         }
     }
 }
@@ -519,6 +550,7 @@ impl FakeEngine {
     /// The daemon goes away. With `stop_containers` it takes its containers along; no event tells so.
     pub fn daemon_down(&self, stop_containers: bool) {
         self.lock().is_down = true;
+        self.apply(World::cut_conversations);
         if stop_containers {
             self.apply(World::stop_all);
         }
@@ -554,7 +586,17 @@ impl FakeEngine {
 
     /// Makes the `n`-th call from now (the next is 1) meet this fault.
     pub fn fail_nth_call(&self, n: u64, fault: Fault) {
-        self.lock().faults.set_nth(n, fault);
+        self.lock().faults.set_nth(n, fault, None);
+    }
+
+    /// The same among the calls of these kinds.
+    pub fn fail_nth_call_of(&self, kinds: &'static [CallKind], n: u64, fault: Fault) {
+        self.lock().faults.set_nth(n, fault, Some(kinds));
+    }
+
+    /// How much of the engine's disk is free from now on, in bytes.
+    pub fn set_disk_free(&self, bytes: u64) {
+        self.apply(|world| world.disk_free_bytes = bytes);
     }
 
     /// Whether the fault of [`FakeEngine::fail_nth_call`] is still to come: a sweep ends when it is.
@@ -597,6 +639,21 @@ impl FakeEngine {
         self.lock().world.all_volumes()
     }
 
+    /// A file in a volume, by its path below it.
+    pub fn volume_file(&self, volume: &str, path: &str) -> Option<Bytes> {
+        self.lock().world.volume_files.get(&(volume.to_owned(), path.to_owned())).map(|(_, content)| content.clone())
+    }
+
+    /// `docker rmi -f`: the names of an image go, whoever uses it; the image itself only if nobody does.
+    pub fn docker_rmi(&self, reference: &str) {
+        self.apply(|world| world.remove_image_by_force(reference));
+    }
+
+    /// How many pulls of one image there were at the same time, at most.
+    pub fn pulls_at_once(&self) -> usize {
+        self.lock().pulling_max
+    }
+
     /// Every network's name.
     pub fn all_networks(&self) -> Vec<String> {
         self.lock().world.all_networks()
@@ -610,7 +667,7 @@ impl FakeEngine {
 #[async_trait]
 impl Engine for FakeEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
-        self.call(CallKind::Info, "", |_| Ok(world::info())).await
+        self.call(CallKind::Info, "", |world| Ok(world.info())).await
     }
 
     async fn neighbours(&self) -> Result<Neighbours, EngineError> {
@@ -698,13 +755,21 @@ impl Engine for FakeEngine {
         command: &[String],
         connected: Connected,
     ) -> Result<Session, EngineError> {
-        let run = self.call(CallKind::ExecSession, container, |world| world.exec(container, command)).await?;
-        Ok(session::of_command(command, connected, (run.takes, run.output.exit_code, run.output.output)))
+        let exec = |world: &mut World| {
+            let run = world.exec(container, command)?;
+            let cut = world.converse(container);
+            Ok((run, cut))
+        };
+        let (run, cut) = self.call(CallKind::ExecSession, container, exec).await?;
+        let of = session::Of { engine: self.clone(), container: container.to_owned(), cut };
+        Ok(session::of_command(of, command, connected, run))
     }
 
     async fn attach(&self, container: &str, connected: Connected) -> Result<Session, EngineError> {
-        let lines = self.call(CallKind::Attach, container, |world| world.attach(container)).await?;
-        Ok(session::of_container(lines, connected))
+        let attach = |world: &mut World| Ok((world.attach(container)?, world.converse(container)));
+        let (lines, cut) = self.call(CallKind::Attach, container, attach).await?;
+        let of = session::Of { engine: self.clone(), container: container.to_owned(), cut };
+        Ok(session::of_container(of, lines, connected))
     }
 
     async fn logs(
@@ -741,6 +806,7 @@ impl Engine for FakeEngine {
         progress: &PullProgress,
     ) -> Result<(), PullError> {
         progress.set(1_000_000, 2_000_000);
+        let _under_way = Pulling::begin(self, reference);
         let pulled = self.call(CallKind::Pull, reference, |world| Ok(world.pull(reference, credentials))).await;
         pulled.map_err(|err| PullError::Failed(err.to_string()))?
     }

@@ -45,6 +45,8 @@ mod traffic;
 mod upgrade;
 mod verbs;
 #[cfg(test)]
+pub(crate) use remote::{Heard, hear};
+#[cfg(test)]
 pub(crate) use verbs::evict;
 mod websocket;
 

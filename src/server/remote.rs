@@ -175,6 +175,43 @@ async fn converse(begin: Begin, client: Client, drain: Drain) {
     }
 }
 
+/// What a client heard.
+#[cfg(test)]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// What was printed, in order.
+    pub(crate) printed: Vec<u8>,
+    /// How it ended: with a code, or why not. `None`: the server left first.
+    pub(crate) end: Option<Result<i64, String>>,
+}
+
+/// A conversation without a connection: what a client hears that says this, and then ends its input.
+#[cfg(test)]
+pub(crate) async fn hear(begin: Begin, said: Bytes, drain: Drain) -> Heard {
+    let (client, Desk { stdin, resizes: _resizes, mut out }) =
+        client(Connected { stdin: true, ..Connected::default() });
+    let say = async move {
+        if let Some(stdin) = stdin {
+            // A program need not read it.
+            drop(stdin.send(said).await);
+        }
+    };
+    let listen = async {
+        let mut heard = Heard { printed: Vec::new(), end: None };
+        while let Some(told) = out.recv().await {
+            match told {
+                Out::Printed(Printed::Stdout(bytes) | Printed::Stderr(bytes)) => heard.printed.extend(bytes),
+                Out::End(End::Success) => heard.end = Some(Ok(0)),
+                Out::End(End::Exit(code)) => heard.end = Some(Ok(code)),
+                Out::End(End::Error(why)) => heard.end = Some(Err(why)),
+            }
+        }
+        heard
+    };
+    let ((), (), heard) = tokio::join!(converse(begin, client, drain), say, listen);
+    heard
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,11 @@ const EVENTS: &[EventFaultKind] =
 
 /// Draws the faults of a run.
 pub(super) fn arm(world: &World) {
+    world.engine.set_faults(draw(world));
+}
+
+/// Faults of any call, and of events.
+pub(super) fn draw(world: &World) -> FaultPlan {
     let drawn = |one_in| world.rng.one_in(one_in);
     let calls = CALLS.iter().filter(|_| drawn(3)).map(|fault| CallFault {
         call: None,
@@ -33,7 +38,7 @@ pub(super) fn arm(world: &World) {
     let calls = calls.chain(drawn(8).then_some(starts)).collect();
     // A lost event is made good by the slow relist alone, so few are lost.
     let events = EVENTS.iter().filter(|_| drawn(4)).map(|fault| EventFault { fault: *fault, one_in: 30, times: 2 });
-    world.engine.set_faults(FaultPlan { calls, events: events.collect() });
+    FaultPlan { calls, events: events.collect() }
 }
 
 /// Ends the faults.

@@ -7,7 +7,7 @@
 //! More seeds: `SKIFF_SIM_SEEDS=500 cargo test --lib sim::many` (`SKIFF_SIM_FIRST` is the first of them). For thousands,
 //! `SKIFF_SIM_SEEDS=5000 cargo sim sim::many` runs the same with this package optimised: its build takes many minutes, its seeds a fraction.
 //!
-//! `panics` lets each loop panic once; `sweep` lets each engine call of a small story fail in turn; `calm` is a rollout in which nothing goes wrong; `configs` are DeploymentConfigs; `workloads` are Jobs, StatefulSets and DaemonSets; `fleet` is several
+//! `panics` lets each loop panic once; `sweep` lets each engine call of a small story fail in turn; `calm` is a rollout in which nothing goes wrong; `configs` are DeploymentConfigs; `workloads` are Jobs, StatefulSets and DaemonSets; `pods` are claims, conversations, resizes and pulls; `fleet` is several
 //! nodes, budgets, an autoscaler and a standby, and two that believe to lead; `budgets` evicts on several threads; `scale` counts what many
 //! pods cost.
 //!
@@ -26,6 +26,7 @@ mod fleet;
 mod manifests;
 mod network;
 mod panics;
+mod pods;
 mod poison;
 mod scale;
 mod sweep;

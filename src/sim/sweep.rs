@@ -30,7 +30,7 @@ const FAULTS: [Fault; 5] = [
 ];
 /// More calls than the story makes.
 const CALLS_MAX: u64 = 1000;
-/// Fewer calls than the story makes.
+/// Fewer calls than a story makes.
 const CALLS_MIN: u64 = 50;
 
 /// Create, roll out, lose a pod, end. True when the story was over before its `n`-th call.
@@ -68,8 +68,8 @@ fn faults_of(n: u64) -> Vec<Fault> {
     vec![FAULTS[turn]]
 }
 
-#[test]
-fn whichever_engine_call_fails_everything_converges() {
+/// Runs a story with its first, second, third … engine call failing, until it is over before that call: then it says so.
+pub(super) fn each_call<F: Future<Output = bool>>(story: impl Fn(u64, Fault) -> F + Sync) {
     let is_over = AtomicBool::new(false);
     each_in_parallel(1..CALLS_MAX, |n| {
         let fails = |fault: &Fault| {
@@ -86,4 +86,9 @@ fn whichever_engine_call_fails_everything_converges() {
         faults_of(n).iter().find_map(fails)
     });
     assert!(is_over.into_inner(), "the story makes more calls than are tried");
+}
+
+#[test]
+fn whichever_engine_call_fails_everything_converges() {
+    each_call(story);
 }

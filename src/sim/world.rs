@@ -32,7 +32,7 @@ use crate::{
         CLUSTER_LABEL, Engine, NetworkSpec, Phase,
         fake::{Behaviour, FakeConfig, FakeEngine, Latencies},
     },
-    node,
+    node::{self, streams::PodStreams},
     registry::Registry,
     store::Store,
 };
@@ -96,6 +96,7 @@ struct Running {
     registry: Registry,
     trigger: DrainTrigger,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    streams: Arc<dyn PodStreams>,
     group: Group,
 }
 
@@ -162,6 +163,11 @@ impl World {
         &self.running.as_ref().expect("the control plane runs").group
     }
 
+    /// The streams of its containers.
+    pub(super) fn streams(&self) -> Arc<dyn PodStreams> {
+        Arc::clone(&self.running.as_ref().expect("the control plane runs").streams)
+    }
+
     /// Writes into the trace what the user does.
     pub(super) fn note(&mut self, what: String) {
         self.trace.push(Line::User(self.clock.now(), what));
@@ -209,8 +215,11 @@ impl World {
         let registry = self.open(self.disk.clone()).await;
         remove_beyond(&registry, CLUSTER, self.shape.nodes.max(1)).await.unwrap();
         let (trigger, drain) = drain_signal();
-        let tasks = self.run(&registry, &drain);
-        Running { registry, trigger, tasks, group }
+        let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
+        let agent = node::Agent::new(registry.clone(), engine, self.node_config());
+        let streams = agent.streams();
+        let tasks = self.run(&registry, agent, &drain);
+        Running { registry, trigger, tasks, streams, group }
     }
 
     fn node_config(&self) -> node::NodeConfig {
@@ -229,9 +238,7 @@ impl World {
         }
     }
 
-    fn run(&self, registry: &Registry, drain: &Drain) -> Vec<tokio::task::JoinHandle<()>> {
-        let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
-        let agent = node::Agent::new(registry.clone(), engine, self.node_config());
+    fn run(&self, registry: &Registry, agent: node::Agent, drain: &Drain) -> Vec<tokio::task::JoinHandle<()>> {
         let config = self.controllers_config(registry, "first");
         let (supervisor, events, ended) = (Supervisor::default(), registry.clone(), drain.clone());
         vec![

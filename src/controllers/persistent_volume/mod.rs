@@ -37,8 +37,9 @@ use crate::{
     },
     store::Entry,
 };
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const CLAIM: KindRef = KindRef::BuiltIn(&PERSISTENT_VOLUME_CLAIMS);
 const VOLUME: KindRef = KindRef::BuiltIn(&PERSISTENT_VOLUMES);
@@ -179,8 +180,12 @@ impl Controller for ClaimController {
         let claim = get(registry, &PERSISTENT_VOLUME_CLAIMS, &key.namespace, &key.name)?;
         let volume_name = text(&claim, "/spec/volumeName").to_owned();
         let is_used = is_going(&claim) && {
+            // A pod without a place uses nothing, and gets none while its claim goes (`podUsesPVC`, pvc_protection_controller.go): it
+            // would keep the claim for ever.
+            let has_place = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+            let may_use = |pod: &&Arc<Pod>| has_place(pod) && !is_terminal(pod);
             let pods = registry.api::<Pods>().list(&key.namespace).items;
-            pods.iter().any(|pod| !is_terminal(pod) && claims_of(pod).iter().any(|claim| claim.key == *key))
+            pods.iter().filter(may_use).any(|pod| claims_of(pod).iter().any(|claim| claim.key == *key))
         };
         Some(claim::Observed {
             volume: get(registry, &PERSISTENT_VOLUMES, "", &volume_name),

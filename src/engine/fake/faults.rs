@@ -22,6 +22,8 @@ pub enum CallKind {
     FileEnd,
     Exec,
     ExecSession,
+    ExecCode,
+    ResizeTerminal,
     Attach,
     Logs,
     Image,
@@ -59,6 +61,8 @@ impl CallKind {
             Self::CopyImageFiles => "copy the files of container",
             Self::FileEnd => "read file in container",
             Self::Exec | Self::ExecSession => "exec in container",
+            Self::ExecCode => "inspect exec in container",
+            Self::ResizeTerminal => "resize the terminal in container",
             Self::Attach => "attach to container",
             Self::Logs => "read log of container",
             Self::Image => "inspect image",
@@ -85,6 +89,8 @@ impl CallKind {
 pub enum Fault {
     /// It fails before it has an effect.
     FailBefore,
+    /// The engine refuses it: `Invalid`, and it has no effect.
+    Refuse,
     /// It has its effect, and no answer comes: `TimedOut` after the bound.
     LostReply,
     /// It has its effect, and the connection breaks at once: `Failed`.
@@ -144,11 +150,19 @@ pub struct FaultPlan {
     pub events: Vec<EventFault>,
 }
 
+/// A call that is to come, among all or among some.
+#[derive(Debug)]
+struct Nth {
+    n: u64,
+    fault: Fault,
+    of: Option<&'static [CallKind]>,
+}
+
 /// The plan and how far it has come.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     plan: FaultPlan,
-    nth: Option<(u64, Fault)>,
+    nth: Option<Nth>,
 }
 
 impl Faults {
@@ -156,9 +170,9 @@ impl Faults {
         self.plan = plan;
     }
 
-    pub(super) fn set_nth(&mut self, n: u64, fault: Fault) {
+    pub(super) fn set_nth(&mut self, n: u64, fault: Fault, of: Option<&'static [CallKind]>) {
         assert!(n > 0, "calls are counted from 1");
-        self.nth = Some((n, fault));
+        self.nth = Some(Nth { n, fault, of });
     }
 
     pub(super) fn nth_is_pending(&self) -> bool {
@@ -166,11 +180,11 @@ impl Faults {
     }
 
     pub(super) fn for_call(&mut self, kind: CallKind, rng: &Rng) -> Option<Fault> {
-        if let Some((n, fault)) = self.nth.take() {
-            if n == 1 {
-                return Some(fault);
+        if let Some(nth) = self.nth.take_if(|nth| nth.of.is_none_or(|of| of.contains(&kind))) {
+            if nth.n == 1 {
+                return Some(nth.fault);
             }
-            self.nth = Some((n - 1, fault));
+            self.nth = Some(Nth { n: nth.n - 1, ..nth });
         }
         let fits = |f: &CallFault| f.times > 0 && f.call.is_none_or(|call| call == kind);
         let hit = self.plan.calls.iter_mut().find(|f| fits(f) && rng.one_in(f.one_in))?;

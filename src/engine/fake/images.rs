@@ -238,6 +238,19 @@ impl World {
         self.out.push(Out::Event(EngineEvent::Images));
         Ok(())
     }
+
+    pub(super) fn remove_image_by_force(&mut self, reference: &str) {
+        let Some(id) = self.local(reference).map(|image| image.facts.id.clone()) else { return };
+        if self.uses_image(&id) {
+            if let Some(image) = self.images.get_mut(&id) {
+                image.facts.tags.clear();
+                image.facts.digests.clear();
+            }
+        } else {
+            self.images.remove(&id);
+        }
+        self.out.push(Out::Event(EngineEvent::Images));
+    }
 }
 
 #[cfg(test)]

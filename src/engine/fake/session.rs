@@ -1,57 +1,78 @@
 //! Conversations with the programs of fake containers.
 
+use super::{CallKind, FakeEngine, world::Exec};
 use crate::engine::{Connected, EngineError, Printed, Session, SessionControl, TerminalSize};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{
     StreamExt as _,
-    channel::mpsc::UnboundedReceiver,
+    channel::{mpsc::UnboundedReceiver, oneshot},
     stream::{self, BoxStream},
 };
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard},
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, BufReader, DuplexStream, duplex};
 
 /// What is on its way between a program and who talks to it.
 const PIPE_BYTES: usize = 64 * 1024;
 
+/// The code of a command whose container ended.
+const KILLED: i64 = 137;
+
 /// Prints to both of its outputs, and fails.
 pub const PRINTS_BOTH: &str = "echo out; echo err >&2; exit 3";
 /// Prints how large its terminal is, once it has read a line.
 pub const TELLS_SIZE: &str = "read x; busybox stty size";
 
+/// Whose conversation it is, and what ends it.
+pub(super) struct Of {
+    pub(super) engine: FakeEngine,
+    pub(super) container: String,
+    /// Cancelled with the container's end; a word at the engine's.
+    pub(super) cut: oneshot::Receiver<EngineError>,
+}
+
 /// What a session's program has of its terminal and its end.
 struct Control {
+    engine: FakeEngine,
+    container: String,
     size: Mutex<Option<TerminalSize>>,
-    code: Option<i64>,
+    code: Mutex<Option<i64>>,
+}
+
+impl Control {
+    fn code(&self) -> MutexGuard<'_, Option<i64>> {
+        self.code.lock().expect("no one panics while holding the lock")
+    }
 }
 
 #[async_trait]
 impl SessionControl for Control {
     async fn resize(&self, size: TerminalSize) -> Result<(), EngineError> {
+        self.engine.call(CallKind::ResizeTerminal, &self.container, |_| Ok(())).await?;
         *self.size.lock().expect("no one panics while holding the lock") = Some(size);
         Ok(())
     }
 
     async fn exit_code(&self) -> Result<Option<i64>, EngineError> {
-        Ok(self.code)
+        if self.code().is_none() {
+            return Ok(None);
+        }
+        self.engine.call(CallKind::ExecCode, &self.container, |_| Ok(())).await?;
+        Ok(*self.code())
     }
 }
 
-/// A conversation with a command that takes some time, prints, and ends so.
-pub(super) fn of_command(
-    command: &[String],
-    connected: Connected,
-    (takes, code, prints): (Option<Duration>, i64, Bytes),
-) -> Session {
+/// A conversation with a command.
+pub(super) fn of_command(of: Of, command: &[String], connected: Connected, run: Exec) -> Session {
     let (input, reader) = duplex(PIPE_BYTES);
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
-    let code = if words.last() == Some(&PRINTS_BOTH) { 3 } else { code };
-    let control = Arc::new(Control { size: Mutex::new(None), code: Some(code) });
+    let code = if words.last() == Some(&PRINTS_BOTH) { 3 } else { run.output.exit_code };
+    let (control, cut) = of.control(Some(code));
     let output: BoxStream<'static, _> = match words.as_slice() {
+        _ if run.takes.is_none() => stream::pending().boxed(),
         ["cat"] => echo(reader).boxed(),
         ["sh", "-c", PRINTS_BOTH] => {
             let both = [Printed::Stdout(Bytes::from("out\n")), Printed::Stderr(Bytes::from("err\n"))];
@@ -59,27 +80,53 @@ pub(super) fn of_command(
         }
         ["sh", "-c", TELLS_SIZE] => size_when_told(reader, Arc::clone(&control)).boxed(),
         _ => stream::once(async move {
-            match takes {
-                Some(takes) => tokio::time::sleep(takes).await,
-                None => std::future::pending().await,
-            }
-            Ok(Printed::Stdout(prints))
+            tokio::time::sleep(run.takes.unwrap_or_default()).await;
+            Ok(Printed::Stdout(run.output.output))
         })
         .boxed(),
     };
+    let over = Arc::clone(&control);
+    let output = until_cut(output, cut, move || *over.code() = Some(KILLED));
     Session { output, input: opened(connected, input), control }
 }
 
 /// A conversation with a container's program, which gives back what it reads and prints what it prints.
-pub(super) fn of_container(lines: UnboundedReceiver<Bytes>, connected: Connected) -> Session {
+pub(super) fn of_container(of: Of, lines: UnboundedReceiver<Bytes>, connected: Connected) -> Session {
     let (input, reader) = duplex(PIPE_BYTES);
     let printed = lines.map(|line| Ok(Printed::Stdout(line)));
     let output = if connected.stdin { stream::select(printed, echo(reader)).boxed() } else { printed.boxed() };
-    Session {
-        output,
-        input: opened(connected, input),
-        control: Arc::new(Control { size: Mutex::new(None), code: None }),
+    let (control, cut) = of.control(None);
+    Session { output: until_cut(output, cut, || {}), input: opened(connected, input), control }
+}
+
+impl Of {
+    fn control(self, code: Option<i64>) -> (Arc<Control>, oneshot::Receiver<EngineError>) {
+        let Self { engine, container, cut } = self;
+        (Arc::new(Control { engine, container, size: Mutex::new(None), code: Mutex::new(code) }), cut)
     }
+}
+
+/// What is printed until the program ends, with its container perhaps, or the engine goes away.
+fn until_cut(
+    output: BoxStream<'static, Result<Printed, EngineError>>,
+    cut: oneshot::Receiver<EngineError>,
+    over: impl FnOnce() + Send + 'static,
+) -> BoxStream<'static, Result<Printed, EngineError>> {
+    stream::unfold(Some((output, cut, over)), async |state| {
+        let (mut output, mut cut, over) = state?;
+        tokio::select! {
+            biased;
+            printed = output.next() => printed.map(|printed| (printed, Some((output, cut, over)))),
+            told = &mut cut => {
+                if let Ok(error) = told {
+                    return Some((Err(error), None));
+                }
+                over();
+                None
+            }
+        }
+    })
+    .boxed()
 }
 
 fn opened(connected: Connected, input: DuplexStream) -> Option<Pin<Box<dyn AsyncWrite + Send>>> {

@@ -17,7 +17,10 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use futures::channel::{
+    mpsc::{self, UnboundedReceiver, UnboundedSender},
+    oneshot,
+};
 use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,6 +59,7 @@ pub(super) struct World {
     rng: Rng,
     /// By name.
     containers: BTreeMap<String, LocalContainer>,
+    pub(super) disk_free_bytes: u64,
     /// The ports of the host that a program of the host has.
     pub(super) taken_ports: BTreeSet<u16>,
     names: BTreeMap<String, String>,
@@ -89,6 +93,8 @@ struct LocalContainer {
     ready: Option<bool>,
     log: Vec<(Timestamp, String)>,
     followers: Vec<(UnboundedSender<Bytes>, bool)>,
+    /// Who talks with its programs: told of the engine's end, dropped at their own.
+    conversations: Vec<oneshot::Sender<EngineError>>,
     files: BTreeMap<String, Bytes>,
     /// Whether the daemon's end stopped it, so that its start starts it again.
     restarts: bool,
@@ -108,25 +114,6 @@ pub(super) struct Exec {
     pub(super) run: u64,
 }
 
-pub(super) fn info() -> EngineInfo {
-    EngineInfo {
-        id: "fake".into(),
-        version: "0.0.0-fake".into(),
-        api_version: "1.41".into(),
-        os: "Fake Linux".into(),
-        kernel: "6.1.0".into(),
-        architecture: "amd64".into(),
-        cpus: 2,
-        memory_bytes: 8 << 30,
-        disk_bytes: 64 << 30,
-        disk_free_bytes: 48 << 30,
-        rootless: false,
-        app_armor: false,
-        cgroup_driver: "cgroupfs".into(),
-        address_pools: Vec::new(),
-    }
-}
-
 fn not_found(what: &str, container: &str) -> EngineError {
     EngineError::NotFound(format!("{what} {container}: No such container: {container}"))
 }
@@ -144,6 +131,7 @@ impl World {
             clock,
             rng,
             containers: BTreeMap::new(),
+            disk_free_bytes: 48 << 30,
             taken_ports: BTreeSet::new(),
             names: BTreeMap::new(),
             past_names: BTreeMap::new(),
@@ -160,6 +148,25 @@ impl World {
         };
         world.add_default_bridge();
         world
+    }
+
+    pub(super) fn info(&self) -> EngineInfo {
+        EngineInfo {
+            id: "fake".into(),
+            version: "0.0.0-fake".into(),
+            api_version: "1.41".into(),
+            os: "Fake Linux".into(),
+            kernel: "6.1.0".into(),
+            architecture: "amd64".into(),
+            cpus: 2,
+            memory_bytes: 8 << 30,
+            disk_bytes: 64 << 30,
+            disk_free_bytes: self.disk_free_bytes,
+            rootless: false,
+            app_armor: false,
+            cgroup_driver: "cgroupfs".into(),
+            address_pools: Vec::new(),
+        }
     }
 
     pub(super) fn take_out(&mut self) -> Vec<Out> {
@@ -257,6 +264,7 @@ impl World {
             ready: None,
             log: Vec::new(),
             followers: Vec::new(),
+            conversations: Vec::new(),
             files: BTreeMap::new(),
             restarts: false,
             policy: None,
@@ -584,6 +592,7 @@ impl World {
         facts.pid = 0;
         let facts = facts.clone();
         container.followers.clear();
+        container.conversations.clear();
         let again = container.policy.filter(|_| !container.is_stopped);
         container.policy = again.map(|n| n + 1).or(container.policy);
         if oom {
@@ -778,6 +787,24 @@ impl World {
             ExecBehaviour::Hangs => (None, 0, Bytes::new()),
         };
         Ok(Exec { takes, output: ExecOutput { exit_code: code, output }, run: found.run })
+    }
+
+    /// Ends with the programs of a running container; with a word when the engine goes away before.
+    pub(super) fn converse(&mut self, container: &str) -> oneshot::Receiver<EngineError> {
+        let (tell, told) = oneshot::channel();
+        if let Some(container) = self.get_mut(container) {
+            container.conversations.retain(|other| !other.is_canceled());
+            container.conversations.push(tell);
+        }
+        told
+    }
+
+    /// What the engine's end does to conversations.
+    pub(super) fn cut_conversations(&mut self) {
+        for talk in self.containers.values_mut().flat_map(|container| container.conversations.drain(..)) {
+            // Who has left need not be told.
+            drop(talk.send(EngineError::Failed("the connection to the engine was closed".into())));
+        }
     }
 
     /// What the program of a running container prints from now on.

@@ -3,11 +3,12 @@
 //! The user may start an old attempt by hand; then it must be stopped soon.
 
 use crate::{
-    api::kinds::pod::Pods,
+    api::kinds::{persistent_volume::PERSISTENT_VOLUMES, pod::Pods},
     engine::{Container, Phase},
-    registry::Registry,
+    registry::{Registry, pipeline::Selection},
 };
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long an attempt that the user started beside another may run: its event may be lost, and then the next safety list finds it;
@@ -46,7 +47,11 @@ pub(super) fn each_has_its_pod(registry: &Registry, containers: &[Container], vo
         registry.api::<Pods>().list("").items.iter().filter_map(|p| p.metadata.uid.clone()).collect();
     let of_images = containers.iter().flat_map(|container| label(container, "dev.skiff.image-volumes").split(','));
     let of_images: BTreeSet<&str> = of_images.filter(|name| !name.is_empty()).collect();
-    for volume in volumes {
+    // The volume of a claim is its own.
+    let claimed = registry.snapshot(&PERSISTENT_VOLUMES, "", &Selection::default()).entries;
+    let claimed: Vec<Value> = claimed.iter().map(|entry| serde_json::from_slice(&entry.value).unwrap()).collect();
+    let handles: Vec<&str> = claimed.iter().filter_map(|v| v.pointer("/spec/csi/volumeHandle")?.as_str()).collect();
+    for volume in volumes.iter().filter(|volume| !handles.iter().any(|handle| volume.ends_with(handle))) {
         let is_mounted = of_images.contains(volume.trim_end_matches("_full"));
         assert!(is_mounted || pods.iter().any(|uid| volume.contains(uid.as_str())), "the volume {volume} has no pod");
     }
