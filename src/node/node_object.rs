@@ -6,6 +6,10 @@
 //! so that a late Lease could tell no more than an API that does not answer, and every renewal is a disk flush on an idle machine.
 //! The same minute is the health check of the engine when nothing else asks it.
 //!
+//! The disk is under pressure when less than [`DISK_LEAST`] is free, or a twentieth of a small one: the kubelet's tenth would make a
+//! node of many a developer's machine that takes no pods, whose disk is as good as full and has room for days. New pods wait then (the
+//! taint is `controllers::node_status`'s). None is evicted: what fills such a disk is as a rule not the pods, and would fill it again.
+//!
 //! **Invariants**: the node is `Ready` exactly while the engine answers and the cluster is not paused; pods keep their last status while it does not.
 //! **Source**: `pkg/kubelet/nodestatus/setters.go`, `pkg/kubelet/kubelet_node_status.go`, v1.37.
 
@@ -50,6 +54,10 @@ const HEARTBEAT: Duration = Duration::from_mins(5);
 const IMAGES_SETTLE: Duration = Duration::from_millis(100);
 /// Looking whether an engine that is away is back.
 const AWAY_BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
+/// See the module's header; in bytes.
+const DISK_LEAST: u64 = 1 << 30;
+/// The part of a disk that is enough, where it is less than that.
+const DISK_PART: u64 = 20;
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const KUBELET_VERSION: &str = "v1.37.0";
 
@@ -64,7 +72,7 @@ pub(super) fn start(context: &Arc<Context>, drain: &Drain) {
 }
 
 async fn keep(name: String, context: Arc<Context>, drain: Drain) {
-    let keeper = Keeper { name, context, info: EngineInfo::default(), images: Vec::new(), was_ready: None };
+    let keeper = Keeper { name, context, info: EngineInfo::default(), images: Vec::new(), was_ready: None, disk: None };
     tokio::select! {
         biased;
         () = drain.drained() => {}
@@ -84,6 +92,8 @@ struct Keeper {
     info: EngineInfo,
     images: Vec<ContainerImage>,
     was_ready: Option<bool>,
+    /// Whether the disk is under pressure, once that is known.
+    disk: Option<bool>,
 }
 
 impl Keeper {
@@ -145,6 +155,7 @@ impl Keeper {
                 self.context.set_facts(NodeFacts { ip, cpus, memory_bytes, disk_bytes });
                 let was_unknown = self.info.version.is_empty();
                 self.info = info;
+                self.look_at_disk();
                 self.context.note_back();
                 if was_unknown {
                     self.look_at_images().await;
@@ -152,6 +163,25 @@ impl Keeper {
             }
             Err(error) => self.context.note_away(&error.to_string()),
         }
+    }
+
+    /// Source of the reasons: `DiskPressureCondition`, `pkg/kubelet/nodestatus/setters.go`.
+    fn look_at_disk(&mut self) {
+        let was = self.disk.unwrap_or_else(|| self.told_of_disk());
+        let is = has_disk_pressure(&self.info, was);
+        if was != is {
+            let reason = if is { "NodeHasDiskPressure" } else { "NodeHasNoDiskPressure" };
+            let message = format!("Node {} status is now: {reason}", self.name());
+            self.context.tell_node(self.name(), Severity::Normal, reason, &message);
+        }
+        self.disk = Some(is);
+    }
+
+    /// Whether the process before this one said that the disk is under pressure.
+    fn told_of_disk(&self) -> bool {
+        let node = self.context.registry.api::<Nodes>().get(&ObjectKey::new("", self.name()));
+        let conditions = node.as_ref().and_then(|node| node.status.as_ref()?.conditions.as_ref());
+        conditions.into_iter().flatten().any(|c| c.type_ == "DiskPressure" && c.status == "True")
     }
 
     async fn look_at_images(&mut self) {
@@ -247,9 +277,20 @@ impl Keeper {
             None => ("True", "KubeletReady", "kubelet is posting ready status"),
             Some(unready) => ("False", unready.reason, unready.message.as_str()),
         };
+        let full = format!(
+            "kubelet has disk pressure: {} of {} MiB are free where the engine keeps images and containers, so new pods wait; \
+             `docker system df` shows what is there",
+            self.info.disk_free_bytes >> 20,
+            self.info.disk_bytes >> 20
+        );
+        let disk = if self.disk == Some(true) {
+            ("True", "KubeletHasDiskPressure", full.as_str())
+        } else {
+            ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+        };
         let pressures = [
             ("MemoryPressure", ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available")),
-            ("DiskPressure", ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure")),
+            ("DiskPressure", disk),
             ("PIDPressure", ("False", "KubeletHasSufficientPID", "kubelet has sufficient PID available")),
         ];
         let now = self.context.now();
@@ -318,6 +359,13 @@ impl Keeper {
             ..OwnerReference::default()
         }])
     }
+}
+
+/// Whether the disk has too little room; once it had, it needs twice as much to have enough again.
+fn has_disk_pressure(info: &EngineInfo, was: bool) -> bool {
+    let enough = DISK_LEAST.min(info.disk_bytes / DISK_PART);
+    let enough = if was { enough * 2 } else { enough };
+    info.disk_bytes > 0 && info.disk_free_bytes < enough
 }
 
 async fn sleep_until(at: Option<Instant>) {

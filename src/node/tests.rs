@@ -1,5 +1,6 @@
 //! The agent on the fake engine, under paused time.
 
+mod disk;
 mod ephemeral;
 mod faults;
 mod image_volumes;
