@@ -81,6 +81,9 @@ pub struct Start {
     /// From the end, or the creation, until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub served_after_ms: Option<i64>,
+    /// Whether it ran already when skiff started: then skiff does not know when its end before was noticed, and when it was ready.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// How many connections and requests clients of Services lost with the end before it, by the data plane, which remembers that for ten
     /// minutes; none where it does not answer, and at a first start.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -67,7 +67,8 @@ const HEAD: [&str; 10] =
     ["CONTAINER", "RESTART", "WHY", "ENDED", "NOTICED", "CREATED", "STARTED", "READY", "SERVED", "LOST"];
 
 /// The lines of the table: what came before a start, and how many milliseconds after that end it was noticed, created, started, ready, and a client first
-/// had a reply; and how many connections clients lost with that end.
+/// had a reply; and how many connections clients lost with that end. What ran before skiff started is adopted: it was noticed and ready at a time
+/// that nobody knows.
 fn table(starts: &[Start]) -> Vec<String> {
     if starts.is_empty() {
         return vec!["No container of the pod has started since skiff runs.".to_owned()];
@@ -79,11 +80,14 @@ fn table(starts: &[Start]) -> Vec<String> {
 
 fn row(start: &Start) -> [String; 10] {
     let after = |ms: Option<i64>| ms.map_or("-".to_owned(), |ms| format!("+{ms}ms"));
-    let why = match (&start.cause, start.exit_code) {
+    let mut why = match (&start.cause, start.exit_code) {
         (Some(cause), Some(code)) => format!("{cause} ({code})"),
         (Some(cause), None) => cause.clone(),
         (None, _) => "first start".to_owned(),
     };
+    if start.adopted {
+        why.push_str(", adopted");
+    }
     [
         start.container.clone(),
         start.restart.to_string(),
@@ -126,11 +130,13 @@ mod tests {
             lost: Some(2),
             ..first.clone()
         };
+        let adopted = Start { adopted: true, noticed_after_ms: None, ..second.clone() };
         expect![[r#"
-            CONTAINER  RESTART  WHY           ENDED                     NOTICED  CREATED  STARTED  READY   SERVED  LOST
-            web        0        first start   -                         -        -        +100ms   +130ms  +150ms  -
-            web        1        Killed (137)  2026-01-01T00:01:00.000Z  +3ms     +90ms    +210ms   -       -       2"#]]
-        .assert_eq(&table(&[first, second]).join("\n"));
+            CONTAINER  RESTART  WHY                    ENDED                     NOTICED  CREATED  STARTED  READY   SERVED  LOST
+            web        0        first start            -                         -        -        +100ms   +130ms  +150ms  -
+            web        1        Killed (137)           2026-01-01T00:01:00.000Z  +3ms     +90ms    +210ms   -       -       2
+            web        1        Killed (137), adopted  2026-01-01T00:01:00.000Z  -        +90ms    +210ms   -       -       2"#]]
+        .assert_eq(&table(&[first, second, adopted]).join("\n"));
         assert_eq!(table(&[]).len(), 1);
     }
 

@@ -4,7 +4,7 @@
 //! Kept by the worker, which shows it what is observed before each decision. Pure.
 //!
 //! **Invariants**: a start is told of once, when it is ready and something had ended before it; what runs already when the agent begins
-//! is no start that it saw. Instants of the engine are by its clock, notice and readiness by ours.
+//! is no start that it saw: of such a run it is told what the engine knows alone. Instants of the engine are by its clock, notice and readiness by ours.
 
 use super::observe::{Cause, ObservedContainer, ObservedPod, Run, StopReason};
 use crate::api::timeline::Start;
@@ -38,6 +38,8 @@ struct Known {
     ready: Option<Timestamp>,
     /// Whether nobody is told when it is ready.
     is_told: bool,
+    /// Whether it ran already when the agent began.
+    is_adopted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,8 @@ struct End {
     cause: &'static str,
     code: i32,
     at: Timestamp,
-    noticed: Timestamp,
+    /// `None`: by the process before this one.
+    noticed: Option<Timestamp>,
 }
 
 /// A container that ended and is ready again.
@@ -76,7 +79,10 @@ impl Starts {
     /// Takes in what runs when the agent begins: nobody saw how it came about.
     pub(super) fn adopt(&mut self, observed: &ObservedPod, now: Timestamp) {
         self.observe(observed, |_| false, now);
-        self.known.iter_mut().for_each(|known| known.is_told = true);
+        for known in &mut self.known {
+            (known.is_told, known.is_adopted) = (true, true);
+            known.forget_notice();
+        }
     }
 
     /// Notes that the engine was away: what it ended, it ended with itself.
@@ -104,11 +110,22 @@ impl Starts {
             // The engine's own times come with its events.
             (known.restart, known.started, known.created) = (run.restarts, started, created);
             known.end = end.or(known.end.take());
+            known.forget_notice();
             return;
         }
         let (name, restart) = (run.identity.container.clone(), run.restarts);
         let is_told = end.is_none();
-        self.known.push_back(Known { key, name, restart, end, created, started, ready: None, is_told });
+        self.known.push_back(Known {
+            key,
+            name,
+            restart,
+            end,
+            created,
+            started,
+            ready: None,
+            is_told,
+            is_adopted: false,
+        });
         if self.known.len() > STARTS_MAX {
             self.known.pop_front();
         }
@@ -131,7 +148,7 @@ impl Starts {
             Cause::Stopped(StopReason::PodDeleted | StopReason::Deadline | StopReason::PodOver) => return None,
         };
         let noticed = *self.noticed.get(&before.run())?;
-        Some(End { cause, code: exit.code, at: exit.at, noticed })
+        Some(End { cause, code: exit.code, at: exit.at, noticed: Some(noticed) })
     }
 
     fn note_ready(
@@ -141,7 +158,7 @@ impl Starts {
         now: Timestamp,
     ) -> Vec<Healed> {
         let mut healed = Vec::new();
-        for known in self.known.iter_mut().filter(|known| known.ready.is_none()) {
+        for known in self.known.iter_mut().filter(|known| known.ready.is_none() && !known.is_adopted) {
             let run =
                 observed.by_id(&known.key.0).filter(|run| run.is_running() && run.started_at == Some(known.started));
             if !run.is_some_and(&is_ready) {
@@ -162,6 +179,13 @@ impl Starts {
 }
 
 impl Known {
+    /// When an end was noticed that another process saw, this one does not know.
+    fn forget_notice(&mut self) {
+        if let Some(end) = self.end.as_mut().filter(|_| self.is_adopted) {
+            end.noticed = None;
+        }
+    }
+
     /// Where its times count from: the end before it, or its creation.
     fn since(&self) -> Timestamp {
         self.end.as_ref().map(|end| end.at).or(self.created).unwrap_or(self.started)
@@ -179,14 +203,15 @@ impl Known {
             cause: end.map(|end| end.cause.to_owned()),
             exit_code: end.map(|end| end.code),
             ended: end.map(|end| instant(end.at)),
-            noticed: end.map(|end| instant(end.noticed)),
+            noticed: end.and_then(|end| end.noticed).map(instant),
             created: self.created.map(instant),
             started: instant(self.started),
             ready: self.ready.map(instant),
-            noticed_after_ms: end.map(|end| self.after_ms(end.noticed)),
+            noticed_after_ms: end.and_then(|end| end.noticed).map(|at| self.after_ms(at)),
             created_after_ms: end.and(self.created).map(|at| self.after_ms(at)),
             started_after_ms: self.after_ms(self.started),
             ready_after_ms: self.ready.map(|at| self.after_ms(at)),
+            adopted: self.is_adopted,
             ..Start::default()
         }
     }
@@ -210,7 +235,7 @@ impl Known {
         let message = format!(
             "container {} {what}, noticed after {} ms, running after {} ms{ready}",
             self.name,
-            after(end.noticed),
+            after(end.noticed?),
             after(self.started)
         );
         Some(Healed { container: self.name.clone(), message })
@@ -313,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_starts_are_remembered_and_what_was_adopted_is_no_heal() {
+    fn the_last_starts_are_remembered() {
         let (mut pod, mut starts) = running();
         for n in 0..60u32 {
             let ms = 1_000 * i64::from(n + 1);
@@ -325,9 +350,30 @@ mod tests {
             starts.observe(&pod, |_| true, at(ms + 3));
         }
         assert_eq!((starts.shown().len(), starts.shown()[STARTS_MAX - 1].restart), (STARTS_MAX, 60));
-        let mut adopting = Starts::default();
-        adopting.adopt(&pod, at(100_000));
-        assert!(adopting.observe(&pod, |_| true, at(100_001)).is_empty());
-        assert_eq!(adopting.shown().len(), 1);
+    }
+
+    #[test]
+    fn of_what_was_adopted_the_engine_alone_knows() {
+        let (mut pod, mut before) = running();
+        pod.apply("app0", EventKind::Killed(9), at(1_000));
+        pod.apply("app0", EventKind::Died(137), at(1_012));
+        replace(&mut pod, &mut before);
+        let mut starts = Starts::default();
+        starts.adopt(&pod, at(100_000));
+        assert!(starts.observe(&pod, |_| true, at(100_001)).is_empty());
+        let shown = starts.shown();
+        assert_eq!((shown.len(), shown[0].adopted, shown[0].cause.as_deref()), (1, true, Some("Killed")));
+        // When its end was noticed and when it was ready, another process saw.
+        let after =
+            (shown[0].noticed_after_ms, shown[0].created_after_ms, shown[0].started_after_ms, shown[0].ready_after_ms);
+        assert_eq!((after, shown[0].noticed.as_ref()), ((None, Some(78), 210, None), None));
+        // What ends from now on is seen.
+        pod.apply("app1", EventKind::Died(1), at(200_000));
+        starts.observe(&pod, |_| true, at(200_003));
+        pod.note_created(container(2, 200_010));
+        pod.note_started("app2", at(200_020));
+        assert_eq!(starts.observe(&pod, |_| true, at(200_021)).len(), 1);
+        let again = &starts.shown()[1];
+        assert_eq!((again.adopted, again.noticed_after_ms, again.ready_after_ms), (false, Some(3), Some(21)));
     }
 }
