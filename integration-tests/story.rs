@@ -6,7 +6,7 @@ use crate::harness::{
     tools::{docker, output, run, text},
     wait::{eventually, until_equal},
 };
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, net::TcpStream, process::Command, time::Duration};
 
 const NODE_PORT: u16 = 30000;
 const SOON: Duration = Duration::from_secs(20);
@@ -23,6 +23,13 @@ fn demo(name: &str) -> Cluster {
 /// The pod that an answer names.
 fn pod_of(answer: &str) -> String {
     answer.split_whitespace().find(|w| w.starts_with("spring-")).unwrap_or(answer).to_owned()
+}
+
+/// A connection on which a request has begun.
+fn half_a_request() -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", NODE_PORT)).expect("the demo answers");
+    stream.write_all(b"GET / HT").expect("it is connected");
+    stream
 }
 
 fn restarts(cluster: &Cluster) -> Vec<String> {
@@ -142,6 +149,8 @@ fn single_pods_are_served_too() {
 fn a_killed_container_is_back_at_once_and_no_request_is_refused() {
     let cluster = demo("kill");
     let load = Load::on(NODE_PORT, 1);
+    // Two clients at each pod, in the midst of a request.
+    let _clients: Vec<TcpStream> = (0..6).map(|_| half_a_request()).collect();
     let victim = cluster.containers(APP).swap_remove(0);
     docker(&["kill", &victim]);
     until_equal("a restart is shown", SOON, vec!["0".to_owned(), "0".into(), "1".into()], || restarts(&cluster));
@@ -153,6 +162,15 @@ fn a_killed_container_is_back_at_once_and_no_request_is_refused() {
         let all: Vec<String> = pods.split(' ').map(told).collect();
         let is_healed = |one: &&String| one.contains("\"cause\": \"Killed\"") && one.contains("\"servedAfterMs\"");
         if all.iter().any(|one| is_healed(&one)) { Ok(()) } else { Err(all.join("\n")) }
+    });
+    eventually("what clients lost with it is told", SOON, || {
+        let lost = |pod: &str| {
+            let told = run(&mut cluster.skiff(&["timeline", pod]));
+            let killed = told.lines().find(|line| line.contains("Killed (137)"))?;
+            killed.split_whitespace().last()?.parse::<u64>().ok()
+        };
+        let all: Vec<Option<u64>> = pods.split(' ').map(lost).collect();
+        if all.iter().flatten().any(|lost| *lost > 0) { Ok(()) } else { Err(all) }
     });
     let (answered, failed) = load.end().counted();
     let refused: Vec<_> = failed.iter().filter(|f| f.starts_with("connect")).collect();

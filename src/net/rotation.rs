@@ -140,13 +140,17 @@ impl Endpoint {
 pub(super) struct Claim {
     endpoint: Arc<Endpoint>,
     awaiting: bool,
+    /// Whether the client has said something since the endpoint last did.
+    is_asked: bool,
+    /// Whether the endpoint has said its last.
+    is_over: bool,
 }
 
 impl Claim {
     fn new(endpoint: &Arc<Endpoint>) -> Self {
         endpoint.counters.active.fetch_add(1, Relaxed);
         endpoint.counters.awaiting.fetch_add(1, Relaxed);
-        Self { endpoint: Arc::clone(endpoint), awaiting: true }
+        Self { endpoint: Arc::clone(endpoint), awaiting: true, is_asked: false, is_over: false }
     }
 
     /// The endpoint that is held.
@@ -157,6 +161,7 @@ impl Claim {
     /// Counts bytes that went to the endpoint; a reply is due from now on.
     pub(super) fn sent(&mut self, bytes: u64) {
         self.endpoint.counters.bytes_to_endpoint.fetch_add(bytes, Relaxed);
+        self.is_asked = true;
         if !self.awaiting {
             self.awaiting = true;
             self.endpoint.counters.awaiting.fetch_add(1, Relaxed);
@@ -172,7 +177,16 @@ impl Claim {
         self.answered();
     }
 
+    /// The endpoint has closed its side while the client's is open: a program that is killed in the midst of a request ends so too. Counted
+    /// once.
+    pub(super) fn closed_first(&mut self, now: Millis) {
+        if !std::mem::replace(&mut self.is_over, true) && self.is_asked {
+            self.endpoint.note_lost(now);
+        }
+    }
+
     fn answered(&mut self) {
+        self.is_asked = false;
         if self.awaiting {
             self.awaiting = false;
             self.endpoint.counters.awaiting.fetch_sub(1, Relaxed);

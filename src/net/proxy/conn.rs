@@ -282,12 +282,13 @@ impl Conn {
             return Next::Closed;
         }
         if self.is_open
-            && let Some(dial) = &self.endpoint
+            && let Some(dial) = &mut self.endpoint
         {
             if self.up.is_done() {
                 self.up.end(dial.socket.as_fd());
             }
             if self.down.is_done() {
+                dial.claim.closed_first(cx.now);
                 self.down.end(self.client.as_fd());
             }
         }

@@ -285,6 +285,45 @@ async fn a_reset_endpoint_resets_its_client() {
     assert_reset(client).await;
 }
 
+#[tokio::test]
+async fn a_request_whose_endpoint_closes_without_a_word_is_lost_and_none_else() {
+    let (listener, address) = manual_endpoint().await;
+    let scene = Scene::tcp(&[address]);
+    let lost = || scene.proxy.report().endpoints.iter().map(|endpoint| endpoint.broken).sum::<u64>();
+    // Whether the client says anything and the endpoint does, and who closes.
+    for (asks, replies, client_closes, loses) in [
+        (true, false, false, 1),
+        (true, true, false, 1),
+        (false, false, false, 1),
+        (true, false, true, 1),
+        (true, false, false, 2),
+    ] {
+        let mut client = scene.connect().await;
+        if asks {
+            client.write_all(b"x").await.unwrap();
+        }
+        let (mut server, _) = listener.accept().await.unwrap();
+        if asks {
+            server.read_exact(&mut [0; 1]).await.unwrap();
+        }
+        if replies {
+            server.write_all(b"y").await.unwrap();
+            client.read_exact(&mut [0; 1]).await.unwrap();
+        }
+        if client_closes {
+            client.shutdown().await.unwrap();
+            assert_eq!(timeout(PATIENCE, server.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
+        }
+        drop(server);
+        assert_eq!(timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
+        // It hears that it is gone, too.
+        client.write_all(b"more").await.ok();
+        drop(client);
+        until(|| scene.proxy.connections() == 0).await;
+        assert_eq!(lost(), loses, "asks {asks}, replies {replies}, client closes {client_closes}");
+    }
+}
+
 /// Bytes that show when they are lost, doubled or out of order.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect()
