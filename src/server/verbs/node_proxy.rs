@@ -38,7 +38,12 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response, ApiError> {
         return Ok(respond(200, "application/json", respond::full(pods.to_string())));
     }
     if !MEASURED.contains(&&*path) {
-        return Ok(respond::text(404, not_here(&path)));
+        // A kubelet's is plain text, of which kubectl shows nothing.
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound", "code": 404,
+            "message": not_here(&path),
+        });
+        return Ok(respond(404, "application/json", respond::full(status.to_string())));
     }
     let mut usages = call.state.usages().pods().await?;
     usages.retain(|usage| usage.node == call.info.name);
@@ -65,12 +70,15 @@ fn not_here(path: &str) -> String {
         "containerLogs" | "exec" | "attach" | "portForward" | "run" => {
             "Streams of containers are sub-resources of their pods: pods/NAME/log, exec, attach, portforward."
         }
+        "configz" => {
+            "There is no KubeletConfiguration: `skiff config` shows what the cluster was started with, and the node's status what it gives."
+        }
         "metrics" => "skiff's own metrics are at /metrics of the API.",
         _ => {
             "skiff is the kubelet of this node, and serves healthz, pods, stats/summary, metrics/resource and metrics/cadvisor here."
         }
     };
-    format!("404 page not found: {path}\n{instead}\n")
+    format!("404 page not found: {path}. {instead}")
 }
 
 /// The pods of the node, as a kubelet lists them.
