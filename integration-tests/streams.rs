@@ -83,8 +83,9 @@ fn ask(port: u16) -> Result<String, String> {
 fn commands_run_in_containers_and_files_go_both_ways() {
     let cluster = Cluster::start("exec");
     let term = "command: [sh], stdin: true, tty: true";
-    cluster.apply(&(pod("web", "command: [sleep, \"3600\"]") + &pod("term", term)));
-    for name in ["web", "term"] {
+    let own = pod("own", "command: [cat], stdin: true, stdinOnce: true");
+    cluster.apply(&(pod("web", "command: [sleep, \"3600\"]") + &pod("term", term) + &own));
+    for name in ["web", "term", "own"] {
         cluster.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
     }
     assert_eq!(cluster.kubectl(&["exec", "web", "--", "echo", "hello"]), "hello\n");
@@ -132,6 +133,8 @@ fn commands_run_in_containers_and_files_go_both_ways() {
     assert_eq!(err, "error: command terminated with exit code 3\n");
     let (code, _, err) = with_input(&mut own(&["web", "-c", "none", "--", "true"]), b"");
     assert!(code == 6 && err.contains("container none is not valid for pod web"), "{code} {err}");
+    let (code, back, err) = with_input(&mut cluster.skiff(&["kubectl", "attach", "-i", "own"]), b"given\n");
+    assert!(code == 0 && text(&back) == "given\n", "{code} {} {err}", text(&back));
     let sizes = "until stty size 2>/dev/null | grep 89; do :; done";
     let line = format!("stty rows 31 cols 89; {SKIFF} kubectl exec -it web -- sh -c '{sizes}'");
     let shown = output(

@@ -5,7 +5,12 @@ use crate::harness::{
     tools::{BUSYBOX, docker, output, text},
     wait::{eventually, until_equal},
 };
-use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -136,18 +141,20 @@ fn a_sub_path_has_the_mode_of_its_volume_and_may_be_a_file() {
     an_image_is_a_volume_that_is_only_read(&cluster);
 }
 
-/// Whole and in part, beside an image that is not there; its Docker volume goes with its pod. The pod has a host name and a profile of
-/// seccomp of its own.
+/// Whole and in part, beside an image that is not there; its Docker volume goes with its pod. The pod has a host name, a profile of
+/// seccomp and resources of its own, which each of its containers has.
 fn an_image_is_a_volume_that_is_only_read(cluster: &Cluster) {
     let profiles = cluster.data_dir().join("seccomp");
     std::fs::create_dir_all(&profiles).unwrap();
     let no_chmod = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod", "fchmod", "fchmodat"], "action": "SCMP_ACT_ERRNO"}]}"#;
     std::fs::write(profiles.join("no-chmod.json"), no_chmod).unwrap();
     let script = "busybox hostname; touch /mine; busybox chmod 700 /mine 2>/dev/null || echo refused; test -e /whole/.dockerenv || echo clean; \
-         touch /whole/x 2>/dev/null || echo read-only; cd /part; ls -d busybox; exec sleep 3600";
+         touch /whole/x 2>/dev/null || echo read-only; cd /part; ls -d busybox; cd /sys/fs/cgroup; \
+         cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes; exec sleep 3600";
     let image = *BUSYBOX;
     cluster.apply(&format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: shown}}\nspec:\n  hostnameOverride: db.example.com\n  \
+         resources: {{limits: {{memory: 64Mi, cpu: 500m}}}}\n  \
          terminationGracePeriodSeconds: 1\n  \
          securityContext: {{seccompProfile: {{type: Localhost, localhostProfile: no-chmod.json}}}}\n  \
          volumes: [{{name: i, image: {{reference: '{image}', pullPolicy: Never}}}}, {{name: gone, image: {{reference: 'none:1', pullPolicy: Never}}}}]\n  \
@@ -156,7 +163,7 @@ fn an_image_is_a_volume_that_is_only_read(cluster: &Cluster) {
          command: [sleep, '3600']\n    volumeMounts: [{{name: gone, mountPath: /v}}]\n  - name: unsafe\n    image: {image}\n    \
          command: [sleep, '3600']\n    securityContext: {{seccompProfile: {{type: Localhost, localhostProfile: none.json}}}}\n"
     ));
-    let said = "db.example.com\nrefused\nclean\nread-only\nbusybox\n".to_owned();
+    let said = "db.example.com\nrefused\nclean\nread-only\nbusybox\n67108864\n".to_owned();
     until_equal("what is in the image", SOON, said, || printed(cluster, "shown"));
     let reason = "{.status.containerStatuses[?(@.name==\"lacks\")].state.waiting.reason}";
     until_equal("the other image is not there", SOON, "ErrImageNeverPull".to_owned(), || {
@@ -223,6 +230,63 @@ fn a_host_path_is_what_its_type_says_or_the_pod_waits() {
         assert_eq!(newest(&cluster, name), "", "nothing was started");
     }
     assert!(!at("missing").exists() && !at("absent").exists(), "nothing was made");
+    what_the_host_mounts_later_is_seen_where_it_is_passed_on(&cluster, &at("tree"));
+}
+
+/// A mount of the engine's host, made in its own namespace; gone with this.
+struct Mounted<'p>(&'p Path);
+
+impl<'p> Mounted<'p> {
+    fn on_the_host(script: &str) -> Output {
+        let here = output(Command::new("sh").args(["-c", script]));
+        if here.status.success() {
+            return here;
+        }
+        // Whoever may not mount lets the engine do it.
+        let enter =
+            ["run", "--rm", "--privileged", "--pid=host", &BUSYBOX, "busybox", "nsenter", "-t", "1", "-m", "--"];
+        output(Command::new("docker").args(enter).args(["sh", "-c", script]))
+    }
+
+    /// A tree that passes on what is mounted below it.
+    fn shared(tree: &'p Path) -> Self {
+        let at = tree.display();
+        let made = Self::on_the_host(&format!("mount --bind {at} {at} && mount --make-rshared {at}"));
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        Self(tree)
+    }
+
+    fn mount_below(&self, name: &str) {
+        let at = self.0.join(name).display().to_string();
+        let made = Self::on_the_host(&format!("mount -t tmpfs none {at} && touch {at}/there"));
+        assert!(made.status.success(), "{}", text(&made.stderr));
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        Self::on_the_host(&format!("umount -l {0}/sub; umount -l {0}", self.0.display()));
+    }
+}
+
+/// `HostToContainer` beside a mount of the same that keeps to itself.
+fn what_the_host_mounts_later_is_seen_where_it_is_passed_on(cluster: &Cluster, tree: &Path) {
+    std::fs::create_dir_all(tree.join("sub")).unwrap();
+    let mounted = Mounted::shared(tree);
+    let script =
+        "echo begun; until [ -e /passed/sub/there ]; do sleep 0.1; done; ls /alone/sub; echo seen; exec sleep 3600";
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: passed}}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
+         volumes: [{{name: h, hostPath: {{path: {tree}}}}}]\n  containers:\n  - name: passed\n    image: {image}\n    \
+         command: [sh, -c, '{script}']\n    volumeMounts: [{{name: h, mountPath: /passed, mountPropagation: HostToContainer}}, \
+         {{name: h, mountPath: /alone}}]\n",
+        tree = tree.display(),
+        image = *BUSYBOX
+    ));
+    until_equal("it runs", SOON, "begun\n".to_owned(), || printed(cluster, "passed"));
+    mounted.mount_below("sub");
+    until_equal("it sees what the host mounted", SOON, "begun\nseen\n".to_owned(), || printed(cluster, "passed"));
+    cluster.kubectl(&["delete", "pod", "passed", "--wait=true"]);
 }
 
 #[test]
