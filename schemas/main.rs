@@ -36,8 +36,10 @@ use k8s_openapi::{
         node::v1 as node,
         policy::v1 as policy,
         rbac::v1 as rbac,
+        resource::v1 as resource,
         scheduling::v1 as scheduling,
         storage::v1 as storage,
+        storagemigration::v1 as storagemigration,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions,
     apimachinery::pkg::{apis::meta::v1 as meta, version},
@@ -68,6 +70,8 @@ fn pack_kinds(pack: &mut Pack) {
     pack.listed::<core::Secret>();
     pack.listed::<core::Service>();
     pack.listed::<core::ServiceAccount>();
+    pack.listed::<admissionregistration::MutatingAdmissionPolicy>();
+    pack.listed::<admissionregistration::MutatingAdmissionPolicyBinding>();
     pack.listed::<admissionregistration::MutatingWebhookConfiguration>();
     pack.listed::<admissionregistration::ValidatingAdmissionPolicy>();
     pack.listed::<admissionregistration::ValidatingAdmissionPolicyBinding>();
@@ -108,6 +112,11 @@ fn pack_kinds(pack: &mut Pack) {
     pack.listed::<rbac::ClusterRoleBinding>();
     pack.listed::<rbac::Role>();
     pack.listed::<rbac::RoleBinding>();
+    pack.listed::<resource::DeviceClass>();
+    pack.listed::<resource::DeviceTaintRule>();
+    pack.listed::<resource::ResourceClaim>();
+    pack.listed::<resource::ResourceClaimTemplate>();
+    pack.listed::<resource::ResourceSlice>();
     pack.listed::<scheduling::PriorityClass>();
     pack.listed::<storage::CSIDriver>();
     pack.listed::<storage::CSINode>();
@@ -115,6 +124,7 @@ fn pack_kinds(pack: &mut Pack) {
     pack.listed::<storage::StorageClass>();
     pack.listed::<storage::VolumeAttachment>();
     pack.listed::<storage::VolumeAttributesClass>();
+    pack.listed::<storagemigration::StorageVersionMigration>();
     pack.kind::<meta::APIGroup>();
     pack.kind::<meta::APIGroupList>();
     pack.kind::<meta::APIResourceList>();

@@ -22,6 +22,9 @@ pub mod custom_resource_definition;
 pub mod daemon_set;
 pub mod deployment;
 pub mod deployment_config;
+pub mod device_class;
+mod device_rules;
+pub mod device_taint_rule;
 pub mod endpoint_slice;
 pub mod endpoint_traffic;
 pub mod endpoints;
@@ -39,6 +42,7 @@ pub mod job;
 mod json;
 pub mod lease;
 pub mod limit_range;
+pub mod mutating_admission_policy;
 pub mod namespace;
 pub mod network_policy;
 pub mod node;
@@ -57,8 +61,10 @@ pub mod project;
 pub mod rbac;
 pub mod replica_set;
 pub mod replication_controller;
+pub mod resource_claim;
 pub mod resource_metrics;
 pub mod resource_quota;
+pub mod resource_slice;
 pub mod reviews;
 pub mod route;
 pub mod runtime_class;
@@ -68,6 +74,7 @@ pub mod service_account;
 pub mod service_cidr;
 pub mod stateful_set;
 pub mod storage_class;
+pub mod storage_version_migration;
 pub mod template;
 #[cfg(test)]
 mod testing;
@@ -101,6 +108,8 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &Erased::<service_account::ServiceAccounts>::NEW,
     &Erased::<service::Services>::NEW,
     &Erased::<deployment_config::LegacyDeploymentConfigs>::NEW,
+    &mutating_admission_policy::MUTATING_ADMISSION_POLICIES,
+    &mutating_admission_policy::MUTATING_ADMISSION_POLICY_BINDINGS,
     &webhook_configurations::MUTATING_WEBHOOK_CONFIGURATIONS,
     &validating_admission_policy::VALIDATING_ADMISSION_POLICIES,
     &validating_admission_policy::VALIDATING_ADMISSION_POLICY_BINDINGS,
@@ -139,6 +148,11 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &rbac::CLUSTER_ROLES,
     &rbac::ROLE_BINDINGS,
     &rbac::ROLES,
+    &device_class::DEVICE_CLASSES,
+    &device_taint_rule::DEVICE_TAINT_RULES,
+    &resource_claim::RESOURCE_CLAIMS,
+    &resource_claim::RESOURCE_CLAIM_TEMPLATES,
+    &resource_slice::RESOURCE_SLICES,
     &priority_class::PRIORITY_CLASSES,
     &pod_timeline::POD_TIMELINES,
     &endpoint_traffic::ENDPOINT_TRAFFIC,
@@ -149,6 +163,7 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &storage_class::STORAGE_CLASSES,
     &volume_attachment::VOLUME_ATTACHMENTS,
     &volume_attributes_class::VOLUME_ATTRIBUTES_CLASSES,
+    &storage_version_migration::STORAGE_VERSION_MIGRATIONS,
     &reviews::SELF_SUBJECT_REVIEWS,
     &reviews::TOKEN_REVIEWS,
     &reviews::LOCAL_SUBJECT_ACCESS_REVIEWS,

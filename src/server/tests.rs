@@ -314,7 +314,11 @@ async fn paths_that_no_kind_has_are_refused() {
         ("GET", "/apis/apps/v9/deployments", missing),
         ("GET", "/api/v1/namespaces/default/nodes", missing),
         ("GET", "/api/v1/configmaps/a", missing),
-        ("GET", "/apis/resource.k8s.io/v1/deviceclasses", "404 skiff does not serve deviceclasses.resource.k8s.io yet"),
+        (
+            "GET",
+            "/apis/apiregistration.k8s.io/v1/apiservices",
+            "404 skiff does not serve apiservices.apiregistration.k8s.io yet",
+        ),
         ("GET", "/apis/example.com/v1/jobs", missing),
         ("GET", "/nothing", missing),
         ("GET", "/api/v1/namespaces/default/configmaps/a/status", missing),

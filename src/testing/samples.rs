@@ -10,6 +10,7 @@ pub fn sample(group: &str, kind: &str) -> Value {
     let template = json!({ "metadata": { "labels": labels }, "spec": pod });
     let job = json!({ "template": { "spec": { "restartPolicy": "Never", "containers": pod["containers"] } } });
     let selector = json!({ "matchLabels": labels });
+    let devices = json!({ "devices": { "requests": [{ "name": "gpu", "exactly": { "deviceClassName": "gpu" } }] } });
     match (group, kind) {
         (_, "Deployment" | "ReplicaSet" | "DaemonSet") => {
             json!({ "spec": { "selector": selector, "template": template } })
@@ -68,6 +69,27 @@ pub fn sample(group: &str, kind: &str) -> Value {
         } }),
         (_, "ValidatingAdmissionPolicyBinding") => {
             json!({ "spec": { "policyName": "web", "validationActions": ["Deny"] } })
+        }
+        (_, "MutatingAdmissionPolicy") => json!({ "spec": {
+            "matchConstraints": { "resourceRules": [
+                { "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"] },
+            ] },
+            "mutations": [{ "patchType": "JSONPatch", "jsonPatch": { "expression": "[]" } }],
+            "reinvocationPolicy": "Never",
+        } }),
+        (_, "MutatingAdmissionPolicyBinding") => json!({ "spec": { "policyName": "web" } }),
+        (_, "DeviceClass") => json!({ "spec": { "selectors": [{ "cel": { "expression": "true" } }] } }),
+        (_, "DeviceTaintRule") => {
+            json!({ "spec": { "taint": { "key": "example.com/broken", "effect": "NoExecute" } } })
+        }
+        (_, "ResourceClaim") => json!({ "spec": devices }),
+        (_, "ResourceClaimTemplate") => json!({ "spec": { "spec": devices } }),
+        (_, "ResourceSlice") => json!({ "spec": {
+            "driver": "gpu.example.com", "pool": { "name": "one", "generation": 1, "resourceSliceCount": 1 },
+            "nodeName": "one", "devices": [{ "name": "gpu-0", "attributes": { "model": { "string": "a" } } }],
+        } }),
+        (_, "StorageVersionMigration") => {
+            json!({ "spec": { "resource": { "group": "apps", "resource": "deployments" } } })
         }
         (_, "Route") => json!({ "spec": { "to": { "kind": "Service", "name": "web" } } }),
         (_, "IngressClass") => json!({ "spec": { "controller": "example.com/router" } }),

@@ -12,7 +12,7 @@ pub(super) mod defaults;
 mod env;
 mod handlers;
 mod resources;
-mod scheduling;
+pub(super) mod scheduling;
 mod security;
 mod support;
 #[cfg(test)]

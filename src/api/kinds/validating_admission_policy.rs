@@ -81,7 +81,8 @@ fn set_defaults(obj: &mut Untyped) {
     set_constraint_defaults(obj, CONSTRAINTS);
 }
 
-fn set_constraint_defaults(obj: &mut Untyped, path: &str) {
+/// Fills what says which requests a policy, or a binding, is about.
+pub(super) fn set_constraint_defaults(obj: &mut Untyped, path: &str) {
     let constraints = obj.rest.get_mut("spec").and_then(|spec| spec.get_mut(path.strip_prefix("spec.")?));
     if let Some(Value::Object(constraints)) = constraints {
         rules::set_match_defaults(constraints);
@@ -90,7 +91,8 @@ fn set_constraint_defaults(obj: &mut Untyped, path: &str) {
     }
 }
 
-fn check_constraints(errs: &mut Errors, fields: &Map<String, Value>, path: &str) {
+/// What says which requests a policy, or a binding, is about.
+pub(super) fn check_constraints(errs: &mut Errors, fields: &Map<String, Value>, path: &str) {
     if let Some(Value::Object(constraints)) = crate::api::json_kind::at(fields, path) {
         rules::check_match(errs, constraints, path);
         rules::check_rules(errs, constraints, path, "resourceRules");
@@ -118,8 +120,8 @@ fn validate(obj: &Untyped) -> Errors {
     errs
 }
 
-/// Source: `validateParamKind`.
-fn check_param_kind(errs: &mut Errors, fields: &Map<String, Value>) {
+/// The kind of a policy's parameters. Source: `validateParamKind`.
+pub(super) fn check_param_kind(errs: &mut Errors, fields: &Map<String, Value>) {
     let (api_version, kind) = (text_at(fields, "spec.paramKind.apiVersion"), text_at(fields, "spec.paramKind.kind"));
     let path = "spec.paramKind.apiVersion";
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
@@ -148,8 +150,12 @@ fn check_param_kind(errs: &mut Errors, fields: &Map<String, Value>) {
     }
 }
 
-fn check_expressions(errs: &mut Errors, spec: &Map<String, Value>) {
-    let blank = |object: &Map<String, Value>, field: &str| text_at(object, field).trim().is_empty();
+fn blank(object: &Map<String, Value>, field: &str) -> bool {
+    text_at(object, field).trim().is_empty()
+}
+
+/// The variables of a policy's spec. What their expressions say is not read.
+pub(super) fn check_variables(errs: &mut Errors, spec: &Map<String, Value>) {
     for (i, variable) in json::objects(spec, "variables").enumerate() {
         for field in ["name", "expression"] {
             if blank(variable, field) {
@@ -160,6 +166,10 @@ fn check_expressions(errs: &mut Errors, spec: &Map<String, Value>) {
             }
         }
     }
+}
+
+fn check_expressions(errs: &mut Errors, spec: &Map<String, Value>) {
+    check_variables(errs, spec);
     let annotations = json::items(spec, "auditAnnotations");
     if annotations.is_empty() && json::items(spec, "validations").is_empty() {
         let why = "validations or auditAnnotations must contain at least one item";
@@ -207,14 +217,7 @@ fn check_validation(errs: &mut Errors, validation: &Map<String, Value>, path: &s
 fn validate_binding(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
     let fields = &obj.rest;
-    match &*text_at(fields, "spec.policyName") {
-        "" => errs.push(FieldError::required("spec.policyName", "")),
-        name => json::subdomain(&mut errs, "spec.policyName", name),
-    }
-    if json::has(fields, "spec.paramRef") {
-        check_param_ref(&mut errs, fields);
-    }
-    check_constraints(&mut errs, fields, "spec.matchResources");
+    check_binding(&mut errs, fields);
     let (path, actions) = ("spec.validationActions", json::texts(fields, "spec.validationActions").collect::<Vec<_>>());
     let mut seen = BTreeSet::new();
     for (i, action) in actions.iter().enumerate() {
@@ -234,6 +237,18 @@ fn validate_binding(obj: &Untyped) -> Errors {
         errs.push(FieldError::required(path, "at least one validation action is required"));
     }
     errs
+}
+
+/// What bindings of both kinds have: the policy, its parameters, and the requests it is about.
+pub(super) fn check_binding(errs: &mut Errors, fields: &Map<String, Value>) {
+    match &*text_at(fields, "spec.policyName") {
+        "" => errs.push(FieldError::required("spec.policyName", "")),
+        name => json::subdomain(errs, "spec.policyName", name),
+    }
+    if json::has(fields, "spec.paramRef") {
+        check_param_ref(errs, fields);
+    }
+    check_constraints(errs, fields, "spec.matchResources");
 }
 
 fn check_param_ref(errs: &mut Errors, fields: &Map<String, Value>) {
@@ -257,14 +272,24 @@ fn check_param_ref(errs: &mut Errors, fields: &Map<String, Value>) {
 }
 
 fn row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
+    policy_row(obj, "spec.validations", now)
+}
+
+/// The row of a policy: how many items its list has, and the kind of its parameters.
+pub(super) fn policy_row(obj: &Untyped, list: &str, now: Timestamp) -> Vec<Value> {
     let text = |field: &str| text_at(&obj.rest, &format!("spec.paramKind.{field}"));
     let has_param = json::has(&obj.rest, "spec.paramKind");
     let param = if has_param { format!("{}/{}", text("apiVersion"), text("kind")) } else { UNSET.to_owned() };
-    let n_validations = json::items(&obj.rest, "spec.validations").len();
-    vec![table::name(&obj.metadata), json!(n_validations), json!(param), table::age(&obj.metadata, now)]
+    vec![
+        table::name(&obj.metadata),
+        json!(json::items(&obj.rest, list).len()),
+        json!(param),
+        table::age(&obj.metadata, now),
+    ]
 }
 
-fn binding_row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
+/// The row of a binding: its policy, and its parameters.
+pub(super) fn binding_row(obj: &Untyped, now: Timestamp) -> Vec<Value> {
     let text = |field: &str| text_at(&obj.rest, &format!("spec.{field}"));
     let param = match (json::has(&obj.rest, "spec.paramRef"), &*text("paramRef.namespace"), text("paramRef.name")) {
         (false, ..) => UNSET.to_owned(),

@@ -356,6 +356,10 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
     ("io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference", &[("", atomic()), ("uid", named("types.UID"))]),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.Preconditions", &[("uid", named("types.UID"))]),
     ("io.k8s.api.admissionregistration.v1.MatchResources", WHOLE),
+    (
+        "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicySpec",
+        &[("matchConditions", merge("name", &["name"]))],
+    ),
     ("io.k8s.api.admissionregistration.v1.MutatingWebhook", &[("matchConditions", merge("name", &["name"]))]),
     ("io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", &[("webhooks", merge("name", &["name"]))]),
     ("io.k8s.api.admissionregistration.v1.NamedRuleWithOperations", WHOLE),
@@ -388,6 +392,19 @@ pub(crate) const FACTS: &[(&str, &[(&str, Fact)])] = &[
     ("io.k8s.api.node.v1.Scheduling", &[("nodeSelector", atomic())]),
     ("io.k8s.api.policy.v1.PodDisruptionBudgetStatus", &[CONDITIONS]),
     ("io.k8s.api.storage.v1.CSIDriverSpec", &[("volumeLifecycleModes", set())]),
+    ("io.k8s.api.resource.v1.AllocatedDeviceStatus", &[("conditions", map(&["type"]))]),
+    ("io.k8s.api.resource.v1.DeviceRequestAllocationResult", &[("skipNodeOperations", set())]),
+    ("io.k8s.api.resource.v1.DeviceTaintRuleStatus", &[CONDITIONS]),
+    (
+        "io.k8s.api.resource.v1.DeviceToleration",
+        &[("operator", Fact { default: "Equal", ..named("DeviceTolerationOperator") })],
+    ),
+    (
+        "io.k8s.api.resource.v1.ResourceClaimStatus",
+        &[("devices", map(&["driver", "device", "pool", "shareID"])), ("reservedFor", merge("uid", &["uid"]))],
+    ),
+    ("io.k8s.api.resource.v1.ResourceSliceSpec", &[("skipNodeOperations", set())]),
+    ("io.k8s.api.storagemigration.v1.StorageVersionMigrationStatus", &[CONDITIONS]),
     ("io.k8s.api.storage.v1.CSINodeSpec", &[("drivers", merge("name", &["name"]))]),
 ];
 

@@ -7,14 +7,8 @@ use crate::{api::status::ApiError, server::route::ResourceInfo};
 
 /// Resources: group and plural.
 const RESOURCES: &[(&str, &[&str])] = &[
-    ("admissionregistration.k8s.io", &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"]),
     ("apiregistration.k8s.io", &["apiservices"]),
     ("certificates.k8s.io", &["clustertrustbundles", "podcertificaterequests"]),
-    (
-        "resource.k8s.io",
-        &["deviceclasses", "devicetaintrules", "resourceclaims", "resourceclaimtemplates", "resourceslices"],
-    ),
-    ("storagemigration.k8s.io", &["storageversionmigrations"]),
 ];
 
 /// Sub-resources of resources that are served: group, plural, sub-resource.

@@ -7,8 +7,8 @@ use crate::api::{
 };
 use k8s_openapi::{
     api::core::v1::{
-        NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec, Taint, Toleration,
-        TopologySpreadConstraint, WeightedPodAffinityTerm,
+        NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec, Taint,
+        Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
@@ -124,18 +124,23 @@ pub(in crate::api::kinds) fn check_taints(errs: &mut Errors, taints: &[Taint], p
 
 fn node_affinity(errs: &mut Errors, affinity: &NodeAffinity, path: &str) {
     if let Some(required) = &affinity.required_during_scheduling_ignored_during_execution {
-        let at = format!("{path}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
-        if required.node_selector_terms.is_empty() {
-            errs.push(FieldError::required(&at, "must have at least one node selector term"));
-        }
-        for (i, term) in required.node_selector_terms.iter().enumerate() {
-            node_selector_term(errs, term, &format!("{at}[{i}]"));
-        }
+        node_selector(errs, required, &format!("{path}.requiredDuringSchedulingIgnoredDuringExecution"));
     }
     let at = format!("{path}.preferredDuringSchedulingIgnoredDuringExecution");
     for (i, term) in affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten().enumerate() {
         weight(errs, term.weight, &format!("{at}[{i}].weight"));
         node_selector_term(errs, &term.preference, &format!("{at}[{i}].preference"));
+    }
+}
+
+/// Which nodes something needs.
+pub(in crate::api::kinds) fn node_selector(errs: &mut Errors, selector: &NodeSelector, path: &str) {
+    let at = format!("{path}.nodeSelectorTerms");
+    if selector.node_selector_terms.is_empty() {
+        errs.push(FieldError::required(&at, "must have at least one node selector term"));
+    }
+    for (i, term) in selector.node_selector_terms.iter().enumerate() {
+        node_selector_term(errs, term, &format!("{at}[{i}]"));
     }
 }
 
