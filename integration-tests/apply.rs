@@ -69,11 +69,16 @@ fn what_was_applied_by_the_client_is_taken_over() {
         "",
         "it was the client's, and is left out"
     );
-    let managers =
-        cluster.jsonpath(&["deployment/web", "--show-managed-fields"], "{.metadata.managedFields[*].manager}");
     // The annotation of what was applied by the client is kept apart, as kubectl has it. The second in which each wrote orders them.
-    let managers: BTreeSet<&str> = managers.split(' ').collect();
-    assert_eq!(managers, BTreeSet::from(["kubectl", "kubectl-last-applied"]));
+    let managers = || -> BTreeSet<String> {
+        let path = "{.metadata.managedFields[*].manager}";
+        let all = cluster.jsonpath(&["deployment/web", "--show-managed-fields"], path);
+        all.split(' ').map(str::to_owned).collect()
+    };
+    let wanted = ["kube-controller-manager", "kubectl", "kubectl-last-applied"].map(str::to_owned).into();
+    until_equal("clients own what they wrote, and the cluster what it did", SOON, wanted, managers);
+    let path = "{.metadata.managedFields[?(@.subresource==\"status\")]['manager','operation']}";
+    assert_eq!(cluster.jsonpath(&["deployment/web", "--show-managed-fields"], path), "kube-controller-manager Update");
 }
 
 fn helm(cluster: &Cluster, args: &[&str]) -> Command {
@@ -96,8 +101,8 @@ fn helm_installs_upgrades_rolls_back_and_removes_a_chart() {
     assert_eq!(cluster.jsonpath(&["deployment/shop"], "{.spec.replicas}"), "1");
     let history = run(&mut helm(&cluster, &["history", "shop"]));
     assert!(history.contains("superseded") && history.contains("Rollback to 1"), "{history}");
-    let managers =
-        cluster.jsonpath(&["deployment/shop", "--show-managed-fields"], "{.metadata.managedFields[*].operation}");
+    let path = "{.metadata.managedFields[?(@.manager!=\"kube-controller-manager\")].operation}";
+    let managers = cluster.jsonpath(&["deployment/shop", "--show-managed-fields"], path);
     assert_eq!(managers, "Apply", "Helm applies on the server");
 
     run(helm(&cluster, &["uninstall", "shop", "--wait"]).stdin(std::process::Stdio::null()));

@@ -7,7 +7,7 @@ mod old_kubectl;
 
 use crate::harness::{
     cluster::{Cluster, root},
-    tools::{JAVASCRIPT_CLIENT, PYTHON_CLIENT, run},
+    tools::{JAVASCRIPT_CLIENT, OwnName, PYTHON_CLIENT, run},
 };
 use std::{fs, process::Command, sync::LazyLock};
 
@@ -25,9 +25,9 @@ fn cluster(name: &str) -> Cluster {
 }
 
 /// Runs a suite in a cluster, as a user of its would.
-fn run_suite(cluster: &Cluster, suite: &mut Command, calls_min: u32) {
+fn run_suite(cluster: &Cluster, image: &str, suite: &mut Command, calls_min: u32) {
     let known = [("KUBECONFIG", cluster.kubeconfig()), ("HOME", cluster.data_dir())];
-    let said = run(suite.arg(IMAGE).envs(known).env("PYTHONDONTWRITEBYTECODE", "1"));
+    let said = run(suite.arg(image).envs(known).env("PYTHONDONTWRITEBYTECODE", "1"));
     let calls: u32 = said.trim().parse().unwrap_or_else(|_| panic!("it said {said:?} and not how many calls it made"));
     assert!(calls >= calls_min, "{calls}");
 }
@@ -38,14 +38,15 @@ fn the_python_client_finds_kubernetes() {
     LazyLock::force(&PYTHON_CLIENT);
     let cluster = cluster("python");
     let script = root().join("integration-tests/clients/python_client.py");
-    run_suite(&cluster, Command::new("python3").env("PYTHONPATH", &*PYTHON_CLIENT).arg(script), CALLS_MIN);
+    let mut python = Command::new("python3");
+    run_suite(&cluster, IMAGE, python.env("PYTHONPATH", &*PYTHON_CLIENT).arg(script), CALLS_MIN);
 }
 
 #[test]
 fn the_javascript_client_finds_kubernetes() {
     LazyLock::force(&JAVASCRIPT_CLIENT);
     let cluster = cluster("javascript");
-    run_suite(&cluster, &mut javascript("javascript_client.mjs"), CALLS_MIN);
+    run_suite(&cluster, IMAGE, &mut javascript("javascript_client.mjs"), CALLS_MIN);
 }
 
 #[test]
@@ -54,9 +55,11 @@ fn clients_of_openshift_find_their_kinds() {
     LazyLock::force(&PYTHON_CLIENT);
     let cluster = cluster("openshift");
     let script = root().join("integration-tests/clients/openshift_client.py");
+    // Others give the demo's name to images that they make, and each would be a rollout of what follows the name.
+    let own = OwnName::of(IMAGE, "skiff-it/clients:latest");
     let mut python = Command::new("python3");
-    run_suite(&cluster, python.env("PYTHONPATH", &*PYTHON_CLIENT).arg(script), OPENSHIFT_CALLS_MIN);
-    run_suite(&cluster, &mut javascript("openshift_client.mjs"), OPENSHIFT_CALLS_MIN);
+    run_suite(&cluster, own.0, python.env("PYTHONPATH", &*PYTHON_CLIENT).arg(script), OPENSHIFT_CALLS_MIN);
+    run_suite(&cluster, own.0, &mut javascript("openshift_client.mjs"), OPENSHIFT_CALLS_MIN);
 }
 
 /// A suite in JavaScript. A module finds its packages from where it lies.

@@ -2,7 +2,7 @@
 
 use crate::harness::{
     cluster::Cluster,
-    tools::{docker, output, run, text},
+    tools::{OwnName, docker, output, run, text},
     wait::until_equal,
 };
 use std::{process::Command, time::Duration};
@@ -10,15 +10,6 @@ use std::{process::Command, time::Duration};
 const SOON: Duration = Duration::from_secs(20);
 /// What the stream is called, and so the image.
 const NAME: &str = "it-streamed";
-
-/// Takes the image's name away, whatever became of the test.
-struct Named;
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        drop(output(Command::new("docker").args(["rmi", "--no-prune", &format!("{NAME}:latest")])));
-    }
-}
 
 fn id(image: &str) -> String {
     docker(&["image", "inspect", "--format", "{{.Id}}", image]).trim().to_owned()
@@ -50,7 +41,7 @@ fn followers() -> String {
 fn a_tag_in_docker_starts_rollouts_of_what_follows_it() {
     let cluster = Cluster::start("streams");
     run(&mut cluster.skiff(&["demo", "load"]));
-    let _named = Named;
+    let _named = OwnName("it-streamed:latest");
     cluster.apply(&format!(
         "apiVersion: image.openshift.io/v1\nkind: ImageStream\nmetadata: {{name: {NAME}}}\n---\n{}",
         followers()

@@ -52,9 +52,15 @@ call("scale", [scale.kind, scale.spec.replicas], ["Scale", 1]);
 scale.spec.replicas = 2;
 call("scale it", (await body(ofApps().deploymentconfigs("web").scale.put({ body: scale }))).spec.replicas, 2);
 await until("scaled", async () => (await web()).status.availableReplicas, 2);
-const changed = await web();
-changed.spec.paused = true;
-call("put", (await body(ofApps().deploymentconfigs("web").put({ body: changed }))).spec.paused, true);
+// Who comes between with its status is no reason to give up: it is read and written again, as clients do.
+let changed;
+const pause = async () => {
+  changed = await web();
+  changed.spec.paused = true;
+  const written = ofApps().deploymentconfigs("web").put({ body: changed });
+  return (await body(written).catch((err) => ({ spec: { paused: err.statusCode ?? err.code } }))).spec.paused;
+};
+await until("put", pause, true);
 await refused("of an old revision", 409, () => ofApps().deploymentconfigs("web").put({ body: changed }));
 await refused("nobody", 404, () => ofApps().deploymentconfigs("nobody").get());
 

@@ -247,3 +247,20 @@ pub fn text(bytes: &[u8]) -> String {
 pub fn docker(args: &[&str]) -> String {
     run(Command::new("docker").args(args))
 }
+
+/// A name of a test's own for an image. It goes with the value, whatever became of the test; the image stays.
+pub struct OwnName(pub &'static str);
+
+impl OwnName {
+    /// Gives it to an image.
+    pub fn of(image: &str, name: &'static str) -> Self {
+        docker(&["tag", image, name]);
+        Self(name)
+    }
+}
+
+impl Drop for OwnName {
+    fn drop(&mut self) {
+        drop(output(Command::new("docker").args(["rmi", "--no-prune", self.0])));
+    }
+}

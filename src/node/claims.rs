@@ -163,7 +163,7 @@ async fn remove(context: &Context, volume: &Value) -> Result<(), String> {
         }
         Ok(VOLUME.decode(object).expect("a stored volume without a finalizer fits the schema"))
     };
-    let options = WriteOptions::default();
+    let options = WriteOptions::of_the_cluster();
     match context.registry.update(&PERSISTENT_VOLUMES, &key, Part::Main, &mut let_go, &options).await {
         Ok(_) | Err(crate::api::status::ApiError::NotFound { .. }) => Ok(()),
         Err(err) => Err(err.to_string()),

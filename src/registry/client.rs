@@ -39,10 +39,6 @@ pub struct List<T> {
     pub items: Vec<Arc<T>>,
 }
 
-fn as_cluster() -> WriteOptions {
-    WriteOptions { as_cluster: true, ..WriteOptions::default() }
-}
-
 impl<K: TypedKind> Api<K> {
     /// A client over this registry.
     pub fn new(registry: Registry) -> Self {
@@ -99,7 +95,10 @@ impl<K: TypedKind> Api<K> {
     pub async fn replace(&self, obj: K::Object) -> Result<Arc<K::Object>, ApiError> {
         let key = ObjectKey::of(obj.meta());
         let mut change = |_: &Entry| Ok(K::pack(obj.clone()));
-        let written = self.registry.update(Self::erased(), &key, Part::Main, &mut change, &as_cluster()).await?;
+        let written = self
+            .registry
+            .update(Self::erased(), &key, Part::Main, &mut change, &WriteOptions::of_the_cluster())
+            .await?;
         Ok(Self::typed(&written))
     }
 
@@ -133,7 +132,8 @@ impl<K: TypedKind> Api<K> {
             change(&mut obj);
             Ok(K::pack(obj))
         };
-        let written = self.registry.update(Self::erased(), key, part, &mut apply, &as_cluster()).await?;
+        let written =
+            self.registry.update(Self::erased(), key, part, &mut apply, &WriteOptions::of_the_cluster()).await?;
         Ok(Self::typed(&written))
     }
 

@@ -53,6 +53,13 @@ pub struct WriteOptions {
     pub warnings: Warnings,
 }
 
+impl WriteOptions {
+    /// Those of a write that the cluster itself makes: a controller's, or the node's.
+    pub fn of_the_cluster() -> Self {
+        Self { as_cluster: true, ..Self::default() }
+    }
+}
+
 /// What a client should be told beside the answer. Clones share it. The default keeps nothing: nobody asks.
 #[derive(Clone, Debug, Default)]
 pub struct Warnings(Option<Arc<Mutex<Vec<String>>>>);

@@ -156,7 +156,7 @@ impl Executor {
     }
 
     async fn write(&self, action: &Action) -> Result<Option<Arc<Entry>>, ApiError> {
-        let options = WriteOptions::default();
+        let options = WriteOptions::of_the_cluster();
         match action {
             Action::Create { kind, object } => {
                 let namespace = object.meta().namespace.clone().unwrap_or_default();
@@ -209,7 +209,7 @@ impl Executor {
             object.meta_mut().resource_version = None;
             Ok(object)
         };
-        self.registry.update(kind, key, Part::Main, &mut apply, &WriteOptions::default()).await.map(Some)
+        self.registry.update(kind, key, Part::Main, &mut apply, &WriteOptions::of_the_cluster()).await.map(Some)
     }
 
     fn tell(&self, event: &EventDraft) {
