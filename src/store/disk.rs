@@ -446,6 +446,8 @@ pub(super) mod tests {
     }
 
     const SECTOR: usize = 512;
+    /// Where redb has what names the last commit.
+    const HEADER: usize = 512;
 
     impl Platter {
         pub(in crate::store) fn backend(&self) -> Result<DiskBackend, DiskError> {
@@ -704,6 +706,77 @@ pub(super) mod tests {
             }
         }
         assert!(refused > 5 && harmless > 5, "{refused} refused, {harmless} harmless: both must be seen");
+    }
+
+    /// A disk that holds these bytes.
+    fn holding(bytes: &[u8]) -> Platter {
+        let sectors = Sectors { seen: bytes.to_vec(), ..Sectors::default() };
+        Platter(Arc::new(Mutex::new(sectors)))
+    }
+
+    /// What is read of a damaged file: its state, or nothing when it is refused in words that say what, where and what to do.
+    fn found(bytes: &[u8], what: &str) -> Option<Vec<String>> {
+        let opened = holding(bytes).backend().map_err(|err| err.to_string());
+        match opened.and_then(|disk| Store::open(disk, false)) {
+            Ok(store) => Some(dump(&store)),
+            Err(text) => {
+                let is_told =
+                    text.contains("/platter/store.redb is damaged: ") && text.contains("skiff snapshot restore");
+                assert!(is_told, "{what}: {text}");
+                None
+            }
+        }
+    }
+
+    /// How often a damaged file was refused, read as it was, and read as it had been before the last commit.
+    type Outcomes = [usize; 3];
+
+    fn judge(outcomes: &mut Outcomes, bytes: &[u8], states: &[Vec<String>], what: &str) {
+        let (last, before) = (states.last().unwrap(), &states[states.len() - 2]);
+        outcomes[match found(bytes, what) {
+            None => 0,
+            Some(state) if state == *last => 1,
+            Some(state) if state == *before => 2,
+            Some(state) => panic!("{what}: it was misread: {state:?}"),
+        }] += 1;
+    }
+
+    /// Damages a file: a bit of each byte that holds something and is worth it; and all cut off that is behind each byte of the header, and
+    /// behind a place in each page.
+    fn damaged_everywhere(bytes: &[u8], states: &[Vec<String>], is_worth: impl Fn(usize) -> bool) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        let mut damaged = bytes.to_vec();
+        for at in (0..bytes.len()).filter(|at| bytes[*at] != 0 && is_worth(*at)) {
+            damaged[at] ^= 1 << (at % 8);
+            judge(&mut outcomes, &damaged, states, &format!("a bit at {at}"));
+            damaged[at] = bytes[at];
+        }
+        for at in (1..bytes.len()).filter(|at| *at < HEADER || at % (8 * SECTOR) == SECTOR) {
+            judge(&mut outcomes, &bytes[..at], states, &format!("cut at {at}"));
+        }
+        outcomes
+    }
+
+    #[tokio::test]
+    async fn damage_of_any_byte_is_told_or_harmless() {
+        let platter = Platter::default();
+        let store = open(&platter);
+        let mut states = Vec::new();
+        for n in 0..3 {
+            write(&store, &[put_with(&format!("k/{n}"), "some text", terms(&["t"]))]).await;
+            states.push(dump(&store));
+        }
+        // As a crash leaves it, and as an end in peace does.
+        let crashed = platter.lock().seen.clone();
+        drop(store);
+        let closed = platter.lock().seen.clone();
+        let of_closed = damaged_everywhere(&closed, &states, |_| true);
+        assert_eq!(of_closed[2], 0, "what was closed in peace loses nothing unsaid");
+        // What names the last commit is like a commit that was torn: the file is what it was before that.
+        let of_crashed = damaged_everywhere(&crashed, &states, |at| at < HEADER || at.is_multiple_of(8));
+        for [refused, harmless, _] in [of_closed, of_crashed] {
+            assert!(refused > 100 && harmless > 10, "{refused} refused, {harmless} harmless: both must be seen");
+        }
     }
 
     #[tokio::test]
