@@ -34,18 +34,9 @@ pub static LIMIT_RANGES: JsonKind = JsonKind::new(
         set_defaults,
         validate,
         row: |obj, _now: Timestamp| vec![table::name(&obj.metadata), json!(obj.metadata.creation_timestamp)],
-        warnings,
         ..Rules::PLAIN
     },
 );
-
-/// Limits of claims wait for whoever provisions volumes.
-fn warnings(obj: &Untyped) -> Vec<String> {
-    let has_claims =
-        json::objects(&obj.rest, "spec.limits").any(|limit| text_at(limit, "type") == "PersistentVolumeClaim");
-    let text = "skiff does not apply limits of PersistentVolumeClaims yet: claims keep the sizes that they ask for";
-    has_claims.then(|| text.to_owned()).into_iter().collect()
-}
 
 /// What is left out follows from what is there. Source: `SetDefaults_LimitRangeItem`.
 fn set_defaults(obj: &mut Untyped) {

@@ -614,6 +614,8 @@ fn port_text(port: &ServicePort) -> String {
     }
 }
 
+const LOCAL: &str = "Local has no effect: every node is this machine, so all endpoints are local, and pods see the address of the data plane and not the client's";
+
 fn warnings(spec: &ServiceSpec) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut say = |field: &str, why: &str| warnings.push(format!("spec.{field}: {why}"));
@@ -624,6 +626,14 @@ fn warnings(spec: &ServiceSpec) -> Vec<String> {
     }
     if spec.load_balancer_class.is_some() {
         say("loadBalancerClass", "the cluster's own load balancer leaves this service to another one");
+    }
+    for (field, policy) in [
+        ("externalTrafficPolicy", &spec.external_traffic_policy),
+        ("internalTrafficPolicy", &spec.internal_traffic_policy),
+    ] {
+        if policy.as_deref() == Some("Local") {
+            say(field, LOCAL);
+        }
     }
     if spec.health_check_node_port.is_some_and(|p| p != 0) {
         say("healthCheckNodePort", "has no effect: nothing answers at this port");
@@ -869,10 +879,13 @@ spec:
     #[test]
     fn what_has_no_effect_is_warned_of() {
         let service = "spec: {type: LoadBalancer, loadBalancerClass: example.com/other, externalIPs: [1.2.3.4], \
+             externalTrafficPolicy: Local, internalTrafficPolicy: Local, \
              ports: [{port: 80}, {port: 53, protocol: UDP}, {port: 9, protocol: SCTP}]}";
         expect![[r#"
             spec.ports[2].protocol: has no effect: only TCP and UDP ports are proxied
-            spec.loadBalancerClass: the cluster's own load balancer leaves this service to another one"#]]
+            spec.loadBalancerClass: the cluster's own load balancer leaves this service to another one
+            spec.externalTrafficPolicy: Local has no effect: every node is this machine, so all endpoints are local, and pods see the address of the data plane and not the client's
+            spec.internalTrafficPolicy: Local has no effect: every node is this machine, so all endpoints are local, and pods see the address of the data plane and not the client's"#]]
         .assert_eq(&Services::warnings(&created::<Services>(service)).join("\n"));
         assert_eq!(Services::warnings(&created::<Services>(WEB)), Vec::<String>::new());
     }

@@ -1,4 +1,5 @@
-//! Pods get the amounts that their namespace's LimitRanges give to containers without, and must keep to the bounds in them.
+//! Pods get the amounts that their namespace's LimitRanges give to containers without, and must keep to the bounds in them. So must claims,
+//! with what they ask for.
 //!
 //! **Source**: `plugin/pkg/admission/limitranger/admission.go`, v1.37.
 
@@ -6,8 +7,8 @@ use super::{shown_name, untyped};
 use crate::{
     api::{
         json_kind::{at, text_at},
-        kind::KindInfo,
-        kinds::limit_range::LIMIT_RANGES,
+        kind::{ErasedKind as _, KindInfo},
+        kinds::{limit_range::LIMIT_RANGES, persistent_volume_claim::PERSISTENT_VOLUME_CLAIMS},
         object::{DynObject, Untyped},
         pod_resources::{Amounts, Side, of_container, of_containers},
         quantity::Quantity,
@@ -17,13 +18,15 @@ use crate::{
 };
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec},
-    apimachinery::pkg::api::resource::Quantity as Text,
+    apimachinery::pkg::{api::resource::Quantity as Text, apis::meta::v1::ObjectMeta},
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The annotation that says what was given.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
+/// The type of the limits of claims.
+const CLAIM: &str = "PersistentVolumeClaim";
 
 pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     let Some(pod) = obj.as_any_mut().downcast_mut::<Pod>() else { return Ok(()) };
@@ -40,16 +43,38 @@ pub(super) fn review(registry: &Registry, info: &KindInfo<'_>, obj: &mut dyn Dyn
         pod.metadata.annotations.get_or_insert_default().insert(ANNOTATION.to_owned(), text);
     }
     let each = containers(spec).map(|c| (of_container(c, Side::Requests), of_container(c, Side::Limits)));
-    let mut wrong: Vec<String> =
-        each.flat_map(|(requests, limits)| complaints(&for_containers, "Container", &requests, &limits)).collect();
+    let mut wrong: Vec<String> = each
+        .flat_map(|(requests, limits)| complaints(&for_containers, "Container", &RULES, &requests, &limits))
+        .collect();
     let of_pod = |side| of_containers(spec, side);
-    wrong.extend(complaints(&for_pods, "Pod", &of_pod(Side::Requests), &of_pod(Side::Limits)));
-    let why = match wrong.as_slice() {
+    wrong.extend(complaints(&for_pods, "Pod", &RULES, &of_pod(Side::Requests), &of_pod(Side::Limits)));
+    refuse(info, &pod.metadata, &wrong)
+}
+
+/// Reviews a new claim, and one that changes and is not on its way out.
+///
+/// Source: `PersistentVolumeClaimValidateLimitFunc`.
+pub(super) fn review_claim(registry: &Registry, info: &KindInfo<'_>, new: &dyn DynObject) -> Result<(), ApiError> {
+    if info.resource() != PERSISTENT_VOLUME_CLAIMS.info().resource() || new.meta().deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let Some(claim) = new.as_any().downcast_ref::<Untyped>() else { return Ok(()) };
+    let limits = limits(registry, claim.metadata.namespace.as_deref().unwrap_or_default());
+    let for_claims: Vec<_> = limits.iter().filter(|limit| text_at(limit, "type") == CLAIM).collect();
+    let asked = at(&claim.rest, "spec.resources.requests").and_then(Value::as_object).into_iter().flatten();
+    let amount = |(name, text): (&String, &Value)| Some((name.clone(), Quantity::parse(text.as_str()?).ok()?));
+    let requests: Amounts = asked.filter_map(amount).collect();
+    let rules: [(&str, Judge); 2] = [("min", |j| j.below()), ("max", |j| j.asks_too_much())];
+    refuse(info, &claim.metadata, &complaints(&for_claims, CLAIM, &rules, &requests, &Amounts::default()))
+}
+
+fn refuse(info: &KindInfo<'_>, meta: &ObjectMeta, wrong: &[String]) -> Result<(), ApiError> {
+    let why = match wrong {
         [] => return Ok(()),
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),
     };
-    Err(ApiError::Forbidden { resource: info.resource(), name: shown_name(&pod.metadata), why })
+    Err(ApiError::Forbidden { resource: info.resource(), name: shown_name(meta), why })
 }
 
 /// The limits of a namespace, of all its LimitRanges.
@@ -101,8 +126,14 @@ fn give_side(amounts: &mut Option<BTreeMap<String, Text>>, limits: &[&Map<String
     set
 }
 
-/// What of a pod or container does not keep to the limits.
-fn complaints(limits: &[&Map<String, Value>], kind: &str, requests: &Amounts, set: &Amounts) -> Vec<String> {
+/// What of a pod, a container or a claim does not keep to the limits.
+fn complaints(
+    limits: &[&Map<String, Value>],
+    kind: &str,
+    rules: &[(&str, Judge)],
+    requests: &Amounts,
+    set: &Amounts,
+) -> Vec<String> {
     let of = |limit: &Map<String, Value>, field: &str, judge: Judge| {
         let bounds = at(limit, field).and_then(Value::as_object).into_iter().flatten();
         let complaint = |(name, text): (&String, &Value)| {
@@ -112,13 +143,15 @@ fn complaints(limits: &[&Map<String, Value>], kind: &str, requests: &Amounts, se
         };
         bounds.filter_map(complaint).collect::<Vec<_>>()
     };
-    let rules: [(&str, Judge); 3] =
-        [("min", |j| j.below()), ("max", |j| j.above()), ("maxLimitRequestRatio", |j| j.too_far())];
     limits.iter().flat_map(|limit| rules.iter().flat_map(|(field, judge)| of(limit, field, *judge))).collect()
 }
 
 /// What is wrong with an amount.
 type Judge = fn(&Judged<'_>) -> Option<String>;
+
+/// The bounds of what runs, each with who judges by it.
+const RULES: [(&str, Judge); 3] =
+    [("min", |j| j.below()), ("max", |j| j.above()), ("maxLimitRequestRatio", |j| j.too_far())];
 
 /// An amount beside its bound.
 struct Judged<'a> {
@@ -154,6 +187,16 @@ impl Judged<'_> {
         }
     }
 
+    /// The same of what has no limits. Source: `maxRequestConstraint`.
+    fn asks_too_much(&self) -> Option<String> {
+        let head = format!("maximum {} usage per {} is {}", self.name, self.kind, self.text);
+        match self.request {
+            None => Some(format!("{head}.  No request is specified")),
+            Some(request) if *request > self.bound => Some(format!("{head}, but request is {request}")),
+            Some(_) => None,
+        }
+    }
+
     fn too_far(&self) -> Option<String> {
         let head = format!("{} max limit to request ratio per {} is {}", self.name, self.kind, self.text);
         let Some(request) = self.request.filter(|r| !r.is_zero()) else {
@@ -175,8 +218,8 @@ impl Judged<'_> {
 mod tests {
     use super::*;
     use crate::{
-        api::{kind::ErasedKind as _, kinds::pod::Pods},
-        registry::pipeline::WriteOptions,
+        api::{kinds::pod::Pods, meta::ObjectKey},
+        registry::pipeline::{Part, WriteOptions},
         testing,
     };
     use expect_test::expect;
@@ -234,5 +277,32 @@ mod tests {
             pods "p-" is forbidden: [minimum cpu usage per Container is 100m, but request is 50m, maximum cpu usage per Container is 1, but limit is 2, memory max limit to request ratio per Container is 2, but provided ratio is 3.000000, maximum memory usage per Pod is 1Gi, but limit is 3Gi]
             pods "p-" is forbidden: [memory max limit to request ratio per Container is 2, but no request is specified or request is 0, maximum memory usage per Pod is 1Gi.  No limit is specified]"#]].assert_eq(&said.join("\n"));
         made(&registry, json!({ "requests": { "memory": "512Mi" }, "limits": { "memory": "1Gi" } })).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_claim_asks_for_what_its_bounds_allow() {
+        let bounds = json!({ "min": { "storage": "1Gi" }, "max": { "storage": "2Gi" } });
+        let registry = limited(json!([{ "type": CLAIM, "min": bounds["min"], "max": bounds["max"] }])).await;
+        let claim = |asked: &str| {
+            let spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": asked } } });
+            let metadata = json!({ "name": "data", "namespace": "default" });
+            PERSISTENT_VOLUME_CLAIMS.decode(json!({ "metadata": metadata, "spec": spec })).unwrap()
+        };
+        let options = WriteOptions::default();
+        let make = async |asked: &str| {
+            let made = registry.create(&PERSISTENT_VOLUME_CLAIMS, "default", claim(asked), &options).await;
+            made.map(|_| ()).map_err(|err| err.to_string())
+        };
+        let said = [make("1Mi").await.unwrap_err(), make("3Gi").await.unwrap_err()];
+        expect![[r#"
+            persistentvolumeclaims "data" is forbidden: minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 1Mi
+            persistentvolumeclaims "data" is forbidden: maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi"#]]
+        .assert_eq(&said.join("\n"));
+        make("2Gi").await.unwrap();
+        // A change is judged too: of one that grows, this is said before anything else.
+        let key = ObjectKey::new("default", "data");
+        let mut grow = |_: &_| Ok(claim("4Gi"));
+        let grown = registry.update(&PERSISTENT_VOLUME_CLAIMS, &key, Part::Main, &mut grow, &options).await;
+        assert!(grown.unwrap_err().to_string().ends_with("is 2Gi, but request is 4Gi"));
     }
 }

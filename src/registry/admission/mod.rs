@@ -60,6 +60,7 @@ pub(super) fn on_write(
     new: &dyn DynObject,
     options: &WriteOptions,
 ) -> Result<(), ApiError> {
+    limit_ranger::review_claim(registry, info, new)?;
     claim_resize::review(registry, info, old, new)?;
     time_zone::review(info, old, new)?;
     pod_security::review(registry, info, old, new, options)
