@@ -337,3 +337,69 @@ async fn a_template_may_wait_for_its_image_and_a_pod_may_not() {
     let refused = desk.ask("POST", "/api/v1/namespaces/default/pods", &[], &pod).await;
     assert!(refused.refusal().contains("must not have leading or trailing whitespace"), "{}", refused.text);
 }
+
+#[tokio::test]
+async fn who_follows_a_stream_of_another_namespace_may_read_its_images() {
+    let desk = Desk::with_roles().await;
+    let jane = [("impersonate-user", "jane")];
+    let made = async |url: &str, object: Value| {
+        let made = desk.ask("POST", url, &[], &object.to_string()).await;
+        assert_eq!(made.code, 201, "{}", made.text);
+    };
+    let bound = |kind: &str, name: &str| {
+        json!({
+            "metadata": { "name": "jane" }, "subjects": [{ "kind": "User", "name": "jane" }],
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name },
+        })
+    };
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces";
+    made("/api/v1/namespaces", json!({ "metadata": { "name": "shop" } })).await;
+    for namespace in ["default", "shop"] {
+        let tag = json!({ "name": "1", "reference": true, "from": { "kind": "DockerImage", "name": "base:1" } });
+        let base = json!({ "metadata": { "name": "base" }, "spec": { "tags": [tag] } });
+        made(&format!("/apis/image.openshift.io/v1/namespaces/{namespace}/imagestreams"), base).await;
+    }
+    let writes = bound("ClusterRole", "system:openshift:aggregate-to-edit");
+    made(&format!("{rbac}/default/rolebindings"), writes).await;
+
+    let from = |namespace: &str| json!({ "kind": "ImageStreamTag", "namespace": namespace, "name": "base:1" });
+    let stream = |name: &str, namespace: &str| {
+        let tags = json!([{ "name": "1", "from": from(namespace) }]);
+        json!({ "metadata": { "name": name }, "spec": { "tags": tags } }).to_string()
+    };
+    let tag = json!({ "metadata": { "name": "by-tag:1" }, "tag": { "from": from("shop") } }).to_string();
+    let mut config = testing::samples::sample("apps.openshift.io", "DeploymentConfig");
+    config["metadata"] = json!({ "name": "web" });
+    config["spec"]["triggers"] = json!([{ "type": "ConfigChange" }, { "type": "ImageChange", "imageChangeParams": {
+        "automatic": true, "containerNames": ["web"], "from": from("shop"),
+    } }]);
+    let configs = "/apis/apps.openshift.io/v1/namespaces/default/deploymentconfigs";
+    let writes = [
+        (format!("{BASE}/imagestreams"), stream("web", "shop"), "spec.tags[1].from"),
+        (format!("{BASE}/imagestreamtags"), tag, "spec.tags[1].from"),
+        (configs.to_owned(), config.to_string(), "spec.triggers[1].imageChangeParams.from"),
+    ];
+    for (url, body, path) in &writes {
+        let refusal = desk.ask("POST", url, &jane, body).await.refusal();
+        assert!(refusal.ends_with(&format!(" is invalid: {path}: Forbidden: shop/base")), "{refusal}");
+    }
+    let own = desk.ask("POST", &format!("{BASE}/imagestreams"), &jane, &stream("own", "default")).await;
+    assert_eq!(own.code, 201, "{}", own.text);
+
+    let rule = json!({ "verbs": ["get"], "apiGroups": ["image.openshift.io"], "resources": ["imagestreams/layers"] });
+    made(&format!("{rbac}/shop/roles"), json!({ "metadata": { "name": "puller" }, "rules": [rule] })).await;
+    made(&format!("{rbac}/shop/rolebindings"), bound("Role", "puller")).await;
+    for (url, body, _) in &writes {
+        let answer = desk.ask("POST", url, &jane, body).await;
+        assert_eq!(answer.code, 201, "{}", answer.text);
+    }
+    // What was there before needs no permission: who may no longer read it changes something else.
+    let gone = desk.ask("DELETE", &format!("{rbac}/shop/rolebindings/jane"), &[], "").await;
+    assert_eq!(gone.code, 200, "{}", gone.text);
+    let labelled = json!({ "metadata": { "labels": { "a": "b" } } }).to_string();
+    let merge = [jane[0], MERGE[0]];
+    for url in [format!("{BASE}/imagestreams/web"), format!("{configs}/web")] {
+        let answer = desk.ask("PATCH", &url, &merge, &labelled).await;
+        assert_eq!(answer.code, 200, "{}", answer.text);
+    }
+}

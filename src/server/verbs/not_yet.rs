@@ -9,10 +9,12 @@ use crate::{api::status::ApiError, server::route::ResourceInfo};
 const RESOURCES: &[(&str, &[&str])] = &[
     ("apiregistration.k8s.io", &["apiservices"]),
     ("certificates.k8s.io", &["clustertrustbundles", "podcertificaterequests"]),
+    ("template.openshift.io", &["brokertemplateinstances", "templateinstances"]),
 ];
 
 /// Sub-resources of resources that are served: group, plural, sub-resource.
-pub(super) const SUBRESOURCES: &[(&str, &str, &str)] = &[];
+pub(super) const SUBRESOURCES: &[(&str, &str, &str)] =
+    &[("image.openshift.io", "imagestreams", "layers"), ("image.openshift.io", "imagestreams", "secrets")];
 
 /// Verbs of resources that are served: group, plural, verb, and what is missing.
 const VERBS: &[(&str, &str, &str, &str)] =

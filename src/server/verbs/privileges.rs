@@ -1,5 +1,6 @@
-//! What a write needs beyond the permission to write: nobody grants what they lack, a request for a certificate says who asked, and
-//! who chooses the host or the certificate of a Route may do so; a node writes what is its own.
+//! What a write needs beyond the permission to write: nobody grants what they lack, a request for a certificate says who asked, who
+//! chooses the host or the certificate of a Route may do so, and who follows a stream of another namespace may read its images; a node
+//! writes what is its own.
 //!
 //! A table: (group, plural) → review. Called for each object that a client writes, before the pipeline has it.
 //!
@@ -7,6 +8,7 @@
 //! `pkg/registry/rbac/escalation_check.go`, v1.37; github.com/openshift/library-go, `pkg/route/hostassignment/assignment.go`, release 4.20.
 
 mod nodes;
+pub(super) mod streams;
 
 use super::Call;
 use crate::{
@@ -66,6 +68,9 @@ static TABLE: &[(&str, &str, Review)] = &[
     (RBAC, "clusterrolebindings", binding),
     (RBAC, "rolebindings", binding),
     (ROUTES_GROUP, "routes", route),
+    ("image.openshift.io", "imagestreams", streams::stream),
+    ("apps.openshift.io", "deploymentconfigs", streams::config),
+    ("", "legacydeploymentconfigs", streams::config),
 ];
 
 /// What of an object a node may not write. Source: `plugin/pkg/admission/noderestriction/admission.go`, v1.37.

@@ -11,6 +11,7 @@ pub(super) mod tags;
 
 use super::{
     Call,
+    privileges::{Asker, streams},
     views::{list, single},
 };
 use crate::{
@@ -116,10 +117,12 @@ async fn write_stream(
     change: &mut ChangeStream<'_>,
 ) -> Result<Arc<ImageStream>, ApiError> {
     let kind = &Erased::<ImageStreams>::NEW;
+    let asker = Asker::of(call);
     for _ in 0..TRIES_MAX {
         let mut update = |entry: &Entry| {
             let mut stream = ImageStream::clone(&decoded::<ImageStreams>(entry));
             change(&mut stream)?;
+            streams::tags(&asker, &stream, Some(&decoded::<ImageStreams>(entry)))?;
             // What it is based on is what it is: another write is no conflict.
             stream.metadata.resource_version = None;
             Ok(Box::new(stream) as Box<_>)
@@ -132,6 +135,7 @@ async fn write_stream(
         stream.metadata.name = Some(key.name.clone());
         stream.metadata.namespace = Some(key.namespace.clone());
         change(&mut stream)?;
+        streams::tags(&asker, &stream, None)?;
         match call.registry().create(kind, &key.namespace, Box::new(stream), write).await {
             Err(ApiError::AlreadyExists { is_going: false, .. }) => {}
             written => return written.map(|entry| decoded::<ImageStreams>(&entry)),
