@@ -30,6 +30,9 @@ use std::{
 };
 
 const ROUNDS: usize = 7;
+/// How far a Deployment is scaled, and how often: each round takes seconds.
+const SCALED: usize = 50;
+const SCALE_ROUNDS: usize = 3;
 const KILLS: usize = 30;
 /// Pods of a job that run at once.
 const JOB_PODS: usize = 20;
@@ -51,6 +54,9 @@ fn main() -> anyhow::Result<()> {
         let skiff = Skiff::up(home).await?;
         if wants("ready") {
             bench_ready(&skiff, &engine).await?;
+        }
+        if wants("scale") {
+            bench_scale(&skiff, &engine).await?;
         }
         if wants("heal") {
             bench_heal(&skiff, &engine).await?;
@@ -103,6 +109,48 @@ async fn bench_ready(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()>
     let (ours, bare) = (median(&mut ours), median(&mut bare));
     row("3-replica Deployment created to all Ready", ours, "ms", bare * 1.15, ours <= bare * 1.15);
     row("  … as a ratio to bare Docker calls", ours / bare, "x", 1.15, ours / bare <= 1.15);
+    Ok(())
+}
+
+/// Up to fifty pods, and down to none, against the containers of as many, made and removed together.
+async fn bench_scale(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(skiff.client.clone());
+    let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+    let ready = |n: usize| move |pods: &[Pod]| pods.iter().filter(|pod| is_ready(pod)).count() == n;
+    let scale = async |n: usize| {
+        let replicas = Patch::Merge(json!({"spec": {"replicas": n}}));
+        deployments.patch_scale("scaled", &PatchParams::default(), &replicas).await
+    };
+    deployments.create(&PostParams::default(), &deployment("scaled", 1)).await?;
+    wait(&pods, "the first pod is ready", ready(1)).await?;
+    let (mut up, mut bare_up, mut down, mut bare_down) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..SCALE_ROUNDS {
+        let begun = Instant::now();
+        scale(SCALED).await?;
+        wait(&pods, "all pods are ready", ready(SCALED)).await?;
+        up.push(stats::millis(begun.elapsed()));
+        let begun = Instant::now();
+        scale(0).await?;
+        wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+        down.push(stats::millis(begun.elapsed()));
+
+        let begun = Instant::now();
+        try_join_all((0..SCALED).map(|n| bare_pod(engine, n))).await?;
+        bare_up.push(stats::millis(begun.elapsed()));
+        let begun = Instant::now();
+        try_join_all((0..SCALED).map(|n| remove_bare_pod(engine, n))).await?;
+        bare_down.push(stats::millis(begun.elapsed()));
+        scale(1).await?;
+        wait(&pods, "one pod is ready", ready(1)).await?;
+    }
+    deployments.delete("scaled", &DeleteParams::default()).await?;
+    wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+    let (up, bare_up, down, bare_down) =
+        (median(&mut up), median(&mut bare_up), median(&mut down), median(&mut bare_down));
+    row("scaled from 1 to 50 pods, all Ready", up, "ms", bare_up * 1.15, up <= bare_up * 1.15);
+    row("  … as a ratio to the containers of 50 pods, started", up / bare_up, "x", 1.15, up / bare_up <= 1.15);
+    row("scaled from 50 pods to none, all gone", down, "ms", bare_down * 1.15, down <= bare_down * 1.15);
+    row("  … as a ratio to removing those containers", down / bare_down, "x", 1.15, down / bare_down <= 1.15);
     Ok(())
 }
 
