@@ -279,7 +279,10 @@ impl User {
         let Some(volume) = one_of(&self.world, &volumes) else { return Ok(()) };
         let mut retain = |entry: &Entry| {
             let mut volume = read(entry);
-            volume["spec"]["persistentVolumeReclaimPolicy"] = json!("Retain");
+            // Once its end has begun, that saves nothing for sure.
+            if text(&volume, "/metadata/deletionTimestamp").is_empty() {
+                volume["spec"]["persistentVolumeReclaimPolicy"] = json!("Retain");
+            }
             Ok(PERSISTENT_VOLUMES.decode(volume).unwrap())
         };
         let (key, options) = (ObjectKey::new("", text(volume, "/metadata/name")), WriteOptions::default());
@@ -493,7 +496,8 @@ impl User {
         self.world.engine.set_disk_free(ROOM);
         // A claim that is still going is there again once it has gone.
         for name in CLAIMS {
-            for _ in 0..120 {
+            // A lost event is made good by the next list of all.
+            for _ in 0..900 {
                 let key = ObjectKey::new("default", name);
                 let claim = self.world.registry().entry(&PERSISTENT_VOLUME_CLAIMS, &key).map(|entry| read(&entry));
                 let goes = claim.is_some_and(|claim| !text(&claim, "/metadata/deletionTimestamp").is_empty());
