@@ -2,7 +2,7 @@
 
 import { Component, html, useLayoutEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 import { MONO_LETTER, fit, fitEnd, layout, next, shortName } from "./layout.js";
-import { containerState } from "./model.js";
+import { containerState, counted } from "./model.js";
 import { Sign, later } from "./ui.js";
 
 const Dots = later(() => import("./dots.js"), "Dots");
@@ -179,7 +179,7 @@ class Pod extends Component {
 
 function podOf({ pod, form, x, y, w, h, isSelected, href, isHit, workload }) {
   const { is, text } = pod.state;
-  const label = `Pod ${pod.name}, ${text}${pod.restarts ? `, ${pod.restarts} restarts` : ""}`;
+  const label = `Pod ${pod.name}, ${text}${pod.restarts ? `, ${counted(pod.restarts, "restart")}` : ""}`;
   const statuses = pod.object.status?.containerStatuses ?? [];
   const names = pod.object.spec.containers.map((c) => c.name);
   const boxes = names.map((name) => containerState(statuses.find((s) => s.name === name)).is);

@@ -56,6 +56,9 @@ export function ended({ exitCode, signal, reason }) {
   return exitCode === 0 ? "completed" : `exit code ${exitCode}`;
 }
 
+/** So many of something, in words. */
+export const counted = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
+
 export const restartsOf = (pod) => (pod.status?.containerStatuses ?? []).reduce((sum, c) => sum + (c.restartCount ?? 0), 0);
 
 /** How a pod is: a word of a few for its look, and what kubectl says of it. */
@@ -296,13 +299,12 @@ function workloadState(w, own) {
 export function summary({ workloads }) {
   const failing = workloads.filter((w) => w.state.is === "failing");
   const moving = workloads.filter((w) => w.state.is === "starting");
-  const n = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
   const pods = workloads.flatMap((w) => w.pods).filter((p) => p.state.is !== "done");
   const ready = pods.filter((p) => p.state.is === "ready").length;
   if (!workloads.length) return { is: "idle", text: "Nothing runs here yet", failing, moving };
-  if (failing.length) return { is: "failing", text: `${n(failing.length, "workload")} ${failing.length === 1 ? "needs" : "need"} you`, failing, moving };
-  if (moving.length) return { is: "starting", text: `${ready} of ${n(pods.length, "pod")} ready`, failing, moving };
-  return { is: "ready", text: `All ${n(pods.length, "pod")} of ${n(workloads.length, "workload")} are ready`, failing, moving };
+  if (failing.length) return { is: "failing", text: `${counted(failing.length, "workload")} ${failing.length === 1 ? "needs" : "need"} you`, failing, moving };
+  if (moving.length) return { is: "starting", text: `${ready} of ${counted(pods.length, "pod")} ready`, failing, moving };
+  return { is: "ready", text: `All ${counted(pods.length, "pod")} of ${counted(workloads.length, "workload")} are ready`, failing, moving };
 }
 
 /** How long ago, as kubectl says it. */

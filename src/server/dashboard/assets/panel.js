@@ -7,7 +7,7 @@ import { KINDS } from "./cluster.js";
 import { Yaml } from "./edit.js";
 import { LastLines, Logs, sourcesOf } from "./logs.js";
 import { Ring } from "./map.js";
-import { age, containerState, ended } from "./model.js";
+import { age, containerState, counted, ended } from "./model.js";
 import { plot, rate } from "./traffic.js";
 import { Ask, Copy, Dot, Icon, later, say } from "./ui.js";
 
@@ -169,7 +169,7 @@ function Why({ pod }) {
     const last = c.state?.terminated ?? c.lastState?.terminated;
     const source = sources.find((s) => s.container === c.name);
     return html`<div class=${`why ${now.is === "failing" ? "" : "past"}`} key=${c.name}>
-      <p><b>${now.is === "failing" ? now.text : "It ended before"}</b> <span>${c.name}${last ? ` · ${ended(last)}` : ""}${c.restartCount ? ` · ${c.restartCount} restarts` : ""}</span></p>
+      <p><b>${now.is === "failing" ? now.text : "It ended before"}</b> <span>${c.name}${last ? ` · ${ended(last)}` : ""}${c.restartCount ? ` · ${counted(c.restartCount, "restart")}` : ""}</span></p>
       ${c.state?.waiting?.message && html`<p class="message">${c.state.waiting.message}</p>`}
       ${last?.message && html`<p class="message">${last.message}</p>`}
       ${source?.id && last && html`<${LastLines} source=${source} isPrevious=${!c.state?.terminated} />`}
@@ -239,7 +239,7 @@ function PodView({ it, now, hrefOf }) {
       const short = s?.containerID?.replace(/^.*:\/\//, "").slice(0, 12);
       const since = s?.state?.running?.startedAt;
       return html`<article class="container" key=${c.name}>
-        <p><${Dot} is=${state.is} /> <b>${c.name}</b>${inits.has(c.name) ? html` <span class="hint">init</span>` : ""} <span class=${`small is-${state.is}`}>${state.text}${since ? ` for ${age(since, now)}` : ""}</span>${s?.restartCount ? html`<span class="small"> · ${s.restartCount} restarts</span>` : ""}</p>
+        <p><${Dot} is=${state.is} /> <b>${c.name}</b>${inits.has(c.name) ? html` <span class="hint">init</span>` : ""} <span class=${`small is-${state.is}`}>${state.text}${since ? ` for ${age(since, now)}` : ""}</span>${s?.restartCount ? html`<span class="small"> · ${counted(s.restartCount, "restart")}</span>` : ""}</p>
         <${Facts} rows=${[
           ["Image", html`<code>${c.image}</code>`],
           ["Command", c.command && html`<code>${[...c.command, ...(c.args ?? [])].join(" ")}</code>`],
