@@ -120,7 +120,7 @@ where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
     let mut events = watcher(api.clone(), watcher::Config::default()).default_backoff().boxed();
-    let mut all: BTreeMap<String, K> = BTreeMap::new();
+    let (mut all, mut is_listed): (BTreeMap<String, K>, bool) = (BTreeMap::new(), false);
     let seen = async {
         while let Some(event) = events.next().await {
             match event? {
@@ -130,9 +130,11 @@ where
                 watcher::Event::Delete(o) => {
                     all.remove(o.meta().name.as_deref().unwrap_or_default());
                 }
-                watcher::Event::Init | watcher::Event::InitDone => {}
+                watcher::Event::Init => {}
+                watcher::Event::InitDone => is_listed = true,
             }
-            if holds(&all.values().cloned().collect::<Vec<_>>()) {
+            // Before that nothing says that what was not told is not there.
+            if is_listed && holds(&all.values().cloned().collect::<Vec<_>>()) {
                 return Ok(());
             }
         }
