@@ -28,12 +28,16 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const ROUNDS: usize = 7;
 /// How far a Deployment is scaled, and how often: each round takes seconds.
 const SCALED: usize = 50;
 const SCALE_ROUNDS: usize = 3;
 const KILLS: usize = 30;
+/// Pods that are probed each second, and for how long is looked.
+const PROBED: usize = 50;
+const PROBED_FOR: Duration = Duration::from_secs(20);
 /// Pods of a job that run at once.
 const JOB_PODS: usize = 20;
 /// What the data plane's processes may hold together.
@@ -60,6 +64,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wants("heal") {
             bench_heal(&skiff, &engine).await?;
+        }
+        if wants("probes") {
+            bench_probes(&skiff).await?;
         }
         if wants("job") {
             bench_job(&skiff, &engine).await?;
@@ -269,6 +276,65 @@ async fn heal_once(engine: &DockerEngine) -> anyhow::Result<f64> {
     };
     let time = tokio::time::timeout(Duration::from_secs(10), healed).await?.context("no death was seen")?;
     Ok(stats::millis(time))
+}
+
+/// What probes cost the node: pods that are well, each asked by HTTP once a second. The floor is this program asking them the same.
+async fn bench_probes(skiff: &Skiff) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(skiff.client.clone());
+    let pods: Api<Pod> = Api::default_namespaced(skiff.client.clone());
+    deployments.create(&PostParams::default(), &deployment("probed", PROBED)).await?;
+    let all_ready = |p: &[Pod]| p.iter().filter(|p| is_ready(p)).count() == PROBED;
+    wait(&pods, "the pods are ready", all_ready).await?;
+    let own = i64::from(skiff.child.id());
+    let ips: Vec<String> =
+        pods.list(&ListParams::default()).await?.into_iter().filter_map(|p| p.status?.pod_ip).collect();
+    let bare = processor_share(i64::from(std::process::id()), ask_each_second(&ips)).await?;
+    let idle = processor_share(own, tokio::time::sleep(PROBED_FOR)).await?;
+    let probe = json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1});
+    let container = json!([{"name": "c", "readinessProbe": probe}]);
+    let patch = json!({"spec": {"template": {"spec": {"containers": container}}}});
+    deployments.patch("probed", &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    let is_probed = |p: &Pod| p.spec.iter().all(|s| s.containers.iter().all(|c| c.readiness_probe.is_some()));
+    let all_probed = |p: &[Pod]| p.len() == PROBED && p.iter().all(|p| is_ready(p) && is_probed(p));
+    wait(&pods, "the probed pods are ready", all_probed).await?;
+    let probed = processor_share(own, tokio::time::sleep(PROBED_FOR)).await?;
+    row("50 pods probed each second: share of a core", probed, "%", 3.0, probed <= 3.0);
+    row("  … of it without the probes", idle, "%", 0.5, idle <= 0.5);
+    row("  … the probes as a ratio to bare requests", (probed - idle) / bare, "x", 3.0, (probed - idle) / bare <= 3.0);
+    deployments.delete("probed", &DeleteParams::default()).await?;
+    wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
+    Ok(())
+}
+
+/// How much of a core a process takes while something goes on, in percent.
+async fn processor_share(pid: i64, during: impl Future<Output = ()>) -> anyhow::Result<f64> {
+    let (begun, before) = (Instant::now(), cpu_secs(pid)?);
+    during.await;
+    Ok((cpu_secs(pid)? - before) / begun.elapsed().as_secs_f64() * 100.0)
+}
+
+/// Asks each of the addresses once a second, spread over the second, until the time is over.
+async fn ask_each_second(ips: &[String]) {
+    let pause = Duration::from_secs(1) / u32::try_from(ips.len().max(1)).expect("few addresses");
+    let asks = (0..).zip(ips).map(|(n, ip)| {
+        let first = tokio::time::Instant::now() + pause * n;
+        let ask = async move {
+            let mut turns = tokio::time::interval_at(first, Duration::from_secs(1));
+            loop {
+                turns.tick().await;
+                drop(ask(ip).await);
+            }
+        };
+        tokio::time::timeout(PROBED_FOR, ask)
+    });
+    futures::future::join_all(asks).await;
+}
+
+async fn ask(ip: &str) -> anyhow::Result<()> {
+    let mut connection = tokio::net::TcpStream::connect((ip, 8080)).await?;
+    connection.write_all(format!("GET / HTTP/1.1\r\nHost: {ip}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    connection.read_to_end(&mut Vec::new()).await?;
+    Ok(())
 }
 
 async fn bench_idle(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> {

@@ -147,6 +147,15 @@ pub(super) struct Due {
     pub(super) probe: Probe,
 }
 
+/// What a result means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Users are told of it.
+    pub(super) is_told: bool,
+    /// The container's health is another than before.
+    pub(super) changes_health: bool,
+}
+
 /// The probes of a pod's running containers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Probes {
@@ -263,19 +272,19 @@ impl Probes {
         self.watchers.values().filter_map(of).min()
     }
 
-    /// Takes in a result; true when users are told of it. When the startup probe succeeds, the others begin at once.
-    pub(super) fn end(&mut self, id: &str, kind: ProbeKind, success: bool, now: Instant) -> bool {
-        let Some(watched) = self.watchers.get_mut(id) else { return false };
-        let had_started = watched.has_started();
-        let tells = watched.kinds.get_mut(&kind).is_some_and(|w| w.end(success));
-        if !had_started && watched.has_started() {
+    /// Takes in a result. When the startup probe succeeds, the others begin at once.
+    pub(super) fn end(&mut self, id: &str, kind: ProbeKind, success: bool, now: Instant) -> Ended {
+        let Some(watched) = self.watchers.get_mut(id) else { return Ended::default() };
+        let before = watched.health();
+        let is_told = watched.kinds.get_mut(&kind).is_some_and(|w| w.end(success));
+        if !before.has_started && watched.has_started() {
             for (kind, watcher) in &mut watched.kinds {
                 if *kind != ProbeKind::Startup {
                     *watcher = Watcher::new(&watcher.probe, watcher.verdict, now, *kind == ProbeKind::Readiness);
                 }
             }
         }
-        tells
+        Ended { is_told, changes_health: watched.health() != before }
     }
 }
 
@@ -436,6 +445,17 @@ mod tests {
         assert!(!run.health().is_ready);
         run.step(10_000, true);
         assert!(run.health().is_ready);
+    }
+
+    #[test]
+    fn only_results_that_change_the_health_are_news() {
+        let mut run = Run::new(ALL, Believed::default());
+        let mut changes = |kind, success| run.probes.end("c", kind, success, run.start).changes_health;
+        assert!(!changes(ProbeKind::Startup, false), "two more may fail");
+        assert!(changes(ProbeKind::Startup, true));
+        assert!(changes(ProbeKind::Readiness, true));
+        assert!(!changes(ProbeKind::Readiness, true));
+        assert!(!changes(ProbeKind::Liveness, true), "it was believed to live");
     }
 
     #[test]

@@ -163,7 +163,12 @@ pub(super) struct Worker {
     is_writing_status: bool,
     /// Set once nothing new is to be made: whoever waits for an image gives up.
     abandon: watch::Sender<bool>,
-    wake_at: Option<Instant>,
+    /// Whether something came since it last thought.
+    has_news: bool,
+    /// When it thinks again although nothing came.
+    think_at: Option<Instant>,
+    /// When the next probe is due.
+    probe_at: Option<Instant>,
 }
 
 impl Worker {
@@ -203,7 +208,9 @@ impl Worker {
             renewals: BTreeMap::new(),
             is_writing_status: false,
             abandon: watch::Sender::new(false),
-            wake_at: None,
+            has_news: true,
+            think_at: None,
+            probe_at: None,
         };
         worker.adopt(pod);
         worker
@@ -235,8 +242,8 @@ impl Worker {
 
     /// Works until nothing is left of the pod, or skiff ends.
     pub(super) async fn run(mut self, drain: Drain) {
-        while !self.think() {
-            let timer = self.wake_at;
+        while !self.step() {
+            let timer = self.think_at.into_iter().chain(self.probe_at).min();
             tokio::select! {
                 biased;
                 () = drain.drained() => return,
@@ -274,8 +281,20 @@ impl Worker {
 
     // Thinking.
 
+    /// Does what is due; true when nothing is left to do, ever. Nearly all probes say what the last one said: the next is begun, and
+    /// nothing is thought over.
+    fn step(&mut self) -> bool {
+        let is_time = self.think_at.is_some_and(|at| at <= self.context.clock().mono());
+        let pod = stored_pod(&self.context.pods, &self.key, &self.id.uid);
+        let Some(pod) = pod.filter(|_| !self.has_news && !is_time) else { return self.think() };
+        self.begin_probes(&pod);
+        self.probe_at = self.probes.next_at();
+        false
+    }
+
     /// Decides, and starts what was decided; true when nothing is left to do, ever.
     fn think(&mut self) -> bool {
+        self.has_news = false;
         let pod = stored_pod(&self.context.pods, &self.key, &self.id.uid);
         if let Some(pod) = &pod {
             self.notice_changed_specs(pod);
@@ -406,11 +425,11 @@ impl Worker {
     fn set_timer(&mut self, decision: &Decision, is_stored: bool) {
         let (mono, now) = (self.context.clock().mono(), self.context.now());
         let at = |at: Timestamp| mono + until(at, now).max(SLEEP_MIN);
-        let tokens = self.context.next_token_at(&self.id.uid).filter(|_| self.free_sandbox().is_some());
-        let while_stored = [self.probes.next_at(), tokens.map(at)].into_iter().filter(|_| is_stored);
-        let files = self.refresh.due_at().map(at).filter(|_| is_stored);
-        let always = [decision.wake_at.map(at), self.status_retry_at().map(at), files];
-        self.wake_at = always.into_iter().chain(while_stored).flatten().min();
+        let tokens = self.context.next_token_at(&self.id.uid).filter(|_| is_stored && self.free_sandbox().is_some());
+        let files = self.refresh.due_at().filter(|_| is_stored);
+        let times = [decision.wake_at, self.status_retry_at(), tokens, files];
+        self.think_at = times.into_iter().flatten().map(at).min();
+        self.probe_at = self.probes.next_at().filter(|_| is_stored);
     }
 
     /// The sandbox to write files into, when there is one and nobody is at it.
@@ -661,6 +680,7 @@ impl Worker {
     // Taking in.
 
     fn receive(&mut self, message: Message) {
+        self.has_news = true;
         match message {
             Message::Woken => {}
             Message::Event { id, kind, at } => self.receive_event(&id, kind, at),
@@ -732,6 +752,7 @@ impl Worker {
         if let Some(slot) = &slot {
             self.memory.in_flight.remove(slot);
         }
+        self.has_news |= !matches!(done, Done::Probed(..));
         let now = self.context.now();
         match done {
             Done::SandboxCreated(result) => self.sandbox_created(result),
@@ -841,8 +862,9 @@ impl Worker {
     }
 
     fn probed(&mut self, due: &Due, result: Result<(), String>) {
-        let tells = self.probes.end(&due.id, due.kind, result.is_ok(), self.context.clock().mono());
-        if let (true, Err(output)) = (tells, result) {
+        let ended = self.probes.end(&due.id, due.kind, result.is_ok(), self.context.clock().mono());
+        self.has_news |= ended.changes_health;
+        if let (true, Err(output)) = (ended.is_told, result) {
             self.tell_unhealthy(due, &output);
         }
     }
