@@ -50,6 +50,8 @@ const ROUNDS: usize = 9;
 const PATCHES: usize = 300;
 const MAPS: usize = 10_000;
 const WATCHERS: usize = 1_000;
+/// Writes that they are told of.
+const TOLD: usize = 50;
 const BINDINGS: usize = 200;
 const VERDICTS: u32 = 100_000;
 
@@ -240,7 +242,7 @@ async fn bench_bare_connections() -> anyhow::Result<f64> {
         far.push(accepted?.0);
     }
     let mut times = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..TOLD {
         let begun = Instant::now();
         // A task for each, as a server has them.
         let mut told = JoinSet::new();
@@ -278,7 +280,7 @@ async fn bench_watch(client: &Client) -> anyhow::Result<()> {
         });
     }
     let mut times = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..TOLD {
         let begun = Instant::now();
         let merge = Patch::Merge(json!({ "data": { "round": round.to_string() } }));
         maps.patch("seen", &PatchParams::default(), &merge).await?;

@@ -14,7 +14,7 @@
 
 use super::{Call, read::must_have_happened};
 use crate::{
-    api::{kinds::Kinds, meta::Revision, schema::protobuf, status::ApiError},
+    api::{kind::KindRef, kinds::Kinds, meta::Revision, schema::protobuf, status::ApiError},
     base::{clock::Clock, task::Drain},
     registry::pipeline::Selection,
     server::{
@@ -30,11 +30,11 @@ use crate::{
     store::{Change, Entry, WatchError, hub},
 };
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use std::{collections::VecDeque, io, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 use tracing::debug;
 
@@ -68,6 +68,19 @@ pub(super) fn start(call: &mut Call<'_>) -> Result<Response, ApiError> {
     Ok(respond(200, content_type, respond::streamed(events.map_ok(|part| part.bytes))))
 }
 
+/// Returns when a watch is over whatever its client wishes: drained, or its kind went or took another form.
+async fn ended(drain: Drain, mut kinds: watch::Receiver<Arc<Kinds>>, kind: KindRef) {
+    let went = async {
+        while kinds.changed().await.is_ok() {
+            if !kinds.borrow_and_update().has(&kind) {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! { biased; () = drain.drained() => {}, () = went => {} }
+}
+
 /// How events are written one after the other.
 #[derive(Clone, Debug, Default)]
 struct Framing {
@@ -85,7 +98,6 @@ struct Events {
     clock: Clock,
     selection: Selection,
     changes: hub::Watch,
-    kinds: watch::Receiver<Arc<Kinds>>,
     /// What was gathered and is still to be handed over.
     ready: VecDeque<Part>,
     /// The present objects that are still to be sent.
@@ -95,7 +107,10 @@ struct Events {
     bookmarks: bool,
     next_bookmark: Instant,
     ends_at: Instant,
-    drain: Drain,
+    /// Rings for the next bookmark, or at the end. Made once, as `ended` is: an event costs no new timer.
+    alarm: Pin<Box<Sleep>>,
+    /// Ends when drained, and when the kind goes.
+    ended: BoxFuture<'static, ()>,
     is_first: bool,
     is_over: bool,
     _count: WatchCount,
@@ -136,10 +151,11 @@ impl Events {
         Ok(Ok(Self {
             printer,
             framing,
+            alarm: Box::pin(sleep_until(now)),
+            ended: ended(call.drain.clone(), call.kinds.clone(), call.kind.clone()).boxed(),
             encoded: call.state.encoded(),
             selection: options.selection,
             changes,
-            kinds: call.kinds.clone(),
             ready: VecDeque::new(),
             initial: initial.into_iter(),
             initial_end: wants_end.then_some(from),
@@ -147,7 +163,6 @@ impl Events {
             next_bookmark: now + BOOKMARK_EVERY,
             // A client's absurd number must not overflow.
             ends_at: now + Duration::from_secs(life_secs.min(u64::from(u32::MAX))),
-            drain: call.drain.clone(),
             is_first: true,
             is_over: false,
             clock,
@@ -180,12 +195,14 @@ impl Events {
         let mut chunk = self.initial_events()?;
         while chunk.is_empty() && !self.is_over {
             let wake_at = if self.bookmarks { self.next_bookmark.min(self.ends_at) } else { self.ends_at };
+            if self.alarm.deadline() != wake_at {
+                self.alarm.as_mut().reset(wake_at);
+            }
             // The end comes before changes, or a busy kind would keep a watch for ever.
             tokio::select! {
                 biased;
-                () = self.drain.drained() => self.end(&mut chunk)?,
-                () = sleep_until(wake_at) => self.wake(&mut chunk)?,
-                Ok(()) = self.kinds.changed() => self.kinds_changed(&mut chunk)?,
+                () = &mut self.ended => self.end(&mut chunk)?,
+                () = &mut self.alarm => self.wake(&mut chunk)?,
                 change = self.changes.next() => self.changed(change, &mut chunk)?,
             }
         }
@@ -277,12 +294,6 @@ impl Events {
 
     fn wake(&mut self, chunk: &mut Chunk) -> Result<(), ApiError> {
         if self.clock.mono() >= self.ends_at { self.end(chunk) } else { self.bookmark(chunk) }
-    }
-
-    /// A watch ends with its kind, and when the kind takes another form.
-    fn kinds_changed(&mut self, chunk: &mut Chunk) -> Result<(), ApiError> {
-        let is_served = self.kinds.borrow_and_update().has(self.printer.kind());
-        if is_served { Ok(()) } else { self.end(chunk) }
     }
 
     /// Ends the watch, with a bookmark so that the client resumes where it is.
