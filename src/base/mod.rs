@@ -10,6 +10,7 @@ pub mod log;
 pub mod log_file;
 pub mod reached;
 pub mod rng;
+pub mod runtime;
 pub mod secret;
 pub mod supervise;
 pub mod task;

@@ -9,6 +9,7 @@ use super::{
     backoff::Backoff,
     task::{self, Drain},
 };
+use futures::{FutureExt as _, future::BoxFuture};
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -76,11 +77,21 @@ impl Supervisor {
     where
         W: Future<Output = ()> + Send,
     {
+        self.run_boxed(name, drain, &mut || make().boxed()).await;
+    }
+
+    /// Boxed, as tasks are.
+    async fn run_boxed<'a>(
+        self,
+        name: &'static str,
+        drain: Drain,
+        make: &mut (dyn FnMut() -> BoxFuture<'a, ()> + Send),
+    ) {
         let mut failures = 0;
         self.note(name, |_| {});
         loop {
             let began = Instant::now();
-            let Some(panic) = task::contain(name, Box::pin(make())).await else { return };
+            let Some(panic) = task::contain(name, make()).await else { return };
             failures = if began.elapsed() >= FORGETS { 1 } else { failures + 1 };
             self.note(name, |health| {
                 health.panics += 1;
@@ -125,9 +136,13 @@ impl Vital {
 
     /// Starts `work` as a vital task.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.spawn_boxed(name, work.boxed())
+    }
+
+    fn spawn_boxed(&self, name: &'static str, work: BoxFuture<'static, ()>) -> JoinHandle<()> {
         let tell = self.0.clone();
         task::spawn("vital", async move {
-            if let Some(panic) = task::contain(name, Box::pin(work)).await {
+            if let Some(panic) = task::contain(name, work).await {
                 // Nobody listens when the process ends anyway.
                 drop(tell.send(format!("{name}: {panic}")));
             }

@@ -1,6 +1,6 @@
 //! Named tasks whose panics are caught, and the one signal that drains them. The only caller of `tokio::spawn`.
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
@@ -113,7 +113,12 @@ impl Group {
 /// # Cancel safety
 /// Dropping the handle leaves the task running.
 pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    let Ok(group) = GROUP.try_with(Group::clone) else { return spawn_in_no_group(name, work) };
+    spawn_boxed(name, work.boxed())
+}
+
+/// Boxed, so that the program has what surrounds a task once and not for each kind of work and each scheduler: a megabyte and a half.
+fn spawn_boxed(name: &'static str, work: BoxFuture<'static, ()>) -> JoinHandle<()> {
+    let Ok(group) = GROUP.try_with(Group::clone) else { return start_alone(name, work) };
     let owner = group.clone();
     let work = async move {
         if let Some(panic) = run(name, work).await {
@@ -131,6 +136,10 @@ pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static
 /// # Cancel safety
 /// As [`spawn`].
 pub fn spawn_in_no_group(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    start_alone(name, work.boxed())
+}
+
+fn start_alone(name: &'static str, work: BoxFuture<'static, ()>) -> JoinHandle<()> {
     start(async move { drop(run(name, work).await) })
 }
 

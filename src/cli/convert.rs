@@ -8,14 +8,17 @@ use super::{
     exit::{Class, of_class},
     output,
 };
-use crate::api::{
-    json_kind::{at, set_at},
-    kinds::deployment_config::{
-        strategy::{CUSTOM, RECREATE},
-        triggers::{CONFIG_CHANGE, IMAGE_CHANGE},
-        types::{API_VERSION, KIND},
+use crate::{
+    api::{
+        json_kind::{at, set_at},
+        kinds::deployment_config::{
+            strategy::{CUSTOM, RECREATE},
+            triggers::{CONFIG_CHANGE, IMAGE_CHANGE},
+            types::{API_VERSION, KIND},
+        },
+        schema::read,
     },
-    schema::read,
+    base::runtime::block_on,
 };
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
@@ -87,8 +90,7 @@ fn objects_of(path: &Path) -> anyhow::Result<Vec<Value>> {
 fn of_cluster(args: &Args, name: &str) -> anyhow::Result<Value> {
     let client = args.cluster.client()?;
     let path = format!("/apis/{API_VERSION}/namespaces/{}/deploymentconfigs/{name}", args.namespace);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(client.get(&path)).with_context(|| format!("cannot read deploymentconfig {name}"))
+    block_on(client.get(&path))?.with_context(|| format!("cannot read deploymentconfig {name}"))
 }
 
 /// The objects that stand for one, and what they do not do.

@@ -5,7 +5,7 @@ mod machine;
 use super::output;
 use crate::{
     app::{FOLDER_LABEL, cidr, data_dir::DataDir, host},
-    base::clock::Clock,
+    base::{clock::Clock, runtime::block_on},
     engine::{Engine, EngineInfo, docker::DockerEngine},
 };
 use anyhow::{Context as _, bail};
@@ -45,10 +45,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if args.fix {
         fix()?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut findings = runtime.block_on(engine());
-    findings.extend(runtime.block_on(ranges()).unwrap_or_else(|err| vec![Finding::Wrong(format!("{err:#}"))]));
-    findings.extend(runtime.block_on(leftovers()).unwrap_or_else(|err| vec![Finding::Wrong(format!("{err:#}"))]));
+    let mut findings = block_on(engine())?;
+    findings.extend(block_on(ranges())?.unwrap_or_else(|err| vec![Finding::Wrong(format!("{err:#}"))]));
+    findings.extend(block_on(leftovers())?.unwrap_or_else(|err| vec![Finding::Wrong(format!("{err:#}"))]));
     findings.extend(machine::disk());
     findings.push(clock());
     findings.extend(machine::forwarding());
@@ -164,11 +163,10 @@ fn kubectl() -> Finding {
 
 /// Installs Docker when it is missing and starts it when it does not run.
 pub(super) fn fix() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if rustix::process::geteuid().is_root() && machine::fix_forwarding().context("cannot let the kernel forward")? {
         output::done("the kernel forwards what pods send");
     }
-    if runtime.block_on(engine_info()).is_ok() {
+    if block_on(engine_info())?.is_ok() {
         return Ok(());
     }
     if !rustix::process::geteuid().is_root() {
@@ -180,7 +178,7 @@ pub(super) fn fix() -> anyhow::Result<()> {
         install()?;
     }
     start()?;
-    runtime.block_on(wait_for_engine())
+    block_on(wait_for_engine())?
 }
 
 fn on_path(program: &str) -> bool {

@@ -12,6 +12,7 @@ use crate::{
         claim::Claim,
         data_dir::{DataDir, Leaving},
     },
+    base::runtime::block_on,
     engine::{CLUSTER_LABEL, Engine, EngineError, docker::DockerEngine, self_image},
     node::kept_images,
 };
@@ -46,8 +47,7 @@ impl Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(remove(&args.cluster))
+    block_on(remove(&args.cluster))?
 }
 
 async fn remove(cluster: &ClusterArgs) -> anyhow::Result<()> {

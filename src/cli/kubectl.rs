@@ -17,6 +17,7 @@ use super::{
     exit::{Class, of_class},
     output,
 };
+use crate::base::runtime::block_on;
 use anyhow::anyhow;
 use resource::{Named, Scope};
 use std::path::PathBuf;
@@ -272,8 +273,7 @@ pub(super) enum Measured {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run_verb(args))
+    block_on(run_verb(args))?
 }
 
 async fn run_verb(args: Args) -> anyhow::Result<()> {

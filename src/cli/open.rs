@@ -1,7 +1,7 @@
 //! `skiff open`: a new link into the dashboard of a cluster that runs, printed, and opened where there is a browser.
 
 use super::{cluster::ClusterArgs, output};
-use crate::client::Client;
+use crate::{base::runtime::block_on, client::Client};
 use anyhow::Context as _;
 use serde_json::json;
 use std::{
@@ -25,9 +25,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let client = args.cluster.client()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let url = runtime
-        .block_on(link(&client))
+    let url = block_on(link(&client))?
         .with_context(|| format!("the cluster {} gives no link into its dashboard", args.cluster.name))?;
     output::line(&url);
     if !args.print {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::agreements::{PAUSED, PAUSED_REASON},
-    base::clock::Clock,
+    base::{clock::Clock, runtime::block_on},
     client::{Client, PatchKind},
 };
 use anyhow::bail;
@@ -43,13 +43,11 @@ pub(super) struct ResumeArgs {
 }
 
 pub(super) fn pause(args: &PauseArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Paused::of(&args.cluster)?.pause())
+    block_on(Paused::of(&args.cluster)?.pause())?
 }
 
 pub(super) fn resume(args: &ResumeArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Paused::of(&args.cluster)?.resume())
+    block_on(Paused::of(&args.cluster)?.resume())?
 }
 
 /// A cluster that is paused, or is to be.

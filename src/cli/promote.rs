@@ -14,7 +14,10 @@ use super::{
     kubeconfig, output,
     watching::text,
 };
-use crate::client::{Client, ClientError, Kubeconfig, PatchKind};
+use crate::{
+    base::runtime::block_on,
+    client::{Client, ClientError, Kubeconfig, PatchKind},
+};
 use anyhow::{Context as _, anyhow, bail};
 use http::StatusCode;
 use portable::{Moved, Of, Target, path_of};
@@ -58,8 +61,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(promote(args))
+    block_on(promote(args))?
 }
 
 async fn promote(args: &Args) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use crate::{
         object::typed,
         rollout::{CANCELLED, CONFIG, DEPLOYER_POD_FOR, PHASE, Phase, REASON, phase, rollout_name, version},
     },
+    base::runtime::block_on,
     client::{Client, PatchKind},
 };
 use anyhow::{Context as _, bail};
@@ -92,8 +93,7 @@ fn config_name(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    block_on(async {
         match args.command {
             Command::Latest { which, again } => Target::of(&which)?.latest(again).await,
             Command::Cancel(which) => Target::of(&which)?.cancel().await,
@@ -101,7 +101,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             Command::Undo { which, to_revision } => Target::of(&which)?.undo(to_revision).await,
             Command::Status(which) => Target::of(&which)?.status().await,
         }
-    })
+    })?
 }
 
 /// A DeploymentConfig and the way to it.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     app::{access::Access, data_dir::DataDir, snapshot::Snapshot},
+    base::runtime::block_on,
     client::{Client, ClientError, Kubeconfig},
 };
 use anyhow::Context as _;
@@ -49,10 +50,9 @@ enum Command {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match args.command {
-        Command::Save { file, cluster } => runtime.block_on(save(&file, &cluster)),
-        Command::Restore { file, cluster, force } => runtime.block_on(restore(&file, &cluster, force)),
+        Command::Save { file, cluster } => block_on(save(&file, &cluster))?,
+        Command::Restore { file, cluster, force } => block_on(restore(&file, &cluster, force))?,
     }
 }
 

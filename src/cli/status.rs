@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api::{agreements::PAUSED_REASON, table::since},
     app,
-    base::clock::Clock,
+    base::{clock::Clock, runtime::block_on},
 };
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -47,8 +47,7 @@ enum Format {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(show(args))
+    block_on(show(args))?
 }
 
 async fn show(args: &Args) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use super::{cluster::ClusterArgs, detached, output};
 use crate::{
     app::claim::Claim,
+    base::runtime::block_on,
     engine::{Engine as _, docker::DockerEngine},
 };
 
@@ -15,8 +16,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(stop(&args.cluster))
+    block_on(stop(&args.cluster))?
 }
 
 async fn stop(cluster: &ClusterArgs) -> anyhow::Result<()> {

@@ -3,7 +3,10 @@
 //! **Source** of what is sent and said: github.com/openshift/oc, `pkg/cli/tag/tag.go`, release 4.20.
 
 use super::{cluster::ClusterArgs, completion::offers, output};
-use crate::api::kinds::image_stream::{API_VERSION, DOCKER_IMAGE, IMAGE_STREAM_IMAGE, IMAGE_STREAM_TAG};
+use crate::{
+    api::kinds::image_stream::{API_VERSION, DOCKER_IMAGE, IMAGE_STREAM_IMAGE, IMAGE_STREAM_TAG},
+    base::runtime::block_on,
+};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
@@ -59,8 +62,7 @@ fn stream_tag(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(tag(&args))
+    block_on(tag(&args))?
 }
 
 async fn tag(args: &Args) -> anyhow::Result<()> {

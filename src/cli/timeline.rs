@@ -1,10 +1,13 @@
 //! `skiff timeline`: how the containers of a pod ended and came back, to the millisecond.
 
 use super::{cluster::ClusterArgs, completion::offers, output};
-use crate::api::{
-    names,
-    object::typed,
-    timeline::{API_VERSION, Start, Timeline},
+use crate::{
+    api::{
+        names,
+        object::typed,
+        timeline::{API_VERSION, Start, Timeline},
+    },
+    base::runtime::block_on,
 };
 use anyhow::Context as _;
 
@@ -51,10 +54,9 @@ fn checked(name: &str, wrong: Vec<String>) -> Result<String, String> {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (namespace, pod) = (&args.namespace, &args.pod);
     let path = format!("/apis/{API_VERSION}/namespaces/{namespace}/pods/{pod}/timeline");
-    let answer = runtime.block_on(async { args.cluster.client()?.get(&path).await.map_err(anyhow::Error::from) });
+    let answer = block_on(async { args.cluster.client()?.get(&path).await.map_err(anyhow::Error::from) })?;
     let answer = answer.with_context(|| format!("the timeline of pod {pod} in namespace {namespace}"))?;
     match args.output {
         Format::Json => output::line(serde_json::to_string_pretty(&answer)?),

@@ -14,8 +14,11 @@ use crate::{
         node_port_range::NodePortRange,
     },
     app::{self, App, access::Access, range::Cidr},
-    base::backoff::Backoff,
-    base::task::{Drain, DrainTrigger, drain_signal},
+    base::{
+        backoff::Backoff,
+        runtime::block_on,
+        task::{Drain, DrainTrigger, drain_signal},
+    },
     engine::docker::DockerEngine,
     net::{
         balancer::{ADDRESS_DEFAULT, is_dialable},
@@ -237,11 +240,10 @@ fn run_detached(args: &Args, flags: &Given) -> anyhow::Result<()> {
     let data_dir = std::path::absolute(args.cluster.data_dir()?)?;
     let start = detached::Start { cluster, data_dir, kubeconfig, flags: flags.without(&NOT_PASSED) };
     let manifests = (!docs.is_empty()).then(|| apply::as_list(&docs));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    block_on(async {
         let engine = DockerEngine::connect(&start.cluster).await?;
         detached::start(&engine, &start, manifests).await
-    })?;
+    })??;
     output::line(
         "skiff runs in the background: `skiff logs -f` shows what it says, `skiff stop` ends it, `skiff down` removes everything.",
     );

@@ -5,6 +5,7 @@
 use super::{cluster::ClusterArgs, detached, output};
 use crate::{
     app::claim::Claim,
+    base::runtime::block_on,
     engine::{Container, Engine as _, Phase, docker::DockerEngine, self_image},
 };
 use anyhow::{Context as _, bail};
@@ -19,8 +20,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(upgrade(&args.cluster))
+    block_on(upgrade(&args.cluster))?
 }
 
 async fn upgrade(cluster: &ClusterArgs) -> anyhow::Result<()> {

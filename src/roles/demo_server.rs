@@ -6,7 +6,10 @@
 //! with `abrupt` it ends at once, which is the harder case for a rolling update.
 
 use super::stop::stop_signal;
-use crate::base::task::{self, Drain};
+use crate::base::{
+    runtime::block_on,
+    task::{self, Drain},
+};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -88,7 +91,6 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
     args.ports.extend(parse_ports(&std::env::var("PORTS").unwrap_or_default())?);
     args.greeting = std::env::var("RESPONSE").ok().or(args.greeting);
     let stop = stop_signal().context("cannot wait for signals")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let facts = Facts {
         name: args.name.clone(),
         version: args.version.clone(),
@@ -97,7 +99,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         host: host_name(),
         ip: own_address(),
     };
-    runtime.block_on(serve(args, Arc::new(facts), stop))
+    block_on(serve(args, Arc::new(facts), stop))?
 }
 
 fn parse_ports(text: &str) -> anyhow::Result<Vec<u16>> {

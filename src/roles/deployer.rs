@@ -26,6 +26,7 @@ use crate::{
         },
         rollout::{self, NAME_VARIABLE, NAMESPACE_VARIABLE, Phase, desired, phase, size, version},
     },
+    base::runtime::block_on,
     client::{Client, Kubeconfig},
 };
 use anyhow::{Context as _, bail};
@@ -60,14 +61,13 @@ pub const PROGRAM: &str = "openshift-deploy";
 pub fn run(args: Args) -> anyhow::Result<()> {
     let stop = stop_signal().context("cannot wait for signals")?;
     let kubeconfig = Kubeconfig::in_pod(|name| std::env::var(name).ok())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    block_on(async {
         let api = Api::new(Client::new(&kubeconfig)?, args.namespace);
         tokio::select! { biased;
             () = stop.drained() => bail!("stopped before the rollout was done"),
             done = deploy(&api, &args.name, args.until) => done,
         }
-    })
+    })?
 }
 
 /// One rollout, with all that a strategy must know.

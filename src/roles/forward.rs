@@ -6,7 +6,7 @@
 //! **Invariants**: a connection that fails, or is cut, ends no other; what one peer has said before its end reaches the other.
 
 use crate::{
-    base::{chain::chain, task},
+    base::{chain::chain, runtime::block_on, task},
     node::forward::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW},
 };
 use bytes::Bytes;
@@ -38,13 +38,12 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
 /// # Errors
 /// When the standard streams are no pipes.
 pub fn run() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    block_on(async {
         let input = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
         let output = pipe::Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
         serve(tokio::io::join(input, output)).await;
-        Ok(())
-    })
+        anyhow::Ok(())
+    })?
 }
 
 /// Answers on a stream until it ends.

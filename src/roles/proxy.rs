@@ -34,7 +34,7 @@ mod traffic;
 
 use super::stop::stop_signal;
 use crate::{
-    base::{backoff::Backoff, clock::Clock, descriptors, supervise::Vital, task::Drain},
+    base::{backoff::Backoff, clock::Clock, descriptors, runtime::block_on, supervise::Vital, task::Drain},
     net::{
         balancer::ADDRESS_DEFAULT,
         dns::{DnsBounds, DnsServer, DnsSettings},
@@ -87,8 +87,7 @@ pub fn run() -> anyhow::Result<()> {
     // Every connection needs two; past the limit, the newest clients are reset.
     descriptors::raise_limit();
     let stop = stop_signal().context("cannot wait for signals")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, Clock::system(), stop))
+    block_on(serve(settings, Clock::system(), stop))?
 }
 
 /// Serves until drained, as soon as it leads.

@@ -5,6 +5,7 @@
 use crate::{
     api::{kind::ErasedKind, kinds::KINDS},
     app::data_dir::DataDir,
+    base::runtime::block_on,
     cli::{
         cluster::ClusterArgs,
         kubectl::resource::{collection, kind},
@@ -133,8 +134,7 @@ struct OfCluster {
 }
 
 fn list(client: &Client, path: &str) -> Option<Value> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    runtime.block_on(async { timeout(PATIENCE, client.get(path)).await.ok()?.ok() })
+    block_on(async { timeout(PATIENCE, client.get(path)).await.ok()?.ok() }).ok()?
 }
 
 #[cfg(test)]
