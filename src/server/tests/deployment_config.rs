@@ -71,10 +71,15 @@ async fn a_rollout_is_started_when_it_is_asked_for() {
 
     // Nothing has changed, and nobody insists.
     let (code, said) = instantiate(&desk, &request(false, false)).await;
-    assert_eq!((code, &said["message"]), (204, &json!("deployment config \"web\" cannot be instantiated")));
+    // An answer of 204 has no body, and HTTP/2 ends the stream of one that has: its code is in the body.
+    let told = (&said["code"], &said["message"]);
+    assert_eq!((code, told), (201, (&json!(204), &json!("deployment config \"web\" cannot be instantiated"))));
     assert_eq!(desk.get(WEB).await.json()["status"]["latestVersion"], 1);
     let change = json!({ "spec": { "template": { "metadata": { "annotations": { "a": "b" } } } } });
     desk.ask("PATCH", WEB, &[("content-type", "application/merge-patch+json")], &change.to_string()).await;
+    assert_eq!(instantiate(&desk, &request(false, false)).await.1["code"], 204, "nothing says that it is to follow");
+    let triggers = json!({ "spec": { "triggers": [{ "type": "ConfigChange" }] } });
+    desk.ask("PATCH", WEB, &[("content-type", "application/merge-patch+json")], &triggers.to_string()).await;
     let (code, config) = instantiate(&desk, &request(false, false)).await;
     assert_eq!((code, &config["status"]["details"]["message"]), (201, &json!("config change")));
 
@@ -107,6 +112,33 @@ async fn a_rollout_waits_for_images_that_nobody_knows() {
     desk.ask("DELETE", WEB, &[], "").await;
     desk.ask("POST", ALL, &[], &web("own", &trigger(false)).to_string()).await;
     assert_eq!(instantiate(&desk, &request(true, true)).await.0, 201);
+}
+
+#[tokio::test]
+async fn an_image_that_is_followed_anew_is_a_cause() {
+    let desk = Desk::open().await;
+    let trigger = |tag: &str, automatic: bool| {
+        json!({ "type": "ImageChange", "imageChangeParams": {
+            "automatic": automatic, "containerNames": ["c"], "lastTriggeredImage": "own", "from": {
+                "kind": "ImageStreamTag", "namespace": "default", "name": tag,
+            },
+        } })
+    };
+    let set = async |triggers: Value| {
+        let patch = json!({ "spec": { "triggers": triggers } }).to_string();
+        desk.ask("PATCH", WEB, &[("content-type", "application/merge-patch+json")], &patch).await
+    };
+    desk.ask("POST", ALL, &[], &web("own", &json!([])).to_string()).await;
+    assert_eq!(instantiate(&desk, &request(false, true)).await.0, 201);
+    roll(&desk, "Complete").await;
+    for (triggers, cause) in [
+        (json!([trigger("a:1", false)]), Value::Null),
+        (json!([trigger("a:1", false), trigger("b:1", true)]), json!("b:1")),
+    ] {
+        set(triggers).await;
+        let told = instantiate(&desk, &request(false, false)).await.1;
+        assert_eq!(told["status"]["details"]["causes"][0]["imageTrigger"]["from"]["name"], cause, "{told}");
+    }
 }
 
 #[tokio::test]

@@ -73,8 +73,9 @@ pub(super) async fn instantiate(call: &Call<'_>) -> Result<Response, ApiError> {
         return call.object(201, &entry);
     }
     let message = format!("deployment config {:?} cannot be instantiated", request.name);
+    // Its code says that there is nothing; the answer has a body and so cannot be a 204 itself.
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "message": message, "code": 204 });
-    respond::value(204, call.output(Offer::Plain)?, &status)
+    respond::value(201, call.output(Offer::Plain)?, &status)
 }
 
 fn read(entry: &Entry) -> Result<DeploymentConfig, ApiError> {
@@ -147,16 +148,28 @@ fn causes(
         return Ok(Some(vec![DeploymentCause { type_: MANUAL.to_owned(), image_trigger: None }]));
     }
     let was = latest.and_then(|latest| rollout::config(latest).ok());
-    let changed: Vec<DeploymentCause> = match &was {
-        None => Vec::new(),
-        Some(was) => images(config).filter(|params| is_news(was, params)).map(image_cause).collect(),
+    let is_first = config.status.latest_version == 0;
+    let is_due = |params: &ImageChange| {
+        is_first || was.as_ref().is_some_and(|was| has_new_trigger(was, config) || is_news(was, params))
     };
+    // What is not automatic starts nothing by itself; beside one that is due, all others count too that come after it.
+    let changed: Vec<DeploymentCause> = images(config)
+        .filter(|params| params.automatic)
+        .skip_while(|params| !is_due(params))
+        .map(image_cause)
+        .collect();
     if !changed.is_empty() {
         return Ok(Some(changed));
     }
-    let template = |config: &DeploymentConfig| config.spec.template.clone();
-    let differs = was.is_none_or(|was| template(&was) != template(config));
-    Ok(differs.then(|| vec![DeploymentCause { type_: CONFIG_CHANGE.to_owned(), image_trigger: None }]))
+    let follows_template = config.spec.triggers.iter().flatten().any(|trigger| trigger.type_ == CONFIG_CHANGE);
+    let differs = is_first || was.is_none_or(|was| was.spec.template != config.spec.template);
+    let cause = DeploymentCause { type_: CONFIG_CHANGE.to_owned(), image_trigger: None };
+    Ok((follows_template && differs).then(|| vec![cause]))
+}
+
+/// Whether an image is followed that the latest rollout did not follow. **Source**: `hasUpdatedTriggers`.
+fn has_new_trigger(was: &DeploymentConfig, config: &DeploymentConfig) -> bool {
+    images(config).any(|params| !images(was).any(|before| before.from == params.from))
 }
 
 /// Whether a rollout has to wait for an image: it was never known, and a container has no other.
