@@ -40,6 +40,13 @@ tags = of("image", "ImageStreamTag")
 got = lambda: [t.tag for t in streams.get(name="hello", namespace=NS).status.tags or [] if t["items"]]
 until("tag", got, ["latest"])
 call("its image", tags.get(name="hello:latest", namespace=NS).image.metadata.name.startswith("sha256:"))
+made_of = streams.layers.get(name="hello", namespace=NS).to_dict()
+call("its layers", [len(image["layers"]) > 0 for image in made_of["images"].values()], [True])
+call("its secrets", streams.secrets.get(name="hello", namespace=NS).kind, "SecretList")
+builds = of("build", "BuildConfig")
+call("no builds", builds.get(namespace=NS).items, [])
+web = {"apiVersion": "build.openshift.io/v1", "kind": "BuildConfig", "metadata": {"name": "web"}}
+refused("a build", 400, "BadRequest", lambda: builds.create(body=web, namespace=NS))
 
 # A DeploymentConfig that follows it.
 template = {"metadata": {"labels": {"app": "web"}}}

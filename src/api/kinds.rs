@@ -9,6 +9,7 @@
 
 mod admission_rules;
 pub mod binding;
+pub mod build;
 pub mod certificate_signing_request;
 mod check;
 pub mod component_status;
@@ -124,6 +125,8 @@ pub static KINDS: &[&dyn ErasedKind] = &[
     &horizontal_pod_autoscaler_v1::HORIZONTAL_POD_AUTOSCALERS_V1,
     &cron_job::CRON_JOBS,
     &job::JOBS,
+    &build::BUILD_CONFIGS,
+    &build::BUILDS,
     &certificate_signing_request::CERTIFICATE_SIGNING_REQUESTS,
     &Erased::<lease::Leases>::NEW,
     &Erased::<endpoint_slice::EndpointSlices>::NEW,

@@ -12,7 +12,7 @@ use super::check::Errors;
 use crate::api::{
     field::FieldError,
     image_name::{digest, is_reference, is_tag},
-    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope},
+    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope, Subresource},
     object::Object,
     table::{self, Column},
 };
@@ -282,7 +282,11 @@ impl Kind for ImageStreams {
         categories: &["all"],
         scope: Scope::Namespaced,
         verbs: ALL_VERBS,
-        subresources: &[STATUS],
+        subresources: &[
+            Subresource::of("layers", (GROUP, "v1", "ImageStreamLayers"), &["get"]),
+            Subresource::of("secrets", ("", "v1", "SecretList"), &["get"]),
+            STATUS,
+        ],
         columns: &[
             Column::name(),
             Column::text("Image Repository", "Where its images are pushed to."),
@@ -369,12 +373,36 @@ impl Kind for ImageStreams {
             .into_iter()
             .find(|name| !name.is_empty())
             .unwrap_or(&obj.status.docker_image_repository);
-        let mut tags: Vec<(&TagEvents, Timestamp)> =
-            obj.status.tags.iter().filter_map(|t| Some((t, t.items.first()?.created.0))).collect();
-        tags.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.tag.cmp(&b.0.tag)));
-        let updated = tags.first().map(|(_, at)| ago(*at, now)).unwrap_or_default();
-        let names: Vec<String> = tags.iter().map(|(t, _)| t.tag.clone()).collect();
-        vec![table::name(&obj.metadata), json!(repository), table::up_to_three(&names, ""), json!(updated)]
+        let mut tags: Vec<(Option<Timestamp>, &str)> =
+            obj.status.tags.iter().map(|t| (t.items.first().map(|event| event.created.0), &*t.tag)).collect();
+        tags.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+        let updated = tags.first().and_then(|(at, _)| *at).map(|at| ago(at, now)).unwrap_or_default();
+        let names: Vec<&str> = tags.iter().map(|(_, tag)| *tag).collect();
+        vec![table::name(&obj.metadata), json!(repository), json!(tags_cell(&names)), json!(updated)]
+    }
+}
+
+/// Names of tags, as many as fit; one in any case. **Source**: `printTagsUpToWidth` in `pkg/image/printers/internalversion/printer.go` of
+/// openshift-apiserver.
+fn tags_cell(tags: &[&str]) -> String {
+    const WIDTH: isize = 40;
+    let mut left = WIDTH;
+    let mut n_shown = tags.len();
+    for (i, tag) in tags.iter().enumerate() {
+        let len = isize::try_from(tag.len()).unwrap_or(isize::MAX / 2);
+        left -= len + 1;
+        // One that stands over by a little is better than a wide gap.
+        let is_near = WIDTH / 4 < left + len && WIDTH / 4 >= -left;
+        if left >= 0 || (i > 0 && is_near) {
+            continue;
+        }
+        n_shown = i.max(1);
+        break;
+    }
+    let shown = tags[..n_shown].join(",");
+    match tags.len() - n_shown {
+        0 => shown,
+        hidden => format!("{shown} + {hidden} more..."),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What image.openshift.io/v1 shows of image streams and of the engine's images, and never stores: tags, images, imports.
 //!
 //! **Not here**: the answers (`server/verbs/images`), the streams themselves ([`super::image_stream`]).
-//! **Source** of the columns: `pkg/cli/printers` for `image` in openshift-apiserver.
+//! **Source** of the columns: `pkg/image/printers/internalversion/printer.go` of openshift-apiserver; those of ImageTag are skiff's own.
 
 use super::image_stream::{GROUP, ago};
 use crate::api::{
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 const CHANGED: &[&str] = &["create", "delete", "get", "list", "patch", "update"];
 const REFERENCE: Column<'static> = Column::text("Image Reference", "The name by which its image is used.");
+const IMAGE_NAME: Column<'static> = Column::text("Image Name", "The ID of its image.").wide();
 const UPDATED: Column<'static> = Column::text("Updated", "When it came to mean its image.");
 
 const fn view(
@@ -32,7 +33,7 @@ const fn view(
 pub static IMAGE_STREAM_TAGS: JsonKind = JsonKind::new(
     KindInfo {
         short_names: &["istag"],
-        columns: &[Column::name(), REFERENCE, UPDATED, Column::text("Image Name", "The ID of its image.").wide()],
+        columns: &[Column::name(), REFERENCE, UPDATED, IMAGE_NAME],
         ..view(
             ["ImageStreamTag", "imagestreamtags", "imagestreamtag"],
             Scope::Namespaced,
@@ -79,7 +80,7 @@ pub static IMAGE_TAGS: JsonKind = JsonKind::new(
 pub static IMAGE_STREAM_IMAGES: JsonKind = JsonKind::new(
     KindInfo {
         short_names: &["isimage"],
-        columns: &[Column::name(), REFERENCE, UPDATED],
+        columns: &[Column::name(), UPDATED, REFERENCE.wide(), IMAGE_NAME],
         ..view(
             ["ImageStreamImage", "imagestreamimages", "imagestreamimage"],
             Scope::Namespaced,
@@ -90,8 +91,9 @@ pub static IMAGE_STREAM_IMAGES: JsonKind = JsonKind::new(
     Rules {
         validate_name: names::path_segment,
         row: |obj, now| {
-            let reference = json!(text_at(&obj.rest, "image.dockerImageReference"));
-            vec![table::name(&obj.metadata), reference, updated(obj, now)]
+            let text = |path| json!(text_at(&obj.rest, path));
+            let (reference, id) = (text("image.dockerImageReference"), text("image.metadata.name"));
+            vec![table::name(&obj.metadata), updated(obj, now), reference, id]
         },
         ..Rules::PLAIN
     },

@@ -4,6 +4,7 @@
 //! **Source**: github.com/openshift/openshift-apiserver, `pkg/project/apiserver/registry`, release 4.20.
 
 use crate::api::{
+    field::FieldError,
     json_kind::{JsonKind, Rules, View, at, set_at, text_at},
     kind::{KindInfo, Scope},
     names,
@@ -12,6 +13,7 @@ use crate::api::{
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The group and version.
 pub const API_VERSION: &str = "project.openshift.io/v1";
@@ -41,6 +43,7 @@ pub static PROJECTS: JsonKind = JsonKind::new(
     },
     Rules {
         prepare_update: keep_all_but_metadata,
+        validate_update: only_its_description_changes,
         row,
         validate_name: names::dns1123_label,
         view: Some(View {
@@ -80,6 +83,34 @@ fn keep_all_but_metadata(new: &mut Untyped, old: &Untyped) {
     }
 }
 
+/// What else of its metadata says what may be done in it is for those who may write the namespace.
+/// **Source**: `ValidateProjectUpdate` in `pkg/project/apis/project/validation/validation.go`.
+fn only_its_description_changes(new: &Untyped, old: &Untyped) -> Vec<FieldError> {
+    let annotations = changed(new.metadata.annotations.as_ref(), old.metadata.annotations.as_ref());
+    let annotations = annotations.into_iter().filter(|(key, _)| ![DISPLAY_NAME, DESCRIPTION].contains(key));
+    let labels = changed(new.metadata.labels.as_ref(), old.metadata.labels.as_ref());
+    let of = |part: &'static str| {
+        move |(key, value): (&str, &str)| {
+            let why = "field is immutable, try updating the namespace";
+            FieldError::invalid(format!("metadata.{part}[{key}]"), value, why)
+        }
+    };
+    annotations.map(of("annotations")).chain(labels.into_iter().map(of("labels"))).collect()
+}
+
+/// Keys that are new or gone or have another value, each with a value of it.
+fn changed<'a>(
+    new: Option<&'a BTreeMap<String, String>>,
+    old: Option<&'a BTreeMap<String, String>>,
+) -> Vec<(&'a str, &'a str)> {
+    let of = |all: Option<&'a BTreeMap<String, String>>| all.into_iter().flatten();
+    let has = |all: Option<&BTreeMap<String, String>>, key: &str| all.is_some_and(|all| all.contains_key(key));
+    let is_other = |key: &str, value: &str| old.and_then(|old| old.get(key)).is_none_or(|was| was != value);
+    let set = of(new).filter(|(key, value)| is_other(key, value));
+    let gone = of(old).filter(|(key, _)| !has(new, key));
+    set.chain(gone).map(|(key, value)| (&**key, &**value)).collect()
+}
+
 fn row(obj: &Untyped, _now: Timestamp) -> Vec<Value> {
     let display = obj.metadata.annotations.as_ref().and_then(|all| all.get(DISPLAY_NAME));
     vec![
@@ -92,7 +123,7 @@ fn row(obj: &Untyped, _now: Timestamp) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::kinds::testing::json::row;
+    use crate::api::{kind::ErasedKind as _, kinds::testing::json::row};
 
     #[test]
     fn a_project_is_a_namespace_under_another_name() {
@@ -103,5 +134,25 @@ mod tests {
         let yaml =
             "metadata: {name: shop, annotations: {openshift.io/display-name: The shop}}\nstatus: {phase: Active}\n";
         assert_eq!(row(&PROJECTS, yaml), "shop | The shop | Active");
+    }
+
+    #[test]
+    fn whoever_writes_a_project_says_no_more_than_what_it_is_called() {
+        let with = |labels: Value, annotations: Value| {
+            let metadata = json!({ "name": "shop", "labels": labels, "annotations": annotations });
+            let project = PROJECTS.decode(json!({ "metadata": metadata })).unwrap();
+            project.as_any().downcast_ref::<Untyped>().unwrap().clone()
+        };
+        let old = with(json!({ "team": "one" }), json!({ DISPLAY_NAME: "a", REQUESTER: "jane" }));
+        let check = |labels: Value, annotations: Value| {
+            let wrong = only_its_description_changes(&with(labels, annotations), &old);
+            wrong.into_iter().map(|err| err.path).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(check(json!({ "team": "one" }), json!({ DESCRIPTION: "b", REQUESTER: "jane" })), "");
+        assert_eq!(
+            check(json!({ "team": "two", "more": "x" }), json!({ "other": "y" })),
+            "metadata.annotations[other] metadata.annotations[openshift.io/requester] metadata.labels[more] metadata.labels[team]"
+        );
+        assert_eq!(check(json!({}), json!({ REQUESTER: "jane" })), "metadata.labels[team]");
     }
 }

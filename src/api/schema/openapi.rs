@@ -295,8 +295,9 @@ fn sub_subject<'a>(parent: &Subject<'a>, sub: &'a Subresource<'a>) -> Subject<'a
         return Subject { body, suffix, parameters: sub.parameters, ..parent.clone() };
     };
     let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
-    let name = format!("io.k8s.api.{package}.{version}.{kind}");
-    let body = Definition::find(&name).map_or_else(String::new, |d| d.name.to_string());
+    let of = |prefix: &str| Definition::find(&format!("{prefix}.{package}.{version}.{kind}"));
+    let found = of("io.k8s.api").or_else(|| of("com.github.openshift.api"));
+    let body = found.map_or_else(String::new, |d| d.name.to_string());
     Subject { body, kind: [group, version, kind], suffix, parameters: sub.parameters, ..parent.clone() }
 }
 

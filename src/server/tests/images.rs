@@ -158,8 +158,14 @@ async fn a_tag_is_shown_with_its_image_and_taken_away() {
     ] {
         assert_eq!(desk.get(&url).await.refusal(), code, "{url}");
     }
-    let of_stream = desk.get(&format!("{BASE}/imagestreamimages/web@{}", &id('a')[..20])).await.json();
+    let url_of_image = format!("{BASE}/imagestreamimages/web@{}", &id('a')[..20]);
+    let of_stream = desk.get(&url_of_image).await.json();
     assert_eq!(of_stream["image"]["metadata"]["name"], json!(id('a')));
+    let table = desk.ask("GET", &url_of_image, &TABLE, "").await.json();
+    let columns: Vec<&str> =
+        table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(columns, ["Name", "Updated", "Image Reference", "Image Name"]);
+    assert_eq!(table["rows"][0]["cells"][3], json!(id('a')));
     let image = desk.get(&format!("/apis/image.openshift.io/v1/images/{}", id('a'))).await.json();
     assert_eq!(image["dockerImageReference"], json!(format!("web@{}", id('a'))));
     let all = desk.get("/apis/image.openshift.io/v1/images").await.json();
@@ -296,6 +302,76 @@ async fn oc_import_image_fetches_and_sets_and_new_app_only_looks() {
     assert!(said.contains("spec.tags[0].importPolicy.insecure has no effect"), "{said}");
     let wrong = desk.post_image("imagestreamimports", import_body("", true, json!([]))).await;
     assert!(wrong.refusal().contains("you must specify at least one image or repository import"), "{}", wrong.text);
+}
+
+#[tokio::test]
+async fn an_import_that_is_based_on_another_stream_is_refused() {
+    let desk = Desk::open().await;
+    desk.images.here.lock().unwrap().push(image('a', "app:1", None));
+    let images = json!([{ "from": { "kind": "DockerImage", "name": "app:1" } }]);
+    let based_on = |field: &str, value: &Value| {
+        let mut body = import_body("web", true, images.clone());
+        body["metadata"][field] = value.clone();
+        body
+    };
+    let none = desk.post_image("imagestreamimports", based_on("resourceVersion", &json!("1"))).await;
+    assert_eq!(none.refusal(), "404 imagestreams.image.openshift.io \"web\" not found");
+    assert_eq!(desk.post_image("imagestreams", json!({ "metadata": { "name": "web" } })).await.code, 201);
+    let stream = desk.stream("web").await["metadata"].clone();
+    for (field, code) in [("uid", 201), ("resourceVersion", 409)] {
+        // The first import has changed the stream.
+        let answer = desk.post_image("imagestreamimports", based_on(field, &stream[field])).await;
+        assert_eq!(answer.code, code, "{field}: {}", answer.text);
+        assert!(code == 201 || answer.text.contains("the image stream was updated from"), "{}", answer.text);
+    }
+    let now = desk.stream("web").await["metadata"]["resourceVersion"].clone();
+    assert_eq!(desk.post_image("imagestreamimports", based_on("resourceVersion", &now)).await.code, 201);
+    assert_eq!(desk.post_image("imagestreamimports", based_on("uid", &json!("another"))).await.code, 404);
+}
+
+#[tokio::test]
+async fn a_stream_tells_what_its_images_are_made_of_and_with_what_they_are_pulled() {
+    let desk = Desk::open().await;
+    desk.images.here.lock().unwrap().push(image('a', "web:latest", None));
+    assert_eq!(desk.post_image("imagestreams", json!({ "metadata": { "name": "web" } })).await.code, 201);
+    for (tag, c) in [("latest", 'b'), ("latest", 'a'), ("stable", 'a')] {
+        desk.means("web", tag, c).await;
+    }
+    let layers = desk.get(&format!("{BASE}/imagestreams/web/layers")).await.json();
+    assert_eq!((&layers["kind"], &layers["metadata"]["name"]), (&json!("ImageStreamLayers"), &json!("web")));
+    let missing = json!({ "imageMissing": true, "config": null });
+    let known = json!({ "layers": [id('f')], "config": id('a') });
+    assert_eq!(layers["images"], json!({ id('a'): known, id('b'): missing }));
+    let blob = |media_type: &str| json!({ "size": null, "mediaType": media_type });
+    assert_eq!(
+        layers["blobs"],
+        json!({
+            id('a'): blob("application/vnd.docker.container.image.v1+json"),
+            id('f'): blob("application/vnd.docker.image.rootfs.diff.tar"),
+        })
+    );
+    let none = desk.get(&format!("{BASE}/imagestreams/none/layers")).await;
+    assert_eq!(none.refusal(), "404 imagestreams.image.openshift.io \"none\" not found");
+
+    let secret = |name: &str, kind: &str, data: &str, annotations: Value| {
+        let metadata = json!({ "name": name, "annotations": annotations });
+        json!({ "metadata": metadata, "type": kind, "stringData": { data: "{}" } }).to_string()
+    };
+    let excluded = json!({ "openshift.io/image.excludeSecret": "true" });
+    for body in [
+        secret("other", "Opaque", "a", json!({})),
+        secret("new", "kubernetes.io/dockerconfigjson", ".dockerconfigjson", json!({})),
+        secret("old", "kubernetes.io/dockercfg", ".dockercfg", json!({})),
+        secret("out", "kubernetes.io/dockercfg", ".dockercfg", excluded),
+    ] {
+        let made = desk.ask("POST", "/api/v1/namespaces/default/secrets", &[], &body).await;
+        assert_eq!(made.code, 201, "{}", made.text);
+    }
+    let listed = desk.get(&format!("{BASE}/imagestreams/web/secrets")).await.json();
+    let names: Vec<&Value> = listed["items"].as_array().unwrap().iter().map(|item| &item["metadata"]["name"]).collect();
+    assert_eq!((&listed["kind"], names), (&json!("SecretList"), vec![&json!("new"), &json!("old")]));
+    let table = desk.ask("GET", &format!("{BASE}/imagestreams/web/secrets"), &TABLE, "").await.json();
+    assert_eq!(table["rows"][0]["cells"][1], "kubernetes.io/dockerconfigjson");
 }
 
 #[tokio::test]

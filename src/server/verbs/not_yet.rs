@@ -13,12 +13,18 @@ const RESOURCES: &[(&str, &[&str])] = &[
 ];
 
 /// Sub-resources of resources that are served: group, plural, sub-resource.
-pub(super) const SUBRESOURCES: &[(&str, &str, &str)] =
-    &[("image.openshift.io", "imagestreams", "layers"), ("image.openshift.io", "imagestreams", "secrets")];
+pub(super) const SUBRESOURCES: &[(&str, &str, &str)] = &[];
 
 /// Verbs of resources that are served: group, plural, verb, and what is missing.
-const VERBS: &[(&str, &str, &str, &str)] =
-    &[("apiextensions.k8s.io", "customresourcedefinitions", "create", "custom resources yet")];
+const VERBS: &[(&str, &str, &str, &str)] = &[
+    ("apiextensions.k8s.io", "customresourcedefinitions", "create", "custom resources yet"),
+    ("build.openshift.io", "buildconfigs", "create", BUILDS),
+    ("build.openshift.io", "buildconfigs", "patch", BUILDS),
+    ("build.openshift.io", "builds", "create", BUILDS),
+    ("build.openshift.io", "builds", "patch", BUILDS),
+];
+
+const BUILDS: &str = "builds: make the image with `docker build -t NAME:TAG .`, and a tag of an image stream that is called NAME follows it";
 
 /// The refusal of a resource that is not served.
 pub(super) fn resource(info: &ResourceInfo) -> ApiError {

@@ -41,15 +41,21 @@ pub(super) fn must_have_happened(call: &Call<'_>, wanted: Revision) -> Result<()
 
 /// Answers with a list.
 pub(super) fn list(call: &Call<'_>) -> Result<Response, ApiError> {
+    list_of(call, &|_| true)
+}
+
+/// Answers with a list of what is for the caller's eyes. The pages that are kept meanwhile hold all of it.
+pub(super) fn list_of(call: &Call<'_>, is_shown: &dyn Fn(&Entry) -> bool) -> Result<Response, ApiError> {
     let output = call.output(Offer::Lists)?;
     let options = options::list_options(&*call.kind, call.query())?;
-    let snapshot = snapshot(call, &options)?;
+    let mut snapshot = snapshot(call, &options)?;
     if page_length(&options).is_some_and(|limit| snapshot.entries.len() > limit) {
         let is_full = call.state.pinned().keep(which(call, &options, snapshot.revision), &snapshot);
         if is_full {
             call.state.metrics().bound_reached(Bound::Pages, "ended");
         }
     }
+    snapshot.entries.retain(|entry| is_shown(entry));
     let (entries, meta) = page(snapshot, &options);
     write_list(call.printer(output)?, output, entries, &meta)
 }

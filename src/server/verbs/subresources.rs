@@ -88,6 +88,8 @@ static TABLE: &[Row] = &[
     row("image.openshift.io", "imagestreamimages", "", |call| Box::pin(images::stream_image(call))),
     row("image.openshift.io", "imagestreamimports", "", |call| Box::pin(images::imports::import(call))),
     row("image.openshift.io", "imagestreammappings", "", |call| Box::pin(images::imports::map(call))),
+    row("image.openshift.io", "imagestreams", "layers", |call| Box::pin(images::layers::get(call))),
+    row("image.openshift.io", "imagestreams", "secrets", |call| Box::pin(ready(images::secrets::get(call)))),
     row("image.openshift.io", "imagestreamtags", "", |call| Box::pin(images::tags::answer(call))),
     row("image.openshift.io", "imagetags", "", |call| Box::pin(images::tags::answer(call))),
     row("metrics.k8s.io", "nodes", "", |call| Box::pin(metrics::nodes(call))),

@@ -90,7 +90,7 @@ fn a_row_reads_as_in_openshift() {
         item("2026-03-01T11:59:00Z"),
         item("2026-03-01T11:59:50Z"),
     );
-    assert_eq!(row::<ImageStreams>(&yaml), "web |  | b,a | 10 seconds ago");
+    assert_eq!(row::<ImageStreams>(&yaml), "web |  | b,a,c | 10 seconds ago");
     assert_eq!(row::<ImageStreams>("metadata: {name: web}\nspec: {dockerImageRepository: r}"), "web | r |  | ");
 }
 
@@ -255,4 +255,19 @@ fn a_tag_resolves_to_its_newest_image() {
     assert_eq!(stream.resolve("v1").as_deref(), Some("web@sha256:a2"), "there is no registry of the cluster");
     stream.status.docker_image_repository = "registry/shop/web".into();
     assert_eq!(stream.resolve("v1").as_deref(), Some("registry/shop/web@sha256:a2"));
+}
+
+#[test]
+fn tags_are_shown_as_many_as_fit() {
+    assert_eq!(tags_cell(&[]), "");
+    assert_eq!(tags_cell(&["latest", "prod"]), "latest,prod");
+    let long = "x".repeat(60);
+    assert_eq!(tags_cell(&[&long, "b"]), format!("{long} + 1 more..."), "one in any case");
+    // 4 × 9 = 36 fit into 40; one more would leave a gap of less than a quarter, and is not near enough.
+    let eight = ["aaaaaaaa", "bbbbbbbb", "cccccccc", "dddddddd", "eeeeeeee"];
+    assert_eq!(tags_cell(&eight), "aaaaaaaa,bbbbbbbb,cccccccc,dddddddd + 1 more...");
+    // After 25 characters a gap of 15 is wide, and 22 more stand over by 8: they are shown.
+    let ragged = ["y".repeat(24), "z".repeat(22), "last".to_owned()];
+    let ragged: Vec<&str> = ragged.iter().map(String::as_str).collect();
+    assert_eq!(tags_cell(&ragged), format!("{},{} + 1 more...", ragged[0], ragged[1]));
 }

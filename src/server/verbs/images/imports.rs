@@ -7,6 +7,7 @@ use crate::{
     api::{
         field::FieldError,
         image_name::{digest, familiar, is_reference, is_tag, pinned, repository},
+        kind::Kind as _,
         kinds::image_stream::{
             DOCKER_IMAGE, IMPORT_SUCCESS, ImageStream, ImageStreams, ImportPolicy, ReferencePolicy, TagCondition,
             TagEvent, TagEvents, TagReference, tags::add_event,
@@ -26,7 +27,7 @@ use crate::{
 };
 use k8s_openapi::{
     api::core::v1::{LocalObjectReference, ObjectReference},
-    apimachinery::pkg::apis::meta::v1::Time,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -99,6 +100,7 @@ pub(in crate::server::verbs) async fn import(call: &mut Call<'_>) -> Result<Resp
         return Err(ApiError::invalid(call.kind.info(), &name, errs));
     }
     call.warnings.extend(unheeded(&spec));
+    is_based_on(call, &body.metadata)?;
     let (of_images, of_repository) = look(call, &spec).await?;
     let mut status = json!({ "images": of_images.iter().map(shown).collect::<Vec<_>>() });
     if let Some(found) = &of_repository {
@@ -115,6 +117,23 @@ pub(in crate::server::verbs) async fn import(call: &mut Call<'_>) -> Result<Resp
     let mut answer = json_of(body);
     answer["status"] = status;
     respond::value(201, call.output(Offer::Plain)?, &answer)
+}
+
+/// Refuses an import that is based on a stream that has changed, or is another by now.
+fn is_based_on(call: &Call<'_>, wanted: &ObjectMeta) -> Result<(), ApiError> {
+    let text = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let (revision, uid) = (text(&wanted.resource_version), text(&wanted.uid));
+    if revision.is_none() && uid.is_none() {
+        return Ok(());
+    }
+    let name = wanted.name.clone().unwrap_or_default();
+    let is = &stream_of(call, &name)?.metadata;
+    if let Some(from) = revision.filter(|revision| is.resource_version.as_ref() != Some(revision)) {
+        let to = is.resource_version.as_deref().unwrap_or_default();
+        let why = format!("the image stream was updated from {from:?} to {to:?}");
+        return Err(ApiError::Conflict { resource: ImageStreams::INFO.resource(), name, why });
+    }
+    if uid.is_some() && uid != is.uid { Err(ApiError::not_found(&ImageStreams::INFO, &name)) } else { Ok(()) }
 }
 
 /// What of an import has no effect here, in words for who asked for it.

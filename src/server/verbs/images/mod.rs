@@ -1,12 +1,15 @@
 //! Answers for image.openshift.io/v1 beside the streams: their tags, their images, and looking images up. Nothing of it is stored: tags are
 //! parts of streams, and images are the engine's.
 //!
-//! - [`tags`]: ImageStreamTag and ImageTag. [`imports`]: ImageStreamImport and ImageStreamMapping. Here: images.
+//! - [`tags`]: ImageStreamTag and ImageTag. [`imports`]: ImageStreamImport and ImageStreamMapping. [`layers`] and [`secrets`]: the
+//!   sub-resources of a stream. Here: images.
 //!
 //! **Source**: `pkg/image/apiserver/registry/{imagestreamtag,imagetag,imagestreamimage,image,imagestreamimport,imagestreammapping}/rest.go` of
 //! openshift-apiserver.
 
 pub(super) mod imports;
+pub(super) mod layers;
+pub(super) mod secrets;
 pub(super) mod tags;
 
 use super::{
@@ -31,6 +34,10 @@ use crate::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// The types of an image's manifest and of its layers.
+const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// See [`MANIFEST_TYPE`].
+const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar";
 /// How often a stream that comes or goes meanwhile is written again.
 const TRIES_MAX: usize = 8;
 
@@ -100,9 +107,9 @@ fn image_view(id: &str, reference: &str, found: Option<&LocalImage>) -> Value {
     let Some(image) = found else { return view };
     view["metadata"]["creationTimestamp"] = image.metadata["Created"].clone();
     view["dockerImageMetadata"] = image.metadata.clone();
-    let layer = |digest: &String| json!({ "name": digest, "size": 0, "mediaType": "application/vnd.docker.image.rootfs.diff.tar" });
+    let layer = |digest: &String| json!({ "name": digest, "size": 0, "mediaType": LAYER_TYPE });
     view["dockerImageLayers"] = image.layers.iter().map(layer).collect();
-    view["dockerImageManifestMediaType"] = json!("application/vnd.docker.distribution.manifest.v2+json");
+    view["dockerImageManifestMediaType"] = json!(MANIFEST_TYPE);
     view
 }
 
