@@ -63,7 +63,7 @@ impl RequestInfo {
                     group: &r.group,
                     resource: &r.resource,
                     subresource: &r.subresource,
-                    namespace: &r.namespace,
+                    namespace: r.place(),
                     name: &r.name,
                     node: &r.node,
                 },

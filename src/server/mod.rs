@@ -26,6 +26,7 @@ pub mod handle;
 pub mod health;
 pub mod impersonate;
 pub mod media;
+mod oauth;
 pub mod options;
 mod pace;
 mod paths;

@@ -7,6 +7,7 @@ use super::{
     documents::Documents,
     health,
     media::{self, Format, Offer, Output, Protobuf, Shape},
+    oauth,
     request::Request,
     respond::{self, Response, full, respond},
 };
@@ -19,7 +20,7 @@ use crate::{
     store,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderValue, Method, header};
 use serde_json::{Value, json};
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -44,7 +45,7 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
     match parts.as_slice() {
         [""] => in_any_case(request, &discovery::paths(kinds)),
         ["version"] => in_any_case(request, &discovery::version()),
-        ["api"] => groups(request, &documents, true, || discovery::core_versions(kinds, host(&request.headers))),
+        ["api"] => groups(request, &documents, true, || discovery::core_versions(kinds, &host(request))),
         ["apis"] => groups(request, &documents, false, || discovery::group_list(kinds)),
         ["apis", group] => found(request, discovery::group(kinds, group)),
         ["api", version] => found(request, discovery::resources(kinds, "", version)),
@@ -52,6 +53,11 @@ pub(super) fn answer(state: &ServerState, request: &Request, path: &str) -> Resu
         ["openapi", "v2"] => Ok(openapi_v2(request, &documents)),
         ["openapi", "v3"] => in_any_case(request, &openapi::index(documents.hashes())),
         ["openapi", "v3", name @ ..] => openapi(request, &documents, &name.join("/")),
+        [".well-known", "oauth-authorization-server"] if oauth::is_served(kinds) => {
+            in_any_case(request, &oauth::metadata(&host(request)))
+        }
+        ["oauth", "authorize"] if oauth::is_served(kinds) => Ok(oauth::refusal(&host(request))),
+        ["oauth", "token", "implicit"] if oauth::is_served(kinds) => Ok(respond::text(200, oauth::NO_PASSWORDS)),
         [".well-known", "openid-configuration"] => plain(request, &state.tokens().issuer_document()),
         ["openid", "v1", "jwks"] => plain(request, &state.tokens().key_set()),
         // What `skiff snapshot save` keeps; who may read every Secret and no one else may.
@@ -80,8 +86,10 @@ fn is_known(kinds: &Kinds, path: &str) -> bool {
     discovery::paths(kinds)["paths"].as_array().is_some_and(|paths| paths.iter().any(|p| p == path))
 }
 
-fn host(headers: &HeaderMap) -> &str {
-    headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("localhost")
+/// The host and port that a client asked for.
+fn host(request: &Request) -> String {
+    let asked = request.host().and_then(|host| host.to_str().ok().map(str::to_owned));
+    asked.unwrap_or_else(|| "localhost".to_owned())
 }
 
 fn plain(request: &Request, document: &Value) -> Result<Response, ApiError> {

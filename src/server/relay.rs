@@ -91,7 +91,7 @@ pub(super) async fn pass_on(
     let path = request.uri.path().to_owned();
     let (prefix, rest) =
         split_path(&path).ok_or_else(|| ApiError::BadRequest(format!("{path}: a name has no slash in it")))?;
-    let host = host_of(request);
+    let host = request.host();
     let way = Way {
         prefix: prefix.to_owned(),
         pod: to.host(),
@@ -133,12 +133,6 @@ async fn begin(connection: Box<dyn Duplex>) -> Result<http1::SendRequest<UnreadB
         drop(work.with_upgrades().await);
     }));
     Ok(sender)
-}
-
-/// The host that a client asked for. HTTP/2 has it in the URL.
-fn host_of(request: &Request) -> Option<HeaderValue> {
-    let in_url = request.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    in_url.or_else(|| request.headers.get(header::HOST).cloned())
 }
 
 /// The headers that a pod gets: the client's, without what is between the client and the server.

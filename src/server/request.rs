@@ -6,7 +6,7 @@ use super::{
     upgrade::{Upgrade, Wish},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use std::sync::Mutex;
 
 /// A request that was read.
@@ -31,6 +31,12 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// The host that the client asked for. HTTP/2 has it in the URL.
+    pub(super) fn host(&self) -> Option<HeaderValue> {
+        let in_url = self.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        in_url.or_else(|| self.headers.get(header::HOST).cloned())
+    }
+
     /// Whether the answer is to come over a WebSocket.
     pub(super) fn wants_websocket(&self) -> bool {
         self.upgrade.as_ref().is_some_and(|upgrade| upgrade.wish == Wish::WebSocket)

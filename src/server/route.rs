@@ -85,6 +85,15 @@ pub struct ResourceInfo {
     pub rest: Vec<String>,
 }
 
+impl ResourceInfo {
+    /// The namespace that access rules go by: a project is in itself, as a namespace is.
+    /// **Source**: `project_request_info_resolver.go` of openshift/kubernetes.
+    pub fn place(&self) -> &str {
+        let is_project = (&*self.group, &*self.resource) == ("project.openshift.io", "projects");
+        if is_project { &self.name } else { &self.namespace }
+    }
+}
+
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestInfo {

@@ -205,8 +205,18 @@ impl Desk {
     }
 
     async fn ask(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let response = self.send(Some(admin()), method, url, headers, body).await;
-        let (head, body) = response.into_parts();
+        self.ask_by(Some(admin()), method, url, headers, body).await
+    }
+
+    async fn ask_by(
+        &self,
+        user: Option<User>,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let (head, body) = self.send(user, method, url, headers, body).await.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Answer { code: head.status.as_u16(), headers: head.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
     }

@@ -4,7 +4,7 @@
 //! **Source**: github.com/openshift/openshift-apiserver, `pkg/project/apiserver/registry/projectrequest/delegated/{delegated,sample_template}.go`,
 //! release 4.20.
 
-use super::{Call, delete};
+use super::{Call, delete, read, watch};
 use crate::{
     api::{
         field::FieldError,
@@ -17,8 +17,10 @@ use crate::{
         rollout::annotate,
         status::ApiError,
     },
+    identity::rule::{Attributes, On},
     registry::pipeline::WriteOptions,
     server::{codec, media::Offer, paths, respond::Response, route::Verb},
+    store::Entry,
 };
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::Deserialize;
@@ -36,28 +38,46 @@ struct ProjectRequest {
     description: String,
 }
 
-/// Answers what is asked of a project.
+/// Answers what is asked of a project. Everybody may list projects and sees those whose namespace they may read.
 pub(super) async fn answer(call: &mut Call<'_>) -> Result<Response, ApiError> {
-    if call.info.verb == Verb::Delete {
-        // Its content goes first.
-        let format = call.output(Offer::Plain)?.format;
-        call.kind = KindRef::BuiltIn(&NAMESPACES);
-        delete::one(call).await?;
-        return paths::success(200, format, &Value::Null);
+    match call.info.verb {
+        Verb::Delete => {
+            // Its content goes first.
+            let format = call.output(Offer::Plain)?.format;
+            call.kind = KindRef::BuiltIn(&NAMESPACES);
+            delete::one(call).await?;
+            paths::success(200, format, &Value::Null)
+        }
+        Verb::List => read::list_of(call, &visible(call)),
+        Verb::Watch => {
+            let is_shown = Box::new(visible(call));
+            watch::start_of(call, is_shown)
+        }
+        _ => call.plain().await,
     }
-    call.plain().await
 }
 
-/// Grants a wish for a project; or says that wishes are taken.
+/// Whether the caller may read a namespace. **Source**: `pkg/project/auth/{cache,reviewer}.go`.
+fn visible(call: &Call<'_>) -> impl Fn(&Entry) -> bool + Send + use<> {
+    let (rbac, user) = (call.state.rbac().clone(), call.user.clone());
+    move |entry: &Entry| {
+        let name = entry.key.rsplit('/').next().unwrap_or_default();
+        let on = On::Resource { group: "", resource: "namespaces", subresource: "", namespace: name, name, node: "" };
+        rbac.verdict(&user, &Attributes { verb: "get", on }).is_allowed
+    }
+}
+
+/// Grants a wish for a project; or says whether the caller may have wishes, which clients ask by a list.
 pub(super) async fn request(call: &mut Call<'_>) -> Result<Response, ApiError> {
     if call.info.verb == Verb::List {
+        may_wish(call)?;
         return paths::success(200, call.output(Offer::Plain)?.format, &Value::Null);
     }
     let format = codec::body_format(&call.request.headers)?;
     let wish: ProjectRequest = codec::decode_plain(format, &call.request.body, "ProjectRequest", API_VERSION)?;
     let name = wish.metadata.name.clone().unwrap_or_default();
-    if name.is_empty() {
-        let causes = vec![FieldError::required("metadata.name", "name or generateName is required")];
+    let causes = check(&wish, &name);
+    if !causes.is_empty() {
         return Err(ApiError::Invalid { kind: "ProjectRequest.project.openshift.io".to_owned(), name, causes });
     }
     let writing = call.writing("CreateOptions")?;
@@ -76,6 +96,33 @@ pub(super) async fn request(call: &mut Call<'_>) -> Result<Response, ApiError> {
     }
     call.kind = KindRef::BuiltIn(&PROJECTS);
     call.object(201, &entry)
+}
+
+/// Refuses who may not wish for a project. **Source**: `List` in `delegated.go`.
+fn may_wish(call: &Call<'_>) -> Result<(), ApiError> {
+    let info = call.kind.info();
+    let (group, resource) = (info.group, info.plural);
+    let on = On::Resource { group, resource, subresource: "", namespace: "", name: "", node: "" };
+    if call.state.rbac().verdict(&call.user, &Attributes { verb: "create", on }).is_allowed {
+        return Ok(());
+    }
+    let why = "you may not request a new project via this API".to_owned();
+    Err(ApiError::Forbidden { resource: info.resource(), name: String::new(), why })
+}
+
+/// What is wrong with a wish beside what is wrong with the namespace. **Source**: `ValidateProject`.
+fn check(wish: &ProjectRequest, name: &str) -> Vec<FieldError> {
+    let mut errs = Vec::new();
+    match name.len() {
+        0 => errs.push(FieldError::required("metadata.name", "name or generateName is required")),
+        1 => errs.push(FieldError::invalid("metadata.name", name, "must be at least 2 characters long")),
+        _ => {}
+    }
+    if wish.display_name.contains(['\n', '\t']) {
+        let path = format!("metadata.annotations[{DISPLAY_NAME}]");
+        errs.push(FieldError::invalid(path, &wish.display_name, "may not contain a new line or tab"));
+    }
+    errs
 }
 
 fn namespace(wish: ProjectRequest, requester: &str) -> Namespace {

@@ -45,8 +45,16 @@ const LIFE_SECS_MIN: u64 = 1800;
 /// Events that wait are sent together up to about this size.
 const CHUNK_BYTES: usize = PIECE_BYTES;
 
+/// Tells which entries are for the caller's eyes.
+type IsShown = Box<dyn Fn(&Entry) -> bool + Send>;
+
 /// Starts a watch and answers with its stream.
 pub(super) fn start(call: &mut Call<'_>) -> Result<Response, ApiError> {
+    start_of(call, Box::new(|_| true))
+}
+
+/// Starts a watch of what is for the caller's eyes, which is asked anew with each change.
+pub(super) fn start_of(call: &mut Call<'_>, is_shown: IsShown) -> Result<Response, ApiError> {
     let output = call.output(Offer::Events)?;
     // Only a legacy path names its object; otherwise the selector does, and says so itself.
     let name = (call.info.is_collection && !call.info.name.is_empty()).then_some(call.info.name.as_str());
@@ -56,7 +64,7 @@ pub(super) fn start(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let binary = if output.format == Format::Protobuf { printer.binary() } else { None };
     let framing = Framing { binary, is_alone: is_websocket };
     let is_binary = framing.binary.is_some();
-    let events = match Events::open(call, options, printer, framing.clone())? {
+    let events = match Events::open(call, options, is_shown, printer, framing.clone())? {
         Ok(events) => events.into_stream().left_stream(),
         Err(err) => stream::iter(error_event(framing, &err)?.into_iter().map(Ok)).right_stream(),
     };
@@ -97,6 +105,7 @@ struct Events {
     encoded: Arc<Encoded>,
     clock: Clock,
     selection: Selection,
+    is_shown: IsShown,
     changes: hub::Watch,
     /// What was gathered and is still to be handed over.
     ready: VecDeque<Part>,
@@ -121,6 +130,7 @@ impl Events {
     fn open(
         call: &Call<'_>,
         options: WatchOptions,
+        is_shown: IsShown,
         printer: Printer,
         framing: Framing,
     ) -> Result<Result<Self, ApiError>, ApiError> {
@@ -131,7 +141,8 @@ impl Events {
             Initial::Changes => (Vec::new(), options.from),
             Initial::Objects | Initial::ObjectsThenBookmark => {
                 must_have_happened(call, options.from)?;
-                let snapshot = registry.snapshot(kind, namespace, &options.selection);
+                let mut snapshot = registry.snapshot(kind, namespace, &options.selection);
+                snapshot.entries.retain(|entry| is_shown(entry));
                 (snapshot.entries, snapshot.revision)
             }
         };
@@ -155,6 +166,7 @@ impl Events {
             ended: ended(call.drain.clone(), call.kinds.clone(), call.kind.clone()).boxed(),
             encoded: call.state.encoded(),
             selection: options.selection,
+            is_shown,
             changes,
             ready: VecDeque::new(),
             initial: initial.into_iter(),
@@ -247,8 +259,9 @@ impl Events {
 
     /// A change as the selection sees it: what comes into it is added, what leaves it is deleted.
     fn event(&mut self, change: &Change, chunk: &mut Chunk) -> Result<(), ApiError> {
-        let before = change.before.as_ref().filter(|e| self.selection.matches(e));
-        let after = change.after.as_ref().filter(|e| self.selection.matches(e));
+        let is_seen = |entry: &&Arc<Entry>| self.selection.matches(entry) && (self.is_shown)(entry);
+        let before = change.before.as_ref().filter(is_seen);
+        let after = change.after.as_ref().filter(is_seen);
         match (before, after) {
             (None, None) => Ok(()),
             (None, Some(after)) => self.push(chunk, "ADDED", after),
