@@ -34,7 +34,7 @@ const ROUNDS: usize = 7;
 /// How far a Deployment is scaled, and how often: each round takes seconds.
 const SCALED: usize = 50;
 const SCALE_ROUNDS: usize = 3;
-const KILLS: usize = 30;
+const KILLS: usize = 100;
 /// Pods that are probed each second, and for how long is looked.
 const PROBED: usize = 50;
 const PROBED_FOR: Duration = Duration::from_secs(20);
