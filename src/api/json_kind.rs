@@ -108,6 +108,8 @@ pub struct View {
     pub to_stored: fn(Value) -> Value,
     /// Makes JSON of this kind from the JSON that is stored.
     pub from_stored: fn(Value) -> Value,
+    /// What selectors of the stored kind may use: a write through the view must not take it away.
+    pub fields: fn(&Untyped) -> Fields<'static>,
 }
 
 /// Where an object keeps what `scale` shows, as dotted paths.
@@ -321,6 +323,9 @@ impl ErasedKind for JsonKind {
     }
     fn selectable_fields(&self, obj: &dyn DynObject) -> Fields<'_> {
         let obj = cast(obj);
+        if let Some(view) = self.rules.view {
+            return (view.fields)(obj);
+        }
         self.rules.selectable.iter().map(|path| (*path, text_at(&obj.rest, path))).collect()
     }
     fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<Value> {

@@ -7,6 +7,7 @@ use crate::api::{
     json_kind::{JsonKind, Rules, View, at, default_at, set_at},
     kind::{KindInfo, STATUS, Scope},
     object::Untyped,
+    selector::Fields,
 };
 use serde_json::{Map, Value, json};
 
@@ -39,7 +40,7 @@ pub static HORIZONTAL_POD_AUTOSCALERS_V1: JsonKind = JsonKind::new(
         set_defaults: |obj| default_at(&mut obj.rest, "spec.minReplicas", 1),
         validate: |obj| v2::validate(&as_v2(obj)),
         row: |obj, now| v2::row(&as_v2(obj), now),
-        view: Some(View { to_stored, from_stored }),
+        view: Some(View { to_stored, from_stored, fields: |_| Fields::new() }),
         ..Rules::PLAIN
     },
 );

@@ -14,6 +14,7 @@ use crate::api::{
     image_name::{digest, is_reference, is_tag},
     kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope, Subresource},
     object::Object,
+    selector::Fields,
     table::{self, Column},
 };
 use jiff::Timestamp;
@@ -40,6 +41,11 @@ pub const IMAGE_STREAM_TAG: &str = "ImageStreamTag";
 pub const IMAGE_STREAM_IMAGE: &str = "ImageStreamImage";
 /// The condition that says whether a tag's image could be had.
 pub const IMPORT_SUCCESS: &str = "ImportSuccess";
+
+/// Fields that selectors may use.
+const SPEC_REPOSITORY: &str = "spec.dockerImageRepository";
+/// See [`SPEC_REPOSITORY`].
+const STATUS_REPOSITORY: &str = "status.dockerImageRepository";
 
 /// A stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -366,6 +372,18 @@ impl Kind for ImageStreams {
 
     fn same_spec(new: &ImageStream, old: &ImageStream) -> bool {
         new.spec == old.spec
+    }
+
+    fn field_labels() -> &'static [(&'static str, &'static str)] {
+        &[(SPEC_REPOSITORY, SPEC_REPOSITORY), (STATUS_REPOSITORY, STATUS_REPOSITORY)]
+    }
+
+    /// **Source**: `ImageStreamSelector` in `pkg/image/apis/image/field_selectors.go` of openshift-apiserver.
+    fn selectable_fields(obj: &ImageStream) -> Fields<'static> {
+        Fields::from([
+            (SPEC_REPOSITORY, obj.spec.docker_image_repository.clone()),
+            (STATUS_REPOSITORY, obj.status.docker_image_repository.clone()),
+        ])
     }
 
     fn row(obj: &ImageStream, now: Timestamp) -> Vec<Value> {

@@ -9,6 +9,7 @@ use crate::api::{
     kind::{KindInfo, Scope},
     names,
     object::Untyped,
+    selector::Fields,
     table::{self, Column},
 };
 use jiff::Timestamp;
@@ -45,10 +46,15 @@ pub static PROJECTS: JsonKind = JsonKind::new(
         prepare_update: keep_all_but_metadata,
         validate_update: only_its_description_changes,
         row,
+        selectable: &["status.phase"],
         validate_name: names::dns1123_label,
         view: Some(View {
             to_stored: |json| called(json, "v1", "Namespace"),
             from_stored: |json| called(json, API_VERSION, "Project"),
+            fields: |obj| {
+                let name = obj.metadata.name.clone().unwrap_or_default();
+                Fields::from([("name", name), ("status.phase", text_at(&obj.rest, "status.phase"))])
+            },
         }),
         ..Rules::PLAIN
     },

@@ -147,6 +147,10 @@ async fn a_tag_is_shown_with_its_image_and_taken_away() {
     assert_eq!(cells[..2], [json!("web:latest"), json!(format!("web@{}", id('a')))]);
     let streams = desk.ask("GET", &format!("{BASE}/imagestreams"), &TABLE, "").await.json();
     assert_eq!(streams["rows"][0]["cells"].as_array().unwrap()[..3], [json!("web"), json!(""), json!("latest")]);
+    for (selector, n) in [("spec.dockerImageRepository!=other", 1), ("status.dockerImageRepository=other", 0)] {
+        let picked = desk.get(&format!("{BASE}/imagestreams?fieldSelector={selector}")).await.json();
+        assert_eq!(picked["items"].as_array().map(Vec::len), Some(n), "{selector}: {picked}");
+    }
     for (url, code) in [
         (format!("{BASE}/imagestreamtags/web"), "400 ImageStreamTags must be retrieved with <name>:<tag>"),
         (format!("{BASE}/imagestreamtags/none:latest"), "404 imagestreams.image.openshift.io \"none\" not found"),

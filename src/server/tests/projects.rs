@@ -50,6 +50,9 @@ async fn a_project_is_read_changed_and_deleted_as_its_namespace() {
     assert_eq!(changed.json()["spec"]["finalizers"], json!(["kubernetes"]), "{}", changed.text);
     let annotations = &desk.get("/api/v1/namespaces/shop").await.json()["metadata"]["annotations"];
     assert_eq!(annotations["openshift.io/display-name"], "Ours");
+    // Selectors of namespaces find it still.
+    let picked = desk.get("/api/v1/namespaces?fieldSelector=name%3Dshop,status.phase%3DActive").await.json();
+    assert_eq!(picked["items"][0]["metadata"]["name"], "shop", "{picked}");
     let labelled = json!({ "metadata": { "labels": { "a": "b" } } }).to_string();
     let refused = desk.ask("PATCH", &one, &merge, &labelled).await.refusal();
     assert!(
@@ -78,6 +81,7 @@ async fn everybody_sees_the_projects_that_are_theirs() {
     let refused = desk.ask("GET", REQUESTS, &jane, "").await.refusal();
     assert!(refused.ends_with("is forbidden: you may not request a new project via this API"), "{refused}");
     assert!(listed(&[], "").await.ends_with("shop vault"), "who may read all sees all");
+    assert_eq!(listed(&[], "?fieldSelector=metadata.name%3Dshop,status.phase%3DActive").await, "shop");
     let mut events = desk.watch(&format!("{PROJECTS}?watch=true"), &jane).await;
     // What `admin` is the sum of; a controller adds it up.
     for role in
