@@ -6,11 +6,13 @@ use crate::harness::{
     tools::{BUSYBOX, KUBECTL, KUBECTL_20, SKIFF, docker, output, text},
     wait::eventually,
 };
+use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
 use std::{
     ffi::OsString,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    io::{BufRead as _, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -195,6 +197,89 @@ fn ports_of_pods_are_forwarded_and_a_connection_that_fails_ends_no_other() {
     answers();
 }
 
+/// A request and an upgrade go on over TLS, whatever the certificate: to a pod, and to a pod behind a service. `kubectl` proxies at a port.
+fn passes_on_to_tls(cluster: &Cluster, kubectl: u16) {
+    let port = tls_program();
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: host, labels: {{app: host}}}}\nspec:\n  hostNetwork: true\n  \
+         terminationGracePeriodSeconds: 0\n  containers: [{{name: app, image: {image}, command: [sleep, inf]}}]\n---\n\
+         apiVersion: v1\nkind: Service\nmetadata: {{name: host}}\nspec: {{selector: {{app: host}}, ports: [{{port: 443, targetPort: {port}}}]}}\n",
+        image = *BUSYBOX,
+    ));
+    let base = "/api/v1/namespaces/default";
+    for way in [format!("{base}/pods/https:host:{port}/proxy/"), format!("{base}/services/https:host:443/proxy/")] {
+        let get = || cluster.kubectl_command(&["get", "--raw", &way]);
+        let said = eventually("the page is there", SOON, || {
+            let answer = output(&mut get());
+            if answer.status.success() { Ok(text(&answer.stdout)) } else { Err(text(&answer.stderr)) }
+        });
+        assert_eq!(said, "secret", "{way}");
+        let mut stream = TcpStream::connect(("127.0.0.1", kubectl)).expect("kubectl listens");
+        stream.set_read_timeout(Some(SOON)).expect("it is a socket");
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
+        let request = format!("GET {way} HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("kubectl reads");
+        let head = head_of(&mut stream).expect("the upgrade is answered");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{way}: {head}");
+        for said in [b"ping", b"pong"] {
+            stream.write_all(said).expect("kubectl reads");
+            let mut back = [0; 4];
+            stream.read_exact(&mut back).expect("what was said comes back");
+            assert_eq!(&back, said, "{way}");
+        }
+    }
+}
+
+/// A program of this process at all addresses, over TLS: it has one page, and gives back what it hears after an upgrade. Returns its port.
+fn tls_program() -> u16 {
+    let made = rcgen::generate_simple_self_signed(["pod".to_owned()]).expect("a certificate can be made");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("it is a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("the key is the certificate's");
+    let config = Arc::new(config);
+    let listener = TcpListener::bind(("0.0.0.0", 0)).expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = ServerConnection::new(Arc::clone(&config)).expect("the configuration is sound");
+            std::thread::spawn(move || drop(answer(&mut StreamOwned::new(connection, stream))));
+        }
+    });
+    port
+}
+
+fn answer(stream: &mut (impl Read + Write)) -> std::io::Result<()> {
+    let head = head_of(stream)?.to_ascii_lowercase();
+    if !head.contains("upgrade: websocket") {
+        return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+    }
+    stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+    let mut said = [0; 64];
+    loop {
+        let n = stream.read(&mut said)?;
+        if n == 0 {
+            return Ok(());
+        }
+        stream.write_all(&said[..n])?;
+        stream.flush()?;
+    }
+}
+
+/// The head of a request or an answer, and no more.
+fn head_of(stream: &mut impl Read) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(text(&head))
+}
+
 /// Requests go on to pods through the API server, by `kubectl get --raw` and through `kubectl proxy`.
 fn passes_requests_on(cluster: &Cluster) {
     let pod = cluster.jsonpath(&["pod", "-l", "app=up"], "{.items[0].metadata.name}");
@@ -226,6 +311,7 @@ fn passes_requests_on(cluster: &Cluster) {
         Ok::<_, String>(said)
     });
     assert!(page.ends_with("it is me</a>\n"), "{page}");
+    passes_on_to_tls(cluster, port);
 
     let parts = output(&mut cluster.kubectl_command(&["get", "cs"]));
     assert!(text(&parts.stderr).contains("v1 ComponentStatus is deprecated in v1.19+"), "{}", text(&parts.stderr));
