@@ -200,12 +200,14 @@ fn binding<'t>(mut words: impl Iterator<Item = &'t str>) -> Wanted {
 mod tests {
     use super::*;
     use crate::{
+        api::{kind::Scope, kinds::KINDS},
         identity::{
             Rbac, User,
             rule::{Attributes, On},
         },
         testing,
     };
+    use expect_test::expect;
 
     #[tokio::test(start_paused = true)]
     async fn every_user_of_the_system_may_do_their_part() {
@@ -251,6 +253,63 @@ mod tests {
         ] {
             assert_eq!(rbac.verdict(user, &Attributes { verb, on }).is_allowed, want, "{} {verb} {on:?}", user.name);
         }
+    }
+
+    /// What the roles that are summed up in one allow.
+    fn summed(into: &str) -> Vec<PolicyRule> {
+        let label = format!("{RBAC}/aggregate-to-{into}");
+        let is_part = |role: &Wanted| role.object["metadata"]["labels"][&label] == "true";
+        let rules = |role: Wanted| serde_json::from_value::<Vec<PolicyRule>>(role.object["rules"].clone()).unwrap();
+        wanted().into_iter().filter(is_part).flat_map(rules).collect()
+    }
+
+    #[test]
+    fn who_views_a_namespace_reads_all_kinds_but_some() {
+        let rules = summed("view");
+        let names = |all: &[String], name: &str| all.iter().any(|one| one == name);
+        let hidden: Vec<String> = KINDS
+            .iter()
+            .map(|kind| kind.info())
+            .filter(|info| info.scope == Scope::Namespaced && info.verbs.contains(&"get"))
+            .filter(|info| {
+                let reads = |r: &PolicyRule| names(&r.api_groups, info.group) && names(&r.resources, info.plural);
+                !rules.iter().any(reads)
+            })
+            .map(|info| format!("{} {}", info.group, info.plural))
+            .collect();
+        expect![[r#"
+             podtemplates
+             secrets
+             legacydeploymentconfigs
+            coordination.k8s.io leases
+            events.k8s.io events
+            rbac.authorization.k8s.io rolebindings
+            rbac.authorization.k8s.io roles
+            storage.k8s.io csistoragecapacities"#]]
+        .assert_eq(&hidden.join("\n"));
+    }
+
+    #[test]
+    fn the_roles_know_the_kinds_of_devices() {
+        let mut told = Vec::new();
+        for role in wanted() {
+            let rules: Vec<PolicyRule> = serde_json::from_value(role.object["rules"].clone()).unwrap_or_default();
+            let of_devices = rules.iter().filter(|rule| rule.api_groups == ["resource.k8s.io"]);
+            told.extend(
+                of_devices.map(|r| format!("{} {} {}", role.key.name, r.verbs.join(","), r.resources.join(","))),
+            );
+        }
+        expect![[r#"
+            system:aggregate-to-edit create,delete,deletecollection,patch,update resourceclaims,resourceclaimtemplates
+            system:aggregate-to-view get,list,watch resourceclaims,resourceclaims/status,resourceclaimtemplates
+            system:kube-scheduler get,list,watch deviceclasses
+            system:kube-scheduler get,list,patch,update,watch resourceclaims
+            system:kube-scheduler get,list,patch,update,watch resourceclaims/status
+            system:kube-scheduler get,list,watch resourceslices
+            system:kube-scheduler get,list,watch devicetaintrules
+            system:node get resourceclaims
+            system:node deletecollection resourceslices"#]]
+        .assert_eq(&told.join("\n"));
     }
 
     #[tokio::test(start_paused = true)]
