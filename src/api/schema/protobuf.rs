@@ -729,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_are_of_fields_that_exist_and_few_fields_have_none() {
+    fn the_numbers_are_of_fields_that_exist_and_no_field_has_none() {
         let mut without = Vec::new();
         for (message, names) in NUMBERS.iter() {
             let Some(definition) = Definition::find(&format!("{PREFIX}{message}")) else { continue };
@@ -739,9 +739,6 @@ mod tests {
             let missing = definition.properties.iter().filter(|p| !numbered(&p.name));
             without.extend(missing.map(|p| format!("{message}.{}", p.name)));
         }
-        expect![[r#"
-            apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionCondition.observedGeneration
-            apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus.observedGeneration"#]]
-        .assert_eq(&without.join("\n"));
+        assert_eq!(without, [""; 0]);
     }
 }
