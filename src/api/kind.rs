@@ -205,7 +205,8 @@ pub trait Kind: Send + Sync + 'static {
         Vec::new()
     }
     /// Whether who writes the status may change annotations with it, as a node's agent may those of its Pods. The rest of the metadata
-    /// is never changed so. Source: `podStatusStrategy.PrepareForUpdate` in pkg/registry/core/pod/strategy.go, v1.37.
+    /// is never changed so. Source: `PrepareForUpdate` of the strategies of the status in pkg/registry/{core/pod,apps/deployment}/strategy.go,
+    /// v1.37.
     fn status_annotates() -> bool {
         false
     }

@@ -467,11 +467,7 @@ impl Registry {
         };
         let after = read(&new.to_json())?;
         let managers = new.meta().managed_fields.clone().unwrap_or_default();
-        let reach = match part {
-            Part::Status => Reach::Status,
-            _ if kind.info().has_status() => Reach::ButStatus,
-            _ => Reach::Whole,
-        };
+        let reach = Reach::of(kind, part == Part::Status);
         let now = Time(whole_seconds(self.0.clock.now()));
         let managers = managed::updated(kind.definition(), (&before, &after), &managers, &writer, reach, &now);
         new.meta_mut().managed_fields = (!managers.is_empty()).then_some(managers);

@@ -17,13 +17,9 @@ use crate::api::{
 use jiff::Timestamp;
 use k8s_openapi::{
     api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment},
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-
-/// The annotation in which the controller keeps the number of the rollout.
-pub const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
 
 /// The kind `Deployment`.
 #[derive(Debug)]
@@ -112,9 +108,14 @@ impl Kind for Deployments {
         errs
     }
 
-    /// Annotations count as spec, because they are copied to the ReplicaSets; but not the one that the controller itself writes.
+    /// The controller writes the number of the rollout so.
+    fn status_annotates() -> bool {
+        true
+    }
+
+    /// Annotations count as spec, because they are copied to the ReplicaSets.
     fn same_spec(new: &Deployment, old: &Deployment) -> bool {
-        new.spec == old.spec && own_annotations(&new.metadata) == own_annotations(&old.metadata)
+        new.spec == old.spec && new.metadata.annotations == old.metadata.annotations
     }
 
     fn row(obj: &Deployment, now: Timestamp) -> Vec<Value> {
@@ -151,11 +152,6 @@ impl Kind for Deployments {
     fn warnings(obj: &Deployment) -> Vec<String> {
         pod_template::warnings(Some(&obj.spec.template))
     }
-}
-
-fn own_annotations(meta: &ObjectMeta) -> BTreeMap<&str, &str> {
-    let all = meta.annotations.iter().flatten().map(|(k, v)| (k.as_str(), v.as_str()));
-    all.filter(|(k, _)| *k != REVISION_ANNOTATION).collect()
 }
 
 fn counts(status: &DeploymentStatus) -> Counts {
@@ -437,14 +433,13 @@ spec:
     }
 
     #[test]
-    fn the_generation_follows_spec_and_foreign_annotations() {
+    fn the_generation_follows_spec_and_annotations() {
         let old = created::<Deployments>(WEB);
         let annotated = |key: &str| {
             let mut new = old.clone();
             new.metadata.annotations = Some([(key.to_owned(), "2".to_owned())].into());
             new
         };
-        assert!(Deployments::same_spec(&annotated(REVISION_ANNOTATION), &old));
         assert!(!Deployments::same_spec(&annotated("a"), &old));
         let mut scaled = old.clone();
         Deployments::set_scale(&mut scaled, 3);

@@ -163,9 +163,9 @@ impl FieldSet {
         }
     }
 
-    /// Takes all out but what is below a field of the top, and itself.
-    pub(super) fn keep_only(&mut self, element: &Element) {
-        self.0.retain(|at, _| at == element);
+    /// Takes all out but these fields of the top, and what is below them.
+    pub(super) fn keep_only(&mut self, kept: &[Element]) {
+        self.0.retain(|at, _| kept.contains(at));
     }
 
     /// What is in either.

@@ -21,6 +21,7 @@ mod shape;
 mod tests;
 
 use super::{
+    kind::ErasedKind,
     schema::structure::Definition,
     status::{ApiError, Conflicting},
 };
@@ -67,9 +68,21 @@ pub enum Reach {
     ButStatus,
     /// The status alone.
     Status,
+    /// The status, and annotations.
+    StatusAndAnnotations,
 }
 
 impl Reach {
+    /// That of a write of a kind's objects, or of their status.
+    pub fn of(kind: &dyn ErasedKind, is_of_status: bool) -> Self {
+        match (is_of_status, kind.status_annotates(), kind.info().has_status()) {
+            (true, true, _) => Self::StatusAndAnnotations,
+            (true, false, _) => Self::Status,
+            (false, _, true) => Self::ButStatus,
+            (false, _, false) => Self::Whole,
+        }
+    }
+
     /// The fields that can be owned.
     fn limit(self, mut set: FieldSet) -> FieldSet {
         let top = |name: &str| Element::Field(name.to_owned());
@@ -83,7 +96,14 @@ impl Reach {
         match self {
             Self::Whole => {}
             Self::ButStatus => set.remove(&top("status")),
-            Self::Status => set.keep_only(&top("status")),
+            Self::Status => set.keep_only(&[top("status")]),
+            Self::StatusAndAnnotations => {
+                set.keep_only(&[top("status"), top("metadata")]);
+                if let Some(meta) = set.child_mut(&top("metadata")) {
+                    meta.keep_only(&[top("annotations")]);
+                }
+                set.disown(&top("metadata"));
+            }
         }
         set
     }

@@ -219,7 +219,7 @@ impl<'a> Plan<'a> {
         decision
     }
 
-    /// The Deployment takes over the new set's revision.
+    /// The Deployment takes over the new set's revision. Source: the `UpdateStatus` of `getNewReplicaSet` in sync.go.
     fn revision_copied(&self) -> Option<Planned> {
         let revision = annotation(&self.sets[self.new?].set.metadata, REVISION)?;
         if annotation(&self.deployment.metadata, REVISION) == Some(revision) {
@@ -227,7 +227,7 @@ impl<'a> Plan<'a> {
         }
         let mut d = self.deployment.clone();
         d.metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), revision.to_owned());
-        Some(Action::update::<Deployments>(d).because("the new ReplicaSet has another revision"))
+        Some(Action::update_status::<Deployments>(d).because("the new ReplicaSet has another revision"))
     }
 }
 

@@ -139,7 +139,7 @@ fn a_new_deployment_gets_its_set_and_revision_1() {
         expect![[r#"
             create ReplicaSet default/web-548df6b887 (the template has no ReplicaSet yet)
               ScalingReplicaSet: Scaled up replica set web-548df6b887 from 0 to 3
-            update Deployment default/web (the new ReplicaSet has another revision)"#]],
+            update status of Deployment default/web (the new ReplicaSet has another revision)"#]],
     );
     let decision = decide(&o);
     let created = decision.planned().find_map(|p| p.action.object::<ReplicaSets>()).unwrap();
@@ -207,7 +207,7 @@ fn a_rollout_starts_with_the_surge_and_takes_away_what_may_be_unavailable() {
           ScalingReplicaSet: Scaled up replica set web-756f99f4f8 from 0 to 3
         update ReplicaSet default/web-v1 (its size changed)
           ScalingReplicaSet: Scaled down replica set web-v1 from 10 to 8
-        update Deployment default/web (the new ReplicaSet has another revision)"#]],
+        update status of Deployment default/web (the new ReplicaSet has another revision)"#]],
     );
 }
 
@@ -261,7 +261,7 @@ fn scaling_in_the_middle_of_a_rollout_is_proportional() {
           ScalingReplicaSet: Scaled up replica set web-v1 from 8 to 11
         update ReplicaSet default/web-v2 (its size changed)
           ScalingReplicaSet: Scaled up replica set web-v2 from 5 to 7
-        update Deployment default/web (the new ReplicaSet has another revision)"#]],
+        update status of Deployment default/web (the new ReplicaSet has another revision)"#]],
     );
     for (replicas, sizes, expected) in [
         (5, [8, 5], [5, 3]),
@@ -299,7 +299,7 @@ fn a_template_change_during_a_rollout_rolls_over() {
         create ReplicaSet default/web-7dd4699c85 (the template has no ReplicaSet yet)
         update ReplicaSet default/web-v2 (its size changed)
           ScalingReplicaSet: Scaled down replica set web-v2 from 5 to 0
-        update Deployment default/web (the new ReplicaSet has another revision)"#]],
+        update status of Deployment default/web (the new ReplicaSet has another revision)"#]],
     );
 }
 
@@ -361,7 +361,7 @@ fn recreate_waits_for_every_old_pod_to_end() {
         expect![[r#"
         create ReplicaSet default/web-756f99f4f8 (the template has no ReplicaSet yet)
           ScalingReplicaSet: Scaled up replica set web-756f99f4f8 from 0 to 3
-        update Deployment default/web (the new ReplicaSet has another revision)"#]],
+        update status of Deployment default/web (the new ReplicaSet has another revision)"#]],
     );
 }
 
@@ -377,14 +377,14 @@ fn recreate_grows_nothing_while_there_are_old_pods() {
         observed.pods = vec![Arc::new(crate::testing::from_yaml(yaml).unwrap())];
         observed
     };
-    let revision_only = expect![["update Deployment default/web (the new ReplicaSet has another revision)"]];
+    let revision_only = expect![["update status of Deployment default/web (the new ReplicaSet has another revision)"]];
     check(&has_pod(&d, vec![gone.clone(), new.clone()]), revision_only);
     check(
         &observed(&d, vec![gone.clone(), new.clone()]),
         expect![[r#"
             update ReplicaSet default/web-v2 (its size changed)
               ScalingReplicaSet: Scaled up replica set web-v2 from 1 to 6
-            update Deployment default/web (the new ReplicaSet has another revision)"#]],
+            update status of Deployment default/web (the new ReplicaSet has another revision)"#]],
     );
     // The only set is an old one: it ends, and does not grow first.
     check(
@@ -417,7 +417,7 @@ fn a_rollback_uses_the_old_set_under_a_new_revision() {
         expect![[r#"
         update ReplicaSet default/web-v1 (its size changed)
           ScalingReplicaSet: Scaled up replica set web-v1 from 0 to 1
-        update Deployment default/web (the new ReplicaSet has another revision)"#]],
+        update status of Deployment default/web (the new ReplicaSet has another revision)"#]],
     );
     let decision = decide(&o);
     let rolled = decision.planned().find_map(|p| p.action.object::<ReplicaSets>()).unwrap();

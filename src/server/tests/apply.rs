@@ -153,19 +153,28 @@ async fn the_cluster_owns_what_it_writes_of_what_clients_made() {
     let observe = |d: &mut Deployment| d.status.get_or_insert_default().observed_generation = Some(1);
     deployments.modify_status(&key, observe).await.unwrap();
     deployments.modify(&key, |d| d.spec.replicas = Some(3)).await.unwrap();
+    // The number of a rollout is written with the status, as kube-controller-manager does: it needs no entry of its own.
+    let number = |d: &mut Deployment| {
+        d.metadata.annotations = Some([("deployment.kubernetes.io/revision".to_owned(), "1".to_owned())].into());
+    };
+    deployments.modify_status(&key, number).await.unwrap();
     let managers = desk.get(&one).await.json()["metadata"]["managedFields"].take();
     let told: Vec<String> = managers
         .as_array()
         .unwrap()
         .iter()
-        .map(|m| format!("{} {} {}", m["manager"], m["subresource"], m["fieldsV1"]["f:status"]))
+        .map(|m| {
+            let fields = &m["fieldsV1"];
+            format!("{} {} {} {}", m["manager"], m["subresource"], fields["f:metadata"], fields["f:status"])
+        })
         .collect();
+    let revision = r#"{"f:annotations":{".":{},"f:deployment.kubernetes.io/revision":{}}}"#;
     assert_eq!(
         told,
         [
-            "\"me\" null null",
-            "\"kube-controller-manager\" null null",
-            "\"kube-controller-manager\" \"status\" {\"f:observedGeneration\":{}}",
+            "\"me\" null null null".to_owned(),
+            "\"kube-controller-manager\" null null null".to_owned(),
+            format!("\"kube-controller-manager\" \"status\" {revision} {{\"f:observedGeneration\":{{}}}}"),
         ]
     );
     let status = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, status: {observedGeneration: 9}}";

@@ -95,11 +95,7 @@ impl Apply {
         }
         schema::normalize(kind.definition(), &mut config);
         let writer = writing.write.writer.clone().expect("a call's writing has a writer");
-        let reach = match call.part() {
-            Part::Status => Reach::Status,
-            _ if info.has_status() => Reach::ButStatus,
-            _ => Reach::Whole,
-        };
+        let reach = Reach::of(&*kind, call.part() == Part::Status);
         let force = call.query().is_true("force");
         let now = Time(whole_seconds(call.registry().clock().now()));
         Ok(Self { key, config, writer, reach, force, now, kind: kind.clone() })
