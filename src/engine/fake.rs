@@ -43,6 +43,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
+use tokio::io::DuplexStream;
 use world::{Out, World};
 
 /// How long a call takes, from its shortest to its longest.
@@ -103,6 +104,9 @@ const fn millis(low: u64, high: u64) -> Span {
     (Duration::from_millis(low), Duration::from_millis(high))
 }
 
+/// A program that reads its input and writes its output.
+pub type Forwarder = fn(DuplexStream, DuplexStream);
+
 /// What a fake engine is made with.
 #[derive(Clone, Debug)]
 pub struct FakeConfig {
@@ -156,6 +160,7 @@ struct Inner {
     pulling_max: usize,
     /// Whether calls of callers that are killed may take effect.
     lands: bool,
+    forwarder: Option<Forwarder>,
 }
 
 impl FakeEngine {
@@ -171,6 +176,7 @@ impl FakeEngine {
             is_down: false,
             pulling: BTreeMap::new(),
             pulling_max: 0,
+            forwarder: None,
             lands: false,
         };
         Self(Arc::new(Shared { clock, rng, config, inner: Mutex::new(inner) }))
@@ -532,6 +538,21 @@ impl FakeEngine {
         self.apply(|world| world.set_ready(container, ready));
     }
 
+    /// What listens to a container's program hears nothing more, and is not told of its end: as when the engine has lost count of it.
+    pub fn hang_listeners(&self, container: &str) {
+        self.apply(|world| world.hang_listeners(container));
+    }
+
+    /// How many logs are followed and how many conversations are held that nobody has left.
+    pub fn n_listeners(&self) -> usize {
+        self.lock().world.n_listeners()
+    }
+
+    /// What `skiff forward` does in a sandbox from now on; it is given its input and its output.
+    pub fn set_forwarder(&self, forwarder: Forwarder) {
+        self.lock().forwarder = Some(forwarder);
+    }
+
     /// How many commands hang in a container that nobody waits for any more.
     pub fn hanging(&self, container: &str) -> usize {
         self.lock().world.hanging(container)
@@ -777,8 +798,16 @@ impl Engine for FakeEngine {
         container: &str,
         options: &LogOptions,
     ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError> {
-        let (past, future) = self.call(CallKind::Logs, container, |world| world.logs(container, options)).await?;
-        Ok(stream::iter(past).chain(future).map(Ok).boxed())
+        let read = |world: &mut World| {
+            let (past, future) = world.logs(container, options)?;
+            Ok((past, future, options.follow.then(|| world.converse(container))))
+        };
+        let (past, future, cut) = self.call(CallKind::Logs, container, read).await?;
+        let printed = stream::iter(past).chain(future).map(Ok).boxed();
+        Ok(match cut {
+            Some(cut) => session::until_cut(printed, cut, || {}),
+            None => printed,
+        })
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {

@@ -7,15 +7,19 @@
 
 use crate::{
     base::{chain::chain, runtime::block_on, task},
-    node::forward::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW},
+    node::{
+        forward::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW},
+        streams::Duplex,
+    },
 };
 use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioIo;
 use std::{convert::Infallible, io, net::Ipv4Addr, net::Ipv6Addr, os::fd::AsFd as _};
 use tokio::{
-    io::copy_bidirectional_with_sizes,
+    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
     net::{TcpStream, unix::pipe},
 };
 use tracing::debug;
@@ -41,29 +45,26 @@ pub fn run() -> anyhow::Result<()> {
     block_on(async {
         let input = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
         let output = pipe::Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
-        serve(tokio::io::join(input, output)).await;
+        serve(tokio::io::join(input, output), dial).await;
         anyhow::Ok(())
     })?
 }
 
 /// Answers on a stream until it ends.
-async fn serve<S>(stream: S)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, dial: Dial) {
     let served = http2::Builder::new(Tasks)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(None)
-        .serve_connection(TokioIo::new(stream), service_fn(connect))
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| connect(request, dial)))
         .await;
     if let Err(err) = served {
         debug!(component = "forward", err = chain(&err), "the node's connection broke");
     }
 }
 
-async fn connect(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn connect(request: Request<Incoming>, dial: Dial) -> Result<Response<Full<Bytes>>, Infallible> {
     let told = |status, text: String| {
         let mut response = Response::new(Full::from(text));
         *response.status_mut() = status;
@@ -81,10 +82,38 @@ async fn connect(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, In
     }
 }
 
+/// How a connection to a port is made.
+type Dial = fn(u16) -> BoxFuture<'static, Result<Box<dyn Duplex>, String>>;
+
+fn dial(port: u16) -> BoxFuture<'static, Result<Box<dyn Duplex>, String>> {
+    async move {
+        let stream = dial_loopback(port).await?;
+        stream.set_nodelay(true).map_err(|err| err.to_string())?;
+        Ok(Box::new(stream) as Box<dyn Duplex>)
+    }
+    .boxed()
+}
+
+/// Plays the program for the simulator: behind every port is one that gives back what it hears, and ends with who speaks.
+#[cfg(test)]
+pub(crate) fn play(input: tokio::io::DuplexStream, output: tokio::io::DuplexStream) {
+    fn echo(_port: u16) -> BoxFuture<'static, Result<Box<dyn Duplex>, String>> {
+        let (near, far) = tokio::io::duplex(CHUNK_BYTES);
+        drop(task::spawn("echo", async move {
+            let (mut read, mut write) = tokio::io::split(far);
+            // Whoever leaves early hears no more.
+            drop(tokio::io::copy(&mut read, &mut write).await);
+            drop(tokio::io::AsyncWriteExt::shutdown(&mut write).await);
+        }));
+        futures::future::ready(Ok(Box::new(near) as Box<dyn Duplex>)).boxed()
+    }
+    drop(task::spawn("forward", serve(tokio::io::join(input, output), echo)));
+}
+
 /// A connection to a port of the loopback, the old one or the new one. The error is what users read.
 ///
 /// Source of the text: containerd's `internal/cri/server/podsandbox/sandbox_portforward_linux.go`, 2.0.
-async fn dial(port: u16) -> Result<TcpStream, String> {
+async fn dial_loopback(port: u16) -> Result<TcpStream, String> {
     let refused = match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
         Ok(stream) => return Ok(stream),
         Err(err) => err,
@@ -95,9 +124,8 @@ async fn dial(port: u16) -> Result<TcpStream, String> {
     })
 }
 
-async fn relay(request: Request<Incoming>, mut stream: TcpStream) {
+async fn relay(request: Request<Incoming>, mut stream: Box<dyn Duplex>) {
     let copied = async {
-        stream.set_nodelay(true)?;
         let peer = hyper::upgrade::on(request).await.map_err(io::Error::other)?;
         copy_bidirectional_with_sizes(&mut TokioIo::new(peer), &mut stream, CHUNK_BYTES, CHUNK_BYTES).await
     };
@@ -131,7 +159,7 @@ mod tests {
             }
         }));
         let (ours, theirs) = tokio::io::duplex(4096);
-        drop(task::spawn("server", serve(theirs)));
+        drop(task::spawn("server", serve(theirs, dial)));
         let (mut way, connection) = client::handshake(Tasks, TokioIo::new(ours)).await.unwrap();
         drop(task::spawn("client", async move { drop(connection.await) }));
         let mut call = async |port: u16| {

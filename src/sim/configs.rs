@@ -4,7 +4,7 @@
 //!
 //! The deployers of this world only end, one way or the other: what a real one does is `roles/deployer`'s to test.
 
-use super::{each_in_parallel, failure, faults, manifests::one_of, seeds, simulate, world::World};
+use super::{each_in_parallel, failure, faults, harm, manifests::one_of, seeds, simulate, world::World};
 use crate::{
     api::{
         kinds::{
@@ -110,7 +110,7 @@ impl User {
             Action::RestartDocker => {
                 return self.world.engine.restart_daemon(Duration::from_secs(3), self.world.rng.one_in(2));
             }
-            Action::KillSomething => return self.kill(),
+            Action::KillSomething => return harm::kill(&self.world),
             Action::Cancel => {
                 self.change_rollout(|rc| !phase(rc).is_terminal(), |rc| annotate(&mut rc.metadata, CANCELLED, "true"))
                     .await
@@ -180,13 +180,6 @@ impl User {
     async fn delete(&self, pod: &ObjectKey, grace: Option<i64>) -> Result<(), ApiError> {
         let options = DeleteOptions { grace_period_secs: grace, ..DeleteOptions::default() };
         self.world.registry().api::<Pods>().delete(pod, &options).await
-    }
-
-    fn kill(&self) {
-        let running: Vec<String> = self.world.engine.containers().into_iter().map(|container| container.id).collect();
-        if let Some(id) = one_of(&self.world, &running) {
-            drop(self.world.engine.docker_kill(id, "SIGKILL"));
-        }
     }
 
     /// Lets go of what it holds up, asks for one more rollout, and waits until that is over.

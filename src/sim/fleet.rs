@@ -4,7 +4,7 @@
 //! budget, and the autoscaler stays within its bounds; in the end every node has its pods and everything its size.
 
 use super::{
-    each_in_parallel, failure, faults,
+    each_in_parallel, failure, faults, harm,
     manifests::one_of,
     seeds, simulate,
     world::{Shape, TICK, World},
@@ -240,7 +240,7 @@ impl User {
             Action::RestartDocker => {
                 return self.world.engine.restart_daemon(Duration::from_secs(3), self.world.rng.one_in(2));
             }
-            Action::KillSomething => return self.kill(),
+            Action::KillSomething => return harm::kill(&self.world),
             Action::FillDisk => return self.world.disk.set_full(true),
             Action::EmptyDisk => return self.world.disk.set_full(false),
             Action::MoveLoad => return self.load.store(self.world.rng.between(0, 700), Relaxed),
@@ -397,13 +397,6 @@ impl User {
     fn web_size(&self) -> i32 {
         let web = self.world.registry().api::<Deployments>().get(&ObjectKey::new("default", WEB)).unwrap();
         web.spec.replicas.unwrap()
-    }
-
-    fn kill(&self) {
-        let running: Vec<String> = self.world.engine.containers().into_iter().map(|container| container.id).collect();
-        if let Some(id) = one_of(&self.world, &running) {
-            drop(self.world.engine.docker_kill(id, "SIGKILL"));
-        }
     }
 
     /// The autoscaler never leaves its bounds.

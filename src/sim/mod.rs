@@ -23,6 +23,8 @@ mod configs;
 mod faults;
 mod fence;
 mod fleet;
+mod harm;
+mod listening;
 mod manifests;
 mod network;
 mod panics;

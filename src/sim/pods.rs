@@ -6,7 +6,8 @@
 //! once at a time. In the end everything has what it asks for, and no Docker volume is left of a claim that went.
 
 use super::{
-    each_in_parallel, failure, faults,
+    each_in_parallel, failure, faults, harm,
+    listening::{Listener, Printed, Way},
     manifests::one_of,
     seeds, simulate, sweep,
     world::{TICK, World},
@@ -31,6 +32,7 @@ use crate::{
         fake::{Behaviour, CallFault, CallKind, ExecBehaviour, Fault, PRINTS_BOTH},
     },
     registry::pipeline::{DeleteOptions, Part, Selection, WriteOptions, decoded},
+    roles::forward,
     server::{Heard, hear},
     store::Entry,
 };
@@ -69,6 +71,9 @@ enum Action {
     WriteData,
     DeletePod,
     Exec,
+    Listen,
+    Print,
+    HangListeners,
     Resize,
     SetImage,
     RemoveImage,
@@ -90,6 +95,9 @@ const ACTIONS: &[(usize, Action)] = &[
     (5, Action::WriteData),
     (3, Action::DeletePod),
     (8, Action::Exec),
+    (6, Action::Listen),
+    (6, Action::Print),
+    (1, Action::HangListeners),
     (5, Action::Resize),
     (3, Action::SetImage),
     (3, Action::RemoveImage),
@@ -104,10 +112,12 @@ const ACTIONS: &[(usize, Action)] = &[
 ];
 
 /// The calls that are made for these things alone, which fail more often than others.
-const CALLS: [CallKind; 10] = [
+const CALLS: [CallKind; 12] = [
     CallKind::Exec,
     CallKind::ExecSession,
     CallKind::ExecCode,
+    CallKind::Attach,
+    CallKind::Logs,
     CallKind::Update,
     CallKind::Pull,
     CallKind::Image,
@@ -214,6 +224,8 @@ struct User {
     world: World,
     written: BTreeMap<String, Written>,
     talks: Vec<(Talk, oneshot::Receiver<Option<Heard>>)>,
+    listeners: Vec<Listener>,
+    printed: Printed,
     n: u64,
 }
 
@@ -223,7 +235,9 @@ impl User {
         let hangs = Behaviour { exec: ExecBehaviour::Hangs, ..Behaviour::server() };
         world.engine.add_image("app:hangs", hangs);
         world.engine.land_calls();
-        let user = Self { world, written: BTreeMap::new(), talks: Vec::new(), n: 0 };
+        world.engine.set_forwarder(forward::play);
+        let (written, printed) = (BTreeMap::new(), Printed::default());
+        let user = Self { world, written, talks: Vec::new(), listeners: Vec::new(), printed, n: 0 };
         FAR.iter().for_each(|image| user.world.engine.add_remote_image(image, Behaviour::server(), 1));
         user
     }
@@ -353,6 +367,36 @@ impl User {
         self.talks.push((talk, told));
     }
 
+    /// Begins to listen to a container that runs.
+    async fn listen(&mut self) {
+        let pods = self.world.registry().api::<Pods>().list("default").items;
+        let Some(pod) = one_of(&self.world, &pods) else { return };
+        let way = *one_of(&self.world, &[Way::Follow, Way::Attach, Way::Forward]).unwrap();
+        self.n += 1;
+        let said = format!("said {}\n", self.n);
+        let begun = Listener::begin(&self.world, way, &ObjectKey::of(&pod.metadata), &said).await;
+        self.listeners.extend(begun);
+    }
+
+    /// The program of a container that runs.
+    fn any_program(&self) -> Option<String> {
+        let of_pods = |c: &crate::engine::Container| c.name.starts_with("k8s_c_") && c.phase == Phase::Running;
+        let all: Vec<String> = self.world.engine.containers().into_iter().filter(of_pods).map(|c| c.id).collect();
+        one_of(&self.world, &all).cloned()
+    }
+
+    fn print(&mut self) {
+        if let Some(id) = self.any_program() {
+            self.printed.add(&self.world, &id);
+        }
+    }
+
+    fn hang_listeners(&self) {
+        if let Some(id) = self.any_program() {
+            self.world.engine.hang_listeners(&id);
+        }
+    }
+
     /// Changes what a pod's container may use, as `kubectl edit --subresource=resize` does.
     async fn resize(&self) -> Result<(), ApiError> {
         let pods = self.pods(SIZED);
@@ -384,7 +428,7 @@ impl User {
             Action::CreateClaim => self.create_claim(claim).await,
             Action::DeleteClaim => self.delete_claim(claim).await,
             Action::RetainVolume => self.retain_volume().await,
-            Action::DeletePod => self.delete_pod().await,
+            Action::DeletePod => harm::delete_pod(&self.world, |_| None).await,
             Action::Resize => self.resize().await,
             Action::SetImage => {
                 let far = json!({ "terminationGracePeriodSeconds": 2, "containers": [container(image)] });
@@ -393,11 +437,14 @@ impl User {
             }
             Action::WriteData => return self.write_data(claim),
             Action::Exec => return self.exec().await,
+            Action::Listen => return self.listen().await,
+            Action::Print => return self.print(),
+            Action::HangListeners => return self.hang_listeners(),
             Action::RemoveImage => return self.world.engine.docker_rmi(image),
             Action::BreakRegistry => return self.world.engine.add_remote_image(image, Behaviour::server(), 2),
             Action::FillDocker => return self.world.engine.set_disk_free(100 << 20),
             Action::EmptyDocker => return self.world.engine.set_disk_free(ROOM),
-            Action::KillSomething => return self.kill(),
+            Action::KillSomething => return harm::kill(&self.world),
             Action::HangAndTakeOver => {
                 let hung = Duration::from_secs(self.world.rng.between(1, 20));
                 return self.world.take_over(hung).await;
@@ -414,24 +461,11 @@ impl User {
         }
     }
 
-    async fn delete_pod(&self) -> Result<(), ApiError> {
-        let pods = self.world.registry().api::<Pods>().list("default").items;
-        let Some(pod) = one_of(&self.world, &pods) else { return Ok(()) };
-        let key = ObjectKey::of(&pod.metadata);
-        self.world.registry().api::<Pods>().delete(&key, &DeleteOptions::default()).await
-    }
-
-    fn kill(&self) {
-        let running: Vec<String> = self.world.engine.containers().into_iter().map(|container| container.id).collect();
-        if let Some(id) = one_of(&self.world, &running) {
-            drop(self.world.engine.docker_kill(id, "SIGKILL"));
-        }
-    }
-
     /// What must hold at any time.
     fn look(&mut self) {
         self.look_at_data();
         self.look_at_talks();
+        self.listeners.retain_mut(|listener| listener.goes_on(&self.world, &self.printed));
         assert!(self.world.engine.pulls_at_once() <= 1, "an image is pulled twice at once");
         for container in self.world.engine.containers() {
             let hanging = self.world.engine.hanging(&container.id);
@@ -519,7 +553,9 @@ impl User {
         self.world.complete().await;
         self.until("every container has its size", Self::sized).await;
         self.until("every conversation has ended", |user| {
-            if user.talks.is_empty() { Ok(()) } else { Err(format!("{} go on", user.talks.len())) }
+            let (n_talks, n_listeners) = (user.talks.len() + user.listeners.len(), user.world.engine.n_listeners());
+            let is_over = (n_talks, n_listeners) == (0, 0);
+            if is_over { Ok(()) } else { Err(format!("{n_talks} go on, the engine has {n_listeners}")) }
         })
         .await;
         self.until("volumes that nobody has are gone", Self::swept).await;
@@ -642,13 +678,37 @@ impl User {
     }
 }
 
-/// Claims with data, a command, a resize, a pull, and the end of all. True when it was over before the `n`-th call.
+impl User {
+    /// Listens to a pod until all was heard: whoever's stream breaks asks again.
+    async fn insist_on(&mut self, way: Way, app: &str) {
+        for _ in 0..30 {
+            let pod = self.pods(app).first().cloned().unwrap();
+            if let Some(id) = self.running(&pod) {
+                self.printed.add(&self.world, &id);
+            }
+            let begun = Listener::begin(&self.world, way, &ObjectKey::of(&pod.metadata), "hello\n").await;
+            let Some(listener) = begun else {
+                self.world.tick(TICK).await;
+                continue;
+            };
+            if listener.finish(&mut self.world, &self.printed).await {
+                return;
+            }
+        }
+        panic!("{way:?} never hears all");
+    }
+}
+
+/// Claims with data, a command, three ways to listen, a resize, a pull, and the end of all. True when it was over before the `n`-th call.
 async fn small_story(n: u64, fault: Fault) -> bool {
     let mut user = User::new(1).await;
     user.world.engine.fail_nth_call_of(&CALLS, n, fault);
     user.furnish(false).await;
     user.world.complete().await;
     user.insist(CLAIMS[0], &["cat"], "hello").await;
+    for way in [Way::Follow, Way::Attach, Way::Forward] {
+        user.insist_on(way, CLAIMS[0]).await;
+    }
     for claim in CLAIMS {
         user.write_data(claim);
     }
@@ -680,6 +740,7 @@ async fn small_story(n: u64, fault: Fault) -> bool {
     }
     user.world.converge().await;
     user.look();
+    assert_eq!(user.world.engine.n_listeners(), 0, "somebody is listened for who has left");
     assert!(user.written.len() == 1, "the claim that stays has its data");
     false
 }

@@ -2,6 +2,7 @@
 
 use super::{
     checkers::quotas::QUOTA,
+    harm,
     manifests::{
         CONTROLLER, NAMES, SET, SOUND, any_deployment, change_pace, image, one_of, pod, replica_set, replicas,
         replication_controller, set_image, strategy,
@@ -223,7 +224,7 @@ async fn write(world: &World, action: Action, key: &ObjectKey) -> Option<Result<
         Action::CreatePod => create_pod(world).await,
         Action::CreatePoison => world.registry().api::<Pods>().create(poison::pod(world)).await.map(drop),
         Action::RelabelPod => relabel_pod(world).await,
-        Action::DeletePod => delete_pod(world).await,
+        Action::DeletePod => harm::delete_pod(world, |world| world.rng.one_in(3).then_some(0)).await,
         Action::DebugPod => debug_pod(world).await,
         Action::ChangeSettings => change_settings(world).await,
         Action::ChangeQuota => set_quota(world, world.rng.between(2, 40)).await,
@@ -397,15 +398,6 @@ async fn debug_pod(world: &World) -> Result<(), ApiError> {
     };
     let (key, part) = (ObjectKey::of(&pod.metadata), Part::Facet(EPHEMERAL_CONTAINERS));
     world.registry().update(Pods::erased(), &key, part, &mut add, &WriteOptions::default()).await.map(drop)
-}
-
-async fn delete_pod(world: &World) -> Result<(), ApiError> {
-    let api = world.registry().api::<Pods>();
-    let pods = api.list("default").items;
-    let Some(pod) = one_of(world, &pods) else { return Ok(()) };
-    let grace = if world.rng.one_in(3) { Some(0) } else { None };
-    let options = DeleteOptions { grace_period_secs: grace, ..Default::default() };
-    api.delete(&ObjectKey::of(&pod.metadata), &options).await
 }
 
 /// What is done behind the API's back.

@@ -3,7 +3,7 @@
 //! every job is over and has counted each index once, and the sets have the pods that they are to have.
 
 use super::{
-    each_in_parallel, failure, faults,
+    each_in_parallel, failure, faults, harm,
     manifests::one_of,
     seeds, simulate,
     world::{Shape, World},
@@ -144,7 +144,7 @@ impl User {
             Action::RestartDocker => {
                 return self.world.engine.restart_daemon(Duration::from_secs(3), self.world.rng.one_in(2));
             }
-            Action::KillSomething => return self.kill(),
+            Action::KillSomething => return harm::kill(&self.world),
             _ => self.write(action).await,
         };
         self.world.user_wrote();
@@ -175,7 +175,7 @@ impl User {
             Action::UpdateSet => self.change_image::<StatefulSets>(SET, image, |s| &mut s.spec.template).await,
             Action::UpdateDaemon => self.change_image::<DaemonSets>(DAEMON, image, |s| &mut s.spec.template).await,
             Action::Cordon => self.cordon(self.world.rng.one_in(2)).await,
-            _ => self.delete_pod().await,
+            _ => harm::delete_pod(&self.world, |_| None).await,
         }
     }
 
@@ -220,20 +220,6 @@ impl User {
             nodes.modify(&key, |node| node.spec.get_or_insert_default().unschedulable = is.then_some(true)).await?;
         }
         Ok(())
-    }
-
-    async fn delete_pod(&self) -> Result<(), ApiError> {
-        let pods = self.world.registry().api::<Pods>().list("default").items;
-        let Some(pod) = one_of(&self.world, &pods) else { return Ok(()) };
-        let key = ObjectKey::of(&pod.metadata);
-        self.world.registry().api::<Pods>().delete(&key, &DeleteOptions::default()).await
-    }
-
-    fn kill(&self) {
-        let running: Vec<String> = self.world.engine.containers().into_iter().map(|container| container.id).collect();
-        if let Some(id) = one_of(&self.world, &running) {
-            drop(self.world.engine.docker_kill(id, "SIGKILL"));
-        }
     }
 
     /// Asks for something sound, and waits until all is as it should be.

@@ -74,6 +74,7 @@ pub(super) fn of_command(of: Of, command: &[String], connected: Connected, run: 
     let output: BoxStream<'static, _> = match words.as_slice() {
         _ if run.takes.is_none() => stream::pending().boxed(),
         ["cat"] => echo(reader).boxed(),
+        ["/skiff", "forward"] => forwarded(&control, reader),
         ["sh", "-c", PRINTS_BOTH] => {
             let both = [Printed::Stdout(Bytes::from("out\n")), Printed::Stderr(Bytes::from("err\n"))];
             stream::iter(both.map(Ok)).boxed()
@@ -107,11 +108,11 @@ impl Of {
 }
 
 /// What is printed until the program ends, with its container perhaps, or the engine goes away.
-fn until_cut(
-    output: BoxStream<'static, Result<Printed, EngineError>>,
+pub(super) fn until_cut<T: Send + 'static>(
+    output: BoxStream<'static, Result<T, EngineError>>,
     cut: oneshot::Receiver<EngineError>,
     over: impl FnOnce() + Send + 'static,
-) -> BoxStream<'static, Result<Printed, EngineError>> {
+) -> BoxStream<'static, Result<T, EngineError>> {
     stream::unfold(Some((output, cut, over)), async |state| {
         let (mut output, mut cut, over) = state?;
         tokio::select! {
@@ -127,6 +128,14 @@ fn until_cut(
         }
     })
     .boxed()
+}
+
+/// What the program that forwards prints, if there is one.
+fn forwarded(control: &Control, input: DuplexStream) -> BoxStream<'static, Result<Printed, EngineError>> {
+    let Some(forwarder) = control.engine.lock().forwarder else { return stream::empty().boxed() };
+    let (output, printed) = duplex(PIPE_BYTES);
+    forwarder(input, output);
+    echo(printed).boxed()
 }
 
 fn opened(connected: Connected, input: DuplexStream) -> Option<Pin<Box<dyn AsyncWrite + Send>>> {

@@ -76,8 +76,13 @@ pub(super) struct World {
     pub(super) volume_files: BTreeMap<(String, String), (Timestamp, Bytes)>,
     /// The commands that nobody waits for any more: the run of the container in which they hang, by process ID.
     hanging: BTreeMap<i64, u64>,
+    /// Who was told nothing more, and not that this is so.
+    lost_followers: Vec<Follower>,
     pub(super) out: Vec<Out>,
 }
+
+/// Who hears what a program prints, and whether with the times.
+type Follower = (UnboundedSender<Bytes>, bool);
 
 struct LocalContainer {
     spec: ContainerSpec,
@@ -92,7 +97,7 @@ struct LocalContainer {
     processes_of: u64,
     ready: Option<bool>,
     log: Vec<(Timestamp, String)>,
-    followers: Vec<(UnboundedSender<Bytes>, bool)>,
+    followers: Vec<Follower>,
     /// Who talks with its programs: told of the engine's end, dropped at their own.
     conversations: Vec<oneshot::Sender<EngineError>>,
     files: BTreeMap<String, Bytes>,
@@ -144,6 +149,7 @@ impl World {
             volumes: BTreeMap::new(),
             volume_files: BTreeMap::new(),
             hanging: BTreeMap::new(),
+            lost_followers: Vec::new(),
             out: Vec::new(),
         };
         world.add_default_bridge();
@@ -797,6 +803,21 @@ impl World {
             container.conversations.push(tell);
         }
         told
+    }
+
+    /// Listeners hear nothing more from a container's program, not even its end.
+    pub(super) fn hang_listeners(&mut self, container: &str) {
+        let lost = self.get_mut(container).map(|container| std::mem::take(&mut container.followers));
+        self.lost_followers.extend(lost.into_iter().flatten());
+    }
+
+    pub(super) fn n_listeners(&self) -> usize {
+        let followers = |all: &[Follower]| all.iter().filter(|(follower, _)| !follower.is_closed()).count();
+        let of = |container: &LocalContainer| {
+            let talks = container.conversations.iter().filter(|talk| !talk.is_canceled()).count();
+            followers(&container.followers) + talks
+        };
+        self.containers.values().map(of).sum::<usize>() + followers(&self.lost_followers)
     }
 
     /// What the engine's end does to conversations.
