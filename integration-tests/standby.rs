@@ -8,11 +8,23 @@ use crate::harness::{
 };
 use std::{
     io::{BufRead as _, BufReader},
-    process::Stdio,
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
 const SOON: Duration = Duration::from_secs(40);
+
+/// Starts a standby of a cluster; what it prints from then on.
+fn stand_by(cluster: &Cluster) -> (Child, impl Iterator<Item = String> + use<>) {
+    let address = format!("127.0.0.1:{}", cluster.api_port());
+    let mut standby =
+        cluster.skiff(&["up", "--standby", "--api-address", &address]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(standby.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("standing by")));
+    // It has said so before it asked; it waits once the first one lets nobody else in.
+    assert!(cluster.kubectl(&["get", "--raw", "/readyz"]).contains("ok"));
+    (standby, lines)
+}
 
 #[test]
 fn a_standby_takes_the_place_of_one_that_is_killed() {
@@ -28,13 +40,7 @@ fn a_standby_takes_the_place_of_one_that_is_killed() {
         cluster.jsonpath(&["lease", "skiff-controllers", "-n", "kube-system"], "{.spec.holderIdentity}")
     };
     let first = leader(&cluster);
-    let port = format!("127.0.0.1:{}", cluster.api_port());
-    let mut standby =
-        cluster.skiff(&["up", "--standby", "--api-address", &port]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(standby.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("standing by")));
-    // It has said so before it asked; it waits once the first one lets nobody else in.
-    assert!(cluster.kubectl(&["get", "--raw", "/readyz"]).contains("ok"));
+    let (mut standby, _lines) = stand_by(&cluster);
     let killed = Instant::now();
     cluster.stop("KILL");
     let answers =
@@ -46,10 +52,17 @@ fn a_standby_takes_the_place_of_one_that_is_killed() {
     let phase = || cluster.jsonpath(&["pod", "later"], "{.status.phase}");
     until_equal("it makes pods", SOON, "Running".to_owned(), phase);
     assert_eq!(cluster.jsonpath(&["pod", "app"], started), before, "what ran runs on");
+    let (second, (mut next, _lines)) = (leader(&cluster), stand_by(&cluster));
+    let stopped = cluster.skiff(&["stop"]).output().unwrap();
+    let said = String::from_utf8_lossy(&stopped.stdout);
+    assert!(stopped.status.success() && said.contains("one that stood by takes its place"), "{said}");
+    assert!(standby.wait().unwrap().success());
+    eventually("the next standby serves", SOON, || if answers(&cluster) { Ok(()) } else { Err(()) });
+    eventually("it leads", SOON, || if leader(&cluster) == second { Err(second.clone()) } else { Ok(()) });
     // `skiff down` ends it, as it ends any that runs the cluster; one that stood by would end too.
     let out = cluster.skiff(&["down"]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    assert!(standby.wait().unwrap().success());
+    assert!(next.wait().unwrap().success());
 }
 
 /// The time of a Lease, and a second, within which a standby has ended one that hangs; a start comes after that.
@@ -66,12 +79,7 @@ fn a_standby_ends_one_that_is_stopped_and_takes_its_place() {
     let life = "{.items[0].metadata.uid} {.items[0].status.containerStatuses[0]['containerID','restartCount']}";
     let pod = |cluster: &Cluster| cluster.jsonpath(&["pods"], life);
     let before = pod(&cluster);
-    let address = format!("127.0.0.1:{}", cluster.api_port());
-    let mut standby =
-        cluster.skiff(&["up", "--standby", "--api-address", &address]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(standby.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("standing by")));
-    assert!(cluster.kubectl(&["get", "--raw", "/readyz"]).contains("ok"));
+    let (mut standby, mut lines) = stand_by(&cluster);
     let load = Load::on(port, 2);
     load.go_on(50);
     let (stopped, hung) = (Instant::now(), cluster.pid());

@@ -36,7 +36,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -69,7 +69,10 @@ const WHO: &str = "who";
 const WAIT: &str = "wait";
 /// What those who wait are told when the cluster is removed.
 const REMOVED: &str = "removed";
+/// To end, and those who wait with it.
 const STOP: &str = "stop";
+/// To end, and leave its place to those who wait.
+const LEAVE: &str = "leave";
 
 /// What the holder of a claim does with the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +97,22 @@ struct Answer {
     server: Option<String>,
     /// Why it does not do what it was asked.
     refusal: Option<String>,
+    /// How many stand by; holders of before this was told do not know.
+    standbys: Option<usize>,
+    /// Whether it has been asked to end.
+    #[serde(default)]
+    is_ending: bool,
+}
+
+/// What became of a control plane that was to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// None ran.
+    NoneRan,
+    /// It has ended.
+    Ended,
+    /// It has ended, and one that stood by takes its place.
+    Succeeded,
 }
 
 /// A claim that is held. It ends when this is dropped, and at the latest with the process.
@@ -114,14 +133,16 @@ impl Drop for Claim {
 /// Those who wait for the claim.
 #[derive(Debug, Default)]
 struct Standbys {
+    /// Whether the holder has been asked to end.
+    is_ending: AtomicBool,
     /// Whether the cluster goes with the holder.
     is_removed: watch::Sender<bool>,
     waiting: AtomicUsize,
 }
 
-/// The one who has the claim already.
+/// Who has a claim.
 #[derive(Debug)]
-struct Holder {
+pub struct Holder {
     /// Its process, as the kernel tells it; `None` where it cannot be seen from here.
     pid: Option<i32>,
     uid: u32,
@@ -192,42 +213,13 @@ impl Claim {
     /// # Errors
     /// It is run from another folder, or does not end.
     pub async fn for_down(engine: &str, cluster: &str, dir: &Path) -> anyhow::Result<(Self, bool)> {
-        Self::after_stop(engine, cluster, dir, "down").await
-    }
-
-    /// Ends the control plane that runs the cluster from this very folder, and waits for its end; whether one did.
-    ///
-    /// # Errors
-    /// It is run from another folder, or does not end.
-    pub async fn for_stop(engine: &str, cluster: &str, dir: &Path) -> anyhow::Result<bool> {
-        Self::after_stop(engine, cluster, dir, "stop").await.map(|(_, was_running)| was_running)
-    }
-
-    /// Who has the claim, for people; `None`: nobody.
-    pub async fn holder(engine: &str, cluster: &str) -> anyhow::Result<Option<String>> {
-        match ask(&address(engine, cluster)?, WHO).await {
-            Ok(holder) => Ok(Some(process(&holder))),
-            Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
-            Err(err) => Err(err).with_context(|| format!("cannot see who runs the cluster {cluster}")),
-        }
-    }
-
-    /// The claim, once the control plane that had it has ended; the command is named in what is said.
-    async fn after_stop(engine: &str, cluster: &str, dir: &Path, command: &str) -> anyhow::Result<(Self, bool)> {
         let holder = match Self::take(engine, cluster, Work::Down, dir, None).await? {
             Ok(claim) => return Ok((claim, false)),
             Err(holder) => holder,
         };
-        let folder = DataDir::at(dir).identity();
-        let is_this = |a: &Answer| a.work == Work::Up && folder.is_some() && a.folder == folder;
-        if !holder.answer.as_ref().is_some_and(is_this) {
-            let undone = if command == "down" { "removed" } else { "stopped" };
-            bail!("{}. Nothing was {undone}", refusal(cluster, &holder));
-        }
+        check_stop(&holder, cluster, dir, "down")?;
         let asked = ask(&address(engine, cluster)?, STOP).await;
-        if let Ok(Holder { answer: Some(Answer { refusal: Some(why), .. }), .. }) = asked {
-            bail!("the running `skiff up` of the cluster {cluster} does not end: {why}");
-        }
+        check_end(cluster, asked.as_ref().ok())?;
         let ended = async {
             let mut every = tokio::time::interval(PACE);
             loop {
@@ -237,13 +229,58 @@ impl Claim {
                 }
             }
         };
-        match tokio::time::timeout(STOP_MAX, ended).await {
-            Ok(claimed) => claimed,
-            Err(_) => bail!(
-                "the running `skiff up` of the cluster {cluster}{} does not end: end it, then run `skiff {command}` again",
-                process(&holder)
-            ),
+        tokio::time::timeout(STOP_MAX, ended).await.unwrap_or_else(|_| Err(does_not_end(cluster, &holder, "down")))
+    }
+
+    /// Ends the control plane that runs the cluster from this very folder, and waits for its end. `first` had the claim before; where
+    /// another has it now, the first one has ended already.
+    ///
+    /// # Errors
+    /// It is run from another folder, or does not end.
+    pub async fn stop(engine: &str, cluster: &str, dir: &Path, first: Option<Holder>) -> anyhow::Result<Stopped> {
+        let address = address(engine, cluster)?;
+        let stood_by = |holder: &Holder| holder.answer.as_ref().and_then(|a| a.standbys).is_some_and(|n| n > 0);
+        let end = |is_succeeded: bool| if is_succeeded { Stopped::Succeeded } else { Stopped::Ended };
+        let holder = match (Self::held_by(engine, cluster).await?, first) {
+            (None, None) => return Ok(Stopped::NoneRan),
+            (None, Some(first)) => return Ok(end(stood_by(&first))),
+            (Some(now), Some(first)) if now.pid != first.pid => return Ok(Stopped::Succeeded),
+            (Some(now), _) => now,
+        };
+        check_stop(&holder, cluster, dir, "stop")?;
+        // One that does not know how many stand by ends them too.
+        let knows = holder.answer.as_ref().is_some_and(|answer| answer.standbys.is_some());
+        let asked = ask(&address, if knows { LEAVE } else { STOP }).await;
+        check_end(cluster, asked.as_ref().ok())?;
+        let ended = async {
+            let mut every = tokio::time::interval(PACE);
+            loop {
+                every.tick().await;
+                match Self::held_by(engine, cluster).await? {
+                    None => return Ok(end(stood_by(&holder))),
+                    Some(Holder { answer: Some(answer), .. }) if !answer.is_ending => return Ok(Stopped::Succeeded),
+                    Some(_) => {}
+                }
+            }
+        };
+        tokio::time::timeout(STOP_MAX, ended).await.unwrap_or_else(|_| Err(does_not_end(cluster, &holder, "stop")))
+    }
+
+    /// Who has the claim; `None`: nobody.
+    ///
+    /// # Errors
+    /// It cannot be seen.
+    pub async fn held_by(engine: &str, cluster: &str) -> anyhow::Result<Option<Holder>> {
+        match ask(&address(engine, cluster)?, WHO).await {
+            Ok(holder) => Ok(Some(holder)),
+            Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
+            Err(err) => Err(err).with_context(|| format!("cannot see who runs the cluster {cluster}")),
         }
+    }
+
+    /// Who has the claim, for people; `None`: nobody.
+    pub async fn holder(engine: &str, cluster: &str) -> anyhow::Result<Option<String>> {
+        Ok(Self::held_by(engine, cluster).await?.as_ref().map(process))
     }
 
     /// Says where the API is served.
@@ -279,6 +316,8 @@ impl Claim {
         let listener = UnixListener::from_std(listener).context("cannot claim the cluster")?;
         let (server, said) = (Arc::new(OnceLock::new()), dir.to_owned());
         let url = Arc::clone(&server);
+        let standbys = Arc::new(Standbys::default());
+        let theirs = Arc::clone(&standbys);
         let say = move |refusal| {
             let dir = DataDir::at(&said);
             Answer {
@@ -287,13 +326,42 @@ impl Claim {
                 folder: dir.identity(),
                 server: url.get().cloned(),
                 refusal,
+                standbys: Some(theirs.waiting.load(Ordering::Relaxed)),
+                is_ending: theirs.is_ending.load(Ordering::Relaxed),
             }
         };
-        let standbys = Arc::new(Standbys::default());
         let answering = answer_all(listener, say, trigger, Arc::clone(&standbys));
         let answering = task::spawn_in_no_group("claim", answering);
         Ok(Ok(Self { server, standbys, answering }))
     }
+}
+
+/// Refuses to end a holder that does not run the cluster from this folder.
+fn check_stop(holder: &Holder, cluster: &str, dir: &Path, command: &str) -> anyhow::Result<()> {
+    let folder = DataDir::at(dir).identity();
+    let is_this = |a: &Answer| a.work == Work::Up && folder.is_some() && a.folder == folder;
+    if !holder.answer.as_ref().is_some_and(is_this) {
+        let undone = if command == "down" { "removed" } else { "stopped" };
+        bail!("{}. Nothing was {undone}", refusal(cluster, holder));
+    }
+    Ok(())
+}
+
+/// Refuses where a holder that was asked to end does not.
+fn check_end(cluster: &str, asked: Option<&Holder>) -> anyhow::Result<()> {
+    match asked {
+        Some(Holder { answer: Some(Answer { refusal: Some(why), .. }), .. }) => {
+            bail!("the running `skiff up` of the cluster {cluster} does not end: {why}")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn does_not_end(cluster: &str, holder: &Holder, command: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the running `skiff up` of the cluster {cluster}{} does not end: end it, then run `skiff {command}` again",
+        process(holder)
+    )
 }
 
 /// The name of the claim's socket. It does not tell what it is made from.
@@ -475,7 +543,8 @@ async fn answer<'s>(
 ) -> io::Result<Option<Place<'s>>> {
     let peer = stream.peer_cred()?;
     let word = read_line(stream).await?;
-    let (wants_stop, wants_wait) = (word.trim() == STOP, word.trim() == WAIT);
+    let (wants_removal, wants_wait) = (word.trim() == STOP, word.trim() == WAIT);
+    let wants_stop = wants_removal || word.trim() == LEAVE;
     let own = rustix::process::geteuid().as_raw();
     let is_stranger = peer.uid() != own && peer.uid() != 0;
     let place = if wants_wait && !is_stranger { Place::take(standbys) } else { None };
@@ -488,10 +557,13 @@ async fn answer<'s>(
         Some(_) => None,
     };
     let will_stop = wants_stop && refusal.is_none();
+    standbys.is_ending.fetch_or(will_stop, Ordering::Relaxed);
     let text = serde_json::to_string(&say(refusal)).map_err(io::Error::other)?;
     let told = stream.write_all(format!("{text}\n").as_bytes()).await;
     if let Some(trigger) = trigger.filter(|_| will_stop) {
-        standbys.is_removed.send_replace(true);
+        if wants_removal {
+            standbys.is_removed.send_replace(true);
+        }
         trigger.fire();
     }
     told.map(|()| place)
@@ -608,6 +680,37 @@ mod tests {
         let (trigger, _drain) = drain_signal();
         let other = Claim::for_standby(&engine, "skiff", elsewhere.path(), Arc::new(trigger)).await;
         assert!(other.unwrap_err().to_string().contains("its state is in"));
+    }
+
+    #[tokio::test]
+    async fn who_stands_by_takes_the_place_of_one_that_is_stopped() {
+        let one = tempfile::tempdir().unwrap();
+        let engine = engine("stop");
+        let stop = || Claim::stop(&engine, "skiff", one.path(), None);
+        assert_eq!(stop().await.unwrap(), Stopped::NoneRan);
+        let claim = |trigger| Claim::for_standby(&engine, "skiff", one.path(), Arc::new(trigger));
+        let (trigger, drain) = drain_signal();
+        let (first, _) = claim(trigger).await.unwrap().expect("nobody has it");
+        let first_ends = async {
+            drain.drained().await;
+            drop(first);
+        };
+        let (trigger, drain) = drain_signal();
+        let stopped = async {
+            while Claim::held_by(&engine, "skiff").await.unwrap().unwrap().answer.unwrap().standbys == Some(0) {
+                tokio::task::yield_now().await;
+            }
+            stop().await.unwrap()
+        };
+        let (second, stopped, ()) = tokio::join!(claim(trigger), stopped, first_ends);
+        assert_eq!(stopped, Stopped::Succeeded);
+        let (second, _) = second.unwrap().expect("its holder has ended, and the cluster is there");
+        let second_ends = async {
+            drain.drained().await;
+            drop(second);
+        };
+        let (stopped, ()) = tokio::join!(stop(), second_ends);
+        assert_eq!(stopped.unwrap(), Stopped::Ended);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::{cluster::ClusterArgs, detached, output};
 use crate::{
-    app::claim::Claim,
+    app::claim::{Claim, Stopped},
     base::runtime::block_on,
     engine::{Engine as _, docker::DockerEngine},
 };
@@ -21,13 +21,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 async fn stop(cluster: &ClusterArgs) -> anyhow::Result<()> {
     let engine = DockerEngine::connect(&cluster.name).await?;
-    let was_in_background = detached::stop(&engine, &cluster.name, &cluster.data_dir()?).await?;
-    let was_elsewhere = Claim::for_stop(&engine.info().await?.id, &cluster.name, &cluster.data_dir()?).await?;
-    if was_in_background || was_elsewhere {
-        output::done(format!("the control plane of the cluster {} has stopped", cluster.name));
-        output::line("   Containers and Services run on: `skiff up` takes them over, `skiff down` removes them.");
-    } else {
-        output::done(format!("no control plane of the cluster {} runs", cluster.name));
+    let (id, name, dir) = (engine.info().await?.id, &cluster.name, cluster.data_dir()?);
+    let first = Claim::held_by(&id, name).await?;
+    let was_in_background = detached::stop(&engine, name, &dir).await?;
+    match Claim::stop(&id, name, &dir, first).await? {
+        Stopped::Succeeded => {
+            output::done(format!(
+                "the control plane of the cluster {name} has stopped, and one that stood by takes its place"
+            ));
+            output::line("   `skiff stop` again stops that one too.");
+        }
+        Stopped::NoneRan if !was_in_background => output::done(format!("no control plane of the cluster {name} runs")),
+        Stopped::Ended | Stopped::NoneRan => {
+            output::done(format!("the control plane of the cluster {name} has stopped"));
+            output::line("   Containers and Services run on: `skiff up` takes them over, `skiff down` removes them.");
+        }
     }
     Ok(())
 }
