@@ -131,6 +131,12 @@ impl KindInfo<'_> {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
     }
 
+    /// Where its objects of all namespaces are served, e.g. `/apis/apps/v1/deployments`.
+    pub fn path(&self) -> String {
+        let root = if self.group.is_empty() { "/api" } else { "/apis" };
+        format!("{root}/{}/{}", self.api_version(), self.plural)
+    }
+
     /// `plural.group`, as Kubernetes names a resource in messages, e.g. `deployments.apps`.
     pub fn resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }

@@ -37,6 +37,7 @@ mod up;
 mod upgrade;
 mod version;
 mod watching;
+mod workloads;
 
 use crate::roles;
 use clap::{

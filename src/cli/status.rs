@@ -4,6 +4,7 @@ use super::{
     cluster::ClusterArgs,
     output,
     watching::{condition, number, text},
+    workloads::workloads as kinds_of_workloads,
 };
 use crate::{
     api::{agreements::PAUSED_REASON, table::since},
@@ -88,17 +89,6 @@ struct Seen {
     usage: Vec<Value>,
 }
 
-/// Kinds of workloads, as kubectl calls them, and where they are.
-const WORKLOADS: [(&str, &str); 7] = [
-    ("deployment", "/apis/apps/v1/deployments"),
-    ("statefulset", "/apis/apps/v1/statefulsets"),
-    ("daemonset", "/apis/apps/v1/daemonsets"),
-    ("deploymentconfig", "/apis/apps.openshift.io/v1/deploymentconfigs"),
-    ("replicaset", "/apis/apps/v1/replicasets"),
-    ("replicationcontroller", "/api/v1/replicationcontrollers"),
-    ("job", "/apis/batch/v1/jobs"),
-];
-
 impl Seen {
     async fn look(client: &crate::client::Client) -> anyhow::Result<Self> {
         // What this cluster does not serve, it has not.
@@ -111,8 +101,8 @@ impl Seen {
             Err(err) => Err(err),
         };
         let mut workloads = Vec::new();
-        for (kind, path) in WORKLOADS {
-            workloads.push((kind, list(path).await?));
+        for info in kinds_of_workloads() {
+            workloads.push((info.singular, list(&info.path()).await?));
         }
         Ok(Self {
             nodes: list("/api/v1/nodes").await?,

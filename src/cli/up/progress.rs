@@ -19,6 +19,7 @@ use crate::{
     },
     app::App,
     cli::output,
+    cli::workloads::workloads,
 };
 use k8s_openapi::{
     api::{
@@ -82,14 +83,24 @@ fn pulls(app: &App) -> Vec<String> {
 /// How far everything is that nothing else makes.
 fn parts(app: &App) -> Vec<Part> {
     let mut parts = Vec::new();
-    collect::<Deployments>(app, &mut parts, of_deployment);
-    collect::<DeploymentConfigs>(app, &mut parts, of_deployment_config);
-    collect::<StatefulSets>(app, &mut parts, of_stateful_set);
-    collect::<DaemonSets>(app, &mut parts, of_daemon_set);
-    collect::<ReplicaSets>(app, &mut parts, of_replica_set);
-    collect::<ReplicationControllers>(app, &mut parts, of_replication_controller);
+    workloads().iter().filter_map(|info| measure(info.kind)).for_each(|measure| measure(app, &mut parts));
     collect::<Pods>(app, &mut parts, of_pod);
     parts
+}
+
+/// How it is seen how far the objects of a kind of workloads are; a Job's end is not waited for.
+fn measure(kind: &str) -> Option<fn(&App, &mut Vec<Part>)> {
+    Some(match kind {
+        "Deployment" => |app, parts| collect::<Deployments>(app, parts, of_deployment),
+        "DeploymentConfig" => |app, parts| collect::<DeploymentConfigs>(app, parts, of_deployment_config),
+        "StatefulSet" => |app, parts| collect::<StatefulSets>(app, parts, of_stateful_set),
+        "DaemonSet" => |app, parts| collect::<DaemonSets>(app, parts, of_daemon_set),
+        "ReplicaSet" => |app, parts| collect::<ReplicaSets>(app, parts, of_replica_set),
+        "ReplicationController" => {
+            |app, parts| collect::<ReplicationControllers>(app, parts, of_replication_controller)
+        }
+        _ => return None,
+    })
 }
 
 fn collect<K: TypedKind>(app: &App, parts: &mut Vec<Part>, part: fn(&K::Object) -> Part) {
@@ -173,6 +184,12 @@ mod tests {
 
     fn said(part: Part) -> String {
         format!("{}{}", part.text, if part.is_complete { "." } else { " …" })
+    }
+
+    #[test]
+    fn every_kind_of_workloads_is_waited_for_but_jobs() {
+        let left: Vec<&str> = workloads().iter().map(|info| info.kind).filter(|kind| measure(kind).is_none()).collect();
+        assert_eq!(left, ["Job"]);
     }
 
     #[test]
