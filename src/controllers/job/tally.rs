@@ -4,11 +4,11 @@
 //! `getPodsWithDelayedDeletionPerIndex`, pkg/controller/job, v1.37.
 
 use super::{
-    JobObserved, has_finalizer,
+    FAILURE_TARGET, JobObserved, has_finalizer,
     indexes::Indexes,
     pods::{IGNORED_FAILURES, INDEX, INDEX_FAILURES, number},
     policy::{Verdict, verdict},
-    selector, spec, status_of,
+    selector, spec, status_of, true_condition,
 };
 use crate::{
     api::pod_state,
@@ -159,7 +159,9 @@ impl<'a> Tally<'a> {
         }
         let Some(limit) = self.spec.backoff_limit_per_index else { return };
         let mut failed = Indexes::parse(self.status.failed_indexes.as_deref().unwrap_or_default(), completions);
-        for pod in &self.new_failed {
+        // Once it is decided that the job fails, pods end for that. Source: `canRemoveFinalizer`, by which they no longer count by index.
+        let is_decided = true_condition(self.job, FAILURE_TARGET).is_some();
+        for pod in self.new_failed.iter().filter(|_| !is_decided) {
             let is_last = match self.verdict(pod) {
                 Verdict::FailIndex => true,
                 Verdict::Ignore => false,

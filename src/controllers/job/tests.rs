@@ -326,6 +326,9 @@ fn a_job_fails_when_more_indexes_have_failed_than_may() {
     let told = true_condition(world.job.as_ref().unwrap(), "FailureTarget").unwrap().clone();
     assert_eq!(told.reason.as_deref(), Some("MaxFailedIndexesExceeded"));
     assert_eq!(told.message.as_deref(), Some("Job has exceeded the specified maximal number of failed indexes"));
+    // The other two were ended for that: their pods count as failed, their indexes do not.
+    world.settle();
+    assert_eq!((world.status().failed_indexes.as_deref(), world.status().failed), (Some("0,2"), Some(4)));
 }
 
 #[test]
