@@ -31,7 +31,7 @@ use crate::{
         meta::ObjectKey,
         status::{ApiError, ErrorClass},
     },
-    base::secret::variable,
+    base::{backoff::Backoff, secret::variable, task},
     engine::{Container as EngineContainer, ContainerSpec, Credentials, EngineError, LogOptions, Phase},
     registry::{events::Severity, pipeline::DeleteOptions},
 };
@@ -43,12 +43,14 @@ use futures::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 /// How long a sandbox may take to write the pod's files.
 const FILES_BOUND: Duration = Duration::from_secs(10);
 /// How long skiff's own program may take to look at the paths of a pod or container.
 const HELPER_BOUND: Duration = Duration::from_secs(30);
+/// Tries to remove one that was not removed.
+const HELPER_BACKOFF: Backoff = Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(30) };
 /// How long what an ended container had to say may take to read: its status waits for that.
 const LAST_WORDS_BOUND: Duration = Duration::from_secs(5);
 /// How often that is tried, and how long after the last time.
@@ -564,7 +566,7 @@ impl Site {
             match self.context.ask(engine.file_end(sandbox, &path, termination::MESSAGE_BYTES_MAX)).await {
                 Err(EngineError::Invalid(why)) => break Err(why),
                 Err(error) if tries == LAST_WORDS_TRIES => break Err(error.to_string()),
-                Err(_) => tokio::time::sleep(LAST_WORDS_REST).await,
+                Err(_) => sleep(LAST_WORDS_REST).await,
                 Ok(file) => break Ok(file),
             }
             tries += 1;
@@ -670,7 +672,7 @@ pub(super) async fn signal(
 }
 
 /// Runs a helper until it has said what it was asked, and removes it.
-pub(super) async fn ask_helper(context: &Context, helper: &ContainerSpec) -> Result<String, EngineError> {
+pub(super) async fn ask_helper(context: &Arc<Context>, helper: &ContainerSpec) -> Result<String, EngineError> {
     // An earlier try's may still be there. What it did is done again.
     remove(context, &helper.name).await?;
     let run = async {
@@ -679,8 +681,30 @@ pub(super) async fn ask_helper(context: &Context, helper: &ContainerSpec) -> Res
         first_line(context, &id, HELPER_BOUND).await
     };
     let said = run.await;
-    remove(context, &helper.name).await?;
+    if let Err(error) = remove(context, &helper.name).await {
+        task::spawn("helper-removal", remove_left(Arc::clone(context), helper.name.clone()));
+        return Err(error);
+    }
     said
+}
+
+/// Removes what is left of a helper, however long the engine fails to: when its pod goes, nobody else looks for it. Once it is known by
+/// its ID, one of the same name that came after it is left alone.
+async fn remove_left(context: Arc<Context>, name: String) {
+    let mut wanted = name;
+    for failures in 1.. {
+        match context.ask(context.engine.inspect(&wanted)).await {
+            Ok(None) => return,
+            Ok(Some(container)) => {
+                wanted = container.id;
+                if remove(&context, &wanted).await.is_ok() {
+                    return;
+                }
+            }
+            Err(_) => {}
+        }
+        sleep(HELPER_BACKOFF.delay(failures)).await;
+    }
 }
 
 /// The first line that a container prints, or all that it printed when it ends without one.

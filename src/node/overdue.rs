@@ -63,7 +63,7 @@ pub(super) fn end(context: &Arc<Context>, pod: &str, container: &str, error: &En
 }
 
 /// Ends what waits; false when nothing does.
-async fn end_next(context: &Context) -> bool {
+async fn end_next(context: &Arc<Context>) -> bool {
     let all: Vec<(String, Overdue)> = {
         let mut state = context.overdue.0.lock().expect("no one panics while holding it");
         state.is_ending = !state.waiting.is_empty();

@@ -1,7 +1,7 @@
 //! What a person does with Docker beside skiff: restarts, starts, networks; and commands that hang.
 
 use super::*;
-use crate::engine::fake::ExecBehaviour;
+use crate::engine::fake::{CallFault, CallKind, ExecBehaviour, Fault, FaultPlan};
 
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -224,6 +224,26 @@ async fn commands_of_probes_that_hang_are_ended() {
     assert!(hanging(&world).iter().all(|n| *n <= 1));
     let helpers = world.engine.containers().into_iter().filter(|c| c.name.starts_with("skiff_end_")).count();
     assert!(helpers <= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_helper_that_could_not_be_removed_goes_without_its_pod() {
+    let world = World::new().await;
+    world.engine.add_image("hangs:1", Behaviour { exec: ExecBehaviour::Hangs, ..Behaviour::server() });
+    let probe = "readinessProbe: {exec: {command: [x]}, timeoutSeconds: 1, periodSeconds: 5}";
+    world.create("web", &format!("{{containers: [{{name: app, image: 'hangs:1', {probe}}}]}}")).await;
+    let calls = vec![CallFault { call: Some(CallKind::Remove), fault: Fault::FailBefore, one_in: 1, times: 1000 }];
+    world.engine.set_faults(FaultPlan { calls, ..FaultPlan::default() });
+    let helpers = |w: &World| w.engine.containers().iter().filter(|c| c.name.starts_with("skiff_end_")).count();
+    world
+        .until("a helper stays", |w| helpers(w) == 1 && w.engine.hanging(&w.running("web", "app").unwrap().id) == 0)
+        .await;
+    world.delete("web", Some(0)).await;
+    world.sleep(10).await;
+    assert_eq!(helpers(&world), 1, "nothing can be removed");
+    world.engine.set_faults(FaultPlan::default());
+    let took = world.until("gone", |w| w.pod("web").is_none() && w.engine.containers().is_empty()).await;
+    assert!(took < Duration::from_secs(60), "a later list found it after {took:?}");
 }
 
 #[tokio::test(start_paused = true)]
