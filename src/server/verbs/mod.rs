@@ -125,9 +125,6 @@ fn find(kinds: &Kinds, info: &ResourceInfo) -> Result<KindRef, ApiError> {
     let verbs = if info.subresource.is_empty() {
         row.verbs
     } else {
-        if let Some(refusal) = not_yet::subresource(info) {
-            return Err(refusal);
-        }
         let sub = row.subresources.iter().find(|s| s.name == info.subresource).ok_or(ApiError::NoSuchResource)?;
         if !info.rest.is_empty() && !subresources::find(info).is_some_and(|row| row.takes_path) {
             return Err(ApiError::NoSuchResource);

@@ -1,6 +1,6 @@
 //! What Kubernetes has and skiff has not yet, so that whoever asks for it is told what is missing.
 //!
-//! A line goes when its kind or sub-resource comes; a test says so. The groups of these kinds are in no discovery, so a client that
+//! A line goes when its kind comes; a test says so. The groups of these kinds are in no discovery, so a client that
 //! looks there first says `no matches for kind` in its own words.
 
 use crate::{api::status::ApiError, server::route::ResourceInfo};
@@ -11,9 +11,6 @@ const RESOURCES: &[(&str, &[&str])] = &[
     ("certificates.k8s.io", &["clustertrustbundles", "podcertificaterequests"]),
     ("template.openshift.io", &["brokertemplateinstances", "templateinstances"]),
 ];
-
-/// Sub-resources of resources that are served: group, plural, sub-resource.
-pub(super) const SUBRESOURCES: &[(&str, &str, &str)] = &[];
 
 /// Verbs of resources that are served: group, plural, verb, and what is missing.
 const VERBS: &[(&str, &str, &str, &str)] = &[
@@ -36,13 +33,6 @@ pub(super) fn resource(info: &ResourceInfo) -> ApiError {
         "" => info.resource.clone(),
         group => format!("{}.{group}", info.resource),
     })
-}
-
-/// The refusal of a sub-resource that Kubernetes has.
-pub(super) fn subresource(info: &ResourceInfo) -> Option<ApiError> {
-    let asked = (&*info.group, &*info.resource, &*info.subresource);
-    let (_, of, name) = SUBRESOURCES.iter().find(|row| **row == asked)?;
-    Some(ApiError::Unsupported(format!("{name} of {of} yet")))
 }
 
 /// The refusal of a verb that the resource has in Kubernetes.
