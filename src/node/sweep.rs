@@ -3,7 +3,8 @@
 //! Called by `agent` after every full list. [`Strays`] is plain state; [`list`] and [`remove`] are the I/O.
 //!
 //! **Invariants**: nothing is removed that was not seen without a pod in two full lists, a grace period apart; or in the first list of a
-//! process: what that finds was made for pods that were stored before, and no worker is at it any more.
+//! process: what that finds was made for pods that were stored before, and no worker is at it any more. Helpers are nobody's then, even
+//! where their pod stays.
 //! **Not here**: what a worker removes because it saw its pod go.
 
 use super::{
@@ -99,10 +100,13 @@ impl Strays {
         stored: &BTreeSet<String>,
         now: Instant,
     ) -> Vec<Stray> {
-        let grace = if std::mem::replace(&mut self.has_seen, true) { GRACE } else { Duration::ZERO };
+        let is_first = !std::mem::replace(&mut self.has_seen, true);
+        let grace = if is_first { Duration::ZERO } else { GRACE };
         let is_stray = |uid: &str| !stored.contains(uid);
-        let of_containers =
-            containers.iter().filter(|c| owner(c).is_some_and(is_stray)).map(|c| Stray::Container(c.id.clone()));
+        // Whoever asked a helper that is there at first has ended, whether its pod stays or not.
+        let is_left = |c: &Container| is_first && c.labels.contains_key(HELPER_OF);
+        let of_containers = containers.iter().filter(|c| is_left(c) || owner(c).is_some_and(is_stray));
+        let of_containers = of_containers.map(|c| Stray::Container(c.id.clone()));
         let of_volumes = volumes
             .iter()
             .filter(|name| volume_owner(cluster, name).is_some_and(is_stray))

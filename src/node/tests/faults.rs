@@ -145,7 +145,7 @@ async fn a_start_with_sub_paths_survives_any_failing_call_and_leaves_no_helper()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_helper_that_an_earlier_process_left_goes_with_its_pod() {
+async fn a_helper_that_an_earlier_process_left_goes_and_its_pod_stays() {
     let mut world = World::new().await;
     start_with_paths(&world).await;
     let uid = world.pod("web").unwrap().metadata.uid.clone().unwrap();
@@ -168,6 +168,8 @@ async fn a_helper_that_an_earlier_process_left_goes_with_its_pod() {
     let id = world.engine.create(&left).await.unwrap();
     world.engine.start(&id).await.unwrap();
     world.start_agent();
+    let took = world.until("it goes", |w| !w.engine.containers().iter().any(|c| c.name == "left")).await;
+    assert!(took < Duration::from_secs(5) && world.is_ready("web"), "{took:?}");
     world.delete("web", None).await;
     world.until("gone", |w| w.engine.containers().is_empty() && w.engine.all_volumes().is_empty()).await;
 }
