@@ -14,7 +14,10 @@ use bench::{
     NAME, Skiff, bare_app, bare_name, bare_pod, deployment, free_port, is_ready, ready_client, remove_bare_pod, spawn,
     stop, wait,
 };
-use futures::{StreamExt as _, future::try_join_all};
+use futures::{
+    StreamExt as _,
+    future::{try_join, try_join_all},
+};
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod};
 use kube::{
     Api,
@@ -345,9 +348,9 @@ async fn bench_idle(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> 
     let plane = data_plane(engine).await?;
     let (_, proxy) = *plane.iter().find(|(name, _)| name == "proxy").context("no data plane")?;
     let own = i64::from(skiff.child.id());
-    let (span, before) = (Duration::from_secs(30), cpu_secs(own)? + cpu_secs(proxy)?);
-    tokio::time::sleep(span).await;
-    let busy = (cpu_secs(own)? + cpu_secs(proxy)? - before) / span.as_secs_f64() * 100.0;
+    let idle = |pid| processor_share(pid, tokio::time::sleep(Duration::from_secs(30)));
+    let (ours, its) = try_join(idle(own), idle(proxy)).await?;
+    let busy = ours + its;
     let control = rss_mib(own)?;
     row("idle with 20 pods: control plane RSS", control, "MiB", 30.0, control <= 30.0);
     let mut all = 0.0;

@@ -116,7 +116,7 @@ pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static
     spawn_boxed(name, work.boxed())
 }
 
-/// Boxed, so that the program has what surrounds a task once and not for each kind of work and each scheduler: a megabyte and a half.
+/// Boxed, so that the program has what surrounds a task once and not for each kind of work and each scheduler: nearly three megabytes.
 fn spawn_boxed(name: &'static str, work: BoxFuture<'static, ()>) -> JoinHandle<()> {
     let Ok(group) = GROUP.try_with(Group::clone) else { return start_alone(name, work) };
     let owner = group.clone();
