@@ -24,7 +24,7 @@ pub(super) async fn give_back(drain: Drain) {
         let Some(held) = held() else { return drain.drained().await };
         if is_much(held, stays) {
             // It looks at all that is free, which is some milliseconds' work.
-            let given = tokio::task::spawn_blocking(skiff_memory::give_back).await;
+            let given = tokio::task::spawn_blocking(skiff_system::give_back).await;
             stays = self::held().unwrap_or(held);
             debug!(component = "app", held, stays, is_done = given.is_ok(), "memory was given back");
         }
@@ -40,7 +40,7 @@ fn is_much(held: u64, stays: u64) -> bool {
 /// Bytes that the process holds and does not use; `None` where that cannot be known.
 fn held() -> Option<u64> {
     let resident = resident(&std::fs::read_to_string("/proc/self/status").ok()?)?;
-    Some(resident.saturating_sub(u64::try_from(skiff_memory::in_use()?).ok()?))
+    Some(resident.saturating_sub(u64::try_from(skiff_system::in_use()?).ok()?))
 }
 
 /// The memory of a process's own that is there, in bytes.

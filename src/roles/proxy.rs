@@ -86,6 +86,11 @@ pub fn run() -> anyhow::Result<()> {
     let settings = Settings::read(|name| std::env::var(name).ok())?;
     // Every connection needs two; past the limit, the newest clients are reset.
     descriptors::raise_limit();
+    // Woken for each piece that arrives, its threads would take the place of whoever sends it the next ones: under load a fifth fewer
+    // requests, and on a busy machine (two loops that never rest) half of them.
+    if let Err(err) = skiff_system::work_in_batches() {
+        info!(component = "proxy", err = %err, "threads do not work in batches: fewer requests a second where the machine is busy");
+    }
     let stop = stop_signal().context("cannot wait for signals")?;
     block_on(serve(settings, Clock::system(), stop))?
 }
