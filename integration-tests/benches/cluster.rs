@@ -6,6 +6,9 @@
 
 #[path = "../harness/bench.rs"]
 mod bench;
+#[path = "../harness/processes.rs"]
+#[allow(dead_code, reason = "other benches need more of it")]
+mod processes;
 #[path = "../harness/stats.rs"]
 mod stats;
 
@@ -14,15 +17,13 @@ use bench::{
     NAME, Skiff, bare_app, bare_name, bare_pod, deployment, free_port, is_ready, ready_client, remove_bare_pod, spawn,
     stop, wait,
 };
-use futures::{
-    StreamExt as _,
-    future::{try_join, try_join_all},
-};
+use futures::{StreamExt as _, future::try_join_all};
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
+use processes::processor_secs;
 use serde_json::json;
 use skiff::engine::{Engine, EngineEvent, EventKind, docker::DockerEngine};
 use stats::{median, percentile, row};
@@ -288,11 +289,11 @@ async fn bench_probes(skiff: &Skiff) -> anyhow::Result<()> {
     deployments.create(&PostParams::default(), &deployment("probed", PROBED)).await?;
     let all_ready = |p: &[Pod]| p.iter().filter(|p| is_ready(p)).count() == PROBED;
     wait(&pods, "the pods are ready", all_ready).await?;
-    let own = i64::from(skiff.child.id());
+    let own = [skiff.child.id()];
     let ips: Vec<String> =
         pods.list(&ListParams::default()).await?.into_iter().filter_map(|p| p.status?.pod_ip).collect();
-    let bare = processor_share(i64::from(std::process::id()), ask_each_second(&ips)).await?;
-    let idle = processor_share(own, tokio::time::sleep(PROBED_FOR)).await?;
+    let bare = processor_share(&[std::process::id()], ask_each_second(&ips)).await;
+    let idle = processor_share(&own, tokio::time::sleep(PROBED_FOR)).await;
     let probe = json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1});
     let container = json!([{"name": "c", "readinessProbe": probe}]);
     let patch = json!({"spec": {"template": {"spec": {"containers": container}}}});
@@ -300,7 +301,7 @@ async fn bench_probes(skiff: &Skiff) -> anyhow::Result<()> {
     let is_probed = |p: &Pod| p.spec.iter().all(|s| s.containers.iter().all(|c| c.readiness_probe.is_some()));
     let all_probed = |p: &[Pod]| p.len() == PROBED && p.iter().all(|p| is_ready(p) && is_probed(p));
     wait(&pods, "the probed pods are ready", all_probed).await?;
-    let probed = processor_share(own, tokio::time::sleep(PROBED_FOR)).await?;
+    let probed = processor_share(&own, tokio::time::sleep(PROBED_FOR)).await;
     row("50 pods probed each second: share of a core", probed, "%", 3.0, probed <= 3.0);
     row("  … of it without the probes", idle, "%", 0.5, idle <= 0.5);
     row("  … the probes as a ratio to bare requests", (probed - idle) / bare, "x", 3.0, (probed - idle) / bare <= 3.0);
@@ -309,11 +310,11 @@ async fn bench_probes(skiff: &Skiff) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How much of a core a process takes while something goes on, in percent.
-async fn processor_share(pid: i64, during: impl Future<Output = ()>) -> anyhow::Result<f64> {
-    let (begun, before) = (Instant::now(), cpu_secs(pid)?);
+/// How much of a core processes take while something goes on, in percent.
+async fn processor_share(pids: &[u32], during: impl Future<Output = ()>) -> f64 {
+    let (begun, before) = (Instant::now(), processor_secs(pids));
     during.await;
-    Ok((cpu_secs(pid)? - before) / begun.elapsed().as_secs_f64() * 100.0)
+    (processor_secs(pids) - before) / begun.elapsed().as_secs_f64() * 100.0
 }
 
 /// Asks each of the addresses once a second, spread over the second, until the time is over.
@@ -346,11 +347,9 @@ async fn bench_idle(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> 
     deployments.create(&PostParams::default(), &deployment("idle", 20)).await?;
     wait(&pods, "20 pods are ready", |p| p.iter().filter(|p| is_ready(p)).count() == 20).await?;
     let plane = data_plane(engine).await?;
-    let (_, proxy) = *plane.iter().find(|(name, _)| name == "proxy").context("no data plane")?;
-    let own = i64::from(skiff.child.id());
-    let idle = |pid| processor_share(pid, tokio::time::sleep(Duration::from_secs(30)));
-    let (ours, its) = try_join(idle(own), idle(proxy)).await?;
-    let busy = ours + its;
+    let own = skiff.child.id();
+    let skiffs: Vec<u32> = plane.iter().map(|(_, pid)| *pid).chain([own]).collect();
+    let busy = processor_share(&skiffs, tokio::time::sleep(Duration::from_secs(30))).await;
     let control = rss_mib(own)?;
     row("idle with 20 pods: control plane RSS", control, "MiB", 30.0, control <= 30.0);
     let mut all = 0.0;
@@ -360,7 +359,7 @@ async fn bench_idle(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> 
         all += share;
     }
     row("idle with 20 pods: data plane, all processes", all, "MiB", PLANE_MIB_MAX, all <= PLANE_MIB_MAX);
-    row("idle with 20 pods: both, share of a core", busy, "%", 0.2, busy <= 0.2);
+    row("idle with 20 pods: all of skiff, share of a core", busy, "%", 0.2, busy <= 0.2);
     deployments.patch("idle", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 0}}))).await?;
     wait(&pods, "the pods are gone", <[Pod]>::is_empty).await?;
     pods.list(&ListParams::default()).await?;
@@ -368,37 +367,26 @@ async fn bench_idle(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> 
 }
 
 /// The containers of the data plane's pod and their processes.
-async fn data_plane(engine: &DockerEngine) -> anyhow::Result<Vec<(String, i64)>> {
+async fn data_plane(engine: &DockerEngine) -> anyhow::Result<Vec<(String, u32)>> {
     let label = |labels: &BTreeMap<String, String>, name: &str| labels.get(name).cloned().unwrap_or_default();
     let containers = engine.list().await?.into_iter();
     let ours = containers.filter(|c| label(&c.labels, "io.kubernetes.pod.name") == "skiff-proxy" && c.pid > 0);
-    Ok(ours.map(|c| (label(&c.labels, "io.kubernetes.container.name"), c.pid)).collect())
+    ours.map(|c| Ok((label(&c.labels, "io.kubernetes.container.name"), c.pid.try_into()?))).collect()
 }
 
 /// Memory of a process, shared pages divided by those who share them: what several processes hold can be added up.
-fn share_mib(pid: i64) -> anyhow::Result<f64> {
+fn share_mib(pid: u32) -> anyhow::Result<f64> {
     field_mib(pid, "smaps_rollup", "Pss:")
 }
 
 /// Resident memory of a process.
-fn rss_mib(pid: i64) -> anyhow::Result<f64> {
+fn rss_mib(pid: u32) -> anyhow::Result<f64> {
     field_mib(pid, "status", "VmRSS:")
 }
 
-fn field_mib(pid: i64, file: &str, field: &str) -> anyhow::Result<f64> {
+fn field_mib(pid: u32, file: &str, field: &str) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/{file}"))?;
     let line = text.lines().find_map(|l| l.strip_prefix(field)).with_context(|| format!("no {field}"))?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1024.0)
-}
-
-/// Processor time of a process so far, that of threads which have ended included.
-fn cpu_secs(pid: i64) -> anyhow::Result<f64> {
-    // Linux tells it in hundredths of a second, to all programs.
-    const TICKS: f64 = 100.0;
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in brackets, may have spaces.
-    let (_, fields) = text.rsplit_once(')').context("no name in it")?;
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-    Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
 }

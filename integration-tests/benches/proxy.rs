@@ -22,6 +22,7 @@ mod stats;
 use harness::{
     cluster::{Cluster, answers, http_get},
     ports::free_port,
+    processes::processor_secs,
     tools::{docker, run},
     wait::eventually,
 };
@@ -125,17 +126,17 @@ fn main() {
         Way { name: "direct", address: endpoint, pid: None },
         Way { name: "haproxy", address: plain, pid: Some(haproxy.0.id()) },
         Way { name: "haproxy splice", address: splicing, pid: Some(haproxy_splicing.0.id()) },
-        Way { name: "skiff", address: ours, pid: Some(data_plane_pid(&cluster)) },
+        Way { name: "skiff", address: ours, pid: Some(cluster.data_plane().1) },
     ];
     ways.iter().for_each(|way| wait_for(way.address));
     if wants("idle") {
-        bench_idle(data_plane_pid(&cluster), "data plane, idle, unused");
+        bench_idle(cluster.data_plane().1, "data plane, idle, unused");
     }
     for load in LOADS.iter().filter(|load| wants(load.part)) {
         bench_load(load, &ways);
     }
     if wants("idle") {
-        bench_idle(data_plane_pid(&cluster), "data plane, idle, after load");
+        bench_idle(cluster.data_plane().1, "data plane, idle, after load");
     }
     if wants("restart") {
         bench_restart(&cluster, ours.port());
@@ -176,14 +177,6 @@ fn serve(cluster: &Cluster, endpoint: SocketAddr) -> SocketAddr {
     let port = cluster.jsonpath(&["service", "bench"], "{.spec.ports[0].nodePort}").parse().unwrap();
     answers(port);
     (Ipv4Addr::LOCALHOST, port).into()
-}
-
-fn data_plane_pid(cluster: &Cluster) -> u32 {
-    eventually("the data plane runs", PATIENCE, || {
-        let ids = cluster.containers("io.kubernetes.container.name=proxy");
-        let id = ids.first().ok_or("no container")?;
-        docker(&["inspect", "-f", "{{.State.Pid}}", id]).trim().parse().map_err(|_| "no process")
-    })
 }
 
 fn free_address() -> SocketAddr {
@@ -278,14 +271,8 @@ fn micros(text: &str) -> f64 {
         .unwrap()
 }
 
-/// Processor time that all threads of a process have used, exactly.
 fn cpu_us(pid: u32) -> f64 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let used = |thread: fs::DirEntry| -> Option<f64> {
-        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse().ok()
-    };
-    threads.filter_map(Result::ok).filter_map(used).sum::<f64>() / 1e3
+    processor_secs(&[pid]) * 1e6
 }
 
 fn report(load: &Load, ways: &[Way], rounds: &[Vec<Sample>]) {
@@ -339,13 +326,11 @@ fn bench_restart(cluster: &Cluster, port: u16) {
     for (what, act) in [("docker restart", &["restart"][..]), ("docker kill", &["kill"])] {
         let mut gaps = Vec::new();
         for _ in 0..RESTARTS {
-            let pid = data_plane_pid(cluster);
-            let id = cluster.containers("io.kubernetes.container.name=proxy").remove(0);
+            let (id, pid) = cluster.data_plane();
             let watch = GapWatch::start(port);
             docker(&[act, &[&id]].concat());
             eventually("another process serves", PATIENCE, || {
-                let now = data_plane_pid(cluster);
-                if now == pid || now == 0 { Err("the same process") } else { Ok(()) }
+                if cluster.data_plane().1 == pid { Err("the same process") } else { Ok(()) }
             });
             answers(port);
             gaps.push(millis(watch.longest()));

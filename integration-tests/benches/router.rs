@@ -23,7 +23,8 @@ mod stats;
 use harness::{
     cluster::{Cluster, http_get_of},
     ports::free_port,
-    tools::{docker, run},
+    processes::processor_secs,
+    tools::run,
     wait::eventually,
 };
 use stats::{median, percentile, row};
@@ -117,7 +118,7 @@ fn main() {
     } else {
         println!("HAProxy is not here and cannot be installed: its figures are left out");
     }
-    ways.push(Way { name: "skiff", http, https: Some(https), pids: vec![data_plane_pid(&cluster)] });
+    ways.push(Way { name: "skiff", http, https: Some(https), pids: vec![cluster.data_plane().1] });
     ways.iter().flat_map(|way| [Some(way.http), way.https]).flatten().for_each(wait_for);
     for load in LOADS.iter().filter(|load| wants(load.part)) {
         bench_load(load, &ways);
@@ -126,7 +127,7 @@ fn main() {
         bench_pace(&ways);
     }
     if wants("idle") {
-        bench_idle(data_plane_pid(&cluster));
+        bench_idle(cluster.data_plane().1);
     }
 }
 
@@ -188,21 +189,6 @@ fn certificate(cluster: &Cluster, dir: &Path) -> [String; 2] {
     fs::write(&files[0], format!("{certificate}{key}")).unwrap();
     fs::write(&files[1], key).unwrap();
     files.map(|file| file.display().to_string())
-}
-
-/// The process of the two that serves: it has the threads of the router.
-fn data_plane_pid(cluster: &Cluster) -> u32 {
-    eventually("the data plane runs", PATIENCE, || {
-        let of = |name| cluster.containers(&format!("io.kubernetes.container.name={name}"));
-        let ids = ["proxy", "proxy-standby"].into_iter().flat_map(of);
-        let pid = |id: String| docker(&["inspect", "-f", "{{.State.Pid}}", &id]).trim().parse::<u32>().ok();
-        let serves = |pid: &u32| {
-            let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
-            let mut names = threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
-            names.any(|name| name.starts_with("router-"))
-        };
-        ids.filter_map(pid).find(serves).ok_or("no data plane serves Routes")
-    })
 }
 
 fn free_address() -> SocketAddr {
@@ -392,14 +378,8 @@ fn micros(text: &str) -> f64 {
         .unwrap()
 }
 
-/// Processor time that all threads of these processes have used, exactly.
 fn cpu_us(pids: &[u32]) -> f64 {
-    let threads = pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).unwrap());
-    let used = |thread: fs::DirEntry| -> Option<f64> {
-        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse().ok()
-    };
-    threads.filter_map(Result::ok).filter_map(used).sum::<f64>() / 1e3
+    processor_secs(pids) * 1e6
 }
 
 fn bench_idle(pid: u32) {

@@ -2,6 +2,7 @@
 
 use super::{
     ports::free_port,
+    processes::has_thread,
     tools::{DOCKER, KUBECTL, SKIFF, docker, output, run, text},
     wait::eventually,
 };
@@ -269,6 +270,18 @@ impl Cluster {
         let mine = format!("label=dev.skiff.cluster={}", self.name);
         let ids = docker(&["ps", "-q", "--no-trunc", "--filter", &mine, "--filter", &format!("label={label}")]);
         ids.lines().map(str::to_owned).collect()
+    }
+
+    /// The container and the process of the data plane that serve: one of two, and the only one whose threads carry connections.
+    #[allow(dead_code, reason = "benches need it")]
+    pub fn data_plane(&self) -> (String, u32) {
+        eventually("the data plane serves", Duration::from_secs(20), || {
+            let of = |name| self.containers(&format!("io.kubernetes.container.name={name}"));
+            let mut ids = ["proxy", "proxy-standby"].into_iter().flat_map(of);
+            let pid = |id: &String| docker(&["inspect", "-f", "{{.State.Pid}}", id]).trim().parse::<u32>().ok();
+            let serving = |id: String| pid(&id).filter(|pid| has_thread(*pid, "proxy-")).map(|pid| (id, pid));
+            ids.find_map(serving).ok_or("none of its processes serves")
+        })
     }
 
     /// Sends the control plane a signal.

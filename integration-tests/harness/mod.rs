@@ -7,6 +7,8 @@ pub mod history;
 pub mod load;
 #[path = "../../src/net/test_ports.rs"]
 pub mod ports;
+#[allow(dead_code, reason = "benches need it")]
+pub mod processes;
 pub mod registry;
 pub mod tools;
 pub mod wait;
