@@ -23,6 +23,18 @@ export const until = async (what, look, want = true) => {
   }
 };
 
+// Who comes between with a status is no reason to give up: what was read is read and written again, as clients do.
+export const rewrite = async (read, write) => {
+  const ends = Date.now() + SOON;
+  for (;;) {
+    try {
+      return await write(await read());
+    } catch (err) {
+      if ((err.statusCode ?? err.code) !== 409 || Date.now() >= ends) throw err;
+    }
+  }
+};
+
 // The error of a call that must be refused.
 export const errorOf = (what, act) => act().then(() => assert.fail(`${what}: it was not refused`), (err) => err);
 

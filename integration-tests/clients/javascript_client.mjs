@@ -3,7 +3,7 @@
 import { PassThrough } from "node:stream";
 import * as k8s from "@kubernetes/client-node";
 import WebSocket from "ws";
-import { call, count, errorOf, until } from "./calls.mjs";
+import { call, count, errorOf, rewrite, until } from "./calls.mjs";
 
 const image = process.argv[2];
 
@@ -98,9 +98,12 @@ const deployment = { metadata: { name: "web" }, spec: { replicas: 1, selector: {
 call("deployment", (await apps.createNamespacedDeployment({ namespace, body: deployment })).spec.replicas, 1);
 const ready = async () => (await apps.readNamespacedDeploymentStatus({ namespace, name: "web" })).status.readyReplicas;
 await until("rolled out", ready, 1);
-const scale = await apps.readNamespacedDeploymentScale({ namespace, name: "web" });
-scale.spec.replicas = 2;
-call("scale", (await apps.replaceNamespacedDeploymentScale({ namespace, name: "web", body: scale })).spec.replicas, 2);
+const scale = () => apps.readNamespacedDeploymentScale({ namespace, name: "web" });
+const toTwo = (read) => {
+  read.spec.replicas = 2;
+  return apps.replaceNamespacedDeploymentScale({ namespace, name: "web", body: read });
+};
+call("scale", (await rewrite(scale, toTwo)).spec.replicas, 2);
 await until("scaled", ready, 2);
 const pods = await core.listNamespacedPod({ namespace, labelSelector: "app=web" });
 call("pods", pods.items.length, 2);

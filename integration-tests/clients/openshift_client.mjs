@@ -1,7 +1,7 @@
 // Calls to OpenShift's groups by npm's openshift-rest-client, each with what it must answer. Prints how many distinct ones there were.
 
 import rest from "openshift-rest-client";
-import { call, count, errorOf, until } from "./calls.mjs";
+import { call, count, errorOf, rewrite, until } from "./calls.mjs";
 
 const image = process.argv[2];
 const namespace = "openshift-js";
@@ -47,20 +47,18 @@ const again = { kind: "DeploymentRequest", apiVersion: "apps.openshift.io/v1", n
 const second = await body(ofApps().deploymentconfigs("web").instantiate.post({ body: again }));
 call("instantiate", second.status.latestVersion, 2);
 await until("second", async () => phase("web-2").catch(() => ""), "Complete");
-const scale = await body(ofApps().deploymentconfigs("web").scale.get());
-call("scale", [scale.kind, scale.spec.replicas], ["Scale", 1]);
-scale.spec.replicas = 2;
-call("scale it", (await body(ofApps().deploymentconfigs("web").scale.put({ body: scale }))).spec.replicas, 2);
+const scale = () => body(ofApps().deploymentconfigs("web").scale.get());
+const { kind, spec } = await scale();
+call("scale", [kind, spec.replicas], ["Scale", 1]);
+const toTwo = (read) => body(ofApps().deploymentconfigs("web").scale.put({ body: { ...read, spec: { replicas: 2 } } }));
+call("scale it", (await rewrite(scale, toTwo)).spec.replicas, 2);
 await until("scaled", async () => (await web()).status.availableReplicas, 2);
-// Who comes between with its status is no reason to give up: it is read and written again, as clients do.
 let changed;
-const pause = async () => {
-  changed = await web();
-  changed.spec.paused = true;
-  const written = ofApps().deploymentconfigs("web").put({ body: changed });
-  return (await body(written).catch((err) => ({ spec: { paused: err.statusCode ?? err.code } }))).spec.paused;
+const pause = (read) => {
+  changed = { ...read, spec: { ...read.spec, paused: true } };
+  return body(ofApps().deploymentconfigs("web").put({ body: changed }));
 };
-await until("put", pause, true);
+call("put", (await rewrite(web, pause)).spec.paused);
 await refused("of an old revision", 409, () => ofApps().deploymentconfigs("web").put({ body: changed }));
 await refused("nobody", 404, () => ofApps().deploymentconfigs("nobody").get());
 
