@@ -311,9 +311,9 @@ fn bench_idle(pid: u32, name: &str) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let kib: f64 = word_after(&status, "VmRSS:").parse().unwrap();
     let anonymous: f64 = word_after(&status, "RssAnon:").parse().unwrap();
-    let (before, begun) = (cpu_us(pid), Instant::now());
+    let (before, begun) = (processor_secs(&[pid]), Instant::now());
     std::thread::sleep(IDLE);
-    let share = (cpu_us(pid) - before) / 1e6 / begun.elapsed().as_secs_f64() * 100.0;
+    let share = (processor_secs(&[pid]) - before) / begun.elapsed().as_secs_f64() * 100.0;
     println!("\n{name}");
     row("  resident memory", kib / 1024.0, "MiB", 15.0, kib / 1024.0 <= 15.0);
     println!("  … of which not the binary: {:.2} MiB", anonymous / 1024.0);

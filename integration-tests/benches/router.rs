@@ -385,9 +385,9 @@ fn cpu_us(pids: &[u32]) -> f64 {
 fn bench_idle(pid: u32) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let kib: f64 = word_after(&status, "VmRSS:").parse().unwrap();
-    let (before, begun) = (cpu_us(&[pid]), Instant::now());
+    let (before, begun) = (processor_secs(&[pid]), Instant::now());
     std::thread::sleep(IDLE);
-    let share = (cpu_us(&[pid]) - before) / 1e6 / begun.elapsed().as_secs_f64() * 100.0;
+    let share = (processor_secs(&[pid]) - before) / begun.elapsed().as_secs_f64() * 100.0;
     println!("\ndata plane with a Route, idle, after load");
     row("  resident memory", kib / 1024.0, "MiB", 15.0, kib / 1024.0 <= 15.0);
     row("  share of a core", share, "%", 0.1, share <= 0.1);

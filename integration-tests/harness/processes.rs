@@ -3,7 +3,8 @@
 
 use std::fs;
 
-/// Processor time of these processes so far, in seconds, that of threads which have ended included.
+/// Processor time of these processes so far, in seconds, that of threads which have ended included; less
+/// than a hundredth each is not told.
 pub fn processor_secs(pids: &[u32]) -> f64 {
     // Linux tells it in hundredths of a second, to all programs. Source: `utime` and `stime`, proc_pid_stat(5).
     const TICKS_PER_SECOND: f64 = 100.0;
