@@ -3,7 +3,7 @@
 use crate::harness::{
     cluster::{Cluster, root},
     registry::Registry,
-    tools::{SKIFF, docker, output, run, text},
+    tools::{BUSYBOX, SKIFF, docker, output, run, text},
     wait::until_equal,
 };
 use std::{io::Write as _, process::Command, time::Duration};
@@ -77,6 +77,10 @@ fn a_control_plane_in_the_background_is_ready_when_up_returns_and_another_build_
     let name = format!("skiff-up-{}", cluster.name);
     let policy = docker(&["inspect", "-f", "{{.HostConfig.RestartPolicy.Name}} {{.Config.User}}", &name]);
     assert!(policy.starts_with("unless-stopped "), "{policy}");
+    // It has the engine's socket: a container that sees all processes is not led to it.
+    let pid = docker(&["inspect", "-f", "{{.State.Pid}}", &name]);
+    let look = format!("cd /proc/{}; grep -c in-background cmdline; [ -e root/. ] || echo hidden", pid.trim());
+    assert_eq!(docker(&["run", "--rm", "--pid=host", &BUSYBOX, "sh", "-c", &look]), "1\nhidden\n");
     let told = run(&mut cluster.skiff(&["stop"]));
     assert!(told.contains("has stopped"), "{told}");
     assert_eq!(cluster.containers("io.kubernetes.container.name=hello-openshift"), pods, "they run on");

@@ -292,22 +292,40 @@ fn what_the_host_mounts_later_is_seen_where_it_is_passed_on(cluster: &Cluster, t
 #[test]
 fn a_container_that_sees_other_processes_sees_nothing_of_what_they_mount() {
     let cluster = Cluster::start("shield");
-    let script = "for p in /proc/[0-9]*; do [ -e $p/root/volumes ] || [ -e $p/root/host/etc ] && echo $p leads out; \
-                  tr \"\\0\" \" \" < $p/cmdline | grep \"skiff pause\" > /dev/null && echo saw a sandbox; done; echo looked; exec sleep 3600";
+    let look = "for p in /proc/[0-9]*; do [ -e $p/root/volumes ] || [ -e $p/root/host/etc ] && echo $p leads out";
+    let once = format!(
+        "{look}; tr \"\\0\" \" \" < $p/cmdline | grep \"skiff pause\" > /dev/null && echo saw a sandbox; done; echo looked"
+    );
     let pod = |name: &str, sees: &str| {
         format!(
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  {sees}: true\n  terminationGracePeriodSeconds: 1\n  \
-             volumes: [{{name: d, emptyDir: {{}}}}]\n  containers:\n  - name: {name}\n    image: {image}\n    \
-             command: [sh, -c, '{script}']\n    volumeMounts: [{{name: d, mountPath: /d}}]\n",
+             volumes: [{{name: d, configMap: {{name: d}}}}]\n  containers:\n  - name: {name}\n    image: {image}\n    \
+             command: [sh, -c, '{once}; while :; do {look}; done; [ $(cat /d/count) = 12 ] && exec sleep 3600; done']\n    \
+             volumeMounts: [{{name: d, mountPath: /d}}]\n",
             image = *BUSYBOX
         )
     };
-    cluster.apply(&(pod("shares", "shareProcessNamespace") + &pod("sees-all", "hostPID")));
-    for name in ["shares", "sees-all"] {
-        let said = eventually("it has looked", SOON, || {
+    let config =
+        |n: u32| format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: d}}\ndata: {{count: \"{n}\"}}\n");
+    let pods = ["shares", "sees-all"];
+    cluster.apply(&(config(0) + &pod(pods[0], "shareProcessNamespace") + &pod(pods[1], "hostPID")));
+    for name in pods {
+        eventually("it has looked", SOON, || {
             let said = printed(&cluster, name);
-            if said.contains("looked") { Ok(said) } else { Err(said) }
+            if said.contains("looked") { Ok(()) } else { Err(said) }
         });
+    }
+    // A program that writes the files anew runs beside the containers, for an instant each time.
+    for n in 1..=12 {
+        cluster.apply(&config(n));
+        for name in pods {
+            until_equal("the file is new", SOON, n.to_string(), || {
+                cluster.kubectl(&["exec", name, "--", "sh", "-c", "cat /d/count || :"])
+            });
+        }
+    }
+    for name in pods {
+        let said = printed(&cluster, name);
         assert!(said.contains("saw a sandbox") && !said.contains("leads out"), "{name}:\n{said}");
     }
 }

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 fn main() -> ExitCode {
-    skiff::roles::shield();
+    let is_control_plane = skiff::cli::is_control_plane();
+    skiff::roles::shield(is_control_plane);
     skiff::roles::listen_early();
     // `SKIFF_LOG=debug` shows decisions; by default only what a person should look at is logged.
     let asked = std::env::var("SKIFF_LOG").ok();
     let lines = fmt::layer().with_writer(std::io::stderr).with_filter(filter(asked.as_deref(), None));
     // A control plane keeps its log in a file too, and more of it.
-    let kept = skiff::cli::is_control_plane().then(|| {
+    let kept = is_control_plane.then(|| {
         let file = fmt::layer().with_ansi(false).with_writer(|| LogFile);
         file.with_filter(filter(asked.as_deref(), Some(log::OF_FILE)))
     });

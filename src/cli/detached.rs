@@ -16,7 +16,7 @@ use crate::{
         CONTROL_PLANE_LABEL, Container, ContainerSpec, Engine, EngineError, EngineEvent, EventKind, LogOptions, Mount,
         MountSource, NetworkMode, Phase, Propagation, docker::DockerEngine, self_image,
     },
-    node::credentials,
+    node::{credentials, sandbox::SHIELDING_RIGHT},
 };
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -182,6 +182,7 @@ fn spec(engine: &DockerEngine, start: &Start, image: &str, has_manifests: bool) 
         network: Some(NetworkMode::Host),
         mounts,
         cap_drop: vec!["ALL".to_owned()],
+        cap_add: vec![SHIELDING_RIGHT.to_owned()],
         no_new_privileges: true,
         read_only_root: false,
         restart_with_engine: true,

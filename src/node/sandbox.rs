@@ -16,6 +16,11 @@ pub const SOCKET_STORE: &str = "SKIFF_SOCKET_STORE";
 /// The variable that has the sandbox answer for the ClusterIPs of this range.
 pub const SERVICE_RANGE: &str = "SKIFF_SERVICE_CIDR";
 
+/// What keeps containers from looking into skiff's own programs between its start and its first call ([`crate::roles::shield`]): a
+/// process may look only into one that has no capability which it lacks itself. Docker gives this one to no container that does not ask
+/// for it, and it allows next to nothing (`fcntl(2)`, `F_SETLEASE` on files of others).
+pub const SHIELDING_RIGHT: &str = "LEASE";
+
 /// What the sandbox that answers for ClusterIPs needs: routes and ports of its own network.
 pub(super) const SERVICE_RIGHTS: [&str; 2] = ["NET_ADMIN", "NET_BIND_SERVICE"];
 

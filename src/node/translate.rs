@@ -153,7 +153,8 @@ pub fn sandbox_spec(
 
 fn sandbox_rights(answers_for_services: bool, writes_files: bool) -> Vec<String> {
     let files = FILE_RIGHTS.iter().filter(|_| writes_files);
-    files.chain(SERVICE_RIGHTS.iter().filter(|_| answers_for_services)).map(|right| (*right).to_owned()).collect()
+    let services = SERVICE_RIGHTS.iter().filter(|_| answers_for_services);
+    files.chain(services).chain([&sandbox::SHIELDING_RIGHT]).map(|right| (*right).to_owned()).collect()
 }
 
 fn sysctls(spec: &PodSpec) -> BTreeMap<String, String> {

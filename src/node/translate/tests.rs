@@ -512,12 +512,12 @@ fn the_data_planes_sandbox_answers_for_cluster_ips_on_the_pods_network() {
     let spec = sandbox_spec_of(&pod);
     assert_eq!(spec.network, Some(NetworkMode::Bridge(config().network)));
     assert_eq!(spec.address, Some(Ipv4Addr::new(10, 245, 255, 254)));
-    assert_eq!(spec.cap_add, ["NET_ADMIN", "NET_BIND_SERVICE"]);
+    assert_eq!(spec.cap_add, ["NET_ADMIN", "NET_BIND_SERVICE", "LEASE"]);
     assert_eq!(file(&spec, SERVICE_RANGE), "10.245.0.0/16");
     let others = [("skiff-proxy", "{containers: []}"), ("mine", "{hostNetwork: true, containers: []}")];
     for (name, spec) in others {
         let spec = sandbox_spec_of(&data_plane(name, spec));
         let told = file(&spec, SERVICE_RANGE);
-        assert_eq!((spec.address, spec.cap_add, told), (None, vec![], String::new()), "{name}");
+        assert_eq!((spec.address, spec.cap_add, told), (None, vec!["LEASE".to_owned()], String::new()), "{name}");
     }
 }

@@ -11,7 +11,7 @@ use super::{MountError, sub_paths};
 use crate::{
     base::secret::variable,
     engine::{ContainerSpec, Mount, MountSource, NetworkMode, Propagation},
-    node::identity::short_hash,
+    node::{identity::short_hash, sandbox::SHIELDING_RIGHT},
 };
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 pub const HOST: &str = "/host";
 /// The variable by which the helper is told what to look at.
 pub const REQUEST: &str = "SKIFF_HOST_PATHS";
-/// What the helper needs: to make the host its root, and to look and make whoever owns a directory.
-const RIGHTS: [&str; 2] = ["DAC_OVERRIDE", "SYS_CHROOT"];
+/// What the helper needs: to make the host its root, to look and make whoever owns a directory, and to be out of sight.
+const RIGHTS: [&str; 3] = ["DAC_OVERRIDE", "SYS_CHROOT", SHIELDING_RIGHT];
 
 /// What a path is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
