@@ -6,9 +6,9 @@
 //!  Docker volume skiff_<cluster>_pod_<uid>, mounted into the sandbox
 //!  ├── .termination-logs/           see `termination`
 //!  └── <volume>/                    emptyDir: a plain directory; containers bind <Mountpoint>/<volume>
-//!      ├── ..<hash>/<path>          files of ConfigMaps, Secrets, projections
-//!      ├── ..data -> ..<hash>       replaced in one step, so that readers see all old files or all new ones
-//!      └── <path> -> ..data/<path>
+//!      ├── ..<hash>_<time>/<path>   files of ConfigMaps, Secrets, projections
+//!      ├── ..data -> ..<hash>_<time>  replaced in one step, so that readers see all old files or all new ones
+//!      └── <path> -> ..data/<path>  made and removed by the sandbox; nothing that the engine unpacks has a name that readers use
 //! ```
 //!
 //! A volume that shows a Secret or a token is a Docker volume of its own, in memory, mounted over its directory: it is written once the

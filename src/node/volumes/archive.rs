@@ -11,7 +11,7 @@ use std::{
     fmt::{self, Write as _},
     fs::Permissions,
     io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::Path,
 };
 use tar::{Builder, EntryType, Header};
@@ -103,8 +103,7 @@ impl Tree {
 
     /// The archive. Programs may tell new files from old by their time, so it is that of the writing.
     pub(super) fn to_tar(&self, at: Timestamp) -> io::Result<Vec<u8>> {
-        let mtime = u64::try_from(at.as_second()).unwrap_or_default();
-        let mut tar = Writer { tar: Builder::new(Vec::new()), mtime };
+        let mut tar = Writer { tar: Builder::new(Vec::new()), at };
         let mut plain = String::new();
         for (volume, Directory { mode, group, content }) in &self.0 {
             let word = match content {
@@ -184,6 +183,9 @@ fn hex(bytes: &[u8]) -> String {
 /// The name under which a new state is announced until it is published.
 const NEXT: &str = "..data_next";
 
+/// The link to the current state.
+const DATA: &str = "..data";
+
 /// The file that names the directories which containers write: a line each, with mode and group. They are made once. What containers
 /// did to them since stands, as in Kubernetes, and unpacking a directory again would undo it.
 const DIRECTORIES: &str = "..directories";
@@ -195,13 +197,14 @@ fn id(group: Option<i64>) -> u32 {
 
 struct Writer {
     tar: Builder<Vec<u8>>,
-    mtime: u64,
+    at: Timestamp,
 }
 
 impl Writer {
-    /// The files, the link that announces them, and the links to them. The sandbox renames the announcement to `..data`.
+    /// The files, and the link that announces them. Whoever unpacks the archive replaces what is there in more than one step, so nothing
+    /// in it has a name that is there already: the directory is this writing's own.
     fn append_files(&mut self, volume: &str, group: Option<i64>, files: &Files) -> io::Result<()> {
-        let version = format!("..{}", version(files));
+        let version = format!("..{}_{:x}", version(files), self.at.as_nanosecond());
         self.append(&format!("{volume}/{version}/"), EntryType::Directory, 0o755, group, &[])?;
         let mut parents = BTreeSet::new();
         for (path, File { mode, bytes, .. }) in files {
@@ -211,9 +214,8 @@ impl Writer {
             }
             self.append(&format!("{volume}/{version}/{path}"), EntryType::Regular, *mode, group, bytes)?;
         }
-        self.link(&format!("{volume}/{NEXT}"), &version)?;
-        let tops: BTreeSet<&str> = files.keys().map(|path| path.split('/').next().unwrap_or(path)).collect();
-        tops.into_iter().try_for_each(|top| self.link(&format!("{volume}/{top}"), &format!("..data/{top}")))
+        let mut header = self.header(EntryType::Symlink, 0o777);
+        self.tar.append_link(&mut header, format!("{volume}/{NEXT}"), &version)
     }
 
     fn append(&mut self, path: &str, kind: EntryType, mode: u32, group: Option<i64>, bytes: &[u8]) -> io::Result<()> {
@@ -223,11 +225,6 @@ impl Writer {
         self.tar.append_data(&mut header, path, bytes)
     }
 
-    fn link(&mut self, path: &str, target: &str) -> io::Result<()> {
-        let mut header = self.header(EntryType::Symlink, 0o777);
-        self.tar.append_link(&mut header, path, target)
-    }
-
     fn header(&self, kind: EntryType, mode: u32) -> Header {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
@@ -235,7 +232,7 @@ impl Writer {
         header.set_uid(0);
         header.set_gid(0);
         header.set_size(0);
-        header.set_mtime(self.mtime);
+        header.set_mtime(u64::try_from(self.at.as_second()).unwrap_or_default());
         header
     }
 }
@@ -252,8 +249,7 @@ pub fn publish_all(root: &Path, claims: &Path) -> io::Result<usize> {
     for entry in std::fs::read_dir(root)? {
         let volume = entry?.path();
         if volume.join(NEXT).symlink_metadata().is_ok() {
-            publish(&volume)?;
-            changed += 1;
+            changed += usize::from(publish(&volume)?);
         }
     }
     Ok(changed)
@@ -331,17 +327,48 @@ fn make_directory(root: &Path, volume: &str, mode: u32, group: u32) -> io::Resul
     std::fs::rename(unfinished, root.join(volume))
 }
 
-fn publish(volume: &Path) -> io::Result<()> {
-    let current = std::fs::read_link(volume.join(NEXT))?;
-    std::fs::rename(volume.join(NEXT), volume.join("..data"))?;
+/// Makes the announced state the current one, unless that has the same files. Returns whether it did.
+fn publish(volume: &Path) -> io::Result<bool> {
+    let (next, data) = (volume.join(NEXT), volume.join(DATA));
+    let announced = std::fs::read_link(&next)?;
+    let current = std::fs::read_link(&data).ok().filter(|current| are_same_files(current, &announced));
+    match current {
+        Some(_) => std::fs::remove_file(next)?,
+        None => std::fs::rename(next, &data)?,
+    }
+    link_files(volume, &data)?;
+    remove_old(volume, current.as_ref().unwrap_or(&announced))?;
+    Ok(current.is_none())
+}
+
+/// Whether two directories hold the same files: their names say so, up to the instant of the writing.
+fn are_same_files(one: &Path, other: &Path) -> bool {
+    let version = |state: &Path| state.to_string_lossy().split('_').next().map(str::to_owned);
+    version(one) == version(other)
+}
+
+/// Links to files that had none.
+fn link_files(volume: &Path, data: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(data)? {
+        let name = entry?.file_name();
+        let link = volume.join(&name);
+        if link.symlink_metadata().is_err() {
+            symlink(Path::new(DATA).join(name), link)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes links to files that are no more, and the directories of other states.
+fn remove_old(volume: &Path, current: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(volume)? {
         let entry = entry?;
         let name = entry.file_name();
         let is_state = entry.file_type()?.is_dir() && name.to_string_lossy().starts_with("..");
-        let is_link = entry.file_type()?.is_symlink() && name != "..data";
+        let is_link = entry.file_type()?.is_symlink() && name != DATA;
         if is_state && name != current.as_os_str() {
             std::fs::remove_dir_all(entry.path())?;
-        } else if is_link && !volume.join("..data").join(&name).exists() {
+        } else if is_link && !volume.join(DATA).join(&name).exists() {
             std::fs::remove_file(entry.path())?;
         }
     }
