@@ -187,4 +187,25 @@ fn a_rollout_that_fails_in_any_way_leaves_the_last_one_its_pods() {
     let value = cluster.jsonpath(&["rc", "web-6"], "{.spec.template.spec.containers[0].env[0].value}");
     assert_eq!(value, "one");
     assert!(first.is_disjoint(&pods(&cluster, "web-6")));
+    changes_roll_out_after_a_pause(&cluster);
+}
+
+/// `cluster` has had six rollouts of `web`.
+fn changes_roll_out_after_a_pause(cluster: &Cluster) {
+    let rollout = |command: &str| output(&mut cluster.skiff(&["rollout", command, "dc/web"]));
+    assert!(rollout("pause").status.success());
+    let already = "error: deploymentconfigs.apps.openshift.io \"web\" is already paused\n";
+    assert_eq!(text(&rollout("pause").stderr), already);
+    cluster.apply(&web("seven", ROLLING));
+    let held = "error: cannot deploy a paused deployment config: `skiff rollout resume dc/web` first\n";
+    assert_eq!(text(&rollout("latest").stderr), held);
+    assert_eq!(phase(cluster, "web-7"), "", "a change starts nothing");
+    assert_eq!(text(&rollout("resume").stdout), "deploymentconfig.apps.openshift.io/web resumed\n");
+    until_equal("it goes on", SOON, "Complete".to_owned(), || phase(cluster, "web-7"));
+    assert_eq!(text(&rollout("resume").stderr), "error: deploymentconfigs.apps.openshift.io \"web\" is not paused\n");
+    let listed = text(&rollout("history").stdout);
+    assert_eq!(listed.lines().count(), 9, "{listed}");
+    assert!(listed.contains("\n4         Failed    newer deployment was found running\n"), "{listed}");
+    let template = run(&mut cluster.skiff(&["rollout", "history", "dc/web", "--revision=3"]));
+    assert!(template.contains("value: three"), "{template}");
 }

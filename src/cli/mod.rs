@@ -90,7 +90,7 @@ enum Command {
     Kubeconfig(kubeconfig_command::Args),
     /// Keep the cluster's state in a file, and begin again from one
     Snapshot(snapshot::Args),
-    /// Start, end, repeat and undo rollouts of DeploymentConfigs
+    /// Start, hold, end, repeat, undo and list rollouts of DeploymentConfigs
     Rollout(rollout::Args),
     /// Tell how the containers of a pod ended and came back, to the millisecond
     Timeline(timeline::Args),

@@ -1,4 +1,4 @@
-//! `skiff rollout`: starts, ends, repeats and undoes rollouts of DeploymentConfigs, as `oc rollout` does, for those who have no `oc`.
+//! `skiff rollout`: starts, holds, ends, repeats and undoes rollouts of DeploymentConfigs, as `oc rollout` does, for those who have no `oc`.
 //!
 //! **Source** of what is done and said: github.com/openshift/oc, `pkg/cli/rollout` and `pkg/cli/rollback`, release 4.20.
 
@@ -7,7 +7,9 @@ use crate::{
     api::{
         kinds::deployment_config::types::{API_VERSION, DeploymentConfig},
         object::typed,
-        rollout::{CANCELLED, CONFIG, DEPLOYER_POD_FOR, PHASE, Phase, REASON, phase, rollout_name, version},
+        rollout::{
+            CANCELLED, CONFIG, DEPLOYER_POD_FOR, PHASE, Phase, REASON, annotation, phase, rollout_name, version,
+        },
     },
     base::runtime::block_on,
     client::{Client, PatchKind},
@@ -62,6 +64,21 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         to_revision: i64,
     },
+    /// Let no change start a rollout, until `resume`
+    #[command(after_help = "Example:\n  skiff rollout pause dc/frontend")]
+    Pause(Which),
+    /// Let changes start rollouts again; those made meanwhile start one
+    #[command(after_help = "Example:\n  skiff rollout resume dc/frontend")]
+    Resume(Which),
+    /// List the rollouts, how they ended, and why they began
+    #[command(after_help = "Example:\n  skiff rollout history dc/frontend --revision 2")]
+    History {
+        #[command(flatten)]
+        which: Which,
+        /// Print the pod template of this one, as YAML
+        #[arg(long)]
+        revision: Option<i64>,
+    },
     /// Wait until the latest rollout is over, and tell how it goes
     #[command(after_help = "Example:\n  skiff rollout status dc/frontend -n shop")]
     Status(Which),
@@ -99,6 +116,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             Command::Cancel(which) => Target::of(&which)?.cancel().await,
             Command::Retry(which) => Box::pin(Target::of(&which)?.retry()).await,
             Command::Undo { which, to_revision } => Target::of(&which)?.undo(to_revision).await,
+            Command::Pause(which) => Target::of(&which)?.set_paused(true).await,
+            Command::Resume(which) => Target::of(&which)?.set_paused(false).await,
+            Command::History { which, revision } => Target::of(&which)?.history(revision).await,
             Command::Status(which) => Target::of(&which)?.status().await,
         }
     })?
@@ -146,7 +166,7 @@ impl Target {
     async fn latest(&self, again: bool) -> anyhow::Result<()> {
         let config = self.config().await?;
         if config.spec.paused {
-            bail!("cannot deploy a paused deployment config: set spec.paused to false first");
+            bail!("cannot deploy a paused deployment config: `skiff rollout resume dc/{}` first", self.name);
         }
         if let Some(rc) = self.rollouts().await?.first().filter(|rc| !phase(rc).is_terminal()) {
             bail!("#{} is already in progress ({}).", version(rc), phase(rc));
@@ -161,7 +181,11 @@ impl Target {
 
     async fn cancel(&self) -> anyhow::Result<()> {
         if self.config().await?.spec.paused {
-            bail!("unable to cancel paused deployment {}/{}", self.namespace, self.name);
+            bail!(
+                "unable to cancel paused deployment {}/{}: `skiff rollout resume dc/{1}` first",
+                self.namespace,
+                self.name
+            );
         }
         let rollouts = self.rollouts().await?;
         let Some(rc) = rollouts.iter().find(|rc| !phase(rc).is_terminal()) else {
@@ -216,7 +240,7 @@ impl Target {
 
     async fn undo(&self, revision: i64) -> anyhow::Result<()> {
         if self.config().await?.spec.paused {
-            bail!("cannot rollback a paused config: set spec.paused to false first");
+            bail!("cannot rollback a paused config: `skiff rollout resume dc/{}` first", self.name);
         }
         let rollback = json!({
             "kind": "DeploymentConfigRollback", "apiVersion": API_VERSION, "name": self.name,
@@ -231,6 +255,34 @@ impl Target {
                 "its image triggers are switched off, or the next image would undo this: set `automatic: true` in them to follow images again",
             );
         }
+        Ok(())
+    }
+
+    async fn set_paused(&self, paused: bool) -> anyhow::Result<()> {
+        if self.config().await?.spec.paused == paused {
+            let is = if paused { "is already paused" } else { "is not paused" };
+            bail!("deploymentconfigs.apps.openshift.io {:?} {is}", self.name);
+        }
+        let change = json!({ "spec": { "paused": paused } });
+        self.client.patch(&self.path(""), PatchKind::Strategic, &change).await?;
+        self.done(if paused { "paused" } else { "resumed" });
+        Ok(())
+    }
+
+    async fn history(&self, revision: Option<i64>) -> anyhow::Result<()> {
+        // A config that is not there is no config without rollouts.
+        self.config().await?;
+        let rollouts = self.rollouts().await?;
+        let Some(revision) = revision else {
+            self.done("");
+            history(&rollouts).iter().for_each(output::line);
+            return Ok(());
+        };
+        let Some(rc) = rollouts.iter().find(|rc| version(rc) == revision) else {
+            bail!("unable to find the specified revision: `skiff rollout history dc/{}` lists them", self.name);
+        };
+        let template = rc.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        output::raw(&serde_yaml::to_string(&template)?);
         Ok(())
     }
 
@@ -251,6 +303,18 @@ impl Target {
     }
 }
 
+/// The table of rollouts, given with the latest first. **Source**: `deploymentConfigHistoryViewer`.
+fn history(rollouts: &[ReplicationController]) -> Vec<String> {
+    let row = |rc: &ReplicationController| {
+        let cause = Some(annotation(&rc.metadata, REASON)).filter(|cause| !cause.is_empty());
+        [version(rc).to_string(), phase(rc).to_string(), cause.unwrap_or("<unknown>").to_owned()]
+    };
+    let rows: Vec<[String; 3]> = rollouts.iter().rev().map(row).collect();
+    let mut cells = vec![["REVISION", "STATUS", "CAUSE"]];
+    cells.extend(rows.iter().map(|row| row.each_ref().map(String::as_str)));
+    output::columns(&cells)
+}
+
 /// How the latest rollout goes, and whether it is over. **Source**: `deploymentConfigStatusViewer`.
 ///
 /// # Errors
@@ -267,7 +331,7 @@ fn progress(config: &DeploymentConfig) -> anyhow::Result<(String, bool)> {
         return Ok((format!("Deployment config {name:?} waiting on an image update"), false));
     }
     if spec.paused {
-        bail!("deployment config {name:?} is paused");
+        bail!("deployment config {name:?} is paused: `skiff rollout resume dc/{name}` lets changes roll out again");
     }
     let is_seen = config.metadata.generation.unwrap_or(0) <= status.observed_generation;
     let progressing = status.conditions.iter().find(|condition| condition.type_ == "Progressing");
@@ -318,6 +382,25 @@ mod tests {
     }
 
     #[test]
+    fn rollouts_are_listed_with_why_they_began() {
+        let rc = |version: i64, rest: &str| {
+            crate::testing::from_yaml::<ReplicationController>(&format!(
+                "metadata: {{annotations: {{openshift.io/deployment-config.latest-version: \"{version}\", {rest}}}}}"
+            ))
+            .unwrap()
+        };
+        let rollouts = [
+            rc(10, "openshift.io/deployment.phase: Running"),
+            rc(9, "openshift.io/deployment.phase: Complete, openshift.io/deployment.status-reason: config change"),
+        ];
+        expect_test::expect![[r#"
+            REVISION  STATUS    CAUSE
+            9         Complete  config change
+            10        Running   <unknown>"#]]
+        .assert_eq(&history(&rollouts).join("\n"));
+    }
+
+    #[test]
     fn progress_is_told_until_the_rollout_is_over() {
         let said = |change: &dyn Fn(&mut DeploymentConfig)| match progress(&config(change)) {
             Ok((line, is_over)) => format!("{line} {is_over}"),
@@ -345,7 +428,10 @@ mod tests {
             ("m true", &|c| c.status.conditions = condition("NewReplicationControllerAvailable")),
             ("error: m", &|c| c.status.conditions = condition("ProgressDeadlineExceeded")),
             ("error: m", &|c| c.status.conditions = condition("RolloutCancelled")),
-            ("error: deployment config \"web\" is paused", &|c| c.spec.paused = true),
+            (
+                "error: deployment config \"web\" is paused: `skiff rollout resume dc/web` lets changes roll out again",
+                &|c| c.spec.paused = true,
+            ),
             ("Deployment config \"web\" waiting on an image update false", &|c| c.status.latest_version = 0),
         ] {
             assert_eq!(said(change), line);
