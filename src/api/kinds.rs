@@ -87,6 +87,7 @@ pub mod webhook_configurations;
 mod workload;
 
 use super::kind::{Erased, ErasedKind, KindInfo, KindRef};
+use serde_json::Value;
 use std::{borrow::Cow, sync::Arc};
 
 /// Every kind that is compiled in.
@@ -309,6 +310,16 @@ pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static dyn Er
         let info = k.info();
         info.group == group && info.version == version && info.kind == kind
     })
+}
+
+/// Gives an object of OpenShift that is written as `v1` the version of its group. Templates and manifests of OpenShift 3 are written so;
+/// `oc` before 4.8 did the same.
+pub fn put_in_group(object: &mut Value) {
+    let kind = object["kind"].as_str().filter(|_| object["apiVersion"] == "v1");
+    let is_it = |info: &KindInfo<'_>| Some(info.kind) == kind && info.group.ends_with(".openshift.io");
+    if let Some(kind) = KINDS.iter().find(|kind| is_it(kind.info())) {
+        object["apiVersion"] = Value::from(kind.info().api_version());
+    }
 }
 
 /// A part of an object, or its default when the object has none.

@@ -160,7 +160,8 @@ fn items(source: String, mut value: Value) -> Vec<(String, Value)> {
     items.into_iter().enumerate().map(|(n, item)| (format!("{source}: items[{n}]"), item)).collect()
 }
 
-fn document(source: String, value: Value) -> anyhow::Result<Document> {
+fn document(source: String, mut value: Value) -> anyhow::Result<Document> {
+    kinds::put_in_group(&mut value);
     let (version, kind) = (value["apiVersion"].as_str(), value["kind"].as_str());
     let (Some(version), Some(kind)) = (version, kind) else {
         bail!("{source}: an object needs apiVersion and kind");

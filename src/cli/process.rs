@@ -1,5 +1,6 @@
 //! `skiff process`: makes the objects of an OpenShift Template, as `oc process --local` does, for those who have no `oc`. Needs no cluster.
 //!
+//! Objects of OpenShift that the template writes as `v1` get the version of their group: kubectl knows no other.
 //! **Source** of what is read and said: github.com/openshift/oc, `pkg/cli/process/process.go`, release 4.20.
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
 use crate::{
     api::{
         field::FieldError,
+        kinds,
         template::{self, KIND},
     },
     base::rng::Rng,
@@ -69,7 +71,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(message) = template["message"].as_str().filter(|message| !message.is_empty()) {
         output::aside(message.trim_end());
     }
-    for object in template["objects"].as_array().into_iter().flatten() {
+    for object in template["objects"].as_array_mut().into_iter().flatten() {
+        kinds::put_in_group(object);
         output::raw(&format!("---\n{}", serde_yaml::to_string(object)?));
     }
     Ok(())

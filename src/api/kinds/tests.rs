@@ -157,3 +157,23 @@ proptest! {
         prop_assert_eq!(parsed(&obj.to_json()), once);
     }
 }
+
+#[test]
+fn objects_of_openshift_3_get_the_version_of_their_group() {
+    let given = |version: &str, kind: &str| {
+        let mut object = json!({ "apiVersion": version, "kind": kind });
+        put_in_group(&mut object);
+        object["apiVersion"].as_str().unwrap().to_owned()
+    };
+    for (kind, group) in [
+        ("DeploymentConfig", "apps.openshift.io/v1"),
+        ("ImageStream", "image.openshift.io/v1"),
+        ("Route", "route.openshift.io/v1"),
+        ("Template", "template.openshift.io/v1"),
+        ("Service", "v1"),
+        ("List", "v1"),
+    ] {
+        assert_eq!(given("v1", kind), group, "{kind}");
+    }
+    assert_eq!(given("example.com/v1", "Route"), "example.com/v1", "somebody else's");
+}
