@@ -27,6 +27,8 @@ use tracing::{debug, info, warn};
 
 /// How long a stray must have been seen.
 const GRACE: Duration = Duration::from_secs(30);
+/// Tries to remove one that stays.
+const REMOVE_BACKOFF: Backoff = Backoff { base: GRACE, cap: Duration::from_secs(600) };
 /// Tries of a list while the engine is away: every pod waits for it, and a connection that is refused costs little.
 const AWAY_PAUSE: Duration = Duration::from_millis(100);
 /// Tries of a list that fails.
@@ -78,12 +80,12 @@ pub(super) enum Stray {
     ImageVolume(String),
 }
 
-/// The strays seen so far, and when first.
+/// The strays seen so far, when each may be removed, and how often that was tried.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Strays {
-    seen: BTreeMap<Stray, Instant>,
-    /// Whether a list was seen before.
-    has_seen: bool,
+    seen: BTreeMap<Stray, (Instant, u32)>,
+    /// The helpers that the first list had, by ID, as long as they are there; `None` before it.
+    left: Option<BTreeSet<String>>,
 }
 
 /// The UID of the pod that a container belongs to, or works for.
@@ -100,12 +102,13 @@ impl Strays {
         stored: &BTreeSet<String>,
         now: Instant,
     ) -> Vec<Stray> {
-        let is_first = !std::mem::replace(&mut self.has_seen, true);
-        let grace = if is_first { Duration::ZERO } else { GRACE };
+        let before = self.left.take();
+        let grace = if before.is_none() { Duration::ZERO } else { GRACE };
         let is_stray = |uid: &str| !stored.contains(uid);
         // Whoever asked a helper that is there at first has ended, whether its pod stays or not.
-        let is_left = |c: &Container| is_first && c.labels.contains_key(HELPER_OF);
-        let of_containers = containers.iter().filter(|c| is_left(c) || owner(c).is_some_and(is_stray));
+        let helpers = containers.iter().filter(|c| c.labels.contains_key(HELPER_OF)).map(|c| c.id.clone());
+        let left: BTreeSet<String> = helpers.filter(|id| before.as_ref().is_none_or(|ids| ids.contains(id))).collect();
+        let of_containers = containers.iter().filter(|c| left.contains(&c.id) || owner(c).is_some_and(is_stray));
         let of_containers = of_containers.map(|c| Stray::Container(c.id.clone()));
         let of_volumes = volumes
             .iter()
@@ -117,19 +120,26 @@ impl Strays {
             .filter(|name| is_image_volume(cluster, name) && !mounted.iter().any(|mounted| name.starts_with(mounted)))
             .map(|name| Stray::ImageVolume(name.clone()));
         let seen: BTreeSet<Stray> = of_containers.chain(of_volumes).chain(of_images).collect();
+        self.left = Some(left);
         self.seen.retain(|stray, _| seen.contains(stray));
         for stray in seen {
-            self.seen.entry(stray).or_insert(now);
+            self.seen.entry(stray).or_insert((now + grace, 0));
         }
-        let due: Vec<Stray> =
-            self.seen.iter().filter(|(_, since)| now >= **since + grace).map(|(s, _)| s.clone()).collect();
-        self.seen.retain(|stray, _| !due.contains(stray));
+        let mut due = Vec::new();
+        for (stray, (at, tries)) in &mut self.seen {
+            if *at <= now {
+                // Seen again after that, it did not go.
+                *tries += 1;
+                *at = now + REMOVE_BACKOFF.delay(*tries);
+                due.push(stray.clone());
+            }
+        }
         due
     }
 
-    /// When the next may be removed.
+    /// When the next may be removed, or is to be gone.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.seen.values().min().map(|since| *since + GRACE)
+        self.seen.values().map(|(at, _)| *at).min()
     }
 }
 
@@ -143,7 +153,7 @@ pub(super) async fn remove(context: &Context, strays: Vec<Stray>) {
         };
         match result {
             Ok(()) => info!(component = "node", stray = ?stray, "removed what belongs to no pod"),
-            // The next list finds it again.
+            // A later list finds it again.
             Err(error) => {
                 warn!(component = "node", stray = ?stray, err = chain(&error), "cannot remove what belongs to no pod");
             }
@@ -154,7 +164,12 @@ pub(super) async fn remove(context: &Context, strays: Vec<Stray>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{base::clock::Clock, node::identity::volume_name};
+    use crate::{
+        base::clock::Clock,
+        engine::{Phase, Resources},
+        node::identity::volume_name,
+    };
+    use jiff::Timestamp;
 
     fn listing(volumes: &[String]) -> Listing {
         Listing { containers: Vec::new(), volumes: volumes.to_vec() }
@@ -189,12 +204,54 @@ mod tests {
         assert_eq!(strays.next_at(), None);
     }
 
+    fn of_pod(id: &str, label: &str) -> Container {
+        Container {
+            id: id.to_owned(),
+            name: String::new(),
+            labels: [(label.to_owned(), "here".to_owned())].into(),
+            image: String::new(),
+            image_id: String::new(),
+            phase: Phase::Running,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            started_at: None,
+            finished_at: None,
+            ip: None,
+            pid: 0,
+            restarts_itself: false,
+            resources: Resources::default(),
+        }
+    }
+
+    #[test]
+    fn a_helper_of_an_ended_process_is_removed_until_it_is_gone_though_its_pod_stays() {
+        let (start, mut strays) = (Clock::system().mono(), Strays::default());
+        let stored: BTreeSet<String> = ["here".to_owned()].into();
+        let mut see = |helpers: &[&str], after: Duration| {
+            let containers = helpers.iter().map(|id| of_pod(id, HELPER_OF));
+            let containers = containers.chain([of_pod("app", "io.kubernetes.pod.uid")]).collect();
+            strays.see("c", &Listing { containers, volumes: Vec::new() }, &stored, start + after)
+        };
+        let due = [Stray::Container("left".to_owned())];
+        assert_eq!(see(&["left"], Duration::ZERO), due);
+        assert_eq!(see(&["left", "own"], GRACE / 2), []);
+        assert_eq!(see(&["left", "own"], GRACE), due);
+        assert_eq!(see(&["left", "own"], GRACE * 2), [], "longer each time");
+        assert_eq!(see(&["left", "own"], GRACE * 3), due);
+        assert_eq!(see(&["own"], GRACE * 4), []);
+        assert_eq!(see(&["own", "left"], GRACE * 5), [], "another of that name is this process's");
+    }
+
     #[test]
     fn what_no_pod_has_at_the_start_goes_at_once() {
         let (start, mut strays) = (Clock::system().mono(), Strays::default());
         let listed = listing(&[volume_name("c", "gone"), volume_name("c", "here")]);
         let stored: BTreeSet<String> = ["here".to_owned()].into();
         assert_eq!(strays.see("c", &listed, &stored, start), [Stray::Volume(volume_name("c", "gone"))]);
+        assert_eq!(strays.next_at(), Some(start + GRACE), "it is looked whether it has gone");
+        assert!(strays.see("c", &listing(&[]), &stored, start + GRACE).is_empty());
         assert_eq!(strays.next_at(), None);
     }
 }
