@@ -292,24 +292,7 @@ mod tests {
             kubeconfig: Some("/home/me/.kube/config".into()),
             flags: vec!["--api-address=127.0.0.1:7443".into(), "--adopt".into()],
         };
-        let container = Container {
-            id: "1".into(),
-            name: container_name("two"),
-            labels: labels(&start),
-            image: String::new(),
-            image_id: String::new(),
-            phase: Phase::Running,
-            exit_code: 0,
-            oom_killed: false,
-            error: String::new(),
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-            started_at: None,
-            finished_at: None,
-            ip: None,
-            pid: 0,
-            restarts_itself: true,
-            resources: crate::engine::Resources::default(),
-        };
+        let container = crate::testing::container("1", labels(&start));
         assert_eq!(start_of("two", &container).unwrap(), start);
         assert_eq!(version(&container), env!("CARGO_PKG_VERSION"));
         let bare = Container { labels: BTreeMap::new(), ..container };

@@ -752,22 +752,15 @@ mod tests {
 
     fn engine(id: &str, phase: Phase, code: i32) -> Container {
         Container {
-            id: id.into(),
             name: identity(0).name(),
-            labels: identity(0).labels("skiff", 30),
             image: "web:1".into(),
             image_id: "sha256:1".into(),
             phase,
             exit_code: code,
-            oom_killed: false,
-            error: String::new(),
             created_at: at(0),
             started_at: Some(at(1)),
             finished_at: (phase == Phase::Exited).then(|| at(9)),
-            ip: None,
-            pid: 0,
-            restarts_itself: false,
-            resources: Resources::default(),
+            ..crate::testing::container(id, identity(0).labels("skiff", 30))
         }
     }
 

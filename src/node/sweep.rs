@@ -164,12 +164,7 @@ pub(super) async fn remove(context: &Context, strays: Vec<Stray>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        base::clock::Clock,
-        engine::{Phase, Resources},
-        node::identity::volume_name,
-    };
-    use jiff::Timestamp;
+    use crate::{base::clock::Clock, node::identity::volume_name, testing::container};
 
     fn listing(volumes: &[String]) -> Listing {
         Listing { containers: Vec::new(), volumes: volumes.to_vec() }
@@ -205,24 +200,7 @@ mod tests {
     }
 
     fn of_pod(id: &str, label: &str) -> Container {
-        Container {
-            id: id.to_owned(),
-            name: String::new(),
-            labels: [(label.to_owned(), "here".to_owned())].into(),
-            image: String::new(),
-            image_id: String::new(),
-            phase: Phase::Running,
-            exit_code: 0,
-            oom_killed: false,
-            error: String::new(),
-            created_at: Timestamp::UNIX_EPOCH,
-            started_at: None,
-            finished_at: None,
-            ip: None,
-            pid: 0,
-            restarts_itself: false,
-            resources: Resources::default(),
-        }
+        container(id, [(label.to_owned(), "here".to_owned())].into())
     }
 
     #[test]

@@ -5,18 +5,20 @@ pub mod samples;
 use crate::{
     api::{kinds::namespace::Namespaces, node_port_range::NodePortRange, service_range::ServiceRange},
     base::{clock::Clock, rng::Rng},
+    engine::{Container, Phase, Resources},
     identity::Tokens,
     registry::{Registry, pipeline::Config},
     store::{Store, memory::MemoryBackend},
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
 };
 use serde::de::DeserializeOwned;
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 /// An object from YAML. It goes through a JSON value, so that the compiler makes no reader of YAML for every kind.
 pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
@@ -32,6 +34,28 @@ pub fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut all = HeaderMap::new();
     all.extend(pairs.iter().map(pair));
     all
+}
+
+/// A container that runs, with these labels and nothing else told of it.
+pub fn container(id: &str, labels: BTreeMap<String, String>) -> Container {
+    Container {
+        id: id.to_owned(),
+        name: String::new(),
+        labels,
+        image: String::new(),
+        image_id: String::new(),
+        phase: Phase::Running,
+        exit_code: 0,
+        oom_killed: false,
+        error: String::new(),
+        created_at: Timestamp::UNIX_EPOCH,
+        started_at: None,
+        finished_at: None,
+        ip: None,
+        pid: 0,
+        restarts_itself: false,
+        resources: Resources::default(),
+    }
 }
 
 /// A registry over an empty memory store, with the namespaces `default` and `kube-system`.
