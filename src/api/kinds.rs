@@ -313,7 +313,7 @@ pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static dyn Er
 }
 
 /// Gives an object of OpenShift that is written as `v1` the version of its group. Templates and manifests of OpenShift 3 are written so;
-/// `oc` before 4.8 did the same.
+/// older `oc` (to about 4.7) did the same.
 pub fn put_in_group(object: &mut Value) {
     let kind = object["kind"].as_str().filter(|_| object["apiVersion"] == "v1");
     let is_it = |info: &KindInfo<'_>| Some(info.kind) == kind && info.group.ends_with(".openshift.io");

@@ -287,6 +287,16 @@ mod tests {
     }
 
     #[test]
+    fn what_openshift_3_wrote_as_v1_is_of_its_group() {
+        let value = json!({ "apiVersion": "v1", "kind": "ImageStream", "metadata": { "name": "web" } });
+        let read = document("a.yaml".to_owned(), value).unwrap();
+        assert_eq!(
+            (read.kind.info().group, &read.value["apiVersion"]),
+            ("image.openshift.io", &json!("image.openshift.io/v1"))
+        );
+    }
+
+    #[test]
     fn lists_are_their_items_and_other_yaml_in_a_folder_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();

@@ -71,11 +71,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(message) = template["message"].as_str().filter(|message| !message.is_empty()) {
         output::aside(message.trim_end());
     }
+    output::raw(&manifest(&mut template)?);
+    Ok(())
+}
+
+/// The objects of a template that is processed, as documents.
+fn manifest(template: &mut Value) -> serde_yaml::Result<String> {
+    let mut text = String::new();
     for object in template["objects"].as_array_mut().into_iter().flatten() {
         kinds::put_in_group(object);
-        output::raw(&format!("---\n{}", serde_yaml::to_string(object)?));
+        text += "---\n";
+        text += &serde_yaml::to_string(object)?;
     }
-    Ok(())
+    Ok(text)
 }
 
 fn told(errors: &[FieldError]) -> String {
@@ -164,6 +172,22 @@ mod tests {
             KEY                       expression  [a-z]{4}
         "]]
         .assert_eq(&table(&template()));
+    }
+
+    #[test]
+    fn objects_are_documents_that_kubectl_knows() {
+        let mut processed = json!({ "objects": [
+            { "apiVersion": "v1", "kind": "Route" }, { "apiVersion": "v1", "kind": "Service" },
+        ] });
+        expect_test::expect![[r"
+            ---
+            apiVersion: route.openshift.io/v1
+            kind: Route
+            ---
+            apiVersion: v1
+            kind: Service
+        "]]
+        .assert_eq(&manifest(&mut processed).unwrap());
     }
 
     #[test]
