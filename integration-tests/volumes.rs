@@ -291,6 +291,7 @@ fn what_the_host_mounts_later_is_seen_where_it_is_passed_on(cluster: &Cluster, t
 
 #[test]
 fn a_container_that_sees_other_processes_sees_nothing_of_what_they_mount() {
+    const UPDATES: u32 = 12;
     let cluster = Cluster::start("shield");
     let look = "for p in /proc/[0-9]*; do [ -e $p/root/volumes ] || [ -e $p/root/host/etc ] && echo $p leads out";
     let once = format!(
@@ -300,7 +301,7 @@ fn a_container_that_sees_other_processes_sees_nothing_of_what_they_mount() {
         format!(
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  {sees}: true\n  terminationGracePeriodSeconds: 1\n  \
              volumes: [{{name: d, configMap: {{name: d}}}}]\n  containers:\n  - name: {name}\n    image: {image}\n    \
-             command: [sh, -c, '{once}; while :; do {look}; done; [ $(cat /d/count) = 12 ] && exec sleep 3600; done']\n    \
+             command: [sh, -c, '{once}; while :; do {look}; done; [ $(cat /d/count) = {UPDATES} ] && exec sleep 3600; done']\n    \
              volumeMounts: [{{name: d, mountPath: /d}}]\n",
             image = *BUSYBOX
         )
@@ -316,7 +317,7 @@ fn a_container_that_sees_other_processes_sees_nothing_of_what_they_mount() {
         });
     }
     // A program that writes the files anew runs beside the containers, for an instant each time.
-    for n in 1..=12 {
+    for n in 1..=UPDATES {
         cluster.apply(&config(n));
         for name in pods {
             until_equal("the file is new", SOON, n.to_string(), || {

@@ -163,10 +163,15 @@ impl Target {
         output::line(format!("deploymentconfig.apps.openshift.io/{} {what}", self.name));
     }
 
+    /// What a pause asks of whoever wants a rollout.
+    fn resume_first(&self) -> String {
+        format!("`skiff rollout resume dc/{}` first", self.name)
+    }
+
     async fn latest(&self, again: bool) -> anyhow::Result<()> {
         let config = self.config().await?;
         if config.spec.paused {
-            bail!("cannot deploy a paused deployment config: `skiff rollout resume dc/{}` first", self.name);
+            bail!("cannot deploy a paused deployment config: {}", self.resume_first());
         }
         if let Some(rc) = self.rollouts().await?.first().filter(|rc| !phase(rc).is_terminal()) {
             bail!("#{} is already in progress ({}).", version(rc), phase(rc));
@@ -181,11 +186,7 @@ impl Target {
 
     async fn cancel(&self) -> anyhow::Result<()> {
         if self.config().await?.spec.paused {
-            bail!(
-                "unable to cancel paused deployment {}/{}: `skiff rollout resume dc/{1}` first",
-                self.namespace,
-                self.name
-            );
+            bail!("unable to cancel paused deployment {}/{}: {}", self.namespace, self.name, self.resume_first());
         }
         let rollouts = self.rollouts().await?;
         let Some(rc) = rollouts.iter().find(|rc| !phase(rc).is_terminal()) else {
@@ -240,7 +241,7 @@ impl Target {
 
     async fn undo(&self, revision: i64) -> anyhow::Result<()> {
         if self.config().await?.spec.paused {
-            bail!("cannot rollback a paused config: `skiff rollout resume dc/{}` first", self.name);
+            bail!("cannot rollback a paused config: {}", self.resume_first());
         }
         let rollback = json!({
             "kind": "DeploymentConfigRollback", "apiVersion": API_VERSION, "name": self.name,
