@@ -17,6 +17,7 @@ use super::{
     selector::{Fields, LabelSelector},
     table,
 };
+use crate::base::ordered::CollectOrdered as _;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
 use owned_info::OwnedInfo;
@@ -317,7 +318,11 @@ impl ErasedKind for JsonKind {
     }
     fn same_spec(&self, new: &dyn DynObject, old: &dyn DynObject) -> bool {
         let but_status = |obj: &Untyped| -> Map<String, Value> {
-            obj.rest.iter().filter(|(name, _)| *name != STATUS_FIELD).map(|(k, v)| (k.clone(), v.clone())).collect()
+            obj.rest
+                .iter()
+                .filter(|(name, _)| *name != STATUS_FIELD)
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect_ordered()
         };
         but_status(cast(new)) == but_status(cast(old))
     }
@@ -326,7 +331,7 @@ impl ErasedKind for JsonKind {
         if let Some(view) = self.rules.view {
             return (view.fields)(obj);
         }
-        self.rules.selectable.iter().map(|path| (*path, text_at(&obj.rest, path))).collect()
+        self.rules.selectable.iter().map(|path| (*path, text_at(&obj.rest, path))).collect_ordered()
     }
     fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<Value> {
         (self.rules.row)(cast(obj), now)

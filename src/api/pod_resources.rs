@@ -4,6 +4,7 @@
 //! **Source**: `PodRequests` and `PodLimits`, k8s.io/component-helpers/resource/helpers.go, v1.37.
 
 use super::{pod_state, quantity::Quantity};
+use crate::base::ordered::CollectOrdered as _;
 use k8s_openapi::{
     api::core::v1::{Container, PodSpec, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity as Text,
@@ -43,7 +44,7 @@ impl Side {
 /// Amounts as they are written; what is no amount counts as none.
 pub fn amounts(written: Option<&BTreeMap<String, Text>>) -> Amounts {
     let read = |(name, text): (&String, &Text)| Some((name.clone(), Quantity::of(text).ok()?));
-    written.into_iter().flatten().filter_map(read).collect()
+    written.into_iter().flatten().filter_map(read).collect_ordered()
 }
 
 /// Adds amounts to amounts.

@@ -6,6 +6,7 @@
 //! **Source**: `k8s.io/apimachinery/pkg/{labels,fields}/selector.go`, `pkg/apis/meta/v1/helpers.go`, v1.37.
 
 use super::{field::BadValue, names};
+use crate::base::ordered::SortList as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
 use std::{borrow::Borrow, collections::BTreeMap, fmt};
 
@@ -137,7 +138,7 @@ impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let values = || {
             let mut sorted: Vec<&str> = self.values.iter().map(String::as_str).collect();
-            sorted.sort_unstable();
+            sorted.sort_list();
             sorted.join(",")
         };
         let key = &self.key;
@@ -168,7 +169,7 @@ impl LabelSelector {
 
     /// The selector with these requirements.
     pub fn new(mut requirements: Vec<Requirement>) -> Self {
-        requirements.sort_by(|a, b| a.key.cmp(&b.key));
+        requirements.sort_list_by(|a, b| a.key.cmp(&b.key));
         Self { requirements, matches_nothing: false }
     }
 
@@ -398,7 +399,7 @@ impl Parser {
             Operator::In | Operator::NotIn => self.values()?,
             _ => vec![self.exact_value()?],
         };
-        values.sort_unstable();
+        values.sort_list();
         values.dedup();
         Requirement::new(&key, operator, values)
     }
@@ -485,7 +486,7 @@ impl FieldSelector {
     /// Reads query text, e.g. `a=b,c!=d`. In values, `\`, `,` and `=` are written after a `\`. Empty text is everything.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         let mut parts = split_terms(text);
-        parts.sort_unstable();
+        parts.sort_list();
         let mut terms = Vec::new();
         for part in parts.into_iter().filter(|p| !p.is_empty()) {
             let (field, is_equal, value) = split_term(part)

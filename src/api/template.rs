@@ -4,6 +4,7 @@
 //! **Source**: github.com/openshift/library-go, `pkg/template/{templateprocessing,generator}`, release 4.20.
 
 use super::field::FieldError;
+use crate::base::ordered::CollectOrdered as _;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -42,7 +43,7 @@ pub fn process(template: &mut Value, draw: Draw<'_>) -> Result<(), Vec<FieldErro
         .into_iter()
         .flatten()
         .map(|(key, value)| (values.text(key), Value::String(values.text(value.as_str().unwrap_or_default()))))
-        .collect();
+        .collect_ordered();
     if !labels.is_empty() {
         template["labels"] = Value::Object(labels.clone());
     }
@@ -192,7 +193,7 @@ impl Values {
     fn of(template: &Value) -> Self {
         let text = |parameter: &Value, field: &str| parameter[field].as_str().unwrap_or_default().to_owned();
         let all = template["parameters"].as_array().into_iter().flatten();
-        Self(all.map(|parameter| (text(parameter, "name"), text(parameter, "value"))).collect())
+        Self(all.map(|parameter| (text(parameter, "name"), text(parameter, "value"))).collect_ordered())
     }
 
     /// A text with the values of those parameters that it names and that there are.

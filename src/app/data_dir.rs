@@ -11,7 +11,7 @@
 //! **Not here**: what the files hold (`store`, `server::tls`, `access`); who may run the cluster (`claim`).
 
 use super::access::Access;
-use crate::base::rng::Rng;
+use crate::base::{ordered::SortList as _, rng::Rng};
 use anyhow::{Context as _, bail};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -229,7 +229,7 @@ impl DataDir {
         let folders = path.parent().and_then(|base| fs::read_dir(base).ok()).into_iter().flatten().flatten();
         let marked = folders.filter(|folder| folder.path().join(MARK).is_file());
         let mut names: Vec<String> = marked.map(|folder| folder.file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
+        names.sort_list();
         names
     }
 
@@ -339,7 +339,7 @@ fn look(path: &Path) -> anyhow::Result<Found> {
         let access = Access::read(&path.join(ACCESS)).ok();
         return Ok(Found::Earlier(access.map(|a| a.name)));
     }
-    names.sort();
+    names.sort_list();
     let foreign = names.into_iter().find(|n| ![LOCK, MARK_DRAFT, LOST, SECCOMP].contains(&n.as_str()));
     Ok(foreign.map_or(Found::Empty, Found::Foreign))
 }
@@ -502,7 +502,7 @@ fn names_in(folder: &OwnedFd) -> io::Result<Vec<String>> {
             names.push(name);
         }
     }
-    names.sort();
+    names.sort_list();
     Ok(names)
 }
 

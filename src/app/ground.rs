@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{kinds::pod::Pods, meta::Revision},
-    base::{clock::Clock, log_file, rng::Rng},
+    base::{clock::Clock, log_file, ordered::CollectOrdered as _, rng::Rng},
     controllers::cluster_objects::{self, ApiPlace},
     engine::{Engine, EngineInfo, Network},
     identity,
@@ -161,7 +161,7 @@ async fn network(
 
 /// The pods that the state knows.
 fn pod_uids(registry: &Registry) -> BTreeSet<String> {
-    registry.api::<Pods>().list("").items.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()
+    registry.api::<Pods>().list("").items.iter().filter_map(|pod| pod.metadata.uid.clone()).collect_ordered()
 }
 
 /// Takes the API's port.

@@ -8,6 +8,7 @@
 //! **Not here**: networks of the engine, which refuses a range that overlaps one of them.
 
 use super::range::Cidr;
+use crate::base::ordered::SortList as _;
 use std::{fs, net::Ipv4Addr, time::Duration};
 
 /// The widest route that is not a default one.
@@ -89,7 +90,7 @@ pub async fn used(pools: &[String]) -> Vec<Used> {
     all.extend(servers(&var).await);
     // What no cluster can have, none can hide; routes that are this wide are a default one in pieces, as VPNs make it.
     all.retain(|used| !used.range.is_special() && used.range.parts().1 >= PREFIX_MIN);
-    all.sort();
+    all.sort_list();
     all.dedup();
     all
 }

@@ -8,6 +8,7 @@ pub mod exposition;
 pub mod hop_by_hop;
 pub mod log;
 pub mod log_file;
+pub mod ordered;
 pub mod reached;
 pub mod rng;
 pub mod runtime;

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::{kind::ErasedKind, kinds, patch::three_way::three_way, schema::read},
     app::access::Access,
+    base::ordered::SortList as _,
     client::{Client, Kubeconfig, PatchKind},
 };
 use anyhow::{Context as _, bail};
@@ -93,7 +94,7 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if found.is_empty() {
         bail!("{} has no .yaml, .yml or .json files", path.display());
     }
-    found.sort();
+    found.sort_list();
     Ok(found)
 }
 

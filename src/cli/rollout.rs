@@ -11,7 +11,7 @@ use crate::{
             CANCELLED, CONFIG, DEPLOYER_POD_FOR, PHASE, Phase, REASON, annotation, phase, rollout_name, version,
         },
     },
-    base::runtime::block_on,
+    base::{ordered::SortList as _, runtime::block_on},
     client::{Client, PatchKind},
 };
 use anyhow::{Context as _, bail};
@@ -155,7 +155,7 @@ impl Target {
     async fn rollouts(&self) -> anyhow::Result<Vec<ReplicationController>> {
         let query = format!("replicationcontrollers?labelSelector={CONFIG}%3D{}", self.name);
         let mut found = typed::<List<ReplicationController>>(&self.client.get(&self.core(&query)).await?)?.items;
-        found.sort_by_key(|rc| std::cmp::Reverse(version(rc)));
+        found.sort_list_by_key(|rc| std::cmp::Reverse(version(rc)));
         Ok(found)
     }
 

@@ -11,6 +11,7 @@
 //! with a suggestion; a file that was named must be there.
 
 use super::exit::{Class, of_class};
+use crate::base::ordered::CollectOrdered as _;
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Arg, ArgAction, Command, builder::Resettable, error::ErrorKind};
 use serde_yaml::{Mapping, Value};
@@ -74,7 +75,7 @@ impl Settings {
 
     /// The flags of a command that the file sets.
     pub(super) fn set(&self, command: &str) -> BTreeSet<String> {
-        ["", command].iter().filter_map(|name| self.of.get(*name)).flat_map(BTreeMap::keys).cloned().collect()
+        ["", command].iter().filter_map(|name| self.of.get(*name)).flat_map(BTreeMap::keys).cloned().collect_ordered()
     }
 
     /// The command line with these values in the place of its defaults.

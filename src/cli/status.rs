@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{agreements::PAUSED_REASON, table::since},
     app,
-    base::{clock::Clock, runtime::block_on},
+    base::{clock::Clock, ordered::SortList as _, runtime::block_on},
 };
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -286,7 +286,7 @@ fn events(seen: &Seen, now: Timestamp, is_wanted: impl Fn(&Value) -> bool, age_m
     let mut found: Vec<(Timestamp, &Value)> =
         seen.events.iter().filter(|event| is_wanted(event)).filter_map(|event| Some((at(event)?, event))).collect();
     found.retain(|(at, _)| now.as_second() - at.as_second() <= age_max);
-    found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    found.sort_list_by_key(|(at, _)| std::cmp::Reverse(*at));
     let mut rows: Vec<Row> = Vec::new();
     for (at, event) in found {
         let kind = text(event, "/involvedObject/kind").to_lowercase();

@@ -5,7 +5,7 @@
 use super::{cluster::ClusterArgs, detached, output};
 use crate::{
     app::claim::Claim,
-    base::runtime::block_on,
+    base::{ordered::CollectOrdered as _, runtime::block_on},
     engine::{Container, Engine as _, Phase, docker::DockerEngine, self_image},
 };
 use anyhow::{Context as _, bail};
@@ -65,7 +65,7 @@ fn parts(version: &str) -> Vec<u64> {
 }
 
 fn running(containers: &[Container]) -> BTreeSet<String> {
-    containers.iter().filter(|c| c.phase == Phase::Running).map(|c| c.id.clone()).collect()
+    containers.iter().filter(|c| c.phase == Phase::Running).map(|c| c.id.clone()).collect_ordered()
 }
 
 async fn not_in_background(engine: &DockerEngine, cluster: &ClusterArgs) -> anyhow::Result<anyhow::Error> {

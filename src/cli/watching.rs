@@ -2,7 +2,10 @@
 //!
 //! **Invariants**: nothing is asked for again and again; a watch that ends or has fallen behind begins anew, with a list.
 
-use crate::client::{Client, ClientError, WatchEvent};
+use crate::{
+    base::ordered::CollectOrdered as _,
+    client::{Client, ClientError, WatchEvent},
+};
 use http::StatusCode;
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
@@ -56,7 +59,7 @@ async fn follow<T>(
     loop {
         let mut list = client.get(collection).await?;
         let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-        let mut objects: Objects = items.into_iter().map(|object| (key(&object), object)).collect();
+        let mut objects: Objects = items.into_iter().map(|object| (key(&object), object)).collect_ordered();
         if let Some(found) = look(&objects) {
             return Ok(found);
         }

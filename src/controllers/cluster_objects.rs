@@ -17,6 +17,7 @@ use crate::{
         object::Object as _,
         status::ApiError,
     },
+    base::ordered::CollectOrdered as _,
     registry::Registry,
 };
 use fixed::Fixed;
@@ -178,7 +179,7 @@ fn namespace(name: &str) -> Planned {
 }
 
 fn api_meta(labels: &[(&str, &str)]) -> ObjectMeta {
-    let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect_ordered();
     ObjectMeta {
         name: Some(API_SERVICE.to_owned()),
         namespace: Some("default".to_owned()),

@@ -20,7 +20,7 @@ use crate::{
         },
         meta::ObjectKey,
     },
-    base::clock::whole_seconds,
+    base::{clock::whole_seconds, ordered::CollectOrdered as _},
     registry::Registry,
 };
 use jiff::Timestamp;
@@ -116,7 +116,7 @@ impl<'n> Local<'n> {
             Some(Known { names, id })
         });
         let named = known.flat_map(|known| known.names.iter().map(move |name| (name.as_str(), known)));
-        Self { by_name: named.collect() }
+        Self { by_name: named.collect_ordered() }
     }
 
     /// The image of a name that a user writes. A digest may be that of a registry, or the image's ID.

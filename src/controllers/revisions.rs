@@ -16,6 +16,7 @@ use crate::{
         object::{typed, untyped},
         selector::{FieldSelector, LabelSelector},
     },
+    base::ordered::SortList as _,
     registry::{Registry, pipeline::Selection},
 };
 use k8s_openapi::{
@@ -101,7 +102,7 @@ impl<'a> Revisions<'a> {
     ) -> Self {
         let is_ours = |r: &&ControllerRevision| stands(owner.meta, selector, r) == Claim::Mine;
         let mut known: Vec<&ControllerRevision> = found.iter().map(|r| &**r).filter(is_ours).collect();
-        known.sort_by_key(|r| {
+        known.sort_list_by_key(|r| {
             let created = r.metadata.creation_timestamp.as_ref().map(|time| time.0);
             (number(r), created, r.metadata.name.clone())
         });

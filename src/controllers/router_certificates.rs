@@ -22,6 +22,7 @@ use crate::{
         meta::ObjectKey,
         router_certificates::{Certificates, DATA_KEY, Pair},
     },
+    base::ordered::CollectOrdered as _,
     registry::{Registry, pipeline::Selection},
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -134,10 +135,14 @@ impl RouterCertificates {
     /// The certificates for what is needed. Those that the authority made before stay while they are good.
     fn complete(&self, needs: &Needs, secret: impl Fn(&str) -> Option<Pair>, before: &Certificates) -> Certificates {
         let by_secret: BTreeMap<String, Pair> =
-            needs.secrets.iter().filter_map(|name| Some((name.clone(), secret(name)?))).collect();
+            needs.secrets.iter().filter_map(|name| Some((name.clone(), secret(name)?))).collect_ordered();
         let lacks = |secret: &Option<String>| secret.as_ref().is_none_or(|name| !by_secret.contains_key(name));
-        let hosts: BTreeSet<String> =
-            needs.hosts.iter().filter(|(_, secret)| lacks(secret)).map(|(host, _)| certified_host(host)).collect();
+        let hosts: BTreeSet<String> = needs
+            .hosts
+            .iter()
+            .filter(|(_, secret)| lacks(secret))
+            .map(|(host, _)| certified_host(host))
+            .collect_ordered();
         let made = |host: &String| match before.by_host.get(host) {
             Some(there) if self.issuer.is_good(there, host) => Some(there.clone()),
             _ => match self.issuer.issue(host) {
@@ -157,7 +162,8 @@ impl RouterCertificates {
                 "too many hosts for certificates of their own"
             );
         }
-        let by_host = hosts.iter().take(HOSTS_MAX).filter_map(|host| Some((host.clone(), made(host)?))).collect();
+        let by_host =
+            hosts.iter().take(HOSTS_MAX).filter_map(|host| Some((host.clone(), made(host)?))).collect_ordered();
         Certificates { by_secret, by_host }
     }
 }

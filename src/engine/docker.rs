@@ -26,6 +26,7 @@ use super::{
     EngineEvent, EngineInfo, ExecOutput, FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume,
     Neighbours, Network, NetworkSpec, PullError, PullProgress, Resources, Session, Usage,
 };
+use crate::base::ordered::{CollectOrdered as _, SortList as _};
 use async_trait::async_trait;
 use bollard::{
     Docker,
@@ -341,7 +342,7 @@ impl Engine for DockerEngine {
             .try_filter_map(|container| async move { Ok(container.filter(is_of_pods)) })
             .try_collect()
             .await?;
-        containers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        containers.sort_list_by(|a, b| a.name.cmp(&b.name));
         Ok(containers)
     }
 
@@ -701,7 +702,7 @@ impl Engine for DockerEngine {
         let listed = self.docker().list_volumes(Some(options));
         let listed = self.call(|| "list volumes".into(), READ_BOUND, listed).await?;
         let mut names: Vec<String> = listed.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect();
-        names.sort_unstable();
+        names.sort_list();
         Ok(names)
     }
 
@@ -713,7 +714,11 @@ impl Engine for DockerEngine {
 
 /// The labels of an image that is made of a container of the cluster: whoever runs it later is not of the cluster for that.
 fn of_no_cluster(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain([(CLUSTER_LABEL.to_owned(), String::new())]).collect()
+    labels
+        .iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .chain([(CLUSTER_LABEL.to_owned(), String::new())])
+        .collect_ordered()
 }
 
 #[cfg(test)]

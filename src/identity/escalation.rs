@@ -6,6 +6,7 @@ use super::{
     rule::{PolicyRule, quoted},
     user::User,
 };
+use crate::base::ordered::SortList as _;
 use std::collections::BTreeMap;
 
 /// What of these rules the owner of others does not have, put together as far as it can be.
@@ -21,7 +22,7 @@ fn compact(parts: impl Iterator<Item = PolicyRule>) -> Vec<PolicyRule> {
         let verbs = std::mem::take(&mut part.verbs);
         let all = verbs_of.entry(part).or_default();
         all.extend(verbs);
-        all.sort_unstable();
+        all.sort_list();
         all.dedup();
     }
     verbs_of.into_iter().map(|(rule, verbs)| PolicyRule { verbs, ..rule }).collect()

@@ -17,6 +17,7 @@ use crate::{
         kinds::rbac::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES},
         meta::ObjectKey,
     },
+    base::ordered::CollectOrdered as _,
     registry::Registry,
     store::{Entry, hub::Watch},
 };
@@ -206,7 +207,7 @@ impl Grants {
         let mut grants = Self::default();
         let roles = |kind: &JsonKind| -> BTreeMap<(String, String), Arc<[PolicyRule]>> {
             let all = entries::<Role>(registry, kind);
-            all.map(|r| ((r.metadata.namespace, r.metadata.name), r.rules.unwrap_or_default().into())).collect()
+            all.map(|r| ((r.metadata.namespace, r.metadata.name), r.rules.unwrap_or_default().into())).collect_ordered()
         };
         let (local, global) = (roles(&ROLES), roles(&CLUSTER_ROLES));
         for kind in [&CLUSTER_ROLE_BINDINGS, &ROLE_BINDINGS] {

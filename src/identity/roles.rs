@@ -15,6 +15,7 @@ use crate::{
         meta::ObjectKey,
         status::ApiError,
     },
+    base::ordered::SortList as _,
     registry::{
         Registry,
         pipeline::{Part, WriteOptions},
@@ -160,7 +161,7 @@ fn role<'t>(mut words: impl Iterator<Item = &'t str>) -> Wanted {
 fn rule<'t>(verbs: &str, mut words: impl Iterator<Item = &'t str>) -> PolicyRule {
     let list = |text: &str| -> Vec<String> { text.split(',').map(str::to_owned).collect() };
     let mut verbs: Vec<String> = list(&verbs.replace("read", READ).replace("write", WRITE));
-    verbs.sort_unstable();
+    verbs.sort_list();
     let groups = words.next().expect("a rule has groups");
     let of = list(words.next().expect("a rule is about something"));
     if groups == "urls" {

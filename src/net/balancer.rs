@@ -11,6 +11,7 @@ use super::{
     plan::{PlanSettings, is_ours, name_of},
     table::{ForwardTable, ListenKey},
 };
+use crate::base::ordered::CollectOrdered as _;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -76,7 +77,7 @@ pub fn to_tell<'a>(
             let port = &listener.port;
             (port.namespace.as_str(), port.service.as_str(), port.port.as_str(), key.address.ip(), key.address.port())
         })
-        .collect();
+        .collect_ordered();
     let mut all = BTreeMap::new();
     for service in services {
         let Some(spec) = &service.spec else { continue };

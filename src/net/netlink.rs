@@ -13,7 +13,7 @@ mod wire;
 
 use crate::{
     api::service_range::ServiceRange,
-    base::{backoff::Backoff, chain::chain},
+    base::{backoff::Backoff, chain::chain, ordered::CollectOrdered as _},
     net::table::IpRange,
 };
 use rustix::{
@@ -308,8 +308,8 @@ fn receive(socket: &OwnedFd) -> io::Result<Vec<u8>> {
 
 /// Which routes to add and to remove. Pure.
 fn plan(current: &[Route], wanted: &BTreeSet<Ipv4Addr>, interface: u32) -> Changes {
-    let wanted: BTreeSet<Route> = wanted.iter().map(|to| Route { to: *to, bits: 32, interface }).collect();
-    let current: BTreeSet<Route> = current.iter().copied().collect();
+    let wanted: BTreeSet<Route> = wanted.iter().map(|to| Route { to: *to, bits: 32, interface }).collect_ordered();
+    let current: BTreeSet<Route> = current.iter().copied().collect_ordered();
     // One that leads elsewhere is replaced, and then is no more.
     let is_replaced = |old: &&Route| wanted.contains(&Route { interface, ..**old });
     Changes {

@@ -18,7 +18,10 @@ use super::{
         ForwardTable, IpRange, ListenKey, Listener, PodRef, PortRef, Protocol, Reach, Refusal, Role, Rotation, Target,
     },
 };
-use crate::api::agreements::{SERVICE_NAME_LABEL, UNPROBED_PODS};
+use crate::{
+    api::agreements::{SERVICE_NAME_LABEL, UNPROBED_PODS},
+    base::ordered::{CollectOrdered as _, SortList as _},
+};
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort, ServiceSpec},
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
@@ -64,7 +67,7 @@ pub fn plan<'a>(
 ) -> ForwardTable {
     let is_planned = |service: &&Service| is_ours(service) || is_routed(service, &settings.routed);
     let mut services: Vec<&Service> = services.into_iter().filter(is_planned).collect();
-    services.sort_by_key(|service| {
+    services.sort_list_by_key(|service| {
         let meta = &service.metadata;
         (meta.creation_timestamp.as_ref().map(|time| time.0), &meta.namespace, &meta.name)
     });
@@ -73,7 +76,7 @@ pub fn plan<'a>(
     for service in services {
         planner.add(service, slices.get(&name_of(service)).map_or(&[], Vec::as_slice));
     }
-    planner.table.refusals.sort();
+    planner.table.refusals.sort_list();
     planner.table
 }
 
@@ -104,7 +107,7 @@ pub(super) fn cluster_ips(spec: &ServiceSpec) -> BTreeSet<IpAddr> {
         return BTreeSet::new();
     }
     let all = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    all.filter_map(|ip| ip.parse().ok()).collect()
+    all.filter_map(|ip| ip.parse().ok()).collect_ordered()
 }
 
 /// Whether an endpoint is ready; what is not said counts as ready.
@@ -287,7 +290,7 @@ impl PlanSettings {
 /// An unspecified address (`0.0.0.0`) covers every address of its family.
 fn node_port_addresses(asked: &[IpAddr], node: Option<IpAddr>) -> BTreeSet<IpAddr> {
     let covered = |ip: &IpAddr| asked.iter().any(|all| all.is_unspecified() && all.is_ipv4() == ip.is_ipv4());
-    asked.iter().copied().chain(node).filter(|ip| ip.is_unspecified() || !covered(ip)).collect()
+    asked.iter().copied().chain(node).filter(|ip| ip.is_unspecified() || !covered(ip)).collect_ordered()
 }
 
 /// The endpoints of a port, by what they are good for.
@@ -340,7 +343,7 @@ impl Found {
 /// The names of a slice's pods that nothing probes.
 fn unprobed_pods(slice: &EndpointSlice) -> BTreeSet<&str> {
     let names = slice.metadata.annotations.as_ref().and_then(|annotations| annotations.get(UNPROBED_PODS));
-    names.into_iter().flat_map(|names| names.split(',')).collect()
+    names.into_iter().flat_map(|names| names.split(',')).collect_ordered()
 }
 
 fn number_of(candidate: &EndpointPort, port: &PortRef) -> Option<u16> {

@@ -42,7 +42,10 @@ use super::{
 };
 use crate::{
     api::router_certificates::{Certificates, Pair},
-    base::task::{DrainTrigger, drain_signal},
+    base::{
+        ordered::{CollectOrdered as _, SortList as _},
+        task::{DrainTrigger, drain_signal},
+    },
 };
 use live::{Current, Live};
 use plan::Planned;
@@ -237,7 +240,7 @@ impl Router {
         let with = (self.settings.cluster_ca.as_str(), bound.https, &self.keys);
         self.shared.current.set(Live::new(&before, &planned.table, certificates, with, &find));
         // Those that cannot be used are in no table, and looked at again with the next change.
-        self.keys.retain(&planned.table.certificates().chain(certificates.by_host.values()).collect());
+        self.keys.retain(&planned.table.certificates().chain(certificates.by_host.values()).collect_ordered());
         self.shared.left.send_replace(());
         (bound, problems)
     }
@@ -252,7 +255,7 @@ impl Router {
     /// The places that it has.
     pub fn places(&self) -> BTreeSet<ListenKey> {
         let state = self.lock();
-        state.http.iter().chain(&state.https).flat_map(|open| open.keys.iter().copied()).collect()
+        state.http.iter().chain(&state.https).flat_map(|open| open.keys.iter().copied()).collect_ordered()
     }
 
     /// Takes stock.
@@ -286,7 +289,7 @@ impl Router {
         // What whoever served before has left is had before anything else.
         let was_ours = |port: &u16| keys(*port).iter().any(|key| self.settings.sockets.has_left(*key));
         let mut candidates: Vec<u16> = ports.iter().filter(is_free).copied().collect();
-        candidates.sort_by_key(|port| !was_ours(port));
+        candidates.sort_list_by_key(|port| !was_ours(port));
         let mut last = None;
         for port in candidates {
             match self.open_port(&keys(port), is_tls) {

@@ -11,6 +11,7 @@
 //! plugin.
 
 use super::plan::{by_service, cluster_ips, is_ready, name_of};
+use crate::base::ordered::CollectOrdered as _;
 use k8s_openapi::api::{
     core::v1::{Service, ServiceSpec},
     discovery::v1::{Endpoint, EndpointSlice},
@@ -243,7 +244,7 @@ impl Zone {
         }
         let is_headless = cluster_ips(spec).is_empty();
         let ready = || slices.iter().flat_map(|slice| ready_hosts(slice, base));
-        let hosts: BTreeSet<(IpAddr, String)> = ready().collect();
+        let hosts: BTreeSet<(IpAddr, String)> = ready().collect_ordered();
         for (ip, host) in &hosts {
             self.add(host, address(*ip));
             self.add(&reverse_name(*ip), Data::Ptr(host.clone()));
@@ -255,7 +256,7 @@ impl Zone {
             return;
         }
         for slice in slices {
-            let targets: BTreeSet<String> = ready_hosts(slice, base).map(|(_, host)| host).collect();
+            let targets: BTreeSet<String> = ready_hosts(slice, base).map(|(_, host)| host).collect_ordered();
             for port in slice.ports.iter().flatten() {
                 let Some(number) = port.port.and_then(|number| u16::try_from(number).ok()) else { continue };
                 for target in &targets {

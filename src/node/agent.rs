@@ -35,6 +35,7 @@ use crate::{
     },
     base::{
         backoff::Backoff,
+        ordered::CollectOrdered as _,
         task::{self, Drain},
     },
     engine::{Container, Engine, EngineEvent, EventKind},
@@ -590,7 +591,7 @@ impl Routes {
     fn sweep(&mut self, listing: &Listing) {
         let stored = self.context.pods.list("").items;
         let stored = stored.iter().filter_map(|pod| pod.metadata.uid.clone()).chain(self.workers.keys().cloned());
-        let stored: BTreeSet<String> = stored.collect();
+        let stored: BTreeSet<String> = stored.collect_ordered();
         self.revivals.retain(|uid, _| stored.contains(uid));
         let cluster = &self.context.config.cluster;
         let now = self.context.clock().mono();

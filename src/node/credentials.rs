@@ -7,7 +7,7 @@
 //! github.com/docker/cli `cli/config/configfile/file.go` and github.com/docker/docker-credential-helpers, `client/command.go`.
 
 use crate::{
-    base::secret::Secret as Hidden,
+    base::{ordered::SortList as _, secret::Secret as Hidden},
     engine::{Credentials, PullError},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -115,7 +115,7 @@ impl Keyring {
             self.0.extend(auth.credentials(&key).map(|credentials| (Place::of_key(&key), credentials)));
         }
         // The longest first: what is said of a part of a registry goes before what is said of all of it.
-        self.0.sort_by_key(|(place, _)| std::cmp::Reverse(place.path.len()));
+        self.0.sort_list_by_key(|(place, _)| std::cmp::Reverse(place.path.len()));
     }
 
     /// The credentials for an image, the most special first.

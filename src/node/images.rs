@@ -10,7 +10,7 @@
 use super::{credentials, text::go_duration};
 use crate::{
     api::image_name::{digest, familiar, is_known_to_registry, is_reference, with_tag},
-    base::{backoff::Backoff, chain::chain, clock::Clock, task},
+    base::{backoff::Backoff, chain::chain, clock::Clock, ordered::CollectOrdered as _, task},
     engine::{
         Credentials, Engine, EngineError, Image, PullError, PullProgress,
         self_image::{ensure_demo_images, is_demo_image},
@@ -121,7 +121,7 @@ impl Images {
 
     /// Takes over what a list of images shows.
     pub(super) fn note_all(&self, images: &[Image]) {
-        let digests = images.iter().filter_map(|i| Some((i.id.clone(), i.digests.first()?.clone()))).collect();
+        let digests = images.iter().filter_map(|i| Some((i.id.clone(), i.digests.first()?.clone()))).collect_ordered();
         self.lock().digests = digests;
     }
 

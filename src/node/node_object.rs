@@ -26,7 +26,12 @@ use crate::{
         meta::ObjectKey,
         status::{ApiError, ErrorClass},
     },
-    base::{backoff::Backoff, chain::chain, task::Drain},
+    base::{
+        backoff::Backoff,
+        chain::chain,
+        ordered::{CollectOrdered as _, SortList as _},
+        task::Drain,
+    },
     engine::{EngineInfo, Image},
     registry::events::Severity,
 };
@@ -399,7 +404,7 @@ fn resources(info: &EngineInfo, pods_max: u32) -> BTreeMap<String, Quantity> {
         quantity("memory", format!("{}Ki", info.memory_bytes / 1024)),
         quantity("pods", pods_max.to_string()),
     ];
-    known.into_iter().chain(disk).collect()
+    known.into_iter().chain(disk).collect_ordered()
 }
 
 fn system_info(info: &EngineInfo) -> NodeSystemInfo {
@@ -417,7 +422,7 @@ fn system_info(info: &EngineInfo) -> NodeSystemInfo {
 /// The images as the API lists them: digests, tags, and the ID, which tells a rebuilt image from the one before.
 fn listed_images(mut images: Vec<Image>) -> Vec<ContainerImage> {
     images.retain(|image| !image.tags.is_empty() || !image.digests.is_empty());
-    images.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
+    images.sort_list_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
     let names = |image: &Image| image.digests.iter().chain(&image.tags).cloned().chain([image.id.clone()]).collect();
     images
         .iter()

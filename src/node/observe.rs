@@ -10,7 +10,10 @@
 mod restore;
 
 use super::identity::{Identity, PodId, SANDBOX};
-use crate::engine::{Container, EventKind, Phase, Resources};
+use crate::{
+    base::ordered::CollectOrdered as _,
+    engine::{Container, EventKind, Phase, Resources},
+};
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -685,7 +688,7 @@ impl ObservedPod {
             .filter_map(ObservedContainer::from_engine)
             .filter(|c| c.identity.pod.uid == pod.uid)
             .map(|c| (c.id.clone(), c))
-            .collect();
+            .collect_ordered();
         let mut ids: BTreeSet<String> = BTreeSet::new();
         for known in self.all().filter(|c| !c.is_gone) {
             if !listed.get(&known.id).is_some_and(|fresh| known.is_same_look(fresh)) {

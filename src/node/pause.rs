@@ -29,6 +29,7 @@ use crate::{
     base::{
         backoff::Backoff,
         chain::chain,
+        ordered::CollectOrdered as _,
         task::{Drain, drain_signal},
     },
     engine::{Container, EngineError, EngineEvent, EventKind, Phase},
@@ -186,7 +187,7 @@ async fn stop(context: &Context, containers: &[Container]) -> Result<(), EngineE
     let mut ends = context.engine.events();
     // Events after the first are certain to arrive.
     drop(ends.next().await);
-    let mut left: BTreeSet<String> = containers.iter().map(|c| c.id.clone()).collect();
+    let mut left: BTreeSet<String> = containers.iter().map(|c| c.id.clone()).collect_ordered();
     let asked = containers.iter().map(|c| async move {
         let signal = context.images.stop_signal(&c.image_id).await;
         context.ask(context.engine.kill(&c.id, &signal)).await

@@ -21,7 +21,7 @@ use super::{
     overdue,
     text::go_duration,
 };
-use crate::engine::EngineError;
+use crate::{base::ordered::CollectOrdered as _, engine::EngineError};
 use k8s_openapi::{
     api::core::v1::{Container, ContainerPort, HTTPGetAction, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
@@ -222,7 +222,7 @@ impl Probes {
             let hurries = kind != ProbeKind::Liveness;
             Some((kind, Watcher::new(kind.spec(spec)?, verdict, now, hurries)))
         };
-        let kinds: BTreeMap<ProbeKind, Watcher> = KINDS.into_iter().filter_map(start).collect();
+        let kinds: BTreeMap<ProbeKind, Watcher> = KINDS.into_iter().filter_map(start).collect_ordered();
         if !kinds.is_empty() {
             self.watchers.insert(id.to_owned(), Watched { container: spec.name.clone(), kinds });
         }
@@ -240,7 +240,7 @@ impl Probes {
 
     /// Writes what the probes say into the worker's memory.
     pub(super) fn show(&self, memory: &mut Memory) {
-        memory.health = self.watchers.iter().map(|(id, w)| (id.clone(), w.health())).collect();
+        memory.health = self.watchers.iter().map(|(id, w)| (id.clone(), w.health())).collect_ordered();
     }
 
     /// The tries that are due; they are under way from now on.

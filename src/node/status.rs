@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::{ephemeral::as_container, pod_state::qos_class},
-    base::clock::whole_seconds,
+    base::{clock::whole_seconds, ordered::SortList as _},
 };
 use conditions::{READY_TO_START, conditions};
 use containers::container_statuses;
@@ -74,7 +74,7 @@ pub fn pod_status(pod: &Pod, facts: Facts<'_>) -> PodStatus {
     }
     let lists = (&init[..], &main[..], &ephemeral[..]);
     let phase = phase(pod, spec, lists, facts);
-    main.sort_by(|a, b| a.name.cmp(&b.name));
+    main.sort_list_by(|a, b| a.name.cmp(&b.name));
     let mut status = PodStatus {
         host_ip: Some(facts.node_ip.to_string()),
         host_ips: Some(vec![HostIP { ip: facts.node_ip.to_string() }]),

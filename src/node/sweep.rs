@@ -15,7 +15,7 @@ use super::{
     volumes::sub_paths::HELPER_OF,
 };
 use crate::{
-    base::{backoff::Backoff, chain::chain},
+    base::{backoff::Backoff, chain::chain, ordered::CollectOrdered as _},
     engine::{Container, EngineError},
 };
 use std::{
@@ -107,19 +107,20 @@ impl Strays {
         let is_stray = |uid: &str| !stored.contains(uid);
         // Whoever asked a helper that is there at first has ended, whether its pod stays or not.
         let helpers = containers.iter().filter(|c| c.labels.contains_key(HELPER_OF)).map(|c| c.id.clone());
-        let left: BTreeSet<String> = helpers.filter(|id| before.as_ref().is_none_or(|ids| ids.contains(id))).collect();
+        let left: BTreeSet<String> =
+            helpers.filter(|id| before.as_ref().is_none_or(|ids| ids.contains(id))).collect_ordered();
         let of_containers = containers.iter().filter(|c| left.contains(&c.id) || owner(c).is_some_and(is_stray));
         let of_containers = of_containers.map(|c| Stray::Container(c.id.clone()));
         let of_volumes = volumes
             .iter()
             .filter(|name| volume_owner(cluster, name).is_some_and(is_stray))
             .map(|name| Stray::Volume(name.clone()));
-        let mounted: BTreeSet<&str> = containers.iter().flat_map(mounted_by).collect();
+        let mounted: BTreeSet<&str> = containers.iter().flat_map(mounted_by).collect_ordered();
         let of_images = volumes
             .iter()
             .filter(|name| is_image_volume(cluster, name) && !mounted.iter().any(|mounted| name.starts_with(mounted)))
             .map(|name| Stray::ImageVolume(name.clone()));
-        let seen: BTreeSet<Stray> = of_containers.chain(of_volumes).chain(of_images).collect();
+        let seen: BTreeSet<Stray> = of_containers.chain(of_volumes).chain(of_images).collect_ordered();
         self.left = Some(left);
         self.seen.retain(|stray, _| seen.contains(stray));
         for stray in seen {

@@ -7,7 +7,7 @@
 //! is no start that it saw: of such a run it is told what the engine knows alone. Instants of the engine are by its clock, notice and readiness by ours.
 
 use super::observe::{Cause, ObservedContainer, ObservedPod, Run, StopReason};
-use crate::api::timeline::Start;
+use crate::{api::timeline::Start, base::ordered::CollectOrdered as _};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -91,7 +91,7 @@ impl Starts {
     }
 
     fn note_ends(&mut self, observed: &ObservedPod, now: Timestamp) {
-        let ended: BTreeSet<Run> = observed.ended_runs().map(ObservedContainer::run).collect();
+        let ended: BTreeSet<Run> = observed.ended_runs().map(ObservedContainer::run).collect_ordered();
         self.noticed.retain(|run, _| ended.contains(run));
         self.with_engine
             .retain(|run| ended.contains(run) || observed.by_id(&run.0).is_some_and(ObservedContainer::is_running));

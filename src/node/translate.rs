@@ -31,7 +31,10 @@ use crate::{
         quantity,
         service_range::ServiceRange,
     },
-    base::secret::{Variable, variable},
+    base::{
+        ordered::CollectOrdered as _,
+        secret::{Variable, variable},
+    },
     engine::{ContainerSpec, Image, Mount, NamespaceMode, NetworkMode, Resources},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -159,7 +162,7 @@ fn sandbox_rights(answers_for_services: bool, writes_files: bool) -> Vec<String>
 
 fn sysctls(spec: &PodSpec) -> BTreeMap<String, String> {
     let all = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten());
-    all.map(|s| (s.name.replace('/', "."), s.value.clone())).collect()
+    all.map(|s| (s.name.replace('/', "."), s.value.clone())).collect_ordered()
 }
 
 /// The host ports of a pod. Where the pod names no address, they are bound to the one that skiff is told: loopback, unless asked.

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     api::quantity,
-    base::secret::Variable,
+    base::{ordered::CollectOrdered as _, secret::Variable},
     engine::{MemoryVolume, Mount, MountSource, Propagation},
 };
 pub use archive::publish_all;
@@ -329,7 +329,7 @@ pub fn needs_binding(pod: &Pod, spec: &Container) -> bool {
 pub fn images_of<'a>(pod: &'a Pod, spec: &Container) -> BTreeMap<&'a str, &'a ImageVolumeSource> {
     let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
     let is_mounted = |volume: &&Volume| spec.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
-    volumes.filter(is_mounted).filter_map(|v| Some((v.name.as_str(), v.image.as_ref()?))).collect()
+    volumes.filter(is_mounted).filter_map(|v| Some((v.name.as_str(), v.image.as_ref()?))).collect_ordered()
 }
 
 /// The part of a volume that a mount shows.
@@ -497,7 +497,8 @@ impl Planner<'_> {
     fn add_files(&mut self, name: &str, files: Files) -> Result<(), String> {
         // Kubernetes lets the group read what the owner may read.
         let readable = |mode: u32| if self.group.is_some() { mode | 0o440 } else { mode };
-        let files = files.into_iter().map(|(path, file)| (path, File { mode: readable(file.mode), ..file })).collect();
+        let files =
+            files.into_iter().map(|(path, file)| (path, File { mode: readable(file.mode), ..file })).collect_ordered();
         self.plan.tree.add_files(name, files, self.group)?;
         self.show(name, Shown::Directory);
         Ok(())
@@ -519,7 +520,7 @@ impl Planner<'_> {
         };
         let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
         let binary = map.binary_data.iter().flatten().map(|(k, ByteString(v))| (k.as_str(), v.as_slice()));
-        from.files(&text.chain(binary).collect(), mode, &self.budget)
+        from.files(&text.chain(binary).collect_ordered(), mode, &self.budget)
     }
 
     fn secret(&self, from: &Keyed<'_>, mode: u32) -> Result<Files, String> {
@@ -527,7 +528,7 @@ impl Planner<'_> {
             return from.missing("secret");
         };
         let data = secret.data.iter().flatten().map(|(k, ByteString(v))| (k.as_str(), v.as_slice()));
-        from.files(&data.collect(), mode, &self.budget)
+        from.files(&data.collect_ordered(), mode, &self.budget)
     }
 
     fn downward(&self, items: &[DownwardAPIVolumeFile], mode: u32) -> Result<Files, String> {

@@ -39,7 +39,10 @@ use crate::{
         meta::ObjectKey,
         status::ApiError,
     },
-    base::task::{self, Drain},
+    base::{
+        ordered::CollectOrdered as _,
+        task::{self, Drain},
+    },
     engine::{Container as EngineContainer, EngineError, EventKind, Resources},
 };
 use futures::{
@@ -884,7 +887,7 @@ fn believed_of(pod: &Pod, id: &str) -> Believed {
 /// The hashes of all containers of a pod.
 fn spec_hashes(pod: &Pod) -> BTreeMap<String, String> {
     let all = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
-    all.map(|c| (c.name.clone(), spec_hash(c))).collect()
+    all.map(|c| (c.name.clone(), spec_hash(c))).collect_ordered()
 }
 
 async fn sleep_until(at: Option<Instant>) {

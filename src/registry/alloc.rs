@@ -11,7 +11,7 @@ pub(crate) use repair::repair;
 use super::{Registry, options::Config};
 use crate::{
     api::{field::FieldError, kind::Kind as _, kinds::service::Services, object::DynObject, status::ApiError},
-    base::rng::Rng,
+    base::{ordered::CollectOrdered as _, rng::Rng},
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use std::{
@@ -91,7 +91,7 @@ fn taken_by_others(registry: &Registry, uid: Option<&str>) -> Taken {
 /// The node ports that a Service names, with their protocols.
 fn node_ports(spec: &ServiceSpec) -> BTreeSet<(String, i32)> {
     let ports = spec.ports.iter().flatten();
-    ports.filter_map(|port| Some((protocol(port).to_owned(), port.node_port.filter(|n| *n != 0)?))).collect()
+    ports.filter_map(|port| Some((protocol(port).to_owned(), port.node_port.filter(|n| *n != 0)?))).collect_ordered()
 }
 
 fn protocol(port: &ServicePort) -> &str {
@@ -126,7 +126,7 @@ fn keep_numbers(new: &mut ServiceSpec, old: &ServiceSpec) {
         keep_node_ports(new.ports.get_or_insert_default(), &olds);
     }
     if !has_node_ports(new) && has_node_ports(old) {
-        let had: BTreeSet<_> = olds.iter().map(|o| o.node_port).collect();
+        let had: BTreeSet<_> = olds.iter().map(|o| o.node_port).collect_ordered();
         for port in new.ports.iter_mut().flatten() {
             if had.contains(&port.node_port) {
                 port.node_port = None;
@@ -151,10 +151,10 @@ fn keep_node_ports(new: &mut [ServicePort], olds: &[&ServicePort]) {
     }
     let is_given = |n: &i32| *n != 0;
     let mut used: BTreeSet<(String, i32)> =
-        new.iter().filter_map(|p| Some((protocol(p).to_owned(), p.node_port.filter(is_given)?))).collect();
+        new.iter().filter_map(|p| Some((protocol(p).to_owned(), p.node_port.filter(is_given)?))).collect_ordered();
     for key in [by_name as fn(&ServicePort) -> Key, by_number] {
         // Of several with one key the first counts.
-        let had: BTreeMap<Key, Option<i32>> = olds.iter().rev().map(|o| (key(o), o.node_port)).collect();
+        let had: BTreeMap<Key, Option<i32>> = olds.iter().rev().map(|o| (key(o), o.node_port)).collect_ordered();
         for port in new.iter_mut().filter(|p| p.node_port.unwrap_or(0) == 0) {
             let found = had.get(&key(port)).copied().flatten().filter(is_given);
             port.node_port = found.filter(|n| used.insert((protocol(port).to_owned(), *n)));

@@ -18,7 +18,7 @@ use crate::{
         pod_state,
         selector::{FieldSelector, LabelSelector},
     },
-    base::clock::whole_seconds,
+    base::{clock::whole_seconds, ordered::CollectOrdered as _},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -179,7 +179,7 @@ fn still_disrupted(observed: &Observed, before: &PodDisruptionBudgetStatus) -> B
     };
     let all = before.disrupted_pods.iter().flatten();
     let left = all.filter(|(name, since)| waits(name) && ends(since, observed.now).is_some());
-    left.map(|(name, since)| (name.clone(), since.clone())).collect()
+    left.map(|(name, since)| (name.clone(), since.clone())).collect_ordered()
 }
 
 /// How long a pod still counts as gone.

@@ -12,7 +12,7 @@ use crate::{
         managed, names,
         status::ApiError,
     },
-    base::{clock::after, rng::Rng},
+    base::{clock::after, ordered::CollectOrdered as _, rng::Rng},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
@@ -161,7 +161,7 @@ pub(super) fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldEr
     if old.deletion_timestamp.is_none() {
         return Vec::new();
     }
-    let had: BTreeSet<&String> = old.finalizers.iter().flatten().collect();
+    let had: BTreeSet<&String> = old.finalizers.iter().flatten().collect_ordered();
     let added: Vec<_> = new.finalizers.iter().flatten().filter(|f| !had.contains(f)).cloned().collect();
     if added.is_empty() {
         return Vec::new();

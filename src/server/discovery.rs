@@ -4,9 +4,12 @@
 //!
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/discovery`, v1.37.
 
-use crate::api::{
-    kind::{KindInfo, Subresource},
-    kinds::Kinds,
+use crate::{
+    api::{
+        kind::{KindInfo, Subresource},
+        kinds::Kinds,
+    },
+    base::ordered::SortList as _,
 };
 use base64::{
     Engine as _,
@@ -213,7 +216,7 @@ pub fn paths(kinds: &Kinds) -> Value {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions(kinds, group).into_iter().map(|v| format!("/apis/{group}/{v}")));
     }
-    paths.sort();
+    paths.sort_list();
     json!({ "paths": paths })
 }
 

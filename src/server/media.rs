@@ -3,7 +3,7 @@
 //! Called by `handle` and `discovery`. **Not here**: bodies that clients send (`codec`).
 //! **Source**: `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`, v1.37.
 
-use crate::api::status::ApiError;
+use crate::{api::status::ApiError, base::ordered::SortList as _};
 use http::{HeaderMap, header::ACCEPT};
 
 /// How an answer is written.
@@ -182,7 +182,7 @@ pub fn negotiate(headers: &HeaderMap, pretty: &str, offer: Offer, protobuf: Prot
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
     let accept = accept.join(",");
     let mut clauses: Vec<Clause<'_>> = accept.split(',').filter(|c| !c.trim().is_empty()).map(Clause::parse).collect();
-    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    clauses.sort_list_by(|a, b| b.quality.total_cmp(&a.quality));
     let wish = clauses.iter().find_map(|c| {
         let output = Output { format: c.format()?, shape: c.shape(offer)? };
         is_written(output, offer, protobuf).then_some((c, output))

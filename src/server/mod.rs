@@ -52,7 +52,7 @@ pub(crate) use verbs::evict;
 mod websocket;
 
 use crate::{
-    base::descriptors,
+    base::{descriptors, ordered::CollectOrdered as _},
     identity::{Rbac, Tokens},
     node::{local_images::LocalImages, streams::PodStreams, usage::Usages},
     registry::Registry,
@@ -128,7 +128,7 @@ impl ServerState {
             doors: Mutex::new(Doors { gate, endings: BTreeMap::new() }),
             kept_documents: documents::Library::default(),
             encoded: Arc::default(),
-            seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
+            seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect_ordered(),
             pinned: pinned::Pinned::default(),
             dashboard: OnceLock::new(),
             traffic: TrafficDesk::default(),

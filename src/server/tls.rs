@@ -11,7 +11,7 @@
 
 mod subject;
 
-use crate::base::clock::Clock;
+use crate::base::{clock::Clock, ordered::CollectOrdered as _};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
@@ -326,7 +326,7 @@ fn server_identity(extra: &[String]) -> Identity {
         common_name: "kube-apiserver".to_owned(),
         organizations: Vec::new(),
         // Addresses have one spelling, so that a set can be compared with the one of a certificate.
-        sans: sans.map(|s| s.parse::<IpAddr>().map_or(s, |ip| ip.to_string())).collect(),
+        sans: sans.map(|s| s.parse::<IpAddr>().map_or(s, |ip| ip.to_string())).collect_ordered(),
         usage: ExtendedKeyUsagePurpose::ServerAuth,
     }
 }
@@ -513,7 +513,7 @@ fn names_of(cert: &X509Certificate<'_>) -> BTreeSet<String> {
         },
         _ => None,
     };
-    extension.value.general_names.iter().filter_map(text).collect()
+    extension.value.general_names.iter().filter_map(text).collect_ordered()
 }
 
 fn io(doing: &'static str, path: &Path, source: std::io::Error) -> PkiError {

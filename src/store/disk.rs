@@ -16,7 +16,11 @@ use super::{
     Backend, Change, Entry,
     record::{decode, encode},
 };
-use crate::{api::meta::Revision, base::rng::Rng, base::task::panic_text};
+use crate::{
+    api::meta::Revision,
+    base::task::panic_text,
+    base::{ordered::CollectOrdered as _, rng::Rng},
+};
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 use std::{
     collections::BTreeMap,
@@ -185,7 +189,7 @@ impl DiskBackend {
         self.recover()?;
         let db = self.db.as_ref().expect("recovered just now");
         // Only what a key has in the end is written, in key order, which the tree likes.
-        let states = changes.iter().map(|c| (&*c.key, c.after.as_deref())).collect();
+        let states = changes.iter().map(|c| (&*c.key, c.after.as_deref())).collect_ordered();
         if let Err(err) = write_states(db, &states, last.revision) {
             self.db = None;
             self.unsure = changes.to_vec();
@@ -231,7 +235,7 @@ impl DiskBackend {
             return Err(DiskError::Changed { path: self.path.clone(), found, expected: self.committed });
         }
         // In reverse, so that a key's first change has the last word.
-        let states = self.unsure.iter().rev().map(|c| (&*c.key, c.before.as_deref())).collect();
+        let states = self.unsure.iter().rev().map(|c| (&*c.key, c.before.as_deref())).collect_ordered();
         write_states(db, &states, self.committed).map_err(|err| DiskError::new(&self.path, err))
     }
 }
@@ -308,7 +312,7 @@ fn fill_file(draft: &Path, revision: Revision, states: &BTreeMap<&str, Option<&E
 /// # Errors
 /// The system's. What was there is there still then.
 pub fn write_anew(path: &Path, revision: Revision, entries: &[Entry]) -> Result<(), DiskError> {
-    let states = entries.iter().map(|entry| (&*entry.key, Some(entry))).collect();
+    let states = entries.iter().map(|entry| (&*entry.key, Some(entry))).collect_ordered();
     let draft = draft_of(path);
     let made = fill_file(&draft, revision, &states).and_then(|()| {
         rename(&draft, path)?;

@@ -17,11 +17,14 @@ use super::{
     pod_spec::defaults,
     pod_template,
 };
-use crate::api::{
-    field::{FieldError, FieldErrorKind},
-    kind::{ALL_VERBS, Kind, KindInfo, SCALE, STATUS, ScaleView, Scope, Subresource},
-    selector::LabelSelector,
-    table::{self, Column},
+use crate::{
+    api::{
+        field::{FieldError, FieldErrorKind},
+        kind::{ALL_VERBS, Kind, KindInfo, SCALE, STATUS, ScaleView, Scope, Subresource},
+        selector::LabelSelector,
+        table::{self, Column},
+    },
+    base::ordered::CollectOrdered as _,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
@@ -287,7 +290,7 @@ fn images_to_come(spec: &DeploymentConfigSpec, template: &PodTemplateSpec) -> BT
         }
     };
     let containers = pods.containers.iter().enumerate().filter_map(field("containers"));
-    containers.chain(init.iter().enumerate().filter_map(field("initContainers"))).collect()
+    containers.chain(init.iter().enumerate().filter_map(field("initContainers"))).collect_ordered()
 }
 
 #[cfg(test)]

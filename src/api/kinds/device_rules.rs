@@ -3,10 +3,13 @@
 //! **Source**: `pkg/apis/resource/validation/validation.go`, `pkg/apis/resource/v1/defaults.go`, v1.37.
 
 use super::json::{self, Errors};
-use crate::api::{
-    field::FieldError,
-    json_kind::{at, default_at, text_at},
-    names,
+use crate::{
+    api::{
+        field::FieldError,
+        json_kind::{at, default_at, text_at},
+        names,
+    },
+    base::ordered::CollectOrdered as _,
 };
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,8 +145,8 @@ pub(super) struct Requests(BTreeMap<String, BTreeSet<String>>);
 
 impl Requests {
     fn of(claim: &Fields, path: &str) -> Self {
-        let names = |request| keys(request, "firstAvailable", "name").map(str::to_owned).collect();
-        Self(json::objects(claim, path).map(|request| (text_at(request, "name"), names(request))).collect())
+        let names = |request| keys(request, "firstAvailable", "name").map(str::to_owned).collect_ordered();
+        Self(json::objects(claim, path).map(|request| (text_at(request, "name"), names(request))).collect_ordered())
     }
 
     fn has(&self, name: &str) -> bool {

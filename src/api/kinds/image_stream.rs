@@ -9,13 +9,16 @@
 pub mod tags;
 
 use super::check::Errors;
-use crate::api::{
-    field::FieldError,
-    image_name::{digest, is_reference, is_tag},
-    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope, Subresource},
-    object::Object,
-    selector::Fields,
-    table::{self, Column},
+use crate::{
+    api::{
+        field::FieldError,
+        image_name::{digest, is_reference, is_tag},
+        kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope, Subresource},
+        object::Object,
+        selector::Fields,
+        table::{self, Column},
+    },
+    base::ordered::SortList as _,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -393,7 +396,7 @@ impl Kind for ImageStreams {
             .unwrap_or(&obj.status.docker_image_repository);
         let mut tags: Vec<(Option<Timestamp>, &str)> =
             obj.status.tags.iter().map(|t| (t.items.first().map(|event| event.created.0), &*t.tag)).collect();
-        tags.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+        tags.sort_list_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
         let updated = tags.first().and_then(|(at, _)| *at).map(|at| ago(at, now)).unwrap_or_default();
         let names: Vec<&str> = tags.iter().map(|(_, tag)| *tag).collect();
         vec![table::name(&obj.metadata), json!(repository), json!(tags_cell(&names)), json!(updated)]

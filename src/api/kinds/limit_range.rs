@@ -3,13 +3,16 @@
 //! **Source**: `pkg/apis/core/validation/validation.go` (`ValidateLimitRange`), v1.37.
 
 use super::json::{self, Errors};
-use crate::api::{
-    field::FieldError,
-    json_kind::{JsonKind, Rules, at, text_at},
-    kind::{KindInfo, Scope},
-    object::Untyped,
-    quantity::Quantity,
-    table::{self, Column},
+use crate::{
+    api::{
+        field::FieldError,
+        json_kind::{JsonKind, Rules, at, text_at},
+        kind::{KindInfo, Scope},
+        object::Untyped,
+        quantity::Quantity,
+        table::{self, Column},
+    },
+    base::ordered::CollectOrdered as _,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -92,7 +95,7 @@ fn check_order(errs: &mut Errors, limit: &Map<String, Value>, path: &str) {
         Some((text.to_owned(), Quantity::parse(text).ok()?))
     };
     let names = ["default", "defaultRequest", "max", "min"].into_iter().filter_map(|f| at(limit, f)?.as_object());
-    let names: BTreeSet<&String> = names.flat_map(Map::keys).collect();
+    let names: BTreeSet<&String> = names.flat_map(Map::keys).collect_ordered();
     let pairs = [
         ("min", "max", "min"),
         ("min", "defaultRequest", "min"),

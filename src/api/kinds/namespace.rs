@@ -7,12 +7,15 @@
 //! **Source**: `pkg/apis/core/{v1/defaults,validation/validation}.go`, `pkg/registry/core/namespace/strategy.go`, v1.37.
 
 use super::check::{self, Errors};
-use crate::api::{
-    field::FieldError,
-    kind::{Kind, KindInfo, STATUS, Scope, Subresource},
-    names,
-    selector::Fields,
-    table::{self, Column},
+use crate::{
+    api::{
+        field::FieldError,
+        kind::{Kind, KindInfo, STATUS, Scope, Subresource},
+        names,
+        selector::Fields,
+        table::{self, Column},
+    },
+    base::ordered::CollectOrdered as _,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
@@ -128,7 +131,7 @@ impl Kind for Namespaces {
 
 /// The spec stays, but a namespace that is going away may lose finalizers.
 fn keep_spec(new: &mut Namespace, old: &Namespace) {
-    let wanted: BTreeSet<String> = finalizers(new).iter().cloned().collect();
+    let wanted: BTreeSet<String> = finalizers(new).iter().cloned().collect_ordered();
     new.spec.clone_from(&old.spec);
     if old.metadata.deletion_timestamp.is_some() {
         let kept = finalizers(old).iter().filter(|f| wanted.contains(*f)).cloned().collect();

@@ -7,12 +7,15 @@ use super::{
     part,
     pod_spec::{check_taints, defaults},
 };
-use crate::api::{
-    field::FieldError,
-    kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope, Subresource},
-    quantity::Quantity,
-    selector::Fields,
-    table::{self, Column},
+use crate::{
+    api::{
+        field::FieldError,
+        kind::{ALL_VERBS, Kind, KindInfo, STATUS, Scope, Subresource},
+        quantity::Quantity,
+        selector::Fields,
+        table::{self, Column},
+    },
+    base::ordered::CollectOrdered as _,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeSpec};
@@ -155,7 +158,7 @@ fn roles(obj: &Node) -> Vec<&str> {
         Some(role) => Some(role),
         None => (key == "kubernetes.io/role").then_some(value.as_str()),
     });
-    roles.filter(|r| !r.is_empty()).collect::<BTreeSet<_>>().into_iter().collect()
+    roles.filter(|r| !r.is_empty()).collect_ordered::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn address<'a>(obj: &'a Node, kind: &str) -> &'a str {

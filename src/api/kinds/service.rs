@@ -11,12 +11,15 @@ use super::{
     pod_spec::{defaults, port_or_name},
     text,
 };
-use crate::api::{
-    field::FieldError,
-    kind::{ALL_VERBS, Kind, KindInfo, PROXY_VERBS, STATUS, Scope, Subresource},
-    names,
-    selector::Fields,
-    table::{self, Column},
+use crate::{
+    api::{
+        field::FieldError,
+        kind::{ALL_VERBS, Kind, KindInfo, PROXY_VERBS, STATUS, Scope, Subresource},
+        names,
+        selector::Fields,
+        table::{self, Column},
+    },
+    base::ordered::CollectOrdered as _,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -597,7 +600,8 @@ fn external_ip(obj: &Service, spec: &ServiceSpec) -> String {
             let balancer = obj.status.as_ref().and_then(|s| s.load_balancer.as_ref());
             let points = balancer.iter().flat_map(|b| b.ingress.iter().flatten());
             let given = |t: &Option<String>| t.clone().filter(|t| !t.is_empty());
-            let given: BTreeSet<_> = points.filter_map(|p| given(&p.ip).or_else(|| given(&p.hostname))).collect();
+            let given: BTreeSet<_> =
+                points.filter_map(|p| given(&p.ip).or_else(|| given(&p.hostname))).collect_ordered();
             let all: Vec<String> = given.into_iter().chain(external.into_owned()).collect();
             or(&all, "<pending>")
         }

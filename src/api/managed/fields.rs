@@ -2,6 +2,7 @@
 //!
 //! **Source**: `sigs.k8s.io/structured-merge-diff/v6/fieldpath/{element,set,serialize,serialize-pe}.go`.
 
+use crate::base::ordered::CollectOrdered as _;
 use serde_json::{Map, Value, json};
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -188,7 +189,7 @@ impl FieldSet {
                 Node { is_member: node.is_member && theirs.is_member, below: node.below.intersection(&theirs.below) };
             (!both.is_empty()).then(|| (element.clone(), both))
         });
-        Self(both.collect())
+        Self(both.collect_ordered())
     }
 
     /// What is in this one and not in the other.
@@ -203,7 +204,7 @@ impl FieldSet {
             };
             (!left.is_empty()).then(|| (element.clone(), left))
         });
-        Self(left.collect())
+        Self(left.collect_ordered())
     }
 
     /// Every field in it, as people read it.
@@ -232,7 +233,7 @@ impl FieldSet {
             }
             (element.text(), below)
         };
-        Value::Object(self.0.iter().map(entry).collect())
+        Value::Object(self.0.iter().map(entry).collect_ordered())
     }
 
     /// Reads a set from JSON; `None`: it is none.

@@ -6,7 +6,7 @@ use super::{
     fields::{Element, FieldSet},
     shape::{Parts, Shape, field},
 };
-use crate::api::schema::structure::Definition;
+use crate::{api::schema::structure::Definition, base::ordered::CollectOrdered as _};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -35,8 +35,9 @@ fn fields_over(shape: Shape<'_>, live: &Map<String, Value>, config: &Map<String,
 /// Items keep their order; those that both have stand as the configuration has them.
 fn items_over(shape: Shape<'_>, live: &[Value], config: &[Value]) -> Value {
     let wanted: Vec<(Element, &Value)> = shape.items(config);
-    let current: BTreeMap<Element, &Value> = shape.items(live).into_iter().collect();
-    let place: BTreeMap<&Element, usize> = wanted.iter().enumerate().map(|(i, (element, _))| (element, i)).collect();
+    let current: BTreeMap<Element, &Value> = shape.items(live).into_iter().collect_ordered();
+    let place: BTreeMap<&Element, usize> =
+        wanted.iter().enumerate().map(|(i, (element, _))| (element, i)).collect_ordered();
     let merged = |(element, value): &(Element, &Value)| over(shape.item(), current.get(element).copied(), value);
     let mut out = Vec::with_capacity(live.len() + config.len());
     let mut written = 0;
@@ -80,7 +81,7 @@ fn remove(shape: Shape<'_>, value: Value, gone: &FieldSet, kept: Option<&FieldSe
                     had && super::shape::is_void(Some(&value)) && !kept.is_some_and(|kept| kept.touches(&element));
                 (!is_hollow).then_some((name, value))
             });
-            Value::Object(left.collect())
+            Value::Object(left.collect_ordered())
         }
         Value::Array(items) => {
             let left = items.into_iter().filter_map(|item| match shape.element(&item) {

@@ -25,6 +25,7 @@ use super::{
     schema::structure::Definition,
     status::{ApiError, Conflicting},
 };
+use crate::base::ordered::SortList as _;
 use compare::{Difference, difference, fields_of};
 use fields::{Element, FieldSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
@@ -178,7 +179,7 @@ pub fn updated(
 
 /// Applies come first, then by time. Source: `sortEncodedManagedFields` in managedfields.go.
 fn sorted(mut managers: Managers) -> Managers {
-    managers.sort_by(|a, b| {
+    managers.sort_list_by(|a, b| {
         let key = |entry: &ManagedFieldsEntry| {
             (
                 entry.operation.clone(),

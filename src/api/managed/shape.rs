@@ -1,7 +1,10 @@
 //! How a value is taken apart: what is one field, and what has fields of its own.
 
 use super::fields::Element;
-use crate::api::schema::structure::{Definition, ListType, Property, Type};
+use crate::{
+    api::schema::structure::{Definition, ListType, Property, Type},
+    base::ordered::CollectOrdered as _,
+};
 use serde_json::{Map, Value, json};
 
 /// What a key field is when an item leaves it out. Source: `+default` of `protocol` in `k8s.io/api/core/v1/types.go`.
@@ -93,7 +96,7 @@ impl<'d> Shape<'d> {
                     Some((name.to_owned(), fields.get(name).cloned().or_else(default)?))
                 };
                 // A field that has no default may be absent, as long as one of the keys is there.
-                let key: Map<String, Value> = keys.split(',').filter_map(of).collect();
+                let key: Map<String, Value> = keys.split(',').filter_map(of).collect_ordered();
                 (!key.is_empty()).then_some(Element::Key(key))
             }
             _ => None,

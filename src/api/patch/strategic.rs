@@ -6,9 +6,12 @@
 //! **Source**: `k8s.io/apimachinery/pkg/util/{strategicpatch/patch.go,mergepatch/errors.go}`, v1.37.
 
 use super::PatchError;
-use crate::api::schema::{
-    go_display,
-    structure::{Definition, Property, Type},
+use crate::{
+    api::schema::{
+        go_display,
+        structure::{Definition, Property, Type},
+    },
+    base::ordered::{CollectOrdered as _, SortList as _},
 };
 use serde_json::{Map, Value};
 use std::{
@@ -139,7 +142,7 @@ fn merge_value(current: Value, patch: Value, field: Field<'_>) -> Result<Option<
 fn retain_keys(object: &mut Fields, patch: &mut Fields) -> Result<()> {
     let Some(list) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let wrong = || malformed("invalid patch format of retainKeys");
-    let kept: BTreeSet<&str> = list.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
+    let kept: BTreeSet<&str> = list.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect_ordered();
     let is_directive = |name: &str| name.starts_with(DELETE_PREFIX) || name.starts_with(ORDER_PREFIX);
     if patch.iter().any(|(name, value)| !value.is_null() && !is_directive(name) && !kept.contains(name.as_str())) {
         return Err(wrong());
@@ -349,14 +352,14 @@ fn in_order(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&
             None => others.push((was, item)),
         }
     }
-    named.sort_by_key(|(wanted, ..)| *wanted);
+    named.sort_list_by_key(|(wanted, ..)| *wanted);
     // What had no place stays behind what it followed.
     let mut last = None;
     for (was, _) in &mut others {
         *was = was.or(last);
         last = *was;
     }
-    others.sort_by_key(|(was, _)| *was);
+    others.sort_list_by_key(|(was, _)| *was);
     let mut sorted = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     loop {
@@ -389,7 +392,7 @@ fn cleaned_fields(fields: Fields) -> Fields {
         name == DIRECTIVE || name == RETAIN_KEYS || name.starts_with(ORDER_PREFIX) || name.starts_with(DELETE_PREFIX)
     };
     let kept = fields.into_iter().filter(|(name, value)| !value.is_null() && !is_directive(name));
-    kept.filter_map(|(name, value)| Some((name, cleaned(value)?))).collect()
+    kept.filter_map(|(name, value)| Some((name, cleaned(value)?))).collect_ordered()
 }
 
 /// Items that only carry a directive are no items.

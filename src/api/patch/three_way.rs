@@ -6,7 +6,7 @@
 //! **Source**: `CreateThreeWayMergePatch`, k8s.io/apimachinery/pkg/util/strategicpatch/patch.go, v1.37.
 
 use super::strategic::{DELETE_PREFIX, DIRECTIVE, Field, Fields, ORDER_PREFIX, RETAIN_KEYS, Schema};
-use crate::api::schema::structure::Definition;
+use crate::{api::schema::structure::Definition, base::ordered::CollectOrdered as _};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,7 +56,7 @@ fn union(old: &Value, new: &Fields, field: Field<'_>) -> Fields {
 fn list(patch: &mut Fields, name: &str, old: &Value, new: &[Value], field: Field<'_>) {
     let olds = old.as_array().map(Vec::as_slice).unwrap_or_default();
     let Some(key) = field.merge_key else {
-        let wanted: BTreeSet<String> = new.iter().map(Value::to_string).collect();
+        let wanted: BTreeSet<String> = new.iter().map(Value::to_string).collect_ordered();
         let gone: Vec<Value> = olds.iter().filter(|item| !wanted.contains(&item.to_string())).cloned().collect();
         if !gone.is_empty() {
             patch.insert(format!("{DELETE_PREFIX}{name}"), Value::Array(gone));
@@ -67,7 +67,7 @@ fn list(patch: &mut Fields, name: &str, old: &Value, new: &[Value], field: Field
     };
     // The first of each key counts, as in a search from the front.
     let by_key = |list: &'_ [Value]| -> BTreeMap<String, usize> {
-        list.iter().enumerate().rev().map(|(at, item)| (item[key].to_string(), at)).collect()
+        list.iter().enumerate().rev().map(|(at, item)| (item[key].to_string(), at)).collect_ordered()
     };
     let (old_places, wanted) = (by_key(olds), by_key(new));
     let changed = new.iter().map(|item| match item {

@@ -3,6 +3,7 @@
 //! Called by `json_kind`. **Source** of what a schema may say: `apiextensions-apiserver/pkg/apis/apiextensions/v1/types_jsonschema.go`, v1.37.
 
 use super::structure::{Definition, DefinitionId, ListType, Property, Strategy, Type};
+use crate::base::ordered::SortList as _;
 use serde_json::{Map, Value, json};
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -16,7 +17,7 @@ pub(in crate::api) fn definition(name: &str, schema: &Value) -> Definition {
         definition.properties.retain(|p| p.name != field);
         definition.properties.push(property(field, kind, false));
     }
-    definition.properties.sort_by(|a, b| a.name.cmp(&b.name));
+    definition.properties.sort_list_by(|a, b| a.name.cmp(&b.name));
     definition
 }
 
@@ -42,7 +43,7 @@ fn object(name: &str, schema: &Value) -> Definition {
         ..property(field, type_of(&format!("{name}.{field}"), schema), is_required(field))
     };
     let mut properties: Vec<Property> = schema["properties"].as_object().into_iter().flatten().map(of).collect();
-    properties.sort_by(|a, b| a.name.cmp(&b.name));
+    properties.sort_list_by(|a, b| a.name.cmp(&b.name));
     let is_atomic = schema["x-kubernetes-map-type"] == "atomic";
     Definition { name: name.to_owned().into(), properties, value: None, is_atomic }
 }

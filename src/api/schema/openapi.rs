@@ -10,9 +10,12 @@
 //! **Source** of the form: `k8s.io/apiserver/pkg/endpoints/installer.go`, `k8s.io/kube-openapi/pkg/builder3`, v1.37.
 
 use super::structure::Definition;
-use crate::api::{
-    kind::{KindInfo, KindRef, Parameter, Subresource},
-    kinds::Kinds,
+use crate::{
+    api::{
+        kind::{KindInfo, KindRef, Parameter, Subresource},
+        kinds::Kinds,
+    },
+    base::ordered::CollectOrdered as _,
 };
 use bytes::Bytes;
 use flate2::read::DeflateDecoder;
@@ -61,7 +64,7 @@ impl<'a> Scope<'a> {
     fn all(kinds: &'a Kinds) -> BTreeSet<Self> {
         let groups = kinds.infos().filter(|i| !i.group.is_empty()).map(|i| Self::Group(i.group));
         let kinds = kinds.infos().map(|i| Self::Kinds(i.group, i.version));
-        [Self::Version, Self::Core, Self::Groups].into_iter().chain(groups).chain(kinds).collect()
+        [Self::Version, Self::Core, Self::Groups].into_iter().chain(groups).chain(kinds).collect_ordered()
     }
 
     /// The name of the document, which is the path that it is about.
@@ -135,7 +138,7 @@ pub fn index(hashes: &Hashes) -> Value {
             let url = format!("/openapi/v3/{name}?hash={hash}");
             (name.clone(), json!({ "serverRelativeURL": url }))
         })
-        .collect();
+        .collect_ordered();
     json!({ "paths": paths })
 }
 
@@ -158,7 +161,7 @@ pub fn hashes(kinds: &Kinds) -> Hashes {
     let text = unpack();
     let definitions = by_name(kinds, &text);
     let hash = |scope: Scope<'_>| (scope.name(), hash_of(&assemble(kinds, scope, &definitions)));
-    Scope::all(kinds).into_iter().map(hash).collect()
+    Scope::all(kinds).into_iter().map(hash).collect_ordered()
 }
 
 /// What changes when a document does.
@@ -179,7 +182,7 @@ fn unpack() -> String {
 fn by_name<'a>(kinds: &'a Kinds, text: &'a str) -> BTreeMap<&'a str, &'a str> {
     let packed = text.lines().filter_map(|line| line.split_once('\t'));
     let added = kinds.iter().flat_map(|kind| kind.published().iter().map(|(name, json)| (&**name, &**json)));
-    packed.chain(added).collect()
+    packed.chain(added).collect_ordered()
 }
 
 fn base_path(group: &str, version: &str) -> String {

@@ -21,7 +21,10 @@ use super::{
     read,
     structure::{Definition, DefinitionId, Property, Type},
 };
-use crate::api::bounds::{Census, DEPTH_MAX, Size, TOO_DEEP};
+use crate::{
+    api::bounds::{Census, DEPTH_MAX, Size, TOO_DEEP},
+    base::ordered::CollectOrdered as _,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -147,7 +150,7 @@ impl Union {
 type Names = BTreeMap<u32, &'static str>;
 
 static NUMBERS: LazyLock<BTreeMap<&'static str, Names>> =
-    LazyLock::new(|| include_str!("protobuf_numbers.txt").lines().filter_map(parse_line).collect());
+    LazyLock::new(|| include_str!("protobuf_numbers.txt").lines().filter_map(parse_line).collect_ordered());
 
 fn parse_line(line: &'static str) -> Option<(&'static str, Names)> {
     let (message, fields) = line.split_once(' ')?;
@@ -155,7 +158,7 @@ fn parse_line(line: &'static str) -> Option<(&'static str, Names)> {
         let (name, number) = field.split_once('=')?;
         Some((number.parse().ok()?, name))
     };
-    Some((message, fields.split(' ').filter_map(field).collect()))
+    Some((message, fields.split(' ').filter_map(field).collect_ordered()))
 }
 
 /// Reads a body as the JSON value that says the same. The error says what is wrong with it.

@@ -5,7 +5,7 @@
 use crate::{
     api::{kind::ErasedKind, kinds::KINDS},
     app::data_dir::DataDir,
-    base::runtime::block_on,
+    base::{ordered::SortList as _, runtime::block_on},
     cli::{
         cluster::ClusterArgs,
         kubectl::resource::{collection, kind},
@@ -72,7 +72,7 @@ const WITH_PODS: [&str; 5] = ["deployment", "statefulset", "daemonset", "service
 
 fn kinds() -> Vec<String> {
     let mut names: Vec<String> = KINDS.iter().map(|kind| kind.info().plural.to_owned()).collect();
-    names.sort();
+    names.sort_list();
     names.dedup();
     names
 }

@@ -5,6 +5,7 @@ use crate::{
         kind::{ErasedKind, KindInfo},
         kinds::KINDS,
     },
+    base::ordered::SortList as _,
     cli::{
         exit::{Class, of_class},
         watching::text,
@@ -85,7 +86,7 @@ pub(in crate::cli) fn kind(word: &str) -> anyhow::Result<&'static dyn ErasedKind
     };
     // Events and Pods of the core before those of other groups.
     let mut all: Vec<&'static dyn ErasedKind> = KINDS.iter().copied().filter(|kind| is_called(kind.info())).collect();
-    all.sort_by_key(|kind| (!kind.info().group.is_empty(), kind.info().group.ends_with(".openshift.io")));
+    all.sort_list_by_key(|kind| (!kind.info().group.is_empty(), kind.info().group.ends_with(".openshift.io")));
     all.first().copied().ok_or_else(|| {
         of_class(Class::Usage, anyhow!("the server doesn't have a resource type {word:?}; of kinds that were added to it the real kubectl knows"))
     })

@@ -6,7 +6,7 @@ use super::{
     told,
 };
 use crate::{
-    base::clock::Clock,
+    base::{clock::Clock, ordered::SortList as _},
     cli::{
         exit::{Class, of_class},
         output,
@@ -256,7 +256,7 @@ async fn pod_of(scope: &Scope, of: &Named) -> anyhow::Result<String> {
     // One that runs and stays has more to say.
     let is_lesser =
         |pod: &&Value| (text(pod, "/status/phase") != "Running", pod["metadata"]["deletionTimestamp"].is_string());
-    found.sort_by_key(is_lesser);
+    found.sort_list_by_key(is_lesser);
     let first = found.first().with_context(|| format!("{of} has no pods"))?;
     if found.len() > 1 {
         output::aside(format!("Found {} pods, using pod/{}", found.len(), text(first, "/metadata/name")));

@@ -2,6 +2,7 @@
 
 use crate::{
     api::image_name::{is_known_to_registry, repository, with_tag},
+    base::ordered::CollectOrdered as _,
     cli::{convert, watching::text},
     client::{Client, ClientError},
 };
@@ -145,7 +146,7 @@ impl Of {
     /// The images of the objects of which it is not known whether a registry has them.
     pub(super) fn unsure(&self) -> BTreeSet<String> {
         let used = self.objects.iter().flat_map(images);
-        used.filter(|image| self.unsure.contains(image) || self.unsure.contains(&with_tag(image))).collect()
+        used.filter(|image| self.unsure.contains(image) || self.unsure.contains(&with_tag(image))).collect_ordered()
     }
 
     /// Notes that a registry has an image, under the name by which an object uses it.
@@ -187,7 +188,7 @@ impl Target {
     pub(super) async fn look(client: &Client, source: &Of) -> anyhow::Result<Self> {
         let mut found = Self::default();
         let names = |items: Option<Vec<Value>>| -> BTreeSet<String> {
-            items.unwrap_or_default().iter().map(|item| text(item, "/metadata/name").to_owned()).collect()
+            items.unwrap_or_default().iter().map(|item| text(item, "/metadata/name").to_owned()).collect_ordered()
         };
         found.namespaces = names(list(client, "/api/v1/namespaces").await?);
         found.storage_classes = names(list(client, "/apis/storage.k8s.io/v1/storageclasses").await?);
@@ -217,7 +218,8 @@ pub(super) struct Moved {
 
 pub(super) fn moved(source: &Of, target: &Target) -> Moved {
     let mut moved = Moved::default();
-    let namespaces: BTreeSet<&str> = source.objects.iter().map(|object| text(object, "/metadata/namespace")).collect();
+    let namespaces: BTreeSet<&str> =
+        source.objects.iter().map(|object| text(object, "/metadata/namespace")).collect_ordered();
     let missing = namespaces.into_iter().filter(|name| !target.has_namespace(name));
     moved
         .objects
@@ -229,7 +231,7 @@ pub(super) fn moved(source: &Of, target: &Target) -> Moved {
         moved.notes.push(format!("{} is left out: it belongs to this cluster", called(object)));
     }
     let images = moved.objects.iter().flat_map(images);
-    moved.local_images = images.filter(|image| source.is_local(image)).collect();
+    moved.local_images = images.filter(|image| source.is_local(image)).collect_ordered();
     moved
 }
 
@@ -290,7 +292,7 @@ fn portable(object: &Value) -> Value {
     let kept =
         ["apiVersion", "kind", "type", "data", "immutable", "spec", "rules", "roleRef", "subjects", "imagePullSecrets"];
     let fields = object.as_object().into_iter().flatten().filter(|(field, _)| kept.contains(&&***field));
-    let mut out = Value::Object(fields.map(|(field, value)| (field.clone(), value.clone())).collect());
+    let mut out = Value::Object(fields.map(|(field, value)| (field.clone(), value.clone())).collect_ordered());
     out["metadata"] = metadata(&object["metadata"]);
     match text(object, "/kind") {
         "Service" => of_service(&mut out),
@@ -315,7 +317,7 @@ fn metadata(metadata: &Value) -> Value {
         !OF_CONTROLLERS.iter().any(|prefix| key.starts_with(prefix)) && key != "openshift.io/host.generated"
     };
     let annotations = metadata["annotations"].as_object().into_iter().flatten().filter(|(key, _)| is_users(key));
-    let annotations: BTreeMap<&String, &Value> = annotations.collect();
+    let annotations: BTreeMap<&String, &Value> = annotations.collect_ordered();
     if !annotations.is_empty() {
         out["annotations"] = json!(annotations);
     }
@@ -375,7 +377,7 @@ fn differ(path: &str, before: &Value, after: &Value, is_secret: bool, found: &mu
     match (before, after) {
         (a, b) if a == b => {}
         (Value::Object(a), Value::Object(b)) => {
-            for field in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+            for field in a.keys().chain(b.keys()).collect_ordered::<BTreeSet<_>>() {
                 let at = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
                 let of = |map: &serde_json::Map<String, Value>| map.get(field).cloned().unwrap_or_default();
                 differ(&at, &of(a), &of(b), is_secret, found);

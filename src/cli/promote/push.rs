@@ -1,6 +1,7 @@
 //! Images that are on this machine alone, on their way to a registry.
 
 use crate::{
+    base::ordered::CollectOrdered as _,
     cli::output,
     engine::{Credentials, Engine, PullError, docker::DockerEngine},
     node::credentials,
@@ -26,7 +27,7 @@ pub(super) fn registry(text: &str) -> Result<String, String> {
 
 /// What images are called in the registry, by what they are called here.
 pub(super) fn names(registry: &str, images: &BTreeSet<String>) -> BTreeMap<String, String> {
-    images.iter().map(|image| (image.clone(), name(registry, image))).collect()
+    images.iter().map(|image| (image.clone(), name(registry, image))).collect_ordered()
 }
 
 fn name(registry: &str, image: &str) -> String {

@@ -18,6 +18,7 @@ use crate::{
         pod_state,
     },
     app::App,
+    base::ordered::CollectOrdered as _,
     cli::output,
     cli::workloads::workloads,
 };
@@ -55,7 +56,7 @@ pub(super) async fn show(app: &App) {
 fn pulls(app: &App) -> Vec<String> {
     let pods = app.registry.api::<Pods>().list("").items;
     let waiting = pods.iter().filter(|pod| !pod_state::is_pod_ready(pod)).filter_map(|pod| pod.metadata.uid.as_deref());
-    let waiting: BTreeSet<&str> = waiting.collect();
+    let waiting: BTreeSet<&str> = waiting.collect_ordered();
     if waiting.is_empty() {
         return Vec::new();
     }
@@ -75,8 +76,11 @@ fn pulls(app: &App) -> Vec<String> {
             *known = (message.unwrap_or_default(), revision);
         }
     }
-    let said: BTreeSet<String> =
-        newest.into_values().map(|(message, _)| message.to_owned()).filter(|message| !message.is_empty()).collect();
+    let said: BTreeSet<String> = newest
+        .into_values()
+        .map(|(message, _)| message.to_owned())
+        .filter(|message| !message.is_empty())
+        .collect_ordered();
     said.into_iter().collect()
 }
 

@@ -12,6 +12,7 @@ use crate::{
         kind::TypedKind as _,
         kinds::{cron_job::CronJobs, job::Jobs},
     },
+    base::ordered::SortList as _,
     controllers::{
         job::{COMPLETE, FAILED, end_of, true_condition},
         runtime::{Action, Decision, EventDraft, Planned, Report, Step, controller_reference},
@@ -195,7 +196,7 @@ fn old_jobs(observed: &Observed) -> Vec<&Job> {
         let is_alive = |job: &&Job| job.metadata.deletion_timestamp.is_none();
         let ended = observed.jobs.iter().map(|job| &**job).filter(|job| true_condition(job, type_).is_some());
         let mut ended: Vec<&Job> = ended.filter(is_alive).collect();
-        ended.sort_by_key(|job| {
+        ended.sort_list_by_key(|job| {
             let start = job.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
             (start, job.metadata.name.clone())
         });

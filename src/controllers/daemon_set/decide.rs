@@ -12,6 +12,7 @@ use crate::{
         kinds::{daemon_set::DaemonSets, pod::Pods},
         pod_state,
     },
+    base::ordered::{CollectOrdered as _, SortList as _},
     controllers::{
         pods::claims,
         revisions::{self, POD_REVISION},
@@ -134,7 +135,7 @@ fn on_node<'a>(observed: &Observed, node: &str, pods: &[&'a Pod], hash: &str, su
         }
     }
     // The oldest stays; those that run already before those that do not.
-    running.sort_by_key(|pod| pod_state::phase(pod) != "Running");
+    running.sort_list_by_key(|pod| pod_state::phase(pod) != "Running");
     if !surges {
         wanted.delete.extend(running.into_iter().skip(1));
         return;
@@ -188,7 +189,7 @@ fn carry(observed: &Observed, hash: &str, wanted: Wanted<'_>, decision: &mut Dec
         let report = Report::Creation(Box::new(about.clone()));
         Action::create::<Pods>(pod(set, node, hash)).because("a node has no pod").telling(report)
     };
-    let nodes: BTreeSet<&str> = wanted.create.into_iter().filter(|_| !observed.namespace_goes).collect();
+    let nodes: BTreeSet<&str> = wanted.create.into_iter().filter(|_| !observed.namespace_goes).collect_ordered();
     if !nodes.is_empty() {
         decision.then(Step::SlowStart(nodes.iter().take(BURST_MAX).map(create).collect()));
     }

@@ -28,6 +28,7 @@ use crate::{
         kinds::{controller_revision::ControllerRevisions, daemon_set::DaemonSets, node::Nodes, pod::Pods},
         meta::ObjectKey,
     },
+    base::ordered::SortList as _,
     registry::Registry,
 };
 use jiff::Timestamp;
@@ -142,7 +143,7 @@ impl Observed {
             by_node.entry(nodes::target(pod).unwrap_or_default()).or_default().push(pod);
         }
         by_node.values_mut().for_each(|pods| {
-            pods.sort_by_key(|pod| {
+            pods.sort_list_by_key(|pod| {
                 let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
                 (created, pod.metadata.name.clone())
             });

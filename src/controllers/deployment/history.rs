@@ -3,7 +3,7 @@
 //! **Source**: `SetNewReplicaSetAnnotations` and `cleanupDeployment`, pkg/controller/deployment, v1.37.
 
 use super::sets::{actual, by_age, replicas, size, spec};
-use crate::api::fence::Fence;
+use crate::{api::fence::Fence, base::ordered::SortList as _};
 use k8s_openapi::{
     api::apps::v1::{Deployment, ReplicaSet},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -109,7 +109,7 @@ pub(super) fn to_clean_up<'a>(d: &Deployment, old: &[&'a ReplicaSet]) -> Vec<&'a
     let Some(limit) = spec(d).revision_history_limit.filter(|limit| *limit != i32::MAX) else { return Vec::new() };
     let mut alive: Vec<_> = old.iter().copied().filter(|rs| rs.metadata.deletion_timestamp.is_none()).collect();
     let beyond = alive.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
-    alive.sort_by(|a, b| revision(a).cmp(&revision(b)).then_with(|| by_age(a, b)));
+    alive.sort_list_by(|a, b| revision(a).cmp(&revision(b)).then_with(|| by_age(a, b)));
     alive.truncate(beyond);
     alive.retain(|rs| is_empty_for_good(rs));
     alive

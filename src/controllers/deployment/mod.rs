@@ -32,6 +32,7 @@ use crate::{
         pod_state,
         selector::{FieldSelector, LabelSelector},
     },
+    base::ordered::SortList as _,
     registry::{Registry, pipeline::Selection},
 };
 use jiff::Timestamp;
@@ -119,7 +120,7 @@ fn replica_sets_of(registry: &Registry, deployment: &Deployment) -> Vec<Arc<Repl
     let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
     let orphans = api.select(namespace, &selection).items;
     found.extend(orphans.into_iter().filter(|rs| controller_of(&rs.metadata).is_none()));
-    found.sort_by(|a, b| sets::by_age(a, b));
+    found.sort_list_by(|a, b| sets::by_age(a, b));
     found
 }
 

@@ -8,6 +8,7 @@ use super::{
     recreate::old_pods_run,
     sets::{available, by_age, is_active, is_recreate, size},
 };
+use crate::base::ordered::SortList as _;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use std::cmp::{Ordering, Reverse};
 
@@ -65,7 +66,7 @@ fn is_saturated(plan: &Plan<'_>) -> bool {
 fn scale_proportionally(plan: &mut Plan<'_>, mut active: Vec<usize>) {
     let allowed = if plan.replicas > 0 { plan.ceiling() } else { 0 };
     let to_add = allowed.saturating_sub(plan.total());
-    active.sort_by(|a, b| by_size(&plan.sets[*a].set, &plan.sets[*b].set, to_add > 0));
+    active.sort_list_by(|a, b| by_size(&plan.sets[*a].set, &plan.sets[*b].set, to_add > 0));
     let mut sizes: Vec<i32> = active.iter().map(|i| size(&plan.sets[*i].set)).collect();
     let mut added = 0;
     for (wanted, i) in sizes.iter_mut().zip(&active) {

@@ -30,6 +30,7 @@ use crate::{
         rollout::{CONFIG, version},
         selector::{FieldSelector, LabelSelector},
     },
+    base::ordered::SortList as _,
     registry::{Registry, pipeline::Selection},
 };
 use jiff::Timestamp;
@@ -111,7 +112,7 @@ fn rollouts_of(registry: &Registry, config: &DeploymentConfig) -> Vec<Arc<Replic
     let selection = Selection { labels, fields: FieldSelector::everything() };
     let orphans = api.select(config.metadata.namespace.as_deref().unwrap_or_default(), &selection).items;
     found.extend(orphans.into_iter().filter(|rc| controller_of(&rc.metadata).is_none()));
-    found.sort_by(|a, b| version(a).cmp(&version(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name)));
+    found.sort_list_by(|a, b| version(a).cmp(&version(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name)));
     found
 }
 

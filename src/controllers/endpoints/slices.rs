@@ -11,6 +11,7 @@ use crate::{
         kinds::{endpoint_slice::EndpointSlices, service::Services},
         pod_state,
     },
+    base::ordered::CollectOrdered as _,
     controllers::runtime::{Action, Planned, controller_reference},
 };
 use k8s_openapi::{
@@ -55,7 +56,7 @@ impl Family {
             labels: labels(service),
             address_type: "IPv4",
             has_placeholder: true,
-            unprobed: unprobed.filter_map(|pod| pod.metadata.name.clone()).collect(),
+            unprobed: unprobed.filter_map(|pod| pod.metadata.name.clone()).collect_ordered(),
         }
     }
 
@@ -109,7 +110,7 @@ fn identity(endpoint: &Endpoint) -> (Option<&str>, Option<&str>) {
 
 /// Places a group's endpoints: where they were, then where there is room, then in new slices.
 fn fill<'a>(group: &'a Group, free: &mut Vec<&'a EndpointSlice>, wanted: &mut Vec<Wanted<'a>>) {
-    let mut homeless: BTreeMap<_, _> = group.endpoints.iter().map(|e| (identity(e), e)).collect();
+    let mut homeless: BTreeMap<_, _> = group.endpoints.iter().map(|e| (identity(e), e)).collect_ordered();
     let (same, other): (Vec<_>, Vec<_>) = free.drain(..).partition(|s| has_ports(s, &group.ports));
     *free = other;
     let mut kept: Vec<Wanted<'_>> = Vec::new();

@@ -31,7 +31,7 @@ use crate::{
         status::ApiError,
         usage::PodUsage,
     },
-    base::task::Drain,
+    base::{ordered::SortList as _, task::Drain},
     registry::{
         Registry,
         pipeline::{Part, Selection},
@@ -304,7 +304,7 @@ impl Autoscaler {
             return Ok(pods);
         }
         rivals.push(hpa.metadata.name.clone().unwrap_or_default());
-        rivals.sort();
+        rivals.sort_list();
         let all: Vec<String> = rivals.iter().map(|name| format!("{namespace}/{name}")).collect();
         Err((
             "AmbiguousSelector",

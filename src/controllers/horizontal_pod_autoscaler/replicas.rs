@@ -11,7 +11,7 @@ use crate::{
         pod_state,
         usage::{ContainerUsage, PodUsage},
     },
-    base::clock::after,
+    base::{clock::after, ordered::CollectOrdered as _},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -99,7 +99,8 @@ pub(super) fn for_average(world: &World<'_>, of: Of<'_>, target: i64) -> Result<
 
 /// What is used by the pods that count as they are, and how all of them stand.
 fn counted(world: &World<'_>, of: Of<'_>) -> Result<(Amounts, Groups), String> {
-    let measured: BTreeMap<&str, &PodUsage> = world.usages.iter().map(|usage| (&*usage.key.name, usage)).collect();
+    let measured: BTreeMap<&str, &PodUsage> =
+        world.usages.iter().map(|usage| (&*usage.key.name, usage)).collect_ordered();
     let mut used = Amounts::new();
     for pod in world.pods {
         let name = pod.metadata.name.as_deref().unwrap_or_default();

@@ -24,6 +24,7 @@ use crate::{
         },
         meta::ObjectKey,
     },
+    base::ordered::CollectOrdered as _,
     registry::{
         Registry,
         events::Severity,
@@ -133,7 +134,7 @@ impl Controller for ImageTriggerController {
             let image = ImageStream::resolve(&stream, name)?;
             Some((tag, image))
         };
-        Some(Observed { images: tags.into_iter().filter_map(image).collect(), kind, object })
+        Some(Observed { images: tags.into_iter().filter_map(image).collect_ordered(), kind, object })
     }
 
     fn decide(&self, observed: &Observed) -> Decision {

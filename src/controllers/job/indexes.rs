@@ -2,6 +2,7 @@
 //!
 //! **Source**: `pkg/controller/job/indexed_job_utils.go`, v1.37.
 
+use crate::base::ordered::CollectOrdered as _;
 use std::{collections::BTreeSet, fmt};
 
 /// Completion indexes, in order.
@@ -15,7 +16,7 @@ impl Indexes {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             Some((first.parse::<i32>().ok()?.max(0), last.parse::<i32>().ok()?.min(completions - 1)))
         };
-        Self(text.split(',').filter_map(range).flat_map(|(first, last)| first..=last).collect())
+        Self(text.split(',').filter_map(range).flat_map(|(first, last)| first..=last).collect_ordered())
     }
 
     pub(super) fn len(&self) -> i32 {
@@ -38,7 +39,7 @@ impl Indexes {
 
 impl FromIterator<i32> for Indexes {
     fn from_iter<I: IntoIterator<Item = i32>>(indexes: I) -> Self {
-        Self(indexes.into_iter().collect())
+        Self(indexes.into_iter().collect_ordered())
     }
 }
 

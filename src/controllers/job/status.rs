@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     api::{kinds::job::Jobs, pod_state},
+    base::ordered::CollectOrdered as _,
     controllers::runtime::{Action, Decision, Done, EventDraft, Report, stamp},
 };
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus};
@@ -52,8 +53,12 @@ fn some(n: i32) -> Option<i32> {
 
 /// Pods that are noted and let go are counted. Source: `cleanUncountedPodsWithoutFinalizers`.
 fn count_noted(tally: &Tally<'_>, status: &mut JobStatus) {
-    let held: BTreeSet<&String> =
-        tally.owned.iter().filter(|pod| has_finalizer(pod)).filter_map(|pod| pod.metadata.uid.as_ref()).collect();
+    let held: BTreeSet<&String> = tally
+        .owned
+        .iter()
+        .filter(|pod| has_finalizer(pod))
+        .filter_map(|pod| pod.metadata.uid.as_ref())
+        .collect_ordered();
     let is_held = |uid: &String| held.contains(uid);
     let settle = |noted: &mut Option<Vec<String>>| {
         let before = noted.as_ref().map_or(0, Vec::len);

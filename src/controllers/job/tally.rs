@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     api::pod_state,
+    base::ordered::CollectOrdered as _,
     controllers::runtime::{Claim, claim, is_selected},
 };
 use k8s_openapi::api::{
@@ -139,7 +140,7 @@ impl<'a> Tally<'a> {
 
     fn count_ended(&mut self) {
         let uncounted = self.status.uncounted_terminated_pods.clone().unwrap_or_default();
-        self.noted = uncounted.failed.into_iter().chain(uncounted.succeeded).flatten().collect();
+        self.noted = uncounted.failed.into_iter().chain(uncounted.succeeded).flatten().collect_ordered();
         let is_new =
             |pod: &Pod| has_finalizer(pod) && !self.is_noted(pod) && (!self.is_indexed() || self.index(pod).is_some());
         let new: Vec<&Pod> = self.owned.iter().copied().filter(|pod| is_new(pod)).collect();

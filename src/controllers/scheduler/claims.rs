@@ -14,6 +14,7 @@ use crate::{
         meta::ObjectKey,
         pod_claims::claims_of,
     },
+    base::ordered::CollectOrdered as _,
     controllers::persistent_volume::{class_of, get, text},
     registry::{Registry, pipeline::Part},
 };
@@ -39,7 +40,7 @@ pub(super) enum Claim {
 /// How it is with the claims of all pods that wait; those that are not there are left out.
 pub(super) fn of_waiting(registry: &Registry, pods: &[Arc<Pod>]) -> BTreeMap<ObjectKey, Claim> {
     let keys = pods.iter().filter(|pod| waits(pod)).flat_map(|pod| claims_of(pod)).map(|claim| claim.key);
-    keys.filter_map(|key| Some((key.clone(), look(registry, &key)?))).collect()
+    keys.filter_map(|key| Some((key.clone(), look(registry, &key)?))).collect_ordered()
 }
 
 fn look(registry: &Registry, key: &ObjectKey) -> Option<Claim> {

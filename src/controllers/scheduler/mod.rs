@@ -29,6 +29,7 @@ use crate::{
         meta::ObjectKey,
         pod_state::{self, POD_SCHEDULED},
     },
+    base::ordered::{CollectOrdered as _, SortList as _},
     registry::Registry,
 };
 use candidate::{Candidate, candidates};
@@ -100,7 +101,7 @@ impl Controller for Scheduler {
             pods,
             nodes: registry.api::<Nodes>().list("").items,
             budgets: registry.api::<PodDisruptionBudgets>().list("").items,
-            namespaces: namespaces.iter().map(|n| labels(n)).collect(),
+            namespaces: namespaces.iter().map(|n| labels(n)).collect_ordered(),
             now: registry.clock().now(),
         })
     }
@@ -262,7 +263,7 @@ fn available(n: usize, reasons: impl Iterator<Item = String>) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     reasons.for_each(|reason| *counts.entry(reason).or_default() += 1);
     let mut texts: Vec<String> = counts.into_iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-    texts.sort();
+    texts.sort_list();
     format!("0/{n} nodes are available: {}.", texts.join(", "))
 }
 

@@ -14,7 +14,7 @@ use super::{
     candidate::Candidate,
     fit::{self, Unfit},
 };
-use crate::registry::disruption;
+use crate::{base::ordered::SortList as _, registry::disruption};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use std::cmp::Reverse;
@@ -92,7 +92,7 @@ fn on_node<'a>(pod: &Pod, at: usize, world: &mut [Candidate<'a>], observed: &Obs
     if less.is_empty() {
         return Err("No preemption victims found for incoming pod".to_owned());
     }
-    less.sort_by_key(|other| importance(other, observed.now));
+    less.sort_list_by_key(|other| importance(other, observed.now));
     world[at] = world[at].with_only(others);
     fits(pod, at, world, observed).map_err(|unfit| unfit.reasons.join(", "))?;
     let (kept, free) = protected(less, observed);
@@ -107,7 +107,7 @@ fn on_node<'a>(pod: &Pod, at: usize, world: &mut [Candidate<'a>], observed: &Obs
             violations += usize::from(i < n_kept);
         }
     }
-    victims.sort_by_key(|other| importance(other, observed.now));
+    victims.sort_list_by_key(|other| importance(other, observed.now));
     Ok(Room { at, victims, violations })
 }
 

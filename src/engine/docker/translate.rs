@@ -1,6 +1,9 @@
 //! Between skiff's engine types and Docker's JSON. Pure.
 
-use crate::base::traffic::{Flow, InterfaceUsage};
+use crate::base::{
+    ordered::CollectOrdered as _,
+    traffic::{Flow, InterfaceUsage},
+};
 use crate::engine::{
     CLUSTER_LABEL, CPU_PERIOD_MICROS, Container, ContainerSpec, Credentials, DiskUsage, EngineError, EngineEvent,
     EngineInfo, EventKind, Image, ImageDetails, LogOptions, LogStream, Mount, MountSource, NamespaceMode, Neighbours,
@@ -368,7 +371,7 @@ pub(super) fn container(found: models::ContainerInspectResponse) -> Result<Conta
     Ok(Container {
         id: found.id.ok_or_else(|| incomplete("Id"))?,
         name: found.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        labels: config.labels.unwrap_or_default().into_iter().collect_ordered(),
         image: config.image.unwrap_or_default(),
         image_id: found.image.unwrap_or_default(),
         phase: phase(&state),
@@ -400,7 +403,7 @@ fn phase(state: &models::ContainerState) -> Phase {
 
 /// The address on the network that the container was made for, or on the first by name that has one.
 fn address(settings: models::NetworkSettings, mode: &str) -> Option<Ipv4Addr> {
-    let networks: BTreeMap<String, models::EndpointSettings> = settings.networks?.into_iter().collect();
+    let networks: BTreeMap<String, models::EndpointSettings> = settings.networks?.into_iter().collect_ordered();
     let ip = |endpoint: &models::EndpointSettings| endpoint.ip_address.as_deref()?.parse().ok();
     networks.get(mode).and_then(ip).or_else(|| networks.values().find_map(ip))
 }
@@ -429,7 +432,7 @@ pub(super) fn image(found: models::ImageInspect) -> Image {
         user: config.user.unwrap_or_default(),
         command,
         stop_signal: config.stop_signal.unwrap_or_default(),
-        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        labels: config.labels.unwrap_or_default().into_iter().collect_ordered(),
         details,
     }
 }
@@ -455,7 +458,7 @@ pub(super) fn network(found: models::NetworkInspect) -> Result<Network, EngineEr
             EngineError::Invalid(format!("network {name} has no IPv4 gateway: skiff needs a bridge network with one"))
         })?,
         bridge: bridge.unwrap_or_else(|| format!("br-{}", id.get(..12).unwrap_or(&id))),
-        labels: found.labels.unwrap_or_default().into_iter().collect(),
+        labels: found.labels.unwrap_or_default().into_iter().collect_ordered(),
         subnet,
         id,
         name,
@@ -555,7 +558,7 @@ pub(super) fn event(message: models::EventMessage, cluster: &str) -> Option<Engi
         return None;
     }
     let actor = message.actor?;
-    let mut labels: BTreeMap<String, String> = actor.attributes.unwrap_or_default().into_iter().collect();
+    let mut labels: BTreeMap<String, String> = actor.attributes.unwrap_or_default().into_iter().collect_ordered();
     if labels.get(CLUSTER_LABEL).map(String::as_str) != Some(cluster) {
         return None;
     }
@@ -597,7 +600,7 @@ pub(super) fn usage(stats: models::ContainerStatsResponse) -> Option<Usage> {
         memory_bytes,
         working_set_bytes: memory_bytes.saturating_sub(inactive),
         rss_bytes: counted(["total_rss", "anon"]).unwrap_or_default(),
-        interfaces: stats.networks.into_iter().flatten().map(|(name, told)| (name, interface(&told))).collect(),
+        interfaces: stats.networks.into_iter().flatten().map(|(name, told)| (name, interface(&told))).collect_ordered(),
         disks: disks(stats.blkio_stats.and_then(|told| told.io_service_bytes_recursive).unwrap_or_default()),
     })
 }

@@ -11,6 +11,7 @@ use crate::{
         http_options::Balance,
         router_certificates::{Certificates, Pair},
     },
+    base::ordered::CollectOrdered as _,
     net::{
         rotation::{Backends, Claim, Millis},
         table::PortRef,
@@ -245,7 +246,7 @@ impl Live {
         };
         let certified = |pair: &Pair| keys.of(pair).ok();
         let by_host = certificates.by_host.iter().filter_map(|(host, pair)| Some((host.clone(), certified(pair)?)));
-        Self { table: table.map(live, certified), by_host: by_host.collect(), https_port }
+        Self { table: table.map(live, certified), by_host: by_host.collect_ordered(), https_port }
     }
 
     /// The certificate to show who asks for a name.

@@ -13,13 +13,16 @@ use super::{
     objects::{HeaderAction, Route, Target},
     table::{Backend, HeaderChange, Host, Owner, OwnerKind, PathRule, Plain, Rule, Table, Trust, Wire},
 };
-use crate::api::{
-    agreements::{INGRESS_CONTROLLER, ROUTE_DOMAIN},
-    header_template::{self, Side},
-    http_options::{BackendProtocol, HttpOptions},
-    kinds::{ingress::CLASS_ANNOTATION, ingress_class::DEFAULT_ANNOTATION},
-    names,
-    router_certificates::{Certificates, Pair},
+use crate::{
+    api::{
+        agreements::{INGRESS_CONTROLLER, ROUTE_DOMAIN},
+        header_template::{self, Side},
+        http_options::{BackendProtocol, HttpOptions},
+        kinds::{ingress::CLASS_ANNOTATION, ingress_class::DEFAULT_ANNOTATION},
+        names,
+        router_certificates::{Certificates, Pair},
+    },
+    base::ordered::{CollectOrdered as _, SortList as _},
 };
 use k8s_openapi::{
     api::{
@@ -115,7 +118,7 @@ pub fn routed_services<'a>(
         let names = all.filter_map(|backend| backend.service.as_ref()).map(|service| service.name.clone());
         names.map(|name| (namespace_of(&ingress.metadata), name))
     };
-    routes.into_iter().flat_map(of_route).chain(ingresses.into_iter().flat_map(of_ingress)).collect()
+    routes.into_iter().flat_map(of_route).chain(ingresses.into_iter().flat_map(of_ingress)).collect_ordered()
 }
 
 /// The Ingresses that the router serves: those of a class of its own, and those without a class while its class is the default.
@@ -127,7 +130,7 @@ pub fn ours<'a>(ingresses: &[&'a Ingress], classes: &[&IngressClass]) -> Vec<&'a
     let is_default = |class: &&IngressClass| {
         class.metadata.annotations.as_ref().and_then(|all| all.get(DEFAULT_ANNOTATION)).is_some_and(|v| v == "true")
     };
-    let own: BTreeSet<String> = classes.iter().filter(of_router).map(name).collect();
+    let own: BTreeSet<String> = classes.iter().filter(of_router).map(name).collect_ordered();
     let takes_classless = classes.iter().filter(of_router).any(is_default);
     let is_ours = |ingress: &&&Ingress| match class_of(ingress) {
         Some(class) => own.contains(class),
@@ -147,7 +150,7 @@ pub fn plan(objects: &Objects<'_>) -> Planned {
     let ingresses = ours(objects.ingresses, objects.classes);
     let mut claimants: Vec<Claimant<'_>> = objects.routes.iter().map(|route| Claimant::Route(route)).collect();
     claimants.extend(ingresses.into_iter().map(Claimant::Ingress));
-    claimants.sort_by_key(|claimant| {
+    claimants.sort_list_by_key(|claimant| {
         let meta = claimant.meta();
         (meta.creation_timestamp.as_ref().map(|time| time.0), meta.namespace.clone(), meta.name.clone())
     });

@@ -10,7 +10,10 @@ use super::{
     plan::{Verdict, owner},
     table::{Owner, OwnerKind},
 };
-use crate::api::agreements::{ROUTE_DOMAIN, ROUTER_NAME};
+use crate::{
+    api::agreements::{ROUTE_DOMAIN, ROUTER_NAME},
+    base::ordered::CollectOrdered as _,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::{Value, json};
@@ -37,7 +40,7 @@ pub fn to_tell<'a>(
         let status = ingress_status(ingress, verdicts.get(&owner), bound)?;
         Some((owner, status))
     };
-    routes.into_iter().filter_map(of_route).chain(ingresses.into_iter().filter_map(of_ingress)).collect()
+    routes.into_iter().filter_map(of_route).chain(ingresses.into_iter().filter_map(of_ingress)).collect_ordered()
 }
 
 /// Where something answers, for people.

@@ -9,6 +9,7 @@
 
 use crate::{
     api::{header_template::Part, http_options::HttpOptions, router_certificates::Pair},
+    base::ordered::CollectOrdered as _,
     net::table::PortRef,
 };
 use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
@@ -272,7 +273,8 @@ impl<T> ByHost<T> {
     }
 
     fn map<U>(&self, mut make: impl FnMut(&T) -> U) -> ByHost<U> {
-        let mut all = |of: &BTreeMap<String, T>| of.iter().map(|(host, value)| (host.clone(), make(value))).collect();
+        let mut all =
+            |of: &BTreeMap<String, T>| of.iter().map(|(host, value)| (host.clone(), make(value))).collect_ordered();
         let (exact, wildcard) = (all(&self.exact), all(&self.wildcard));
         ByHost { exact, wildcard, any: self.any.as_ref().map(make) }
     }

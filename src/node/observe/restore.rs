@@ -1,7 +1,10 @@
 //! What the status of a pod tells of runs that the engine does not know any more. Part of `observe`.
 
 use super::{Cause, Exit, KILLED, ObservedContainer, ObservedPod, Run, State};
-use crate::node::identity::{Identity, PodId};
+use crate::{
+    base::ordered::CollectOrdered as _,
+    node::identity::{Identity, PodId},
+};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus},
@@ -34,7 +37,7 @@ impl ObservedPod {
         let words =
             |run: &ObservedContainer| told.iter().find(|told| is_of(run, told)).map(|told| told.message.clone());
         let words = self.ended_runs().filter_map(|run| Some((run.run(), Some(words(run)?.unwrap_or_default()))));
-        words.collect()
+        words.collect_ordered()
     }
 
     fn restore_gone(&mut self, pod: &Pod, status: &ContainerStatus, sandbox: u32) {

@@ -4,6 +4,7 @@
 //! Written with the status, into the annotation [`RESTARTS`](crate::api::agreements::RESTARTS). Pure.
 
 use super::super::observe::{ObservedContainer, ObservedPod};
+use crate::base::ordered::CollectOrdered as _;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -12,7 +13,7 @@ pub fn restarts(observed: &ObservedPod) -> Option<String> {
     let names = observed.all().filter(|c| !c.identity.is_sandbox()).map(|c| c.identity.container.as_str());
     let told: Map<String, Value> = names
         .filter_map(|name| Some((name.to_owned(), restart(observed.shown(name)?, observed.previous(name)?)?)))
-        .collect();
+        .collect_ordered();
     (!told.is_empty()).then(|| Value::Object(told).to_string())
 }
 

@@ -8,7 +8,10 @@ use super::{
     expand::{TooLong, expand},
     fields,
 };
-use crate::base::secret::{Variable, variable};
+use crate::base::{
+    ordered::{CollectOrdered as _, SortList as _},
+    secret::{Variable, variable},
+};
 use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, Pod, Secret, Service, ServicePort},
@@ -92,7 +95,7 @@ pub(super) struct Known<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> Known<'a> {
     pub(super) fn of(env: &'a [Variable]) -> Self {
-        Self(env.iter().map(|(name, value)| (name.as_str(), value.reveal().as_str())).collect())
+        Self(env.iter().map(|(name, value)| (name.as_str(), value.reveal().as_str())).collect_ordered())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
@@ -112,7 +115,7 @@ struct Vars {
 impl Vars {
     /// Variables that nothing has counted yet.
     fn of(list: Vec<(String, String)>) -> Self {
-        let places = list.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
+        let places = list.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect_ordered();
         Self { list, places, ..Self::default() }
     }
 
@@ -239,7 +242,7 @@ impl Scope<'_> {
             all.retain(|s| !is_master(s));
             all.extend(self.lookup.services("default").into_iter().filter(|s| is_master(s)));
         }
-        all.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        all.sort_list_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         all.iter().flat_map(|service| service_variables(service)).collect()
     }
 }

@@ -4,6 +4,7 @@
 use super::{Done, Worker, container_of};
 use crate::{
     api::pod_state::is_sidecar,
+    base::ordered::CollectOrdered as _,
     engine::{Container as EngineContainer, Phase},
     node::{
         context::stored_pod,
@@ -172,7 +173,7 @@ impl Worker {
     pub(super) fn ask_last_words(&mut self, pod: &Arc<Pod>) {
         let sandbox = self.observed.sandbox().filter(|sandbox| !sandbox.is_gone).map(|sandbox| sandbox.id.clone());
         let ended: BTreeMap<Run, ObservedContainer> =
-            self.observed.ended_runs().map(|ended| (ended.run(), ended.clone())).collect();
+            self.observed.ended_runs().map(|ended| (ended.run(), ended.clone())).collect_ordered();
         self.memory.last_words.retain(|run, words| words.is_none() || ended.contains_key(run));
         for (run, ended) in ended {
             let Some(spec) = container_of(pod, &ended.identity.container).map(Cow::into_owned) else { continue };

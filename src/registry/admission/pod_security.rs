@@ -15,6 +15,7 @@ use crate::{
         pod_security::{AUDIT, Level, Policy, Rule, details, is_significant, reasons, violations},
         status::ApiError,
     },
+    base::ordered::SortList as _,
     registry::{Registry, options::WriteOptions},
 };
 use k8s_openapi::{
@@ -161,7 +162,7 @@ fn warn_of_pods(registry: &Registry, namespace: &str, rule: Rule, options: &Writ
         )));
     }
     let mut told: Vec<String> = alike.into_iter().map(|(reasons, (name, n))| told_of(name, n, &reasons)).collect();
-    told.sort();
+    told.sort_list();
     told.into_iter().for_each(|text| options.warnings.add(Some(text)));
 }
 

@@ -23,6 +23,7 @@ use crate::{
         quantity::Quantity,
         status::ApiError,
     },
+    base::ordered::CollectOrdered as _,
     registry::{admission::shown_name, pipeline::with_decoded},
     store::Entry,
 };
@@ -96,7 +97,7 @@ impl Quota {
 
     /// Counts what is used in a namespace of what is limited.
     pub fn count(&self, registry: &Registry, namespace: &str) -> Amounts {
-        let mut used: Amounts = self.hard.keys().map(|name| (name.clone(), Quantity::ZERO)).collect();
+        let mut used: Amounts = self.hard.keys().map(|name| (name.clone(), Quantity::ZERO)).collect_ordered();
         for kind in registry.kinds().iter().filter(|kind| kind.info().stored_as.is_none()) {
             let Some(metered) = metered(kind.info()).filter(|m| self.hard.keys().any(|name| m.tracks(name))) else {
                 continue;
@@ -127,14 +128,14 @@ impl Quota {
 /// Amounts as an object's JSON has them.
 pub fn amounts(value: Option<&Value>) -> Amounts {
     let read = |(name, value): (&String, &Value)| Some((name.clone(), Quantity::parse(value.as_str()?).ok()?));
-    value.and_then(Value::as_object).into_iter().flatten().filter_map(read).collect()
+    value.and_then(Value::as_object).into_iter().flatten().filter_map(read).collect_ordered()
 }
 
 /// Writes into a quota's status what it limits and what of it is used.
 pub fn tell(quota: &mut Untyped, used: &Amounts) {
     let hard = at(&quota.rest, "spec.hard").cloned().unwrap_or_else(|| json!({}));
     let used: Map<String, Value> =
-        used.iter().map(|(name, amount)| (name.clone(), json!(amount.to_string()))).collect();
+        used.iter().map(|(name, amount)| (name.clone(), json!(amount.to_string()))).collect_ordered();
     quota.rest.insert("status".to_owned(), json!({}));
     set_at(&mut quota.rest, "status.hard", hard);
     set_at(&mut quota.rest, "status.used", used.into());
@@ -211,7 +212,7 @@ fn more(now: &Amounts, before: Option<Amounts>) -> Amounts {
         let more = before.get(name).map_or(*amount, |before| amount.minus(*before));
         (!more.is_zero() && !more.is_negative()).then(|| (name.clone(), more))
     };
-    now.iter().filter_map(less).collect()
+    now.iter().filter_map(less).collect_ordered()
 }
 
 /// What is wanted beyond what may be used, in the words of a refusal.

@@ -13,7 +13,7 @@ use crate::{
         pod_state,
         quantity::Quantity,
     },
-    base::clock::after,
+    base::{clock::after, ordered::CollectOrdered as _},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodAffinityTerm, PodSpec, Service};
@@ -317,7 +317,11 @@ fn service_usage(service: &Service) -> Amounts {
     let n_balancers = i64::from(spec.type_.as_deref() == Some("LoadBalancer"));
     let amount = |n: i64| Quantity::from_millis(n.saturating_mul(1000));
     let n_node_ports = i64::try_from(n_node_ports).unwrap_or(i64::MAX);
-    SERVICE_NAMES.map(str::to_owned).into_iter().zip([one(), amount(n_node_ports), amount(n_balancers)]).collect()
+    SERVICE_NAMES
+        .map(str::to_owned)
+        .into_iter()
+        .zip([one(), amount(n_node_ports), amount(n_balancers)])
+        .collect_ordered()
 }
 
 /// **Source**: `Usage`, evaluator/core/persistent_volume_claims.go.

@@ -7,7 +7,10 @@ use crate::{
         pod_state,
         rollout::{CONFIG, DEPLOYER_CONTAINER, NAME_VARIABLE, deployer_pod_name, size},
     },
-    base::clock::{Clock, whole_seconds},
+    base::{
+        clock::{Clock, whole_seconds},
+        ordered::CollectOrdered as _,
+    },
     client::{Client, ClientError, PatchKind},
 };
 use anyhow::{Context as _, bail};
@@ -218,7 +221,7 @@ impl Cluster for Api {
 
     async fn annotate(&self, rollout: &str, annotations: &[(&str, Option<String>)]) -> anyhow::Result<()> {
         let annotations: serde_json::Map<String, Value> =
-            annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+            annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect_ordered();
         let change = json!({ "metadata": { "annotations": annotations } });
         let path = self.path(&format!("replicationcontrollers/{rollout}"));
         let changed = patiently(|| self.client.patch(&path, PatchKind::Merge, &change)).await;

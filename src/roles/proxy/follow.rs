@@ -19,7 +19,7 @@ use crate::{
         agreements::STAND_IN_MAX,
         router_certificates::{Certificates, DATA_KEY},
     },
-    base::{chain::chain, clock::Clock},
+    base::{chain::chain, clock::Clock, ordered::CollectOrdered as _},
     net::{
         balancer::to_tell,
         plan::{PlanSettings, plan},
@@ -300,7 +300,7 @@ impl Follower {
         if !self.known.knows_routes() {
             return;
         }
-        let taken = self.table.listeners.keys().copied().collect();
+        let taken = self.table.listeners.keys().copied().collect_ordered();
         let (bound, problems) = self.router.apply(&self.routed.planned, &self.routed.certificates, &taken);
         if bound != self.routed.bound {
             info!(component = "proxy", http = bound.http, https = bound.https, "the router answers");
@@ -317,7 +317,7 @@ impl Follower {
         let (routes, ingresses) = (values(&self.known.routes), values(&self.known.ingresses));
         let (verdicts, bound) = (&self.routed.planned.verdicts, &self.routed.bound);
         let wanted = status::to_tell(routes, ingresses, verdicts, bound, self.clock.now());
-        let wanted: ToTell = wanted.iter().map(of_router).collect();
+        let wanted: ToTell = wanted.iter().map(of_router).collect_ordered();
         self.outlets.routed.send_if_modified(|last| replace(last, wanted));
     }
 
@@ -329,9 +329,9 @@ impl Follower {
 
     fn tell_balancers(&self, problems: &[Problem]) {
         let Some(services) = &self.known.services else { return };
-        let closed = problems.iter().map(|problem| problem.key).collect();
+        let closed = problems.iter().map(|problem| problem.key).collect_ordered();
         let wanted = to_tell(services.values(), &self.table, &closed, &self.plan);
-        let wanted: ToTell = wanted.iter().map(of_balancer).collect();
+        let wanted: ToTell = wanted.iter().map(of_balancer).collect_ordered();
         self.outlets.balancers.send_if_modified(|last| replace(last, wanted));
     }
 
@@ -367,7 +367,7 @@ impl Follower {
             verdict.rejections.iter().map(|rejection| Notice::of_rejection(owner, rejection))
         });
         let retried = problems.map(Notice::of_problem).chain(refused);
-        let mut current: BTreeSet<Notice> = retried.collect();
+        let mut current: BTreeSet<Notice> = retried.collect_ordered();
         self.has_problems = !current.is_empty() || !self.routed.problems.is_empty();
         current.extend(rejected);
         for notice in current.difference(&self.told) {
@@ -382,7 +382,7 @@ impl Follower {
 
 /// Those of the accepting endpoints that are in a rotation: one that comes back is looked at again. Pure.
 fn still_there(mut accepting: BTreeSet<Target>, table: &ForwardTable) -> BTreeSet<Target> {
-    let current: BTreeSet<&Target> = table.rotations.values().flat_map(|rotation| &rotation.targets).collect();
+    let current: BTreeSet<&Target> = table.rotations.values().flat_map(|rotation| &rotation.targets).collect_ordered();
     accepting.retain(|target| current.contains(target));
     accepting
 }
@@ -391,7 +391,7 @@ fn still_there(mut accepting: BTreeSet<Target>, table: &ForwardTable) -> BTreeSe
 fn merge<K: Kind>(known: &mut Option<Objects<K>>, delta: Delta<K>) -> u64 {
     match delta {
         Delta::All(objects, revision) => {
-            *known = Some(objects.into_iter().map(|object| (key(&object), object)).collect());
+            *known = Some(objects.into_iter().map(|object| (key(&object), object)).collect_ordered());
             revision
         }
         Delta::Set(object) => {

@@ -2,7 +2,10 @@
 //!
 //! Called by `follow`. Each endpoint is dialed until it accepts once, and never again; what it sees is an empty connection.
 
-use crate::{base::backoff::Backoff, net::table::Target};
+use crate::{
+    base::{backoff::Backoff, ordered::CollectOrdered as _},
+    net::table::Target,
+};
 use futures::{
     StreamExt as _,
     future::{AbortHandle, Abortable, join_all},
@@ -87,7 +90,7 @@ pub(super) async fn accepting_now(targets: &BTreeSet<Target>, patience: Duration
         let target = target.clone();
         async move { accepts(&target, patience).await.then_some(target) }
     };
-    join_all(targets.iter().map(look)).await.into_iter().flatten().collect()
+    join_all(targets.iter().map(look)).await.into_iter().flatten().collect_ordered()
 }
 
 async fn accepts(target: &Target, patience: Duration) -> bool {

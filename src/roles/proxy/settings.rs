@@ -2,6 +2,7 @@
 
 use crate::{
     api::service_range::ServiceRange,
+    base::ordered::CollectOrdered as _,
     net::{
         plan::PlanSettings,
         proxy::ProxySettings,
@@ -89,7 +90,7 @@ impl Settings {
         let bridge = given("SKIFF_BRIDGE");
         let insiders = Arc::new(Insiders::new(zone.own_ranges.clone()));
         // Only routes to the bridge make them the host's.
-        let spare_sources = bridge.iter().flat_map(|_| services.dialing()).collect();
+        let spare_sources = bridge.iter().flat_map(|_| services.dialing()).collect_ordered();
         let proxy = ProxySettings { spare_sources, insiders, ..Default::default() };
         Ok(Self {
             kubeconfig,

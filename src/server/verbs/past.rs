@@ -4,6 +4,7 @@
 
 use crate::{
     api::{kind::ErasedKind, meta::Revision},
+    base::ordered::CollectOrdered as _,
     registry::{Registry, pipeline::Selection},
     store::{Entry, Snapshot},
 };
@@ -28,7 +29,7 @@ pub(super) fn snapshot_at(
         }
     }
     let mut entries: BTreeMap<Arc<str>, Arc<Entry>> =
-        now.entries.into_iter().map(|e| (Arc::clone(&e.key), e)).collect();
+        now.entries.into_iter().map(|e| (Arc::clone(&e.key), e)).collect_ordered();
     for change in since.into_iter().rev() {
         match &change.before {
             Some(before) => entries.insert(Arc::clone(&change.key), Arc::clone(before)),

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     api::{status::ApiError, timeline::API_VERSION, traffic::EndpointTraffic},
+    base::ordered::CollectOrdered as _,
     server::{
         codec,
         media::Offer,
@@ -143,7 +144,7 @@ impl Events {
             .iter()
             .filter(|endpoint| is_asked(&self.namespace, endpoint))
             .map(|endpoint| ((endpoint.namespace.clone(), endpoint.name()), endpoint.clone()))
-            .collect();
+            .collect_ordered();
         let gone =
             self.known.iter().filter(|(key, _)| !now.contains_key(key)).map(|(_, known)| ("DELETED", known.object()));
         let mut news: Vec<_> = gone.collect();

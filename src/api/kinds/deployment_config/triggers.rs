@@ -3,9 +3,12 @@
 use super::types::{
     DeploymentConfigSpec, DeploymentTriggerImageChangeParams as ImageChange, DeploymentTriggerPolicy as Trigger,
 };
-use crate::api::{
-    field::FieldError,
-    kinds::check::{self, Errors},
+use crate::{
+    api::{
+        field::FieldError,
+        kinds::check::{self, Errors},
+    },
+    base::ordered::SortList as _,
 };
 use k8s_openapi::api::core::v1::Container;
 
@@ -120,7 +123,7 @@ pub(super) fn names(triggers: &[Trigger], container: &str) -> bool {
 /// **Source**: `printTriggers`, github.com/openshift/openshift-apiserver, `pkg/apps/printers/internalversion/printers.go`.
 pub(super) fn cell(triggers: &[Trigger], containers: &[Container]) -> String {
     let mut words: Vec<String> = triggers.iter().filter_map(|trigger| word(trigger, containers)).collect();
-    words.sort();
+    words.sort_list();
     words.join(",")
 }
 

@@ -3,7 +3,10 @@
 //! **Source**: `ValidatePodUpdate` in `pkg/apis/core/validation/validation.go`, v1.37. There the node is set by a binding; here the
 //! scheduler writes it.
 
-use crate::api::{field::FieldError, kinds::check::Errors, names, object::untyped};
+use crate::{
+    api::{field::FieldError, kinds::check::Errors, names, object::untyped},
+    base::ordered::{CollectOrdered as _, SortList as _},
+};
 use k8s_openapi::api::core::v1::{
     Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
 };
@@ -134,7 +137,7 @@ fn check_tolerations(errs: &mut Errors, new: &PodSpec, old: &PodSpec) {
     fn without_seconds(t: &Toleration) -> [Option<&str>; 4] {
         [&t.key, &t.operator, &t.value, &t.effect].map(Option::as_deref)
     }
-    let kept: BTreeSet<_> = new.tolerations.iter().flatten().map(without_seconds).collect();
+    let kept: BTreeSet<_> = new.tolerations.iter().flatten().map(without_seconds).collect_ordered();
     if old.tolerations.iter().flatten().any(|t| !kept.contains(&without_seconds(t))) {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         errs.push(FieldError::forbidden("spec.tolerations", why));
@@ -188,7 +191,7 @@ fn compare(lines: &mut Vec<String>, path: &str, old: &Value, new: &Value) {
     match (old, new) {
         (Value::Object(a), Value::Object(b)) => {
             let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
-            keys.sort();
+            keys.sort_list();
             keys.dedup();
             for key in keys {
                 let part = |m: &serde_json::Map<String, Value>| m.get(key).cloned().unwrap_or(Value::Null);

@@ -1,9 +1,12 @@
 //! Where a pod may run: tolerations, affinity, spreading, priority; and the taints that tolerations answer.
 
-use crate::api::{
-    field::FieldError,
-    kinds::check::{self, Errors},
-    names,
+use crate::{
+    api::{
+        field::FieldError,
+        kinds::check::{self, Errors},
+        names,
+    },
+    base::ordered::CollectOrdered as _,
 };
 use k8s_openapi::{
     api::core::v1::{
@@ -233,7 +236,7 @@ fn selector(errs: &mut Errors, selector: Option<&LabelSelector>, path: &str) {
 
 fn spread_constraints(errs: &mut Errors, constraints: &[TopologySpreadConstraint], path: &str) {
     let pair = |c: &TopologySpreadConstraint| (c.topology_key.clone(), c.when_unsatisfiable.clone());
-    let last: BTreeMap<_, usize> = constraints.iter().map(pair).zip(0..).collect();
+    let last: BTreeMap<_, usize> = constraints.iter().map(pair).zip(0..).collect_ordered();
     for (i, constraint) in constraints.iter().enumerate() {
         let at = format!("{path}[{i}]");
         if constraint.max_skew <= 0 {

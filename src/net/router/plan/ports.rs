@@ -1,8 +1,11 @@
 //! Which ports of a Service a Route or an Ingress means. Pure.
 
-use crate::net::{
-    plan::{by_service, name_of},
-    table::{PortRef, Protocol},
+use crate::{
+    base::ordered::{CollectOrdered as _, SortList as _},
+    net::{
+        plan::{by_service, name_of},
+        table::{PortRef, Protocol},
+    },
 };
 use k8s_openapi::{
     api::{
@@ -26,7 +29,7 @@ pub(super) struct Ports<'a> {
 impl<'a> Ports<'a> {
     pub(super) fn new(services: &[&'a Service], slices: &[&'a EndpointSlice]) -> Self {
         let named = services.iter().map(|service| (name_of(service), *service));
-        Self { services: named.collect(), slices: by_service(slices.iter().copied()) }
+        Self { services: named.collect_ordered(), slices: by_service(slices.iter().copied()) }
     }
 
     /// The ports with this number or name at the endpoints of a Service; all of them when none is asked for.
@@ -117,7 +120,7 @@ impl<'a> Ports<'a> {
                 _ => port.port,
             });
         }
-        found.sort_unstable();
+        found.sort_list();
         found.dedup();
         found
     }
@@ -140,7 +143,7 @@ fn text_of(port: &IntOrString) -> String {
 }
 
 fn missing(service: &str, what: &str, wanted: &str, mut there: Vec<String>) -> String {
-    there.sort();
+    there.sort_list();
     there.dedup();
     let there = if there.is_empty() { "none for TCP".to_owned() } else { there.join(", ") };
     format!("the Service {service} has no {what} {wanted}, but {there}")

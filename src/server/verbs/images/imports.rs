@@ -16,7 +16,7 @@ use crate::{
         object::{Untyped, typed, without_place},
         status::ApiError,
     },
-    base::clock::whole_seconds,
+    base::{clock::whole_seconds, ordered::CollectOrdered as _},
     node::local_images::LocalImage,
     server::{
         codec,
@@ -200,7 +200,7 @@ async fn look(call: &mut Call<'_>, spec: &Spec) -> Result<(Vec<Found>, Option<Ve
     let prefix = format!("{}:", repository(&listed));
     let all = call.state.images().all().await?;
     let tags: BTreeSet<&str> =
-        all.iter().flat_map(|image| &image.tags).filter_map(|t| t.strip_prefix(&prefix)).collect();
+        all.iter().flat_map(|image| &image.tags).filter_map(|t| t.strip_prefix(&prefix)).collect_ordered();
     let mut of_repository = Vec::new();
     for tag in tags {
         let mut image = wanted.clone();

@@ -20,6 +20,7 @@ use crate::{
         schema,
         status::ApiError,
     },
+    base::ordered::SortList as _,
     registry::pipeline::WriteOptions,
     server::{codec, media::Offer, options::Writing, paths, respond::Response, route::Verb, verbs::write::check_name},
 };
@@ -137,7 +138,7 @@ fn list_all(call: &Call<'_>) -> Result<Response, ApiError> {
         if of == View::Tag {
             tags.extend(stream.spec.tags.iter().map(|set| set.name.clone()).filter(|tag| stream.events(tag).is_none()));
         }
-        tags.sort();
+        tags.sort_list();
         let shown = |tag: &String| {
             let event = stream.latest(tag);
             let image = event

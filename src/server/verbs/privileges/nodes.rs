@@ -6,6 +6,7 @@
 use super::Asker;
 use crate::{
     api::{object::DynObject, status::ApiError},
+    base::ordered::CollectOrdered as _,
     identity::node::{MIRROR, names_of},
 };
 use serde_json::Value;
@@ -117,8 +118,8 @@ fn json(object: &dyn DynObject) -> Value {
 
 /// The labels that differ and that a node may not set.
 fn forbidden<'l>(new: &'l BTreeMap<String, String>, old: &'l BTreeMap<String, String>) -> BTreeSet<&'l str> {
-    let names = new.keys().chain(old.keys()).map(String::as_str).collect::<BTreeSet<_>>();
-    names.into_iter().filter(|name| new.get(*name) != old.get(*name) && !is_own(name)).collect()
+    let names = new.keys().chain(old.keys()).map(String::as_str).collect_ordered::<BTreeSet<_>>();
+    names.into_iter().filter(|name| new.get(*name) != old.get(*name) && !is_own(name)).collect_ordered()
 }
 
 fn is_own(label: &str) -> bool {
