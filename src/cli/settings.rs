@@ -286,10 +286,17 @@ mod tests {
         Ok(Settings { path: PathBuf::new(), of })
     }
 
+    /// The command line of who has no variables set.
+    fn without_variables(command: Command) -> Command {
+        let below: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+        let command = below.iter().fold(command, |command, name| command.mut_subcommand(name, without_variables));
+        command.mut_args(|arg| arg.env(Resettable::Reset))
+    }
+
     #[test]
     fn a_file_sets_the_flags_of_all_commands_and_of_one() {
         let settings = parsed("name: dev\nup: {http-ports: [8080, 8081], adopt: true, nodes: 2}\n").unwrap();
-        let command = settings.applied(super::super::Cli::command());
+        let command = without_variables(settings.applied(super::super::Cli::command()));
         let matches = command.get_matches_from(["skiff", "up", "--nodes", "3"]);
         let up = matches.subcommand_matches("up").unwrap();
         assert_eq!(up.get_one::<String>("name").unwrap(), "dev");
@@ -297,7 +304,7 @@ mod tests {
         assert!(up.get_flag("adopt"));
         assert_eq!(up.get_one::<u32>("nodes"), Some(&3), "the command line goes before");
         assert_eq!(settings.set("up"), ["adopt", "http-ports", "name", "nodes"].map(str::to_owned).into());
-        let command = settings.applied(super::super::Cli::command());
+        let command = without_variables(settings.applied(super::super::Cli::command()));
         let matches = command.get_matches_from(["skiff", "rollout", "status", "dc/web"]);
         let status = matches.subcommand_matches("rollout").unwrap().subcommand_matches("status").unwrap();
         assert_eq!(status.get_one::<String>("name").unwrap(), "dev", "of commands below commands too");
