@@ -10,6 +10,18 @@ use crate::base::ordered::SortList as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
 use std::{borrow::Borrow, collections::BTreeMap, fmt};
 
+/// Names with values: labels, or fields.
+pub trait Named {
+    /// The value of a name, if it has one.
+    fn value(&self, name: &str) -> Option<&str>;
+}
+
+impl<K: Borrow<str> + Ord> Named for BTreeMap<K, String> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.get(name).map(String::as_str)
+    }
+}
+
 /// An object's selectable fields: path → value.
 pub type Fields<'a> = BTreeMap<&'a str, String>;
 
@@ -212,9 +224,8 @@ impl LabelSelector {
     }
 
     /// Whether an object with these labels is picked.
-    pub fn matches<K: Borrow<str> + Ord>(&self, labels: &BTreeMap<K, String>) -> bool {
-        !self.matches_nothing
-            && self.requirements.iter().all(|r| r.matches(labels.get(r.key.as_str()).map(String::as_str)))
+    pub fn matches(&self, labels: &impl Named) -> bool {
+        !self.matches_nothing && self.requirements.iter().all(|r| r.matches(labels.value(&r.key)))
     }
 
     /// Whether every object is picked.
@@ -497,9 +508,9 @@ impl FieldSelector {
     }
 
     /// Whether an object with these fields is picked. A field that the object does not have counts as empty.
-    pub fn matches<K: Borrow<str> + Ord>(&self, fields: &BTreeMap<K, String>) -> bool {
+    pub fn matches(&self, fields: &impl Named) -> bool {
         self.terms.iter().all(|t| {
-            let value = fields.get(t.field.as_str()).map_or("", String::as_str);
+            let value = fields.value(&t.field).unwrap_or_default();
             (value == t.value) == t.is_equal
         })
     }

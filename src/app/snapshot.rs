@@ -238,7 +238,7 @@ mod tests {
         let store = Store::open(DiskBackend::open(held.dir().store()).unwrap(), false).unwrap();
         for n in 0..20 {
             let value = NewValue { head: format!("head {n} ").into(), tail: b" tail".to_vec() };
-            let attrs = Attrs { labels: [("n".to_owned(), n.to_string())].into(), ..Attrs::default() };
+            let attrs = Attrs { labels: [("n", n.to_string())].into_iter().collect(), ..Attrs::default() };
             let write = Write::Put { key: format!("k/{n}"), value, attrs };
             store.commit(Txn { expect: Vec::new(), writes: vec![write] }).await.unwrap();
         }

@@ -66,8 +66,8 @@ fn attrs(kind: &dyn ErasedKind, obj: &dyn DynObject) -> Attrs {
         fields.insert("metadata.namespace", namespace.clone());
     }
     Attrs {
-        labels: meta.labels.clone().unwrap_or_default(),
-        fields: fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        labels: meta.labels.iter().flatten().collect(),
+        fields: fields.iter().filter(|(_, value)| !value.is_empty()).collect(),
         terms: keys::terms(meta),
     }
 }

@@ -390,8 +390,8 @@ async fn reopening_keeps_everything_and_the_counter() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let store = open_file(&path);
-    let labels = [("app".to_owned(), "web".to_owned())].into();
-    let fields = [("spec.nodeName".to_owned(), "n1".to_owned())].into();
+    let labels = [("app", "web")].into_iter().collect();
+    let fields = [("spec.nodeName", "n1")].into_iter().collect();
     write(&store, &[put_with("a", "1", Attrs { labels, fields, terms: vec!["owner=1".to_owned()] }), put("b", "1")])
         .await;
     write(&store, &[put("b", &"long".repeat(10_000)), put("c", "1")]).await;

@@ -19,6 +19,7 @@ mod log;
 pub mod memory;
 #[cfg(test)]
 mod model;
+pub mod pairs;
 mod record;
 pub mod snapshot;
 mod stage;
@@ -27,10 +28,10 @@ mod state;
 use crate::api::meta::Revision;
 use bytes::Bytes;
 use commit::Committer;
+use pairs::Pairs;
 use state::State;
 use std::{
     any::Any,
-    collections::BTreeMap,
     fmt,
     sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
@@ -47,12 +48,12 @@ pub struct NewValue {
 }
 
 /// What the store keeps beside the bytes so that readers can select without decoding.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attrs {
     /// Labels, for label selectors.
-    pub labels: BTreeMap<String, String>,
-    /// Selectable fields, for field selectors.
-    pub fields: BTreeMap<String, String>,
+    pub labels: Pairs,
+    /// Selectable fields, for field selectors; an empty one is as good as none.
+    pub fields: Pairs,
     /// Index terms, e.g. `owner=<uid>`: [`Store::by_term`] finds the keys that have one.
     pub terms: Vec<String>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Called by `disk` and `snapshot`. Pure.
 
-use super::{Attrs, Entry};
+use super::{Attrs, Entry, pairs::Pairs};
 use crate::api::meta::Revision;
 use std::sync::{Arc, OnceLock};
 
@@ -41,7 +41,7 @@ pub(super) fn encode(entry: &Entry, out: &mut Vec<u8>) {
         put_number(b, entry.revision_at.len() as u64);
     });
     for (tag, pairs) in [(tag::LABEL, &entry.attrs.labels), (tag::FIELD, &entry.attrs.fields)] {
-        for (name, value) in pairs {
+        for (name, value) in pairs.iter() {
             part(tag, &|b| {
                 put_bytes(b, name.as_bytes());
                 put_bytes(b, value.as_bytes());
@@ -58,7 +58,8 @@ pub(super) fn encode(entry: &Entry, out: &mut Vec<u8>) {
 /// `None`: not a record.
 pub(super) fn decode(key: &str, record: &[u8]) -> Option<Entry> {
     let mut rest = record.strip_prefix(&[RECORD_VERSION])?;
-    let (mut created, mut modified, mut revision_at, mut attrs) = (None, None, None, Attrs::default());
+    let (mut created, mut modified, mut revision_at, mut terms) = (None, None, None, Vec::new());
+    let (mut labels, mut fields) = (Vec::new(), Vec::new());
     loop {
         let tag = take_byte(&mut rest)?;
         if tag == tag::VALUE {
@@ -72,9 +73,9 @@ pub(super) fn decode(key: &str, record: &[u8]) -> Option<Entry> {
                 let (start, len) = (take_number(&mut part)?, take_number(&mut part)?);
                 revision_at = Some(usize::try_from(start).ok()?..usize::try_from(start.checked_add(len)?).ok()?);
             }
-            tag::LABEL => drop(attrs.labels.insert(take_string(&mut part)?, take_string(&mut part)?)),
-            tag::FIELD => drop(attrs.fields.insert(take_string(&mut part)?, take_string(&mut part)?)),
-            tag::TERM => attrs.terms.push(std::str::from_utf8(part).ok()?.to_owned()),
+            tag::LABEL => labels.push((take_text(&mut part)?, take_text(&mut part)?)),
+            tag::FIELD => fields.push((take_text(&mut part)?, take_text(&mut part)?)),
+            tag::TERM => terms.push(std::str::from_utf8(part).ok()?.to_owned()),
             _ => {}
         }
     }
@@ -83,7 +84,7 @@ pub(super) fn decode(key: &str, record: &[u8]) -> Option<Entry> {
         key: key.into(),
         value: rest.to_vec().into(),
         revision_at,
-        attrs: Arc::new(attrs),
+        attrs: Arc::new(Attrs { labels: Pairs::from_iter(labels), fields: Pairs::from_iter(fields), terms }),
         created: created?,
         modified: modified?,
         decoded: OnceLock::new(),
@@ -133,8 +134,8 @@ pub(super) fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(bytes)
 }
 
-fn take_string(from: &mut &[u8]) -> Option<String> {
-    Some(std::str::from_utf8(take_bytes(from)?).ok()?.to_owned())
+fn take_text<'a>(from: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_bytes(from)?).ok()
 }
 
 #[cfg(test)]

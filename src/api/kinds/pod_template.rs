@@ -44,7 +44,7 @@ pub(super) fn check_selected(errs: &mut Errors, selector: &ApiSelector, template
 pub(super) fn check_template(errs: &mut Errors, selector: &LabelSelector, template: &PodTemplateSpec, owner: &str) {
     let meta = part(&template.metadata);
     let labels = part(&meta.labels);
-    if !selector.is_empty() && !selector.matches(&labels) {
+    if !selector.is_empty() && !selector.matches(&*labels) {
         errs.push(FieldError::invalid(
             "spec.template.metadata.labels",
             &meta.labels,

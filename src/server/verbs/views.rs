@@ -23,8 +23,8 @@ pub(super) fn entry(kind: &KindRef, mut view: Value) -> Result<Arc<Entry>, ApiEr
     let modified = meta.resource_version.as_deref().and_then(|revision| revision.parse().ok()).unwrap_or_default();
     let fields = [("metadata.name", key.name.clone()), ("metadata.namespace", key.namespace.clone())];
     let attrs = Attrs {
-        labels: meta.labels.clone().unwrap_or_default(),
-        fields: fields.map(|(field, text)| (field.to_owned(), text)).into(),
+        labels: meta.labels.iter().flatten().collect(),
+        fields: fields.into_iter().collect(),
         terms: Vec::new(),
     };
     Ok(Arc::new(Entry {
