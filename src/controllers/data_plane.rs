@@ -1,18 +1,18 @@
 //! Keeps the data plane there: the Pod `kube-system/skiff-proxy` and the Secret that it authenticates with.
 //!
-//! The Pod is an ordinary one, so the node agent heals it. This controller makes it again when somebody deletes it, gives its containers
+//! The Pod is an ordinary one, so the node agent heals it; as a DaemonSet's, it is made when its node is there. This controller makes it again when somebody deletes it, gives its containers
 //! another image one after the other when skiff is of another build, and replaces it when anything else that it is told differs.
 //! Its containers are on the host's network; its sandbox is on the pods', where it answers for ClusterIPs (`net::sockets`).
 //! Its key is in the Secret, which it reads as a file: a new key, or another address of the API, needs no new Pod.
 
 use super::{
     cluster_objects::changes_of,
-    runtime::{Action, Controller, Decision, Planned, Trigger},
+    runtime::{Action, Controller, Decision, Moved, Planned, Trigger},
 };
 use crate::{
     api::{
         agreements::{CONTROL_PLANE_ROLE, DATA_PLANE, SERVICE_RANGE_ANNOTATION, SOCKET_STORE_VOLUME, SYSTEM_NAMESPACE},
-        kinds::{pod::Pods, secret::Secrets},
+        kinds::{node::Nodes, pod::Pods, secret::Secrets},
         meta::ObjectKey,
         service_range::ServiceRange,
     },
@@ -22,7 +22,7 @@ use crate::{
 use k8s_openapi::{
     ByteString,
     api::core::v1::{
-        Capabilities, Container, ContainerStatus, EmptyDirVolumeSource, EnvVar, Pod, PodSpec, Secret,
+        Capabilities, Container, ContainerStatus, EmptyDirVolumeSource, EnvVar, Node, Pod, PodSpec, Secret,
         SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -145,6 +145,7 @@ fn meta() -> ObjectMeta {
 pub struct Observed {
     secret: Option<Arc<Secret>>,
     pod: Option<Arc<Pod>>,
+    has_node: bool,
 }
 
 impl Controller for DataPlane {
@@ -157,7 +158,11 @@ impl Controller for DataPlane {
     }
 
     fn triggers(&self) -> Vec<Trigger<()>> {
-        vec![changes_of::<Secrets>(key()), changes_of::<Pods>(key())]
+        let node_came = Trigger::on::<Nodes>(|_, moved: &Moved<Node>, keys| {
+            let is_there = |node: &Option<Arc<Node>>| node.as_deref().is_some_and(is_its_node);
+            keys.extend((is_there(&moved.before) != is_there(&moved.after)).then_some(()));
+        });
+        vec![changes_of::<Secrets>(key()), changes_of::<Pods>(key()), node_came]
     }
 
     fn first_keys(&self) -> Vec<()> {
@@ -165,13 +170,17 @@ impl Controller for DataPlane {
     }
 
     fn observe(&self, registry: &Registry, _key: &()) -> Option<Observed> {
-        Some(Observed { secret: registry.api::<Secrets>().get(&key()), pod: registry.api::<Pods>().get(&key()) })
+        Some(Observed {
+            secret: registry.api::<Secrets>().get(&key()),
+            pod: registry.api::<Pods>().get(&key()),
+            has_node: registry.api::<Nodes>().list("").items.iter().any(|node| is_its_node(node)),
+        })
     }
 
     fn decide(&self, observed: &Observed) -> Decision {
         let mut decision = Decision::rest();
         self.decide_secret(observed.secret.as_deref()).into_iter().for_each(|planned| decision.then(planned));
-        self.decide_pod(observed.pod.as_deref()).into_iter().for_each(|planned| decision.then(planned));
+        self.decide_pod(observed).into_iter().for_each(|planned| decision.then(planned));
         decision
     }
 }
@@ -189,10 +198,12 @@ impl DataPlane {
         }
     }
 
-    fn decide_pod(&self, old: Option<&Pod>) -> Option<Planned> {
-        let wanted = self.pod();
+    fn decide_pod(&self, observed: &Observed) -> Option<Planned> {
+        let (wanted, old) = (self.pod(), observed.pod.as_deref());
         match (next(old, &wanted), old) {
-            (Step::Create, _) => Some(Action::create::<Pods>(wanted).because("there is no data plane")),
+            (Step::Create, _) => {
+                observed.has_node.then(|| Action::create::<Pods>(wanted).because("there is no data plane"))
+            }
             (Step::Upgrade(at), Some(old)) => {
                 let mut pod = old.clone();
                 let container = pod.spec.as_mut().and_then(|spec| spec.containers.get_mut(at));
@@ -203,6 +214,11 @@ impl DataPlane {
             (Step::Rest | Step::Upgrade(_) | Step::Replace, _) => None,
         }
     }
+}
+
+/// Whether the data plane is this node's.
+fn is_its_node(node: &Node) -> bool {
+    node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(CONTROL_PLANE_ROLE))
 }
 
 fn key() -> ObjectKey {
@@ -332,9 +348,11 @@ mod tests {
             decision.planned().map(|planned| format!("{:?}", planned.action)).collect::<Vec<_>>()
         };
         let name = "kube-system/skiff-proxy";
-        assert_eq!(planned(&Observed::default()), [format!("create Secret {name}"), format!("create Pod {name}")]);
+        assert_eq!(planned(&Observed::default()), [format!("create Secret {name}")], "nothing could run it yet");
+        let first = Observed { has_node: true, ..Observed::default() };
+        assert_eq!(planned(&first), [format!("create Secret {name}"), format!("create Pod {name}")]);
         let pod = Some(Arc::new(running(&plane, ["skiff:1", "skiff:1"])));
-        let there = Observed { secret: Some(Arc::new(plane.secret())), pod };
+        let there = Observed { secret: Some(Arc::new(plane.secret())), pod, has_node: true };
         assert_eq!(planned(&there), Vec::<String>::new());
         let old = DataPlane { kubeconfig: Hidden::new("key: OLD".to_owned()), ..plane.clone() };
         let renewed = Observed { secret: Some(Arc::new(old.secret())), ..there.clone() };
