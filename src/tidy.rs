@@ -1,32 +1,39 @@
 //! The house rules that a compiler does not check: which room may use which, where libraries stay behind their border, and that each
 //! file says what it is.
 //!
-//! The rules are those of `ARCHITECTURE.md`. A room that needs a new edge gets it here, in a diff that a reviewer sees.
+//! The rules are those of `ARCHITECTURE.md`. Between crates Cargo holds who may use whom; a room that needs a new edge within its crate
+//! gets it here, in a diff that a reviewer sees.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
-/// Which rooms a room may use, beside itself.
-const MAY_USE: [(&str, &[&str]); 14] = [
-    ("base", &[]),
-    ("api", &["base"]),
-    ("engine", &["base"]),
+/// Which rooms a room may use, beside itself, where its crate could use more: those of its own crate, and those that the crate has for
+/// others in it. Every other edge is a line in a room's `Cargo.toml` and one in its `crate.rs`.
+const MAY_USE: [(&str, &[&str]); 7] = [
     // An entry is stored with its labels and selectable fields, whose words are the API's.
     ("store", &["api", "base"]),
     ("registry", &["api", "base", "store"]),
     ("identity", &["api", "base", "registry", "store"]),
-    ("controllers", &["api", "base", "identity", "registry", "store"]),
-    ("node", &["api", "base", "engine", "registry", "store"]),
-    ("net", &["api", "base"]),
     // A kubeconfig is YAML.
     ("client", &["api", "base"]),
-    // Logs are streamed by the node.
-    ("server", &["api", "base", "identity", "node", "registry", "store"]),
     ("roles", &["api", "base", "client", "net", "node"]),
     ("app", &["api", "base", "controllers", "engine", "identity", "net", "node", "registry", "server", "store"]),
     ("cli", &["api", "app", "base", "client", "engine", "net", "node", "roles", "server"]),
+];
+
+/// The crates of rooms. Only their roots name them: rooms name rooms, and what a crate's root imports is what its rooms may use.
+const CRATES: [&str; 8] = [
+    "skiff_api",
+    "skiff_base",
+    "skiff_controllers",
+    "skiff_engine",
+    "skiff_net",
+    "skiff_node",
+    "skiff_registry",
+    "skiff_server",
 ];
 
 /// Libraries that stay behind a border: the crate, and where it may be named.
@@ -114,18 +121,54 @@ fn sources() -> Vec<Source> {
 fn rooms_use_only_what_lies_below_them() {
     let sources = sources();
     let mut wrong = Vec::new();
+    let rooms: BTreeSet<&str> = sources.iter().map(Source::room).collect();
     let mut edges = 0;
     for (room, may_use) in MAY_USE {
         for source in sources.iter().filter(|s| s.room() == room) {
             let others: Vec<&str> = source.rooms_used().into_iter().filter(|used| *used != room).collect();
             edges += others.len();
-            let is_room = |used: &&str| MAY_USE.iter().any(|(room, _)| room == used);
+            let is_room = |used: &&str| rooms.contains(used);
             let forbidden = others.into_iter().filter(is_room).filter(|used| !may_use.contains(used));
             wrong.extend(forbidden.map(|used| format!("{} uses {used}", source.path)));
         }
     }
     assert!(edges > 200, "the reader of sources sees only {edges} edges");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn rooms_name_rooms_and_their_crates_roots_name_crates() {
+    let sources = sources();
+    let is_root = |s: &&Source| s.path == "src/lib.rs" || s.path.ends_with("/crate.rs");
+    let (roots, others): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(is_root);
+    for name in CRATES {
+        assert!(roots.iter().any(|source| source.names_crate(name)), "no root names {name}: take its line out");
+    }
+    let names = |s: &Source| CRATES.into_iter().find(|name| s.names_crate(name));
+    let wrong: Vec<String> = others.iter().filter_map(|s| Some(format!("{} names {}", s.path, names(s)?))).collect();
+    assert!(wrong.is_empty(), "say crate::ROOM: {wrong:?}");
+}
+
+#[test]
+fn every_crate_is_in_each_list_of_the_workspace() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |path: &str| fs::read_to_string(top.join(path)).unwrap();
+    let (workspace, config) = (text("Cargo.toml"), text(".cargo/config.toml"));
+    let rooms: BTreeSet<String> = sources().iter().map(|source| source.room().to_owned()).collect();
+    let with_crate = rooms.iter().filter(|room| top.join("src").join(room).join("Cargo.toml").exists());
+    let names: Vec<String> = with_crate.map(|room| format!("skiff_{room}")).collect();
+    assert_eq!(names, CRATES);
+    for name in CRATES {
+        let (package, room) = (name.replace('_', "-"), name.trim_start_matches("skiff_"));
+        assert_eq!(workspace.matches(&format!("    \"src/{room}\",\n")).count(), 2, "members, default members: {room}");
+        for line in [
+            format!("\n{package} = {{ opt-level = 0 }}\n"),
+            format!("\n{package} = {{ overflow-checks = true, codegen-units = 1 }}\n"),
+        ] {
+            assert!(workspace.contains(&line), "the profiles lack{line}");
+        }
+        assert!(config.contains(&format!("profile.dev.package.{package}.opt-level=1")), "`cargo sim` lacks {package}");
+    }
 }
 
 #[test]

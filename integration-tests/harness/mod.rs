@@ -5,7 +5,7 @@ pub mod client;
 pub mod cluster;
 pub mod history;
 pub mod load;
-#[path = "../../src/net/test_ports.rs"]
+#[path = "../../src/testing/ports.rs"]
 pub mod ports;
 #[allow(dead_code, reason = "benches need it")]
 pub mod processes;

@@ -26,6 +26,7 @@ use std::{any::Any, borrow::Cow, sync::Arc};
 
 /// Names the type by which controllers read and write the objects of a kind that is served from its schema: a row of the table, the marker
 /// type for [`TypedKind`](crate::api::kind::TypedKind), and the objects' type.
+#[macro_export]
 macro_rules! typed_json_kind {
     ($(#[$doc:meta])* $vis:vis $row:path => $marker:ident: $object:ty) => {
         $(#[$doc])*
@@ -49,7 +50,7 @@ macro_rules! typed_json_kind {
         }
     };
 }
-pub(crate) use typed_json_kind;
+pub use typed_json_kind;
 
 /// A kind that is served from its schema.
 #[derive(Debug)]

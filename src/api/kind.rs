@@ -410,6 +410,12 @@ pub trait ErasedKind: Send + Sync {
     fn served_bytes<'a>(&self, stored: &'a [u8]) -> Result<Cow<'a, [u8]>, serde_json::Error>;
 }
 
+impl std::fmt::Debug for dyn ErasedKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.info().kind)
+    }
+}
+
 /// A kind that is served: one of the program's own, or one that was added while it runs.
 #[derive(Clone)]
 pub enum KindRef {

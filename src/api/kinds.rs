@@ -55,7 +55,7 @@ mod pod_spec;
 mod pod_template;
 pub mod pod_template_object;
 pub mod pod_timeline;
-pub(crate) mod priority;
+pub mod priority;
 pub mod priority_class;
 pub mod priority_level_configuration;
 pub mod project;

@@ -92,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_dashboard_is_beside_the_api_and_gives_way_only_where_nobody_chose() {
-        let taken = crate::net::test_ports::free_address();
+        let taken = crate::testing::ports::free_address();
         let api = SocketAddr::new(taken.ip(), taken.port() - 1);
         let beside = bind(None, api).await.unwrap();
         assert_eq!(beside.local_addr().unwrap(), taken);

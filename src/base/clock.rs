@@ -35,7 +35,7 @@ enum Source {
         wall: Timestamp,
         mono: Instant,
         /// How far wall time has jumped since then, in nanoseconds.
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testing"))]
         ahead: std::sync::Arc<std::sync::atomic::AtomicI64>,
     },
 }
@@ -51,7 +51,7 @@ impl Clock {
         Self::of(Source::Simulated {
             wall,
             mono: Instant::now(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             ahead: std::sync::Arc::default(),
         })
     }
@@ -71,7 +71,7 @@ impl Clock {
     }
 
     /// Lets wall time of a simulated clock jump, as when the machine has slept for so long.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub fn jump(&self, by: SignedDuration) {
         let Source::Simulated { ahead, .. } = &self.source else { panic!("the machine's clock is left alone") };
         let nanos = i64::try_from(by.as_nanos()).expect("a jump is shorter than 292 years");
@@ -87,12 +87,12 @@ impl Clock {
             Source::Simulated {
                 wall,
                 mono,
-                #[cfg(test)]
+                #[cfg(any(test, feature = "testing"))]
                 ahead,
             } => {
                 let now =
                     *wall + SignedDuration::try_from(mono.elapsed()).expect("a simulation is shorter than 292 years");
-                #[cfg(test)]
+                #[cfg(any(test, feature = "testing"))]
                 let now = now + SignedDuration::from_nanos(ahead.load(std::sync::atomic::Ordering::Relaxed));
                 now
             }

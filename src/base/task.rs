@@ -27,21 +27,21 @@ struct Members {
     tasks: Vec<AbortHandle>,
     panics: Vec<String>,
     /// The tasks that are to panic, by name.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     doomed: std::collections::BTreeSet<String>,
     /// Whether no member goes on any more.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     is_frozen: bool,
     /// Members that would have gone on since.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     held: Vec<std::task::Waker>,
     /// Every name that a task had.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     names: std::collections::BTreeSet<&'static str>,
 }
 
 /// What a planted panic says.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub const PLANNED: &str = "planned panic";
 
 impl Group {
@@ -63,19 +63,19 @@ impl Group {
     }
 
     /// Makes a member of this name panic where it goes on next.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub fn doom(&self, name: &str) {
         self.lock().doomed.insert(name.to_owned());
     }
 
     /// Lets no member go on, wherever it is, until it is ended: how the simulator stops a control plane.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub fn freeze(&self) {
         self.lock().is_frozen = true;
     }
 
     /// Lets every member go on from where it was.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub fn thaw(&self) {
         let held = {
             let mut members = self.lock();
@@ -86,13 +86,13 @@ impl Group {
     }
 
     /// Whether a doomed member has not panicked yet.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub fn is_doomed(&self, name: &str) -> bool {
         self.lock().doomed.contains(name)
     }
 
     /// Every name that a member has or had.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub fn names(&self) -> std::collections::BTreeSet<&'static str> {
         self.lock().names.clone()
     }
@@ -155,7 +155,7 @@ pub async fn contain(name: &'static str, work: impl Future<Output = ()>) -> Opti
 
 /// Runs the work of a task; what it said when it panicked.
 async fn run(name: &'static str, work: impl Future<Output = ()>) -> Option<String> {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     let work = doomable(name, work);
     let panic = AssertUnwindSafe(work).catch_unwind().await.err()?;
     let text = panic_text(&*panic).to_owned();
@@ -164,7 +164,7 @@ async fn run(name: &'static str, work: impl Future<Output = ()>) -> Option<Strin
 }
 
 /// Work that panics when its group has doomed it, and waits for its end when that is frozen.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 async fn doomable(name: &'static str, work: impl Future<Output = ()>) {
     let state = |group: &Group, waker: &std::task::Waker| {
         let mut members = group.lock();

@@ -36,12 +36,6 @@ pub(super) struct Document {
     value: Value,
 }
 
-impl std::fmt::Debug for dyn ErasedKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.info().kind)
-    }
-}
-
 impl Document {
     /// The object itself.
     pub(super) fn value(&self) -> &Value {

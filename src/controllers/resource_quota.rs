@@ -4,6 +4,9 @@
 //! that quotas count, and so gives back what is no longer used. A count that another write came between is not written.
 //! **Source**: `pkg/controller/resourcequota/resource_quota_controller.go`, v1.37.
 
+#[cfg(test)]
+mod tests_of_writes;
+
 use super::runtime::{Action, Controller, Decision, Trigger};
 use crate::{
     api::{

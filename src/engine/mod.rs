@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod contract;
 pub mod docker;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod fake;
 mod pull_progress;
 pub mod self_image;

@@ -32,7 +32,5 @@ pub mod router;
 mod seats;
 pub mod sockets;
 pub mod table;
-#[cfg(test)]
-pub(crate) mod test_ports;
 pub mod totals;
 pub mod zone;

@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_reserved_port_refuses_opens_closes_and_opens_again_and_nobody_else_gets_it() {
         // The kernel keeps only a port that was asked for by its number.
-        let address = crate::net::test_ports::free_address();
+        let address = crate::testing::ports::free_address();
         let socket = reserve(ListenKey { address, protocol: Protocol::Tcp }, Role::NodePort).unwrap();
         for _ in 0..2 {
             assert!(refuses(address));

@@ -127,7 +127,7 @@ impl Keyring {
 
 /// Pulls or pushes as the first of these that the registry lets do it; as nobody when there are none.
 /// Source: `pullImage`, `pkg/kubelet/kuberuntime/kuberuntime_image.go`.
-pub(crate) async fn in_turn<'k, F>(
+pub async fn in_turn<'k, F>(
     keys: &'k [Credentials],
     mut act: impl FnMut(Option<&'k Credentials>) -> F,
 ) -> Result<(), PullError>
@@ -207,7 +207,7 @@ struct DockerConfig {
 }
 
 /// Where Docker's command line keeps its settings for whoever runs skiff.
-pub(crate) fn docker_folder() -> Option<PathBuf> {
+pub fn docker_folder() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("DOCKER_CONFIG").or_else(|| set("HOME").map(|home| home.join(".docker")))
 }
@@ -216,7 +216,7 @@ pub(crate) fn docker_folder() -> Option<PathBuf> {
 ///
 /// # Errors
 /// The file or a helper cannot be read; the text says why.
-pub(crate) async fn of_docker(folder: &Path, image: &str) -> Result<Vec<Credentials>, String> {
+pub async fn of_docker(folder: &Path, image: &str) -> Result<Vec<Credentials>, String> {
     let path = folder.join("config.json");
     let about = |why: String| format!("credentials of {}: {why}", path.display());
     match tokio::fs::metadata(&path).await {

@@ -33,11 +33,12 @@ use tokio::{sync::Mutex, time::timeout};
 use tokio_util::io::StreamReader;
 use tracing::debug;
 
-/// What is on its way of one connection, and of all of a pod, until the one or the other is taken.
-pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
-pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+/// What is on its way of one connection until it is taken.
+pub const STREAM_WINDOW: u32 = 1 << 20;
+/// What is on its way of all connections of a pod until one is taken.
+pub const CONNECTION_WINDOW: u32 = 8 << 20;
 /// What goes through the engine in one piece: each costs four programs a turn.
-pub(crate) const FRAME_BYTES: u32 = 128 << 10;
+pub const FRAME_BYTES: u32 = 128 << 10;
 /// How long the program in the sandbox has to begin, and to make a connection.
 const BEGIN_MAX: Duration = Duration::from_secs(30);
 const CONNECT_MAX: Duration = Duration::from_secs(30);

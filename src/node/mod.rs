@@ -17,10 +17,10 @@
 pub mod agent;
 mod claims;
 mod context;
-pub(crate) mod credentials;
+pub mod credentials;
 pub mod decide;
 mod execute;
-pub(crate) mod forward;
+pub mod forward;
 mod hooks;
 pub mod identity;
 mod image_volumes;

@@ -366,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wrong_reads_as_in_go() {
-        let port = crate::net::test_ports::free_port();
+        let port = crate::testing::ports::free_port();
         let probe = SystemNetProbe::default();
         let refused = format!("dial tcp 127.0.0.1:{port}: connect: connection refused");
         assert_eq!(probe.tcp("127.0.0.1", port, BOUND).await, Err(refused.clone()));

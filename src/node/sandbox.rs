@@ -16,7 +16,7 @@ pub const SOCKET_STORE: &str = "SKIFF_SOCKET_STORE";
 /// The variable that has the sandbox answer for the ClusterIPs of this range.
 pub const SERVICE_RANGE: &str = "SKIFF_SERVICE_CIDR";
 
-/// What keeps containers from looking into skiff's own programs between their start and their first call ([`crate::roles::shield`]): a
+/// What keeps containers from looking into skiff's own programs between their start and their first call (`roles::shield`): a
 /// process may look only into one that has no capability which it lacks itself. Docker gives this one to no container that does not ask
 /// for it, and it allows next to nothing (`fcntl(2)`, `F_SETLEASE` on files of others).
 pub const SHIELDING_RIGHT: &str = "LEASE";

@@ -6,7 +6,7 @@
 
 mod repair;
 
-pub(crate) use repair::repair;
+pub use repair::repair;
 
 use super::{Registry, options::Config};
 use crate::{

@@ -48,7 +48,7 @@ pub struct Registry(Arc<Inner>, Way);
 struct Way {
     fence: Option<Fence>,
     /// Whether a test has cut it.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     is_cut: Arc<std::sync::atomic::AtomicBool>,
 }
 
@@ -144,9 +144,9 @@ impl Registry {
     }
 
     /// The same registry, whose writes do not reach the store while this is set; nor those of registries that are made of it.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
-    pub(crate) fn partitioned(&self, is_cut: Arc<std::sync::atomic::AtomicBool>) -> Self {
+    pub fn partitioned(&self, is_cut: Arc<std::sync::atomic::AtomicBool>) -> Self {
         Self(Arc::clone(&self.0), Way { is_cut, ..self.1.clone() })
     }
 
@@ -523,7 +523,7 @@ impl Registry {
 
     /// Commits a transaction while the fence holds, or says which key was not as expected: then it is worth another try.
     async fn commit(&self, mut txn: Txn) -> Result<Result<Committed, String>, ApiError> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testing"))]
         if self.1.is_cut.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(ApiError::Unavailable("the store cannot be reached".to_owned()));
         }

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 /// The version of Kubernetes whose API is served, and of skiff.
 pub const GIT_VERSION: &str = concat!("v1.37.0+skiff-", env!("CARGO_PKG_VERSION"));
 
-/// The commit that skiff was built from, as `build.rs` or the environment of the build says it.
+/// The commit that skiff was built from, as `server/build.rs` or the environment of the build says it.
 pub const GIT_COMMIT: &str = match option_env!("SKIFF_GIT_COMMIT") {
     Some(commit) if !commit.is_empty() => commit,
     _ => "unknown",

@@ -45,10 +45,9 @@ pub mod tls;
 mod traffic;
 mod upgrade;
 mod verbs;
-#[cfg(test)]
-pub(crate) use remote::{Heard, hear};
-#[cfg(test)]
-pub(crate) use verbs::evict;
+#[cfg(any(test, feature = "testing"))]
+pub use remote::{Heard, hear};
+pub use verbs::evict;
 mod websocket;
 
 use crate::{

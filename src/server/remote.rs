@@ -176,18 +176,18 @@ async fn converse(begin: Begin, client: Client, drain: Drain) {
 }
 
 /// What a client heard.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub struct Heard {
     /// What was printed, in order.
-    pub(crate) printed: Vec<u8>,
+    pub printed: Vec<u8>,
     /// How it ended: with a code, or why not. `None`: the server left first.
-    pub(crate) end: Option<Result<i64, String>>,
+    pub end: Option<Result<i64, String>>,
 }
 
 /// A conversation without a connection: what a client hears that says this, and then ends its input.
-#[cfg(test)]
-pub(crate) async fn hear(begin: Begin, said: Bytes, drain: Drain) -> Heard {
+#[cfg(any(test, feature = "testing"))]
+pub async fn hear(begin: Begin, said: Bytes, drain: Drain) -> Heard {
     let (client, Desk { stdin, resizes: _resizes, mut out }) =
         client(Connected { stdin: true, ..Connected::default() });
     let say = async move {

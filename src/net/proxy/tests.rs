@@ -421,7 +421,7 @@ async fn a_datagram_port_that_changes_hands_stays_taken() {
 
 #[tokio::test]
 async fn a_taken_port_is_reported_retried_and_disturbs_no_other() {
-    let squatter = TcpListener::bind(crate::net::test_ports::free_address()).await.unwrap();
+    let squatter = TcpListener::bind(crate::testing::ports::free_address()).await.unwrap();
     let taken = ListenKey { address: squatter.local_addr().unwrap(), protocol: Protocol::Tcp };
     let mut scene = Scene::tcp(&[endpoint("a").await]);
     let listener = scene.table.listeners[&scene.key].clone();

@@ -192,7 +192,7 @@ async fn plain(name: &'static str) -> SocketAddr {
 
 /// An address at which nobody listens.
 fn nobody() -> SocketAddr {
-    crate::net::test_ports::free_address()
+    crate::testing::ports::free_address()
 }
 
 /// Sends a request on a connection of its own; the whole answer.

@@ -19,7 +19,7 @@ async fn lead(directory: &Path) -> Sockets {
 }
 
 fn free_key(protocol: Protocol) -> ListenKey {
-    ListenKey { address: crate::net::test_ports::free_address(), protocol }
+    ListenKey { address: crate::testing::ports::free_address(), protocol }
 }
 
 fn connects(address: SocketAddr) -> bool {

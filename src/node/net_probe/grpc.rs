@@ -240,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named() {
-        let port = crate::net::test_ports::free_port();
+        let port = crate::testing::ports::free_port();
         let refused = format!("dial tcp 127.0.0.1:{port}: connect: connection refused");
         let want = format!("error: failed to connect service at \"127.0.0.1:{port}\": {refused}");
         assert_eq!(check("127.0.0.1", port, "", BOUND).await, Err(want));

@@ -37,7 +37,7 @@ struct Move {
 ///
 /// # Errors
 /// `Invalid` when the range is full; `Unavailable`.
-pub(crate) async fn repair(registry: &Registry, fixed: &BTreeMap<ObjectKey, Ipv4Addr>) -> Result<usize, ApiError> {
+pub async fn repair(registry: &Registry, fixed: &BTreeMap<ObjectKey, Ipv4Addr>) -> Result<usize, ApiError> {
     let services = registry.api::<Services>().list("").items;
     let moves = decide(&services, fixed, registry.config(), registry.rng())?;
     let recorder = Recorder::new(registry.clone(), "ipallocator-repair-controller");

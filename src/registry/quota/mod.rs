@@ -8,8 +8,6 @@
 //! write that fails afterwards leaves it too high for a while; a quota that was never counted lets everything through until it is. Here it
 //! is counted on the spot.
 
-#[cfg(test)]
-mod tests;
 pub mod usage;
 
 use super::{Registry, options::Selection};
@@ -189,7 +187,8 @@ pub fn leaves_more(before: Option<&Entry>, after: Option<&Entry>) -> bool {
     before.hard.keys().any(|name| after.room(name).is_none_or(|room| before.room(name).is_some_and(|had| room > had)))
 }
 
-fn read(entry: &Entry) -> (Untyped, Quota) {
+/// A quota as it is stored, and read.
+pub fn read(entry: &Entry) -> (Untyped, Quota) {
     let read = |obj: &dyn DynObject| {
         let quota: &Untyped = obj.as_any().downcast_ref().expect("a quota is served from its schema");
         (quota.clone(), Quota::of(quota))

@@ -4,10 +4,8 @@ use super::*;
 use crate::{
     api::agreements::{DATA_PLANE_TOTALS, OBSERVED_REVISION, SERVICE_NAME_LABEL, UNPROBED_PODS},
     base::task::{self, Group, PLANNED, drain_signal},
-    net::{
-        test_ports::{free_address, free_port},
-        totals::Totals,
-    },
+    net::totals::Totals,
+    testing::ports::{free_address, free_port},
 };
 use bytes::Bytes;
 use futures::{Stream, stream};

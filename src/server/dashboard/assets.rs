@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn every_file_is_served_and_the_first_paint_is_small() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/dashboard/assets");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboard/assets");
         let mut served: Vec<&str> = FILES.iter().map(|file| file.path).collect();
         served.sort_unstable();
         assert_eq!(served, names_below(&folder, ""), "FILES and the folder differ");

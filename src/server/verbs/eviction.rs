@@ -58,7 +58,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, ApiError> {
 ///
 /// # Errors
 /// `OverBudget`, and as a delete has them.
-pub(crate) async fn evict(registry: &Registry, key: &ObjectKey, mut options: DeleteOptions) -> Result<(), ApiError> {
+pub async fn evict(registry: &Registry, key: &ObjectKey, mut options: DeleteOptions) -> Result<(), ApiError> {
     let pods = registry.api::<Pods>();
     let Some(pod) = pods.get(key) else { return Err(ApiError::not_found(&Pods::INFO, &key.name)) };
     if let Some(budget) = budget_of(registry, &pod)? {

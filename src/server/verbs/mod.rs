@@ -12,8 +12,7 @@ mod delete;
 mod deployment_config;
 mod deployment_log;
 mod eviction;
-#[cfg(test)]
-pub(crate) use eviction::evict;
+pub use eviction::evict;
 mod exec;
 mod images;
 mod log;

@@ -1,29 +1,36 @@
 //! Quotas beside a simple model of them, with writers that come all at once and a disk that takes its time.
 
-use super::*;
+use super::ResourceQuotaController;
 use crate::{
     api::{
+        json_kind::{at, set_at},
+        kind::ErasedKind as _,
         kinds::{
-            config_map::ConfigMaps, persistent_volume_claim::PERSISTENT_VOLUME_CLAIMS, pod::Pods, service::Services,
+            config_map::ConfigMaps, persistent_volume_claim::PERSISTENT_VOLUME_CLAIMS, pod::Pods,
+            resource_quota::RESOURCE_QUOTAS, service::Services,
         },
         meta::ObjectKey,
+        object::DynObject,
+        quantity::Quantity,
     },
     base::{
         clock::Clock,
         rng::Rng,
         task::{self, drain_signal},
     },
-    controllers::{
-        resource_quota::ResourceQuotaController,
-        runtime::{self, Metrics},
+    controllers::runtime::{self, Metrics},
+    registry::{
+        Registry,
+        pipeline::{DeleteOptions, WriteOptions},
+        quota::{amounts, leaves_more, read, tell},
     },
-    registry::pipeline::{DeleteOptions, WriteOptions},
-    store::{Store, disk::DiskBackend},
+    store::{Entry, Store, disk::DiskBackend},
     testing,
 };
 use expect_test::expect;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
 const NAMESPACE: &str = "default";

@@ -15,7 +15,7 @@ const RANGE: (u16, u16) = (21_000, 8_000);
 static TRIED: AtomicU16 = AtomicU16::new(0);
 
 /// A port at which nobody on this machine listens, by TCP or UDP.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     // Processes that run at the same time begin at different places.
     let start = std::process::id().wrapping_mul(61) % u32::from(RANGE.1);
     let next = || {
@@ -30,7 +30,7 @@ pub(crate) fn free_port() -> u16 {
 
 /// The same as an address of the loopback interface.
 #[allow(dead_code, reason = "the integration tests need ports only")]
-pub(crate) fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
