@@ -40,20 +40,6 @@ pub trait CollectOrdered: Iterator + Sized {
         self.for_each(|item| all.put(item));
         all
     }
-
-    /// All items, or the first error.
-    ///
-    /// # Errors
-    /// The first item that is one.
-    fn try_collect_ordered<T, E, C: Ordered<T>>(mut self) -> Result<C, E>
-    where
-        Self: Iterator<Item = Result<T, E>>,
-    {
-        self.try_fold(C::default(), |mut all, item| {
-            all.put(item?);
-            Ok(all)
-        })
-    }
 }
 
 impl<I: Iterator> CollectOrdered for I {}
@@ -136,13 +122,5 @@ mod tests {
             let set: BTreeSet<(u8, u16)> = items.iter().copied().collect_ordered();
             prop_assert_eq!(set, items.into_iter().collect::<BTreeSet<_>>());
         }
-    }
-
-    #[test]
-    fn the_first_error_ends_it() {
-        let all =
-            |items: &[Result<u8, &'static str>]| items.iter().copied().try_collect_ordered::<_, _, BTreeSet<u8>>();
-        assert_eq!(all(&[Ok(2), Ok(1)]), Ok(BTreeSet::from([1, 2])));
-        assert_eq!(all(&[Ok(2), Err("second"), Err("third")]), Err("second"));
     }
 }
