@@ -152,7 +152,7 @@ pub fn size(rc: &ReplicationController) -> i32 {
 /// Somebody has changed the annotation so that it is none.
 pub fn config(rc: &ReplicationController) -> Result<DeploymentConfig, String> {
     let name = rc.metadata.name.as_deref().unwrap_or_default();
-    serde_json::from_str(annotation(&rc.metadata, ENCODED)).map_err(|err| {
+    serde_json::from_slice(annotation(&rc.metadata, ENCODED).as_bytes()).map_err(|err| {
         format!(
             "the annotation {ENCODED} of replicationcontroller {name} is no DeploymentConfig: {}",
             without_place(&err)

@@ -212,7 +212,7 @@ impl Values {
         match value {
             Value::String(text) => match self.whole(text) {
                 Some((name, json)) => {
-                    *value = serde_json::from_str(json).map_err(|err| {
+                    *value = serde_json::from_slice(json.as_bytes()).map_err(|err| {
                         format!("parameter {name} stands for a whole value, and {json:?} is not JSON: {err}")
                     })?;
                 }

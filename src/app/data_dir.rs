@@ -379,7 +379,7 @@ fn read_mark(path: &Path) -> anyhow::Result<Mark> {
     let read = OpenOptions::new().read(true).custom_flags(NO_LINK).open(&file);
     read.and_then(|f| f.take(4096).read_to_string(&mut text))
         .with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| {
+    serde_json::from_slice(text.as_bytes()).with_context(|| {
         format!(
             "{} is damaged, so it is not known whose folder it is: mend it, or choose another with --data-dir",
             file.display()

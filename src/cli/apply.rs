@@ -250,7 +250,7 @@ fn record_applied(wanted: &mut Value) -> anyhow::Result<()> {
 /// What was applied before, as the live object tells.
 fn last_applied(live: &Value) -> Value {
     let annotation = live.pointer("/metadata/annotations").and_then(|a| a[LAST_APPLIED].as_str());
-    annotation.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    annotation.and_then(|text| serde_json::from_slice(text.as_bytes()).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -210,7 +210,7 @@ fn labels(start: &Start) -> BTreeMap<String, String> {
 /// How a control plane was started, as its container tells.
 pub(super) fn start_of(cluster: &str, container: &Container) -> anyhow::Result<Start> {
     let text = container.labels.get(CONTROL_PLANE_LABEL).map(String::as_str).unwrap_or_default();
-    let kept: serde_json::Value = serde_json::from_str(text)
+    let kept: serde_json::Value = serde_json::from_slice(text.as_bytes())
         .with_context(|| format!("the container {} does not say how it was started", container.name))?;
     let path = |field: &str| kept[field].as_str().map(PathBuf::from);
     let flags = kept["flags"].as_array().into_iter().flatten().filter_map(|flag| flag.as_str().map(str::to_owned));

@@ -95,7 +95,7 @@ impl Totals {
 
     /// What an annotation tells; nothing when it is not one.
     pub fn parse(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        serde_json::from_slice(text.as_bytes()).ok()
     }
 
     /// The text of the annotation.

@@ -24,7 +24,7 @@ const LOOKS: usize = 16;
 /// Ends what the environment asks for, and waits to be removed.
 pub fn run() -> anyhow::Result<()> {
     let text = std::env::var(REQUEST).unwrap_or_default();
-    let all: Vec<Overdue> = serde_json::from_str(&text).map_err(EndError::Request)?;
+    let all: Vec<Overdue> = serde_json::from_slice(text.as_bytes()).map_err(EndError::Request)?;
     let proc = Path::new("/proc");
     for Overdue { container, pid } in &all {
         let mut family = BTreeSet::from([*pid]);

@@ -27,7 +27,7 @@ enum HostError {
 /// Looks at what the environment asks for, and waits to be removed.
 pub fn run() -> anyhow::Result<()> {
     let text = std::env::var(REQUEST).unwrap_or_default();
-    let paths: Vec<HostPath> = serde_json::from_str(&text).map_err(HostError::Request)?;
+    let paths: Vec<HostPath> = serde_json::from_slice(text.as_bytes()).map_err(HostError::Request)?;
     chroot(HOST).map_err(|err| HostError::Root(err.into()))?;
     std::env::set_current_dir("/").map_err(HostError::Root)?;
     rustix::process::umask(Mode::empty());

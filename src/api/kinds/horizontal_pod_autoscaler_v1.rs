@@ -61,7 +61,7 @@ fn to_stored(mut json: Value) -> Value {
     fields.insert("apiVersion".to_owned(), json!("autoscaling/v2"));
     for (annotation, path) in ANNOTATED {
         if let Some(text) = annotations(fields).and_then(|all| all.remove(annotation)) {
-            let value = text.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+            let value = text.as_str().and_then(|text| serde_json::from_slice::<Value>(text.as_bytes()).ok());
             value.into_iter().for_each(|value| set_at(fields, path, value));
         }
     }

@@ -34,8 +34,8 @@ impl Element {
         let (sort, rest) = text.split_once(':')?;
         Some(match sort {
             "f" => Self::Field(rest.to_owned()),
-            "k" => Self::Key(serde_json::from_str(rest).ok()?),
-            "v" => Self::Item(serde_json::from_str(rest).ok()?),
+            "k" => Self::Key(serde_json::from_slice(rest.as_bytes()).ok()?),
+            "v" => Self::Item(serde_json::from_slice(rest.as_bytes()).ok()?),
             "i" => Self::Index(rest.parse().ok()?),
             _ => return None,
         })

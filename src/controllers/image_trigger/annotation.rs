@@ -48,9 +48,10 @@ impl Paused {
 /// What the annotation says.
 fn read(object: &Value) -> Result<Vec<FieldTrigger>, String> {
     let Some(text) = object["metadata"]["annotations"][TRIGGERS].as_str() else { return Ok(Vec::new()) };
-    let triggers =
-        Vec::<FieldTrigger>::deserialize(&serde_json::from_str::<Value>(text).map_err(|err| unreadable(&err))?)
-            .map_err(|err| unreadable(&err))?;
+    let triggers = Vec::<FieldTrigger>::deserialize(
+        &serde_json::from_slice::<Value>(text.as_bytes()).map_err(|err| unreadable(&err))?,
+    )
+    .map_err(|err| unreadable(&err))?;
     let mut taken = BTreeSet::new();
     match triggers.iter().find(|trigger| !taken.insert(&trigger.field_path)) {
         Some(twice) => Err(format!(

@@ -98,7 +98,7 @@ fn context_host(around: &Surroundings<'_>, var: &dyn Fn(&str) -> Option<String>)
         Some(dir) => PathBuf::from(dir),
         None => Path::new(&var("HOME")?).join(".docker"),
     };
-    let json = |path: &Path| serde_json::from_str::<Value>(&(around.read)(path)?).ok();
+    let json = |path: &Path| serde_json::from_slice::<Value>((around.read)(path)?.as_bytes()).ok();
     let current = || Some(json(&config.join("config.json"))?.get("currentContext")?.as_str()?.to_owned());
     let name = var("DOCKER_CONTEXT").or_else(current).filter(|name| !name.is_empty() && name != "default")?;
     let mut directory = String::new();
