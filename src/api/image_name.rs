@@ -84,19 +84,25 @@ pub fn digest(name: &str) -> Option<&str> {
 /// another's. An engine that keeps images as registries do (containerd's store) names each by a digest that is its ID, wherever it is from:
 /// that says nothing.
 pub fn is_known_to_registry<'a>(name: &str, id: &str, digests: impl IntoIterator<Item = &'a str>) -> bool {
-    let known = familiar(name);
-    let says = |of: &str| repository(of) == repository(&known) && digest(of) != Some(id);
-    digests.into_iter().any(says)
+    registry_digests(name, id, digests).next().is_some()
 }
 
-/// The name by which workloads use an image that has `name`: with a digest, so that another image of that name is another name. An image of
-/// a registry has a digest that every engine knows; one that was made here, or may be, is known by its ID.
-pub fn pinned<'a>(name: &str, id: &str, digests: impl Iterator<Item = &'a str> + Clone) -> String {
-    let listed = familiar(name);
-    let mut known = digests.filter(|of| digest(of) != Some(id));
-    let own = known.clone().find(|digest| repository(digest) == repository(&listed));
-    let any = own.or_else(|| known.next());
-    any.map_or_else(|| format!("{}@{id}", repository(name)), str::to_owned)
+/// The name by which workloads use an image that has `name`: with a digest, so that another image of that name is another name. An image
+/// that the name's own registry has is known by the digest of it, which every engine knows; one that was made here, or may be, by its ID.
+/// The registry of another name, where it was pushed too, may be gone tomorrow.
+pub fn pinned<'a>(name: &str, id: &str, digests: impl IntoIterator<Item = &'a str>) -> String {
+    let known = registry_digests(name, id, digests).next();
+    known.map_or_else(|| format!("{}@{id}", repository(name)), str::to_owned)
+}
+
+/// Those of an image's `repository@digest` names that the registry of this name gave it. See [`is_known_to_registry`].
+fn registry_digests<'a>(
+    name: &str,
+    id: &str,
+    digests: impl IntoIterator<Item = &'a str>,
+) -> impl Iterator<Item = &'a str> {
+    let known = familiar(name);
+    digests.into_iter().filter(move |of| repository(of) == repository(&known) && digest(of) != Some(id))
 }
 
 #[cfg(test)]
@@ -114,6 +120,20 @@ mod tests {
             ("web", &[], false),
         ] {
             assert_eq!(is_known_to_registry(name, "sha256:00", digests.iter().copied()), want, "{name} {digests:?}");
+        }
+    }
+
+    #[test]
+    fn a_pinned_name_is_of_the_registry_that_the_name_says() {
+        for (name, digests, want) in [
+            ("web:1", &["web@sha256:aa"][..], "web@sha256:aa"),
+            ("docker.io/library/web:1", &["host:5000/web@sha256:bb", "web@sha256:aa"], "web@sha256:aa"),
+            ("web:1", &["host:5000/shop/web@sha256:bb"], "web@sha256:00"),
+            ("host:5000/web:1", &["web@sha256:aa"], "host:5000/web@sha256:00"),
+            ("web:1", &["web@sha256:00"], "web@sha256:00"),
+            ("web:1", &[], "web@sha256:00"),
+        ] {
+            assert_eq!(pinned(name, "sha256:00", digests.iter().copied()), want, "{name} {digests:?}");
         }
     }
 

@@ -238,7 +238,7 @@ mod tests {
             ("app:1", vec![vec!["app:1", &a]], format!("v1 app@{a} sha256:aa 2\n")),
             ("app", vec![vec!["app:latest", &a], vec!["app:1", &b]], format!("v1 app@{a} sha256:aa 2\n")),
             ("docker.io/library/nginx:1", vec![vec![&*digest, "nginx:1", &a]], format!("v1 {digest} sha256:aa 2\n")),
-            ("mine:1", vec![vec![&*digest, "nginx:1", "mine:1", &a]], format!("v1 {digest} sha256:aa 2\n")),
+            ("mine:1", vec![vec![&*digest, "nginx:1", "mine:1", &a]], format!("v1 mine@{a} sha256:aa 2\n")),
             ("host:5000/app:1", vec![vec!["host:5000/app:1", &a]], format!("v1 host:5000/app@{a} sha256:aa 2\n")),
             (&*format!("app:1@{a}"), vec![vec!["skiff-kept/x:1", &a]], format!("v1 app@{a} sha256:aa 2\n")),
             ("gone:1", vec![vec!["app:1", &a]], String::new()),
