@@ -58,10 +58,15 @@ const REST_MAX: Duration = Duration::from_millis(500);
 /// How long a loop that panicked waits before it starts anew.
 const RESTART: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(30) };
 
+/// What a controller reconciles one at a time.
+pub trait Key: Ord + Clone + Debug + Send + Sync + 'static {}
+
+impl<K: Ord + Clone + Debug + Send + Sync + 'static> Key for K {}
+
 /// A controller: what it looks at, and what it wants.
 pub trait Controller: Send + Sync + 'static {
     /// What it reconciles one at a time: mostly an object's key.
-    type Key: Ord + Clone + Debug + Send + Sync + 'static;
+    type Key: Key;
     /// All that a decision depends on, the time included.
     type Observed: Send + Sync;
 
@@ -103,9 +108,82 @@ pub trait Controller: Send + Sync + 'static {
     }
 }
 
+/// A controller as its loop sees it, which so is compiled for each type of key and not for each controller.
+trait Reconciler<K>: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn event_source(&self) -> &'static str;
+    fn triggers(&self, kinds: &Kinds) -> Vec<Trigger<K>>;
+    fn follows_kinds(&self) -> bool;
+    fn concludes(&self) -> bool;
+    fn first_keys(&self) -> Vec<K>;
+    fn look<'c>(&'c self, registry: &Registry, key: &K) -> Option<Box<dyn Look + 'c>>;
+}
+
+/// What a controller sees of one key.
+trait Look: Send + Sync {
+    fn weight(&self) -> usize;
+    fn decide(&self) -> Decision;
+    fn conclude(&self, done: &Done) -> Decision;
+}
+
+impl<C: Controller> Reconciler<C::Key> for C {
+    fn name(&self) -> &'static str {
+        Controller::name(self)
+    }
+
+    fn event_source(&self) -> &'static str {
+        Controller::event_source(self)
+    }
+
+    fn triggers(&self, kinds: &Kinds) -> Vec<Trigger<C::Key>> {
+        let mut all = Controller::triggers(self);
+        all.extend(self.kind_triggers(kinds));
+        all
+    }
+
+    fn follows_kinds(&self) -> bool {
+        C::FOLLOWS_KINDS
+    }
+
+    fn concludes(&self) -> bool {
+        C::CONCLUDES
+    }
+
+    fn first_keys(&self) -> Vec<C::Key> {
+        Controller::first_keys(self)
+    }
+
+    fn look<'c>(&'c self, registry: &Registry, key: &C::Key) -> Option<Box<dyn Look + 'c>> {
+        let observed = self.observe(registry, key)?;
+        Some(Box::new(Seen { controller: self, observed }))
+    }
+}
+
+struct Seen<'c, C: Controller> {
+    controller: &'c C,
+    observed: C::Observed,
+}
+
+impl<C: Controller> Look for Seen<'_, C> {
+    fn weight(&self) -> usize {
+        self.controller.weight(&self.observed)
+    }
+
+    fn decide(&self) -> Decision {
+        self.controller.decide(&self.observed)
+    }
+
+    fn conclude(&self, done: &Done) -> Decision {
+        self.controller.conclude(&self.observed, done)
+    }
+}
+
 /// Runs a controller until drained. A loop that panics starts anew after a while.
-pub async fn run<C: Controller>(controller: C, registry: Registry, metrics: Metrics, drain: Drain) {
-    let controller = Arc::new(controller);
+pub fn run<C: Controller>(controller: C, registry: Registry, metrics: Metrics, drain: Drain) -> BoxFuture<'static, ()> {
+    run_loop(Arc::new(controller), registry, metrics, drain).boxed()
+}
+
+async fn run_loop<K: Key>(controller: Arc<dyn Reconciler<K>>, registry: Registry, metrics: Metrics, drain: Drain) {
     let counters = metrics.of(controller.name());
     let begin = || Loop::new(Arc::clone(&controller), &registry, &counters).run(&drain);
     restarting(controller.name(), &counters, &registry, &drain, begin).await;
@@ -148,23 +226,23 @@ struct Ended<K> {
     weight: usize,
 }
 
-struct Loop<C: Controller> {
-    controller: Arc<C>,
+struct Loop<K> {
+    controller: Arc<dyn Reconciler<K>>,
     registry: Registry,
     executor: Executor,
     counters: Arc<Counters>,
-    triggers: Vec<Trigger<C::Key>>,
+    triggers: Vec<Trigger<K>>,
     kinds: watch::Receiver<Arc<Kinds>>,
     clock_jumps: watch::Receiver<u64>,
-    queue: Queue<C::Key>,
+    queue: Queue<K>,
     feed: SelectAll<BoxStream<'static, Fed>>,
-    running: FuturesUnordered<BoxFuture<'static, Ended<C::Key>>>,
+    running: FuturesUnordered<BoxFuture<'static, Ended<K>>>,
     /// Keys that only the slow resync wants to be looked at.
-    resynced: BTreeSet<C::Key>,
+    resynced: BTreeSet<K>,
 }
 
-impl<C: Controller> Loop<C> {
-    fn new(controller: Arc<C>, registry: &Registry, counters: &Arc<Counters>) -> Self {
+impl<K: Key> Loop<K> {
+    fn new(controller: Arc<dyn Reconciler<K>>, registry: &Registry, counters: &Arc<Counters>) -> Self {
         let executor = Executor::new(registry.clone(), controller.event_source(), Arc::clone(counters));
         Self {
             registry: registry.clone(),
@@ -203,7 +281,7 @@ impl<C: Controller> Loop<C> {
                 () = drain.drained() => return,
                 Some(fed) = self.feed.next() => self.take(fed),
                 Ok(()) = self.clock_jumps.changed() => self.wake_all(false),
-                Ok(()) = self.kinds.changed(), if C::FOLLOWS_KINDS => self.follow_kinds(),
+                Ok(()) = self.kinds.changed(), if self.controller.follows_kinds() => self.follow_kinds(),
                 Some(ended) = self.running.next() => self.end(ended),
                 () = sleep_until(wake_at) => {}
             }
@@ -217,8 +295,7 @@ impl<C: Controller> Loop<C> {
     /// Follows the kinds that there are now.
     fn follow_kinds(&mut self) {
         let kinds = Arc::clone(&self.kinds.borrow_and_update());
-        self.triggers = self.controller.triggers();
-        self.triggers.extend(self.controller.kind_triggers(&kinds));
+        self.triggers = self.controller.triggers(&kinds);
         self.relist();
     }
 
@@ -313,7 +390,7 @@ impl<C: Controller> Loop<C> {
         }
     }
 
-    fn end(&mut self, ended: Ended<C::Key>) {
+    fn end(&mut self, ended: Ended<K>) {
         if self.resynced.remove(&ended.key) && ended.acted {
             self.counters.resync_finds.fetch_add(1, Relaxed);
             let (controller, key) = (self.controller.name(), &ended.key);
@@ -325,8 +402,8 @@ impl<C: Controller> Loop<C> {
 }
 
 /// One pass over one key.
-struct Pass<C> {
-    controller: Arc<C>,
+struct Pass<K> {
+    controller: Arc<dyn Reconciler<K>>,
     registry: Registry,
     executor: Executor,
     counters: Arc<Counters>,
@@ -341,8 +418,8 @@ struct Progress {
     error: Option<ApiError>,
 }
 
-impl<C: Controller> Pass<C> {
-    async fn over(self, key: C::Key) -> Ended<C::Key> {
+impl<K: Key> Pass<K> {
+    async fn over(self, key: K) -> Ended<K> {
         self.counters.reconciles.fetch_add(1, Relaxed);
         let span = debug_span!("reconcile", controller = self.controller.name(), ?key);
         let (outcome, acted, weight) =
@@ -356,35 +433,30 @@ impl<C: Controller> Pass<C> {
         Ended { key, outcome, acted, weight }
     }
 
-    async fn reconcile(&self, key: &C::Key) -> Progress {
+    async fn reconcile(&self, key: &K) -> Progress {
         let mut result = Progress::default();
-        let Some(mut observed) = self.controller.observe(&self.registry, key) else { return result };
-        result.weight = self.count(&observed);
-        let decision = self.controller.decide(&observed);
+        let Some(mut seen) = self.look(key) else { return result };
+        result.weight = seen.weight();
+        let decision = seen.decide();
         let done = self.carry_out(&decision, &mut result).await;
-        if !C::CONCLUDES {
+        if !self.controller.concludes() {
             return result;
         }
         if !decision.is_rest() {
-            match self.controller.observe(&self.registry, key) {
-                Some(after) => {
-                    self.count(&after);
-                    observed = after;
-                }
-                None => return result,
-            }
+            let Some(after) = self.look(key) else { return result };
+            seen = after;
         }
-        let closing = self.controller.conclude(&observed, &done);
-        drop(observed);
+        let closing = seen.conclude(&done);
+        drop(seen);
         self.carry_out(&closing, &mut result).await;
         result
     }
 
-    /// Counts what a pass looks at.
-    fn count(&self, observed: &C::Observed) -> usize {
-        let weight = self.controller.weight(observed);
-        self.counters.looks.fetch_add(u64::try_from(weight).unwrap_or(u64::MAX), Relaxed);
-        weight
+    /// Looks, and counts what a pass looks at.
+    fn look(&self, key: &K) -> Option<Box<dyn Look + '_>> {
+        let seen = self.controller.look(&self.registry, key)?;
+        self.counters.looks.fetch_add(u64::try_from(seen.weight()).unwrap_or(u64::MAX), Relaxed);
+        Some(seen)
     }
 
     async fn carry_out(&self, decision: &Decision, result: &mut Progress) -> Done {
@@ -399,7 +471,7 @@ impl<C: Controller> Pass<C> {
         done
     }
 
-    fn outcome(&self, key: &C::Key, result: &Progress) -> Outcome {
+    fn outcome(&self, key: &K, result: &Progress) -> Outcome {
         let controller = self.controller.name();
         match &result.error {
             Some(err) if is_moved(err) => {
