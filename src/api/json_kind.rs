@@ -12,12 +12,14 @@ use super::{
     field::FieldError,
     kind::{ErasedKind, KindInfo, ScaleView, Scope},
     names,
-    object::{DynObject, Untyped, typed},
+    object::{DynObject, Untyped},
     schema::{self, structure::Definition},
     selector::{Fields, LabelSelector},
     table,
 };
-use crate::base::ordered::CollectOrdered as _;
+/// For [`typed_json_kind`], which other crates use.
+pub use crate::base::json::read;
+use crate::base::{json::typed, ordered::CollectOrdered as _};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
 use owned_info::OwnedInfo;
@@ -41,7 +43,7 @@ macro_rules! typed_json_kind {
                 &$row
             }
             fn read(stored: &[u8]) -> Result<$object, serde_json::Error> {
-                serde_json::from_slice(stored)
+                $crate::api::json_kind::read(stored)
             }
             fn pack(obj: $object) -> Box<dyn $crate::api::object::DynObject> {
                 let json = $crate::api::object::untyped(&obj);
@@ -257,13 +259,13 @@ impl ErasedKind for JsonKind {
             fields.insert("apiVersion".to_owned(), json!(info.api_version()));
             fields.insert("kind".to_owned(), json!(info.kind));
         }
-        Ok(Box::new(typed::<Untyped>(&json)?))
+        Ok(Box::new(typed::<Untyped>(json)?))
     }
     fn decode_bytes(&self, json: &[u8]) -> Result<Box<dyn DynObject>, serde_json::Error> {
-        Ok(Box::new(serde_json::from_slice::<Untyped>(&self.served_bytes(json)?)?))
+        Ok(Box::new(read::<Untyped>(&self.served_bytes(json)?)?))
     }
     fn decode_shared(&self, json: &[u8]) -> Result<Arc<dyn Any + Send + Sync>, serde_json::Error> {
-        Ok(Arc::new(serde_json::from_slice::<Untyped>(&self.served_bytes(json)?)?))
+        Ok(Arc::new(read::<Untyped>(&self.served_bytes(json)?)?))
     }
     fn shared_dyn<'a>(&self, shared: &'a (dyn Any + Send + Sync)) -> &'a dyn DynObject {
         shared.downcast_ref::<Untyped>().expect("an entry's key names its kind")
@@ -430,7 +432,7 @@ fn selector_text(selector: &Value) -> String {
     if let Value::String(text) = selector {
         return text.clone();
     }
-    let parsed = typed::<ApiSelector>(selector).ok().and_then(|s| LabelSelector::from_api(&s).ok());
+    let parsed = typed::<ApiSelector>(selector.clone()).ok().and_then(|s| LabelSelector::from_api(&s).ok());
     parsed.map(|s| s.to_string()).unwrap_or_default()
 }
 

@@ -9,11 +9,12 @@
 use super::{
     field::FieldError,
     names,
-    object::{DynObject, Object, typed},
+    object::{DynObject, Object},
     schema::{self, structure::Definition},
     selector::Fields,
     table::Column,
 };
+use crate::base::json;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::{any::Any, borrow::Cow, cmp::Ordering, marker::PhantomData, ops::Deref, sync::Arc};
@@ -319,9 +320,9 @@ impl<K: Kind> TypedKind for K {
 /// Reads stored bytes as an object of this kind; a view converts them.
 pub fn read_stored<K: Kind>(stored: &[u8]) -> Result<K::Object, serde_json::Error> {
     if K::INFO.stored_as.is_none() {
-        return serde_json::from_slice(stored);
+        return json::read(stored);
     }
-    typed(&K::from_stored(serde_json::from_slice(stored)?))
+    json::typed(K::from_stored(serde_json::from_slice(stored)?))
 }
 
 /// A [`Kind`] without its type. Objects passed in must be of this kind; anything else is a bug and panics.
@@ -495,7 +496,7 @@ impl<K: Kind> ErasedKind for Erased<K> {
         schema::packed(K::INFO.schema)
     }
     fn decode(&self, json: Value) -> Result<Box<dyn DynObject>, serde_json::Error> {
-        Ok(Box::new(typed::<K::Object>(&json)?))
+        Ok(Box::new(json::typed::<K::Object>(json)?))
     }
     fn explain_unknown(&self, path: &str) -> Option<String> {
         K::explain_unknown(path)

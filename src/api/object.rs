@@ -52,14 +52,7 @@ impl Object for Untyped {
     }
 }
 
-/// Makes JSON typed, by way of its text: so the program has one reader of each type, and not a second for values that are read already.
-/// The types of the API are most of what is compiled, and a write pays microseconds for it. The places that an error names are those in
-/// that text; [`without_place`] takes them out.
-pub fn typed<T: DeserializeOwned>(json: &Value) -> Result<T, serde_json::Error> {
-    serde_json::from_slice(json.to_string().as_bytes())
-}
-
-/// Makes something typed JSON, by way of its text, for the same reason.
+/// Makes something typed JSON, by way of its text, so that the program has one writer of each type.
 pub fn untyped<T: Serialize>(object: &T) -> Value {
     let text = serde_json::to_vec(object).expect("a type of the API has string keys only");
     serde_json::from_slice(&text).expect("what was just written is JSON")
@@ -112,6 +105,7 @@ impl<T: Object> DynObject for T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::json::typed;
     use k8s_openapi::api::core::v1::ConfigMap;
     use serde_json::json;
 
@@ -119,14 +113,14 @@ mod tests {
     fn json_becomes_typed_and_json_again() {
         let json =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v\n\u{1F600}"}});
-        let map: ConfigMap = typed(&json).unwrap();
+        let map: ConfigMap = typed(json.clone()).unwrap();
         assert_eq!(map.data.as_ref().unwrap()["k"], "v\n\u{1F600}");
         assert_eq!(untyped(&map), json);
     }
 
     #[test]
     fn an_error_has_no_place_in_a_text_that_nobody_sees() {
-        let err = typed::<ConfigMap>(&json!({"kind": "ConfigMap", "data": 5})).unwrap_err();
+        let err = typed::<ConfigMap>(json!({"kind": "ConfigMap", "data": 5})).unwrap_err();
         assert_eq!(without_place(&err), "invalid type: integer `5`, expected a map");
     }
 }

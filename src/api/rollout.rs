@@ -11,6 +11,7 @@ use super::{
     names::fnv1a,
     object::{Object as _, without_place},
 };
+use crate::base::json;
 use k8s_openapi::{
     api::core::v1::{Pod, ReplicationController},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -152,7 +153,7 @@ pub fn size(rc: &ReplicationController) -> i32 {
 /// Somebody has changed the annotation so that it is none.
 pub fn config(rc: &ReplicationController) -> Result<DeploymentConfig, String> {
     let name = rc.metadata.name.as_deref().unwrap_or_default();
-    serde_json::from_slice(annotation(&rc.metadata, ENCODED).as_bytes()).map_err(|err| {
+    json::read(annotation(&rc.metadata, ENCODED).as_bytes()).map_err(|err| {
         format!(
             "the annotation {ENCODED} of replicationcontroller {name} is no DeploymentConfig: {}",
             without_place(&err)

@@ -20,7 +20,10 @@ use super::{
     data_dir::DataDir,
     hung::{self, ASK_EVERY, Fenced, Silence},
 };
-use crate::base::task::{self, DrainTrigger};
+use crate::base::{
+    json,
+    task::{self, DrainTrigger},
+};
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -458,7 +461,7 @@ async fn ask(address: &SocketAddr, word: &str) -> io::Result<Holder> {
         read_line(&mut stream).await
     };
     let line = tokio::time::timeout(PATIENCE, talk).await.ok().and_then(Result::ok);
-    let answer = line.and_then(|line| serde_json::from_slice(line.as_bytes()).ok());
+    let answer = line.and_then(|line| json::read(line.as_bytes()).ok());
     Ok(Holder { pid: peer.pid().filter(|pid| *pid > 0), uid: peer.uid(), answer })
 }
 
@@ -482,7 +485,7 @@ async fn outlast(address: &SocketAddr) -> io::Result<Outcome> {
     let mut lines = BufReader::new(stream.take(LINE_MAX)).lines();
     // A holder that breaks off is as good as one that closes.
     let first = lines.next_line().await.ok().flatten();
-    if let Some(why) = first.and_then(|line| serde_json::from_slice::<Answer>(line.as_bytes()).ok()?.refusal) {
+    if let Some(why) = first.and_then(|line| json::read::<Answer>(line.as_bytes()).ok()?.refusal) {
         return Ok(Outcome::Refused(why));
     }
     if lines.next_line().await.ok().flatten().as_deref() == Some(REMOVED) {

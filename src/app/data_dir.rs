@@ -11,7 +11,7 @@
 //! **Not here**: what the files hold (`store`, `server::tls`, `access`); who may run the cluster (`claim`).
 
 use super::access::Access;
-use crate::base::{ordered::SortList as _, rng::Rng};
+use crate::base::{json, ordered::SortList as _, rng::Rng};
 use anyhow::{Context as _, bail};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -379,7 +379,7 @@ fn read_mark(path: &Path) -> anyhow::Result<Mark> {
     let read = OpenOptions::new().read(true).custom_flags(NO_LINK).open(&file);
     read.and_then(|f| f.take(4096).read_to_string(&mut text))
         .with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_slice(text.as_bytes()).with_context(|| {
+    json::read(text.as_bytes()).with_context(|| {
         format!(
             "{} is damaged, so it is not known whose folder it is: mend it, or choose another with --data-dir",
             file.display()

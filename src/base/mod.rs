@@ -6,6 +6,7 @@ pub mod clock_jumps;
 pub mod descriptors;
 pub mod exposition;
 pub mod hop_by_hop;
+pub mod json;
 pub mod log;
 pub mod log_file;
 pub mod ordered;

@@ -6,12 +6,11 @@ use super::{cluster::ClusterArgs, completion::offers, output};
 use crate::{
     api::{
         kinds::deployment_config::types::{API_VERSION, DeploymentConfig},
-        object::typed,
         rollout::{
             CANCELLED, CONFIG, DEPLOYER_POD_FOR, PHASE, Phase, REASON, annotation, phase, rollout_name, version,
         },
     },
-    base::{ordered::SortList as _, runtime::block_on},
+    base::{json::typed, ordered::SortList as _, runtime::block_on},
     client::{Client, PatchKind},
 };
 use anyhow::{Context as _, bail};
@@ -148,13 +147,13 @@ impl Target {
 
     async fn config(&self) -> anyhow::Result<DeploymentConfig> {
         let found = self.client.get(&self.path("")).await;
-        Ok(typed(&found.with_context(|| format!("deploymentconfig {} in namespace {}", self.name, self.namespace))?)?)
+        Ok(typed(found.with_context(|| format!("deploymentconfig {} in namespace {}", self.name, self.namespace))?)?)
     }
 
     /// Its rollouts, the latest first.
     async fn rollouts(&self) -> anyhow::Result<Vec<ReplicationController>> {
         let query = format!("replicationcontrollers?labelSelector={CONFIG}%3D{}", self.name);
-        let mut found = typed::<List<ReplicationController>>(&self.client.get(&self.core(&query)).await?)?.items;
+        let mut found = typed::<List<ReplicationController>>(self.client.get(&self.core(&query)).await?)?.items;
         found.sort_list_by_key(|rc| std::cmp::Reverse(version(rc)));
         Ok(found)
     }
@@ -230,7 +229,7 @@ impl Target {
         }
         // The pods of the failed try have the names that the next one's get.
         let workers = self.core(&format!("pods?labelSelector={DEPLOYER_POD_FOR}%3D{name}"));
-        for pod in typed::<List<Pod>>(&self.client.get(&workers).await?)?.items {
+        for pod in typed::<List<Pod>>(self.client.get(&workers).await?)?.items {
             let path = self.core(&format!("pods/{}", pod.metadata.name.as_deref().unwrap_or_default()));
             self.client.delete(&path, &json!({ "gracePeriodSeconds": 0 })).await?;
         }

@@ -4,10 +4,9 @@ use super::{cluster::ClusterArgs, completion::offers, output};
 use crate::{
     api::{
         names,
-        object::typed,
         timeline::{API_VERSION, Start, Timeline},
     },
-    base::runtime::block_on,
+    base::{json::typed, runtime::block_on},
 };
 use anyhow::Context as _;
 
@@ -60,7 +59,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let answer = answer.with_context(|| format!("the timeline of pod {pod} in namespace {namespace}"))?;
     match args.output {
         Format::Json => output::line(serde_json::to_string_pretty(&answer)?),
-        Format::Table => table(&typed::<Timeline>(&answer)?.starts).iter().for_each(output::line),
+        Format::Table => table(&typed::<Timeline>(answer)?.starts).iter().for_each(output::line),
     }
     Ok(())
 }

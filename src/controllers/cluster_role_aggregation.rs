@@ -5,6 +5,7 @@
 use super::runtime::{Action, Controller, Decision, Trigger};
 use crate::{
     api::{kind::KindRef, kinds::rbac::CLUSTER_ROLES, selector::LabelSelector},
+    base::json,
     registry::{Registry, pipeline::Part},
     store::Entry,
 };
@@ -62,9 +63,8 @@ impl Controller for ClusterRoleAggregation {
 /// The rules of the roles that a role's selectors pick, itself left out.
 fn summed(role: &Value, all: &[Value]) -> Vec<Value> {
     let selectors = selectors(role);
-    let labels = |of: &Value| -> BTreeMap<String, String> {
-        serde_json::from_value(of["metadata"]["labels"].clone()).unwrap_or_default()
-    };
+    let labels =
+        |of: &Value| -> BTreeMap<String, String> { json::typed(of["metadata"]["labels"].clone()).unwrap_or_default() };
     let is_picked = |of: &&Value| {
         let labels = labels(of);
         of["metadata"]["name"] != role["metadata"]["name"] && selectors.iter().any(|s| s.matches(&labels))
@@ -80,7 +80,7 @@ fn summed(role: &Value, all: &[Value]) -> Vec<Value> {
 
 fn selectors(role: &Value) -> Vec<LabelSelector> {
     let given = role["aggregationRule"]["clusterRoleSelectors"].as_array().into_iter().flatten();
-    let read = |of: &Value| LabelSelector::from_api(&serde_json::from_value(of.clone()).ok()?).ok();
+    let read = |of: &Value| LabelSelector::from_api(&json::typed(of.clone()).ok()?).ok();
     given.filter_map(read).collect()
 }
 

@@ -13,10 +13,10 @@ use crate::{
         kind::TypedKind,
         kinds::controller_revision::ControllerRevisions,
         meta::controller_of,
-        object::{typed, untyped},
+        object::untyped,
         selector::{FieldSelector, LabelSelector},
     },
-    base::ordered::SortList as _,
+    base::{json::typed, ordered::SortList as _},
     registry::{Registry, pipeline::Selection},
 };
 use k8s_openapi::{
@@ -180,5 +180,5 @@ fn patch(template: &PodTemplateSpec) -> Value {
 
 /// The template that a revision keeps.
 pub(super) fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
-    typed(revision.data.0.pointer("/spec/template")?).ok()
+    typed(revision.data.0.pointer("/spec/template")?.clone()).ok()
 }

@@ -17,7 +17,7 @@ use crate::{
         kinds::rbac::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES},
         meta::ObjectKey,
     },
-    base::ordered::CollectOrdered as _,
+    base::{json, ordered::CollectOrdered as _},
     registry::Registry,
     store::{Entry, hub::Watch},
 };
@@ -280,7 +280,7 @@ fn entries<T: DeserializeOwned>(registry: &Registry, kind: &JsonKind) -> impl It
 }
 
 fn read<T: DeserializeOwned>(entry: &Entry) -> T {
-    serde_json::from_slice(&entry.value).expect("stored objects fit their schema")
+    json::read(&entry.value).expect("stored objects fit their schema")
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
         meta::ObjectKey,
         status::ApiError,
     },
-    base::ordered::SortList as _,
+    base::{json, ordered::SortList as _},
     registry::{
         Registry,
         pipeline::{Part, WriteOptions},
@@ -87,7 +87,7 @@ fn completed(found: &Entry, wanted: &Value) -> Option<Value> {
     }
     let mut is_changed = false;
     if wanted.get("aggregationRule").is_none() && wanted.get("rules").is_some() {
-        let rules = |of: &Value| -> Vec<PolicyRule> { serde_json::from_value(of["rules"].clone()).unwrap_or_default() };
+        let rules = |of: &Value| -> Vec<PolicyRule> { json::typed(of["rules"].clone()).unwrap_or_default() };
         let lacks = escalation::missing(&rules(&object), &rules(wanted));
         is_changed |= add(&mut object, "rules", lacks.into_iter().map(|rule| json!(rule)));
     }

@@ -16,6 +16,7 @@ use crate::{
         meta::ObjectKey,
         object::Object as _,
     },
+    base::json,
     registry::Registry,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -413,13 +414,13 @@ impl Tokens {
         let (signed, signature) = token.rsplit_once('.').ok_or(Refused::Foreign)?;
         let (header, claims) = signed.split_once('.').ok_or(Refused::Foreign)?;
         let bytes = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_err| Refused::Foreign);
-        let header: Header = serde_json::from_slice(&bytes(header)?).map_err(|_err| Refused::Foreign)?;
+        let header: Header = json::read(&bytes(header)?).map_err(|_err| Refused::Foreign)?;
         if header.alg != "ES256" {
             return Err(Refused::Foreign);
         }
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.0.key.public_key().as_ref());
         key.verify(signed.as_bytes(), &bytes(signature)?).map_err(foreign)?;
-        serde_json::from_slice(&bytes(claims)?).map_err(|_err| Refused::Foreign)
+        json::read(&bytes(claims)?).map_err(|_err| Refused::Foreign)
     }
 }
 

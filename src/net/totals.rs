@@ -2,7 +2,10 @@
 //!
 //! Counters of each endpoint are told by the data plane alone (`report`): they are too many for an object.
 
-use crate::base::exposition::{Exposition, Kind};
+use crate::base::{
+    exposition::{Exposition, Kind},
+    json,
+};
 use serde::{Deserialize, Serialize};
 
 /// The counts since the data plane that serves began to.
@@ -95,7 +98,7 @@ impl Totals {
 
     /// What an annotation tells; nothing when it is not one.
     pub fn parse(text: &str) -> Option<Self> {
-        serde_json::from_slice(text.as_bytes()).ok()
+        json::read(text.as_bytes()).ok()
     }
 
     /// The text of the annotation.

@@ -7,7 +7,7 @@
 //! github.com/docker/cli `cli/config/configfile/file.go` and github.com/docker/docker-credential-helpers, `client/command.go`.
 
 use crate::{
-    base::{ordered::SortList as _, secret::Secret as Hidden},
+    base::{json, ordered::SortList as _, secret::Secret as Hidden},
     engine::{Credentials, PullError},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -101,9 +101,9 @@ impl Keyring {
         };
         let auths = match secret.type_.as_deref().unwrap_or_default() {
             "kubernetes.io/dockerconfigjson" => {
-                serde_json::from_slice::<File>(data(".dockerconfigjson")?).map_err(unreadable)?.auths
+                json::read::<File>(data(".dockerconfigjson")?).map_err(unreadable)?.auths
             }
-            "kubernetes.io/dockercfg" => serde_json::from_slice::<Auths>(data(".dockercfg")?).map_err(unreadable)?,
+            "kubernetes.io/dockercfg" => json::read::<Auths>(data(".dockercfg")?).map_err(unreadable)?,
             other => return Err(format!("a secret of type {other:?} has no credentials of registries")),
         };
         self.add_all(auths);
@@ -226,7 +226,7 @@ pub async fn of_docker(folder: &Path, image: &str) -> Result<Vec<Credentials>, S
         Err(err) => return Err(about(err.to_string())),
     }
     let text = tokio::fs::read(&path).await.map_err(|err| about(err.to_string()))?;
-    let config: DockerConfig = serde_json::from_slice(&text)
+    let config: DockerConfig = json::read(&text)
         .map_err(|err| about(format!("it is not what it should be, at line {} column {}", err.line(), err.column())))?;
     let place = Place::of_image(image);
     let server = if place.host == HUB { HUB_KEY.to_owned() } else { host_of(&place) };
@@ -280,8 +280,7 @@ async fn ask_helper(name: &str, server: &str) -> Result<Vec<Credentials>, String
         // It has none: that is no failure.
         return if said.contains("credentials not found") { Ok(Vec::new()) } else { Err(about(&said.trim())) };
     }
-    let answer: Answer =
-        serde_json::from_slice(&output.stdout).map_err(|_unreadable| about(&"its answer cannot be read"))?;
+    let answer: Answer = json::read(&output.stdout).map_err(|_unreadable| about(&"its answer cannot be read"))?;
     let is_token = answer.username == "<token>";
     let (secret, none) = (Hidden::new(answer.secret.0), Hidden::default());
     let (password, identity_token) = if is_token { (none, secret) } else { (secret, none) };

@@ -9,6 +9,7 @@
 //! that is inherited.
 //! **Source**: `SafeMakeDir` and `doSafeOpen`, `pkg/volume/util/subpath/subpath_linux.go`, v1.37.
 
+use crate::base::json;
 use crate::node::volumes::{
     FILES_READY,
     sub_paths::{Bind, EXCHANGE, REFUSED, REQUEST, Request},
@@ -62,7 +63,7 @@ enum Refusal {
 /// Binds what the environment asks for, and waits to be removed.
 pub fn run() -> anyhow::Result<()> {
     let text = std::env::var(REQUEST).unwrap_or_default();
-    let request: Request = serde_json::from_slice(text.as_bytes()).map_err(BindError::Request)?;
+    let request: Request = json::read(text.as_bytes()).map_err(BindError::Request)?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(BindError::Mounts)?;
     if !is_shared_memory(&mounts, EXCHANGE) {
         return Err(BindError::Exchange.into());

@@ -7,6 +7,7 @@
 //! to another since harms nobody.
 
 use super::bind_paths::say;
+use crate::base::json;
 use crate::node::overdue::{Overdue, REQUEST};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{collections::BTreeSet, fs, path::Path};
@@ -24,7 +25,7 @@ const LOOKS: usize = 16;
 /// Ends what the environment asks for, and waits to be removed.
 pub fn run() -> anyhow::Result<()> {
     let text = std::env::var(REQUEST).unwrap_or_default();
-    let all: Vec<Overdue> = serde_json::from_slice(text.as_bytes()).map_err(EndError::Request)?;
+    let all: Vec<Overdue> = json::read(text.as_bytes()).map_err(EndError::Request)?;
     let proc = Path::new("/proc");
     for Overdue { container, pid } in &all {
         let mut family = BTreeSet::from([*pid]);

@@ -7,6 +7,7 @@
 //! **Source**: `pkg/volume/hostpath/host_path.go`, `pkg/volume/util/hostutil/hostutil_linux.go`, v1.37.
 
 use super::bind_paths::say;
+use crate::base::json;
 use crate::node::volumes::host_paths::{HOST, HostPath, PathType, REQUEST};
 use rustix::{fs::Mode, process::chroot};
 use std::{
@@ -27,7 +28,7 @@ enum HostError {
 /// Looks at what the environment asks for, and waits to be removed.
 pub fn run() -> anyhow::Result<()> {
     let text = std::env::var(REQUEST).unwrap_or_default();
-    let paths: Vec<HostPath> = serde_json::from_slice(text.as_bytes()).map_err(HostError::Request)?;
+    let paths: Vec<HostPath> = json::read(text.as_bytes()).map_err(HostError::Request)?;
     chroot(HOST).map_err(|err| HostError::Root(err.into()))?;
     std::env::set_current_dir("/").map_err(HostError::Root)?;
     rustix::process::umask(Mode::empty());

@@ -6,10 +6,11 @@
 use super::options::FieldValidation;
 use crate::api::{
     kind::ErasedKind,
-    object::{DynObject, typed, without_place},
+    object::{DynObject, without_place},
     schema::{self, document::Document, read},
     status::ApiError,
 };
+use crate::base::json::typed;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -95,7 +96,7 @@ pub fn decode_plain<T: DeserializeOwned>(
 ) -> Result<T, ApiError> {
     let document = parse(format, bytes, kind)?;
     check_kind(&document.value, kind, &[version])?;
-    typed(&document.value).map_err(|err| cannot_be_handled(version, kind, &without_place(&err)))
+    typed(document.value).map_err(|err| cannot_be_handled(version, kind, &without_place(&err)))
 }
 
 /// Refuses a body that says it is something else.

@@ -12,6 +12,7 @@ use crate::{
         selector::{FieldSelector, LabelSelector},
         status::ApiError,
     },
+    base::json,
     registry::pipeline::{DeleteOptions, Propagation, Selection, WriteOptions},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -110,7 +111,7 @@ impl Continue {
         let invalid =
             || ApiError::BadRequest("continue key is not valid: encoded key is not a token of this server".into());
         let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_err| invalid())?;
-        let read: Self = serde_json::from_slice(&bytes).map_err(|_err| invalid())?;
+        let read: Self = json::read(&bytes).map_err(|_err| invalid())?;
         // Keys are paths below a kind's prefix. Source: `DecodeContinue` in apiserver/pkg/storage/continue.go.
         let leads_out = read.start.split('/').any(|part| matches!(part, "." | ".."));
         if read.v == TOKEN_VERSION && !leads_out { Ok(read) } else { Err(invalid()) }

@@ -10,9 +10,10 @@ use super::{
 use crate::api::{
     field::FieldError,
     kind::{ALL_VERBS, Kind, KindInfo, Scope},
-    object::{typed, untyped},
+    object::untyped,
     selector::Fields,
 };
+use crate::base::json::typed;
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
 use serde_json::{Value, json};
@@ -158,7 +159,7 @@ fn stored(obj: &Event) -> Value {
 
 /// The event as core/v1 has it.
 fn core(obj: &Event) -> CoreEvent {
-    typed(&stored(obj)).expect("the two kinds of events have fields of the same types")
+    typed(stored(obj)).expect("the two kinds of events have fields of the same types")
 }
 
 fn validate_series(errs: &mut Errors, obj: &Event) {

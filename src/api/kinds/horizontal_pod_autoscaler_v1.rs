@@ -9,6 +9,7 @@ use crate::api::{
     object::Untyped,
     selector::Fields,
 };
+use crate::base::json;
 use serde_json::{Map, Value, json};
 
 /// Annotations, and what of `spec` or `status` is in them.
@@ -47,7 +48,7 @@ pub static HORIZONTAL_POD_AUTOSCALERS_V1: JsonKind = JsonKind::new(
 
 fn as_v2(obj: &Untyped) -> Untyped {
     let json = serde_json::to_value(obj).expect("an object has string keys only");
-    serde_json::from_value(to_stored(json)).expect("what was an object is one")
+    json::typed(to_stored(json)).expect("what was an object is one")
 }
 
 fn is_cpu(metric: &Value, part: &str) -> Option<Value> {

@@ -15,10 +15,11 @@ use crate::api::{
     json_kind::{JsonKind, Rules, at, default_at, set_at, text_at, typed_json_kind},
     kind::{KindInfo, STATUS, Scope},
     names,
-    object::{Untyped, typed},
+    object::Untyped,
     selector::LabelSelector,
     table::{self, Column, NONE},
 };
+use crate::base::json::typed;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::batch::v1::Job,
@@ -146,7 +147,7 @@ fn check_generated(errs: &mut Errors, obj: &Untyped) {
 }
 
 fn selector_of(obj: &Untyped) -> Option<LabelSelector> {
-    let selector = at(&obj.rest, "spec.selector").and_then(|selector| typed::<ApiSelector>(selector).ok())?;
+    let selector = at(&obj.rest, "spec.selector").and_then(|selector| typed::<ApiSelector>(selector.clone()).ok())?;
     LabelSelector::from_api(&selector).ok()
 }
 
@@ -156,7 +157,7 @@ fn check_selector(errs: &mut Errors, obj: &Untyped) {
     }
     json::label_selector(errs, &obj.rest, "spec.selector");
     let labels = at(&obj.rest, "spec.template.metadata.labels");
-    let own: BTreeMap<String, String> = labels.and_then(|labels| typed(labels).ok()).unwrap_or_default();
+    let own: BTreeMap<String, String> = labels.and_then(|labels| typed(labels.clone()).ok()).unwrap_or_default();
     if selector_of(obj).is_some_and(|selector| !selector.matches(&own)) {
         let why = "`selector` does not match template `labels`";
         errs.push(FieldError::invalid("spec.template.metadata.labels", labels, why));
@@ -217,7 +218,7 @@ fn status(obj: &Untyped) -> &'static str {
 }
 
 fn duration(fields: &Map<String, Value>, now: Timestamp) -> String {
-    let time = |path| at(fields, path).and_then(|time| typed::<Time>(time).ok());
+    let time = |path| at(fields, path).and_then(|time| typed::<Time>(time.clone()).ok());
     match (time("status.startTime"), time("status.completionTime")) {
         (None, _) => String::new(),
         (Some(start), None) => table::since(start.0, now),
@@ -227,7 +228,7 @@ fn duration(fields: &Map<String, Value>, now: Timestamp) -> String {
 
 /// The time at a path as how long ago it was, or `<none>`.
 pub(super) fn ago(fields: &Map<String, Value>, path: &str, now: Timestamp) -> Value {
-    let time = at(fields, path).and_then(|time| typed::<Time>(time).ok());
+    let time = at(fields, path).and_then(|time| typed::<Time>(time.clone()).ok());
     json!(time.map_or_else(|| NONE.to_owned(), |time| table::since(time.0, now)))
 }
 

@@ -4,10 +4,10 @@ use crate::api::{
     field::FieldError,
     json_kind::{at, text_at},
     names,
-    object::typed,
     selector::LabelSelector,
     table::NONE,
 };
+use crate::base::json::typed;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as ApiSelector, ObjectMeta};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -70,7 +70,8 @@ pub(super) fn or_none(fields: &Fields, path: &str) -> Value {
 
 /// A label selector as a cell: `<none>` when it is empty.
 pub(super) fn selector(selector: Option<&Value>) -> Value {
-    let parsed = selector.and_then(|s| typed::<ApiSelector>(s).ok()).and_then(|s| LabelSelector::from_api(&s).ok());
+    let parsed =
+        selector.and_then(|s| typed::<ApiSelector>(s.clone()).ok()).and_then(|s| LabelSelector::from_api(&s).ok());
     crate::api::table::or(&parsed.map(|s| s.to_string()).unwrap_or_default(), NONE)
 }
 
@@ -127,7 +128,7 @@ pub(super) fn immutable(new: &Fields, old: &Fields, path: &str, why: &str) -> Er
 
 /// A label selector, if there is one.
 pub(super) fn label_selector(errs: &mut Errors, fields: &Fields, path: &str) {
-    if let Some(selector) = at(fields, path).and_then(|value| typed::<ApiSelector>(value).ok()) {
+    if let Some(selector) = at(fields, path).and_then(|value| typed::<ApiSelector>(value.clone()).ok()) {
         errs.extend(names::check_label_selector(&selector, path));
     }
 }

@@ -11,9 +11,10 @@ use crate::api::{
     field::FieldError,
     json_kind::{JsonKind, Rules, at, text_at},
     kind::{KindInfo, Scope},
-    object::{Untyped, typed},
+    object::Untyped,
     table::{self, Column},
 };
+use crate::base::json::typed;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::NodeSelector;
 use serde_json::{Value, json};
@@ -115,7 +116,7 @@ fn check_place(errs: &mut Errors, fields: &Fields, path: &str, ways: &[&str], wh
 }
 
 fn check_selector(errs: &mut Errors, selector: &Value, path: &str) {
-    let Ok(selector) = typed::<NodeSelector>(selector) else { return };
+    let Ok(selector) = typed::<NodeSelector>(selector.clone()) else { return };
     scheduling::node_selector(errs, &selector, path);
     if path == "spec.nodeSelector" && selector.node_selector_terms.len() != 1 {
         let terms = &selector.node_selector_terms;

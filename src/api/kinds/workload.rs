@@ -11,15 +11,16 @@ use super::{
 use crate::api::{
     field::FieldError,
     json_kind::{at, set_at},
-    object::{Untyped, typed, untyped},
+    object::{Untyped, untyped},
     table,
 };
+use crate::base::json::typed;
 use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector};
 use serde_json::{Map, Value};
 
 /// The pod template at a path, if there is one.
 pub(super) fn template(fields: &Map<String, Value>, path: &str) -> Option<PodTemplateSpec> {
-    typed(at(fields, path)?).ok()
+    typed(at(fields, path)?.clone()).ok()
 }
 
 /// Fills in the defaults of the pod template at a path.
@@ -32,7 +33,8 @@ pub(super) fn template_defaults(fields: &mut Map<String, Value>, path: &str) {
 
 /// What is wrong with `spec.selector` and `spec.template`, of an owner that keeps its pods running.
 pub(super) fn check_selected(errs: &mut Errors, obj: &Untyped, owner: &str) {
-    let selector = at(&obj.rest, "spec.selector").and_then(|s| typed::<ApiSelector>(s).ok()).unwrap_or_default();
+    let selector =
+        at(&obj.rest, "spec.selector").and_then(|s| typed::<ApiSelector>(s.clone()).ok()).unwrap_or_default();
     let template = template(&obj.rest, "spec.template").unwrap_or_default();
     pod_template::check_selected(errs, &selector, &template, owner);
 }

@@ -14,6 +14,7 @@ use crate::{
         quantity::Quantity,
         selector::LabelSelector,
     },
+    base::json,
     controllers::runtime::{Decision, EventDraft},
     registry::{events::Severity, pipeline::Part},
 };
@@ -136,15 +137,12 @@ fn smallest_that_fits<'v>(claim: &Value, volumes: &'v [Value]) -> Option<&'v Val
     let wanted = storage(text(claim, "/spec/resources/requests/storage"));
     let wanted_modes = modes(claim, "/spec/accessModes");
     let selector = claim.pointer("/spec/selector").map(|selector| {
-        let api: ApiSelector = serde_json::from_value(selector.clone()).unwrap_or_default();
+        let api: ApiSelector = json::typed(selector.clone()).unwrap_or_default();
         LabelSelector::from_api(&api).unwrap_or_else(|_| LabelSelector::nothing())
     });
     let fits = |volume: &&Value| {
-        let labels: BTreeMap<String, String> = volume
-            .pointer("/metadata/labels")
-            .cloned()
-            .and_then(|l| serde_json::from_value(l).ok())
-            .unwrap_or_default();
+        let labels: BTreeMap<String, String> =
+            volume.pointer("/metadata/labels").cloned().and_then(|l| json::typed(l).ok()).unwrap_or_default();
         let has = modes(volume, "/spec/accessModes");
         volume.pointer("/spec/claimRef").is_none_or(Value::is_null)
             && !is_going(volume)

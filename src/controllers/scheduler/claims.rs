@@ -14,7 +14,7 @@ use crate::{
         meta::ObjectKey,
         pod_claims::claims_of,
     },
-    base::ordered::CollectOrdered as _,
+    base::{json, ordered::CollectOrdered as _},
     controllers::persistent_volume::{class_of, get, text},
     registry::{Registry, pipeline::Part},
 };
@@ -53,7 +53,7 @@ fn look(registry: &Registry, key: &ObjectKey) -> Option<Claim> {
         let nodes = volume.and_then(|volume| volume.pointer("/spec/nodeAffinity/required").cloned());
         let modes = claim.pointer("/spec/accessModes").and_then(Value::as_array).cloned().unwrap_or_default();
         return Some(Claim::Bound {
-            nodes: nodes.and_then(|nodes| serde_json::from_value(nodes).ok()),
+            nodes: nodes.and_then(|nodes| json::typed(nodes).ok()),
             is_for_one_pod: modes.iter().any(|mode| mode == "ReadWriteOncePod"),
         });
     }

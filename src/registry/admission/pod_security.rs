@@ -11,11 +11,11 @@ use crate::{
         kind::{Kind as _, KindInfo},
         kinds::{namespace::Namespaces, pod::Pods},
         meta::ObjectKey,
-        object::{DynObject, typed},
+        object::DynObject,
         pod_security::{AUDIT, Level, Policy, Rule, details, is_significant, reasons, violations},
         status::ApiError,
     },
-    base::ordered::SortList as _,
+    base::{json::typed, ordered::SortList as _},
     registry::{Registry, options::WriteOptions},
 };
 use k8s_openapi::{
@@ -106,7 +106,7 @@ fn warn_of_template(registry: &Registry, obj: &dyn DynObject, path: &str, option
         return;
     }
     let json: Value = serde_json::from_slice(&obj.to_json()).expect("an object's own JSON parses");
-    let template = json.pointer(path).and_then(|template| typed::<PodTemplateSpec>(template).ok());
+    let template = json.pointer(path).and_then(|template| typed::<PodTemplateSpec>(template.clone()).ok());
     if let Some((meta, Some(spec))) = template.map(|template| (template.metadata.unwrap_or_default(), template.spec)) {
         options.warnings.add(warning(policy.warn, &meta, &spec));
     }

@@ -3,12 +3,13 @@
 use crate::{
     api::{
         kinds::deployment_config::types::{API_VERSION, DeploymentConfig, KIND},
-        object::{typed, untyped},
+        object::untyped,
         pod_state,
         rollout::{CONFIG, DEPLOYER_CONTAINER, NAME_VARIABLE, deployer_pod_name, size},
     },
     base::{
         clock::{Clock, whole_seconds},
+        json::typed,
         ordered::CollectOrdered as _,
     },
     client::{Client, ClientError, PatchKind},
@@ -159,7 +160,7 @@ impl Api {
     async fn pod(&self, name: &str) -> anyhow::Result<Option<Pod>> {
         let path = self.path(&format!("pods/{name}"));
         match patiently(|| self.client.get(&path)).await {
-            Ok(pod) => Ok(Some(typed(&pod)?)),
+            Ok(pod) => Ok(Some(typed(pod)?)),
             Err(err) if err.code() == Some(StatusCode::NOT_FOUND) => Ok(None),
             Err(err) => Err(err).with_context(|| format!("read pod {name}")),
         }
@@ -189,14 +190,14 @@ impl Cluster for Api {
     async fn rollout(&self, name: &str) -> anyhow::Result<ReplicationController> {
         let path = self.path(&format!("replicationcontrollers/{name}"));
         let found = patiently(|| self.client.get(&path)).await;
-        Ok(typed(&found.with_context(|| format!("couldn't get deployment {name}"))?)?)
+        Ok(typed(found.with_context(|| format!("couldn't get deployment {name}"))?)?)
     }
 
     async fn rollouts(&self, config: &str) -> anyhow::Result<Vec<ReplicationController>> {
         let path = self.path(&format!("replicationcontrollers?labelSelector={CONFIG}%3D{config}"));
         let found = patiently(|| self.client.get(&path)).await;
         let found = found.with_context(|| format!("couldn't get deployments of {config}"))?;
-        Ok(typed::<List<ReplicationController>>(&found)?.items)
+        Ok(typed::<List<ReplicationController>>(found)?.items)
     }
 
     async fn scale_and_wait(&self, rollout: &str, wanted: i32, within: Duration) -> anyhow::Result<()> {
@@ -236,7 +237,7 @@ impl Cluster for Api {
             form_urlencoded::Serializer::new(String::new()).append_pair("labelSelector", &pairs.join(",")).finish();
         let path = self.path(&format!("pods?{query}"));
         let found = patiently(|| self.client.get(&path)).await.context("couldn't list pods")?;
-        Ok(typed::<List<Pod>>(&found)?.items)
+        Ok(typed::<List<Pod>>(found)?.items)
     }
 
     async fn create_pod(&self, pod: &Pod) -> anyhow::Result<String> {

@@ -6,11 +6,8 @@
 
 use super::access::AccessNow;
 use crate::{
-    api::{
-        agreements::{ROUTER_SECRET, SYSTEM_NAMESPACE},
-        object::typed,
-    },
-    base::{backoff::Backoff, chain::chain},
+    api::agreements::{ROUTER_SECRET, SYSTEM_NAMESPACE},
+    base::{backoff::Backoff, chain::chain, json::typed},
     client::{Client, ClientError, WatchEvent},
     net::router::objects::Route,
 };
@@ -202,7 +199,7 @@ impl<K: Kind> Feed<K> {
 }
 
 fn object<K: Kind>(value: Value) -> Result<K, ClientError> {
-    typed(&value).map_err(|err| ClientError::Malformed(err.into()))
+    typed(value).map_err(|err| ClientError::Malformed(err.into()))
 }
 
 fn malformed(what: &'static str) -> ClientError {

@@ -6,7 +6,10 @@
 use super::{Begin, Desk, End, LEAVE_MAX, Out, client, converse};
 use crate::{
     api::status::ApiError,
-    base::task::{self, Drain},
+    base::{
+        json,
+        task::{self, Drain},
+    },
     node::streams::{Connected, Printed, TerminalSize},
     server::{
         request::Request,
@@ -210,7 +213,7 @@ pub(super) fn size(text: &[u8]) -> Option<TerminalSize> {
         #[serde(alias = "height")]
         height: u16,
     }
-    let Size { width, height } = serde_json::from_slice(text).ok()?;
+    let Size { width, height } = json::read(text).ok()?;
     (width > 0 && height > 0).then_some(TerminalSize { columns: width, rows: height })
 }
 

@@ -15,7 +15,7 @@ use crate::{
         schema::{self, read},
         status::ApiError,
     },
-    base::clock::whole_seconds,
+    base::{clock::whole_seconds, json},
     registry::pipeline::{Part, WriteOptions},
     server::{
         codec,
@@ -111,7 +111,7 @@ impl Apply {
         };
         let managers: Vec<ManagedFieldsEntry> = match &live["metadata"]["managedFields"] {
             Value::Null => Vec::new(),
-            managers => serde_json::from_value(managers.clone()).map_err(unreadable)?,
+            managers => json::typed(managers.clone()).map_err(unreadable)?,
         };
         let definition = self.kind.definition();
         let Applied { mut object, managers } = managed::applied(

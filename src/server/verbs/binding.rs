@@ -5,6 +5,7 @@
 use super::Call;
 use crate::{
     api::{field::FieldError, kind::Erased, kinds::pod::Pods, meta::ObjectKey, object::DynObject, status::ApiError},
+    base::json,
     registry::pipeline::{Part, WriteOptions},
     server::{codec, media::Offer, paths, respond::Response},
     store::Entry,
@@ -61,7 +62,7 @@ async fn assign(call: &Call<'_>, name: &str, binding: &Binding) -> Result<Respon
 }
 
 fn decode_pod(name: &str, entry: &Entry) -> Result<Pod, ApiError> {
-    serde_json::from_slice(&entry.value).map_err(|err| ApiError::Internal(format!("pod {name} cannot be read: {err}")))
+    json::read(&entry.value).map_err(|err| ApiError::Internal(format!("pod {name} cannot be read: {err}")))
 }
 
 fn bind(pod: &mut Pod, binding: &Binding, node: &str) -> Result<(), ApiError> {

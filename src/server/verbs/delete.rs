@@ -6,9 +6,10 @@ use super::{Call, read};
 use crate::{
     api::{
         meta::{ObjectKey, Revision},
-        object::{typed, without_place},
+        object::without_place,
         status::ApiError,
     },
+    base::json::typed,
     registry::{
         keys,
         pipeline::{DeleteOptions, Deleted, Propagation},
@@ -108,7 +109,7 @@ pub(super) fn decode_options(format: codec::BodyFormat, body: &[u8]) -> Result<A
     let document = codec::parse(format, body, "DeleteOptions")?;
     let version = document.value.get("apiVersion").and_then(serde_json::Value::as_str).unwrap_or("v1").to_owned();
     codec::check_kind(&document.value, "DeleteOptions", &[&version])?;
-    typed(&document.value).map_err(|err| {
+    typed(document.value).map_err(|err| {
         ApiError::BadRequest(crate::api::schema::cannot_be_handled("v1", "DeleteOptions", &without_place(&err)))
     })
 }

@@ -24,6 +24,7 @@ use crate::{
         rollout::{self, annotate, rollout_name},
         status::ApiError,
     },
+    base::json,
     registry::{Registry, pipeline::Part},
     server::{
         codec,
@@ -79,8 +80,7 @@ pub(super) async fn instantiate(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 fn read(entry: &Entry) -> Result<DeploymentConfig, ApiError> {
-    serde_json::from_slice(&entry.value)
-        .map_err(|err| ApiError::Internal(format!("a stored object cannot be read: {err}")))
+    json::read(&entry.value).map_err(|err| ApiError::Internal(format!("a stored object cannot be read: {err}")))
 }
 
 fn is_paused(config: &DeploymentConfig) -> ApiError {

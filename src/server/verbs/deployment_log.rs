@@ -14,6 +14,7 @@ use crate::{
         rollout::{DEPLOYER_CONTAINER, Phase, deployer_pod_name, phase, rollout_name},
         status::ApiError,
     },
+    base::json,
     server::{
         options,
         respond::{self, Response, respond},
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers with the log of the rollout that the query names, or of the latest.
 pub(super) async fn get(call: &mut Call<'_>) -> Result<Response, ApiError> {
-    let config: DeploymentConfig = serde_json::from_slice(&call.entry()?.value)
+    let config: DeploymentConfig = json::read(&call.entry()?.value)
         .map_err(|err| ApiError::Internal(format!("a stored object cannot be read: {err}")))?;
     let version = version(call, &config)?;
     let key = ObjectKey::new(&call.info.namespace, rollout_name(&call.info.name, version));

@@ -7,11 +7,12 @@ use crate::{
     api::{
         field::FieldError,
         kind::{ErasedKind, ScaleView},
-        object::{DynObject, typed, untyped, without_place},
+        object::{DynObject, untyped, without_place},
         schema::packed,
         status::ApiError,
         table::{self, Column},
     },
+    base::json::typed,
     registry::pipeline::{Part, Warnings},
     server::{
         codec,
@@ -68,7 +69,7 @@ async fn patch(call: &mut Call<'_>) -> Result<Response, ApiError> {
         if let Some(meta) = current_value["metadata"].as_object_mut() {
             meta.remove("resourceVersion");
         }
-        typed(&patch.apply(current_value, packed(DEFINITION))?).map_err(|err| unreadable(&err))
+        typed(patch.apply(current_value, packed(DEFINITION))?).map_err(|err| unreadable(&err))
     };
     write(call, "PatchOptions", &patched).await
 }

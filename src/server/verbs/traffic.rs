@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{status::ApiError, timeline::API_VERSION, traffic::EndpointTraffic},
-    base::ordered::CollectOrdered as _,
+    base::{json, ordered::CollectOrdered as _},
     server::{
         codec,
         media::Offer,
@@ -43,8 +43,8 @@ pub(super) async fn report(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let writing = call.writing("CreateOptions")?;
     let format = codec::body_format(&call.request.headers)?;
     let obj = codec::decode(&*call.kind, format, &call.request.body, writing.validation, &mut call.warnings)?;
-    let report: Report = serde_json::from_slice(&obj.to_json())
-        .map_err(|err| ApiError::BadRequest(format!("the report cannot be read: {err}")))?;
+    let report: Report =
+        json::read(&obj.to_json()).map_err(|err| ApiError::BadRequest(format!("the report cannot be read: {err}")))?;
     let drain = call.drain.clone();
     tokio::select! { biased;
         () = drain.drained() => {}

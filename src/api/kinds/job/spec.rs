@@ -12,8 +12,9 @@ use crate::api::{
         workload,
     },
     names,
-    object::{Untyped, typed},
+    object::Untyped,
 };
+use crate::base::json::typed;
 use k8s_openapi::api::batch::v1::JobSpec;
 use serde_json::{Map, Value, json};
 
@@ -29,7 +30,7 @@ const HTTP_PATH: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 /// What is wrong with the spec at `path`, whoever holds it.
 pub(in crate::api::kinds) fn check_spec(errs: &mut Errors, fields: &Map<String, Value>, path: &str) {
     let of = |field: &str| format!("{path}.{field}");
-    let spec: JobSpec = at(fields, path).and_then(|spec| typed(spec).ok()).unwrap_or_default();
+    let spec: JobSpec = at(fields, path).and_then(|spec| typed(spec.clone()).ok()).unwrap_or_default();
     for field in [
         "parallelism",
         "completions",

@@ -14,16 +14,17 @@ use crate::api::{
     field::FieldError,
     json_kind::at,
     kinds::{check, json::Errors},
-    object::{Untyped, typed},
+    object::Untyped,
 };
+use crate::base::json::typed;
 use k8s_openapi::api::batch::v1::{JobSpec, JobStatus};
 
 /// What is wrong with the status of `new`.
 pub(super) fn check_update(new: &Untyped, old: &Untyped) -> Errors {
     let status = |obj: &Untyped| -> JobStatus {
-        at(&obj.rest, "status").and_then(|status| typed(status).ok()).unwrap_or_default()
+        at(&obj.rest, "status").and_then(|status| typed(status.clone()).ok()).unwrap_or_default()
     };
-    let spec: JobSpec = at(&new.rest, "spec").and_then(|spec| typed(spec).ok()).unwrap_or_default();
+    let spec: JobSpec = at(&new.rest, "spec").and_then(|spec| typed(spec.clone()).ok()).unwrap_or_default();
     let change = Change { spec, new: status(new), old: status(old) };
     let mut errs = change.numbers();
     errs.extend(change.uncounted());

@@ -13,10 +13,10 @@ use crate::{
             TagEvent, TagEvents, TagReference, tags::add_event,
         },
         meta::ObjectKey,
-        object::{Untyped, typed, without_place},
+        object::{Untyped, without_place},
         status::ApiError,
     },
-    base::{clock::whole_seconds, ordered::CollectOrdered as _},
+    base::{clock::whole_seconds, json::typed, ordered::CollectOrdered as _},
     node::local_images::LocalImage,
     server::{
         codec,
@@ -152,7 +152,7 @@ fn unheeded(spec: &Spec) -> Vec<String> {
 /// A part of a body that fits its schema.
 fn part<T: DeserializeOwned + Default>(body: &Untyped, field: &str) -> Result<T, ApiError> {
     let Some(value) = body.rest.get(field) else { return Ok(T::default()) };
-    typed(value).map_err(|err| ApiError::BadRequest(without_place(&err)))
+    typed(value.clone()).map_err(|err| ApiError::BadRequest(without_place(&err)))
 }
 
 /// All that is wrong with what is asked. **Source**: `ValidateImageStreamImport`.

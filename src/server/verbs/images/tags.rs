@@ -16,11 +16,11 @@ use crate::{
             node::Nodes,
         },
         meta::ObjectKey,
-        object::{DynObject, Untyped, typed, without_place},
+        object::{DynObject, Untyped, without_place},
         schema,
         status::ApiError,
     },
-    base::ordered::SortList as _,
+    base::{json::typed, ordered::SortList as _},
     registry::pipeline::WriteOptions,
     server::{codec, media::Offer, options::Writing, paths, respond::Response, route::Verb, verbs::write::check_name},
 };
@@ -164,7 +164,7 @@ fn wanted(call: &Call<'_>, obj: &dyn DynObject, tag: &str) -> Result<Wanted, Api
     let set = match obj.rest.get(field) {
         None | Some(Value::Null) => None,
         Some(set) => {
-            let mut set: TagReference = typed(set).map_err(|err| ApiError::BadRequest(without_place(&err)))?;
+            let mut set: TagReference = typed(set.clone()).map_err(|err| ApiError::BadRequest(without_place(&err)))?;
             tag.clone_into(&mut set.name);
             let mut alone = ImageStream::default();
             alone.spec.tags.push(set);
