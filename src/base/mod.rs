@@ -4,6 +4,7 @@ pub mod chain;
 pub mod clock;
 pub mod clock_jumps;
 pub mod descriptors;
+pub mod duplex;
 pub mod exposition;
 pub mod hop_by_hop;
 pub mod json;

@@ -1,8 +1,8 @@
 //! Connections to the API server.
 
 use super::{ClientError, Kubeconfig, KubeconfigError};
-use crate::base::secret::Secret;
 use crate::base::task;
+use crate::base::{duplex::Duplex, secret::Secret};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::Full;
@@ -17,11 +17,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 /// How long a connection may take to be there, TLS included.
@@ -38,13 +34,8 @@ pub(super) struct Target {
     token_file: Option<PathBuf>,
 }
 
-/// Bytes both ways.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
 /// A connection before anything is said on it.
-pub type Wire = Box<dyn Stream>;
+pub type Wire = Box<dyn Duplex>;
 
 #[derive(Debug)]
 struct Tls {

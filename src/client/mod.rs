@@ -15,8 +15,8 @@ mod tests;
 mod watch;
 
 use bytes::Bytes;
+pub use connect::Wire;
 use connect::{Connection, Target};
-pub use connect::{Stream, Wire};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;

@@ -8,14 +8,10 @@
 //! - A connection that fails ends no other.
 //! - A pod that is gone is followed by one that its controller made in its place, for connections that come later.
 
-use super::{
-    context::Context,
-    identity::Identity,
-    streams::{Duplex, PodPorts},
-};
+use super::{context::Context, identity::Identity, streams::PodPorts};
 use crate::{
     api::{kinds::replica_set::ReplicaSets, meta::ObjectKey, pod_state},
-    base::{chain::chain, task},
+    base::{chain::chain, duplex::Duplex, task},
     engine::{Connected, EngineError, Phase, Printed, Session},
 };
 use async_trait::async_trait;
@@ -174,7 +170,7 @@ async fn shake_hands(session: Session) -> Result<Sender, hyper::Error> {
         }))
     });
     let writer = input.expect("a session with input has one");
-    let stream = tokio::io::join(StreamReader::new(spoken.boxed()), writer);
+    let stream: Box<dyn Duplex> = Box::new(tokio::io::join(StreamReader::new(spoken.boxed()), writer));
     let (sender, connection) = http2::Builder::new(Tasks)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

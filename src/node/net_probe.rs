@@ -9,8 +9,8 @@
 
 mod grpc;
 
-use super::streams::{Duplex, PodAddress};
-use crate::base::chain::chain;
+use super::streams::PodAddress;
+use crate::base::{chain::chain, duplex::Duplex};
 use async_trait::async_trait;
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,

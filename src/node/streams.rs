@@ -13,7 +13,7 @@ use crate::{
         status::ApiError,
         timeline::{self, Timeline, Whose},
     },
-    base::clock::after,
+    base::{clock::after, duplex::Duplex},
     engine::{EngineError, LogOptions},
 };
 
@@ -34,7 +34,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 
 /// The query of a `log` request. Source: `PodLogOptions`, core/v1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,10 +143,6 @@ impl PodAddress {
         SocketAddr::new(self.ip, self.port).to_string()
     }
 }
-
-/// What is read and written.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// The agent's streams.
 pub(super) struct Streams {

@@ -7,6 +7,7 @@
 
 use super::stop::stop_signal;
 use crate::base::{
+    duplex::Duplex,
     runtime::block_on,
     task::{self, Drain},
 };
@@ -176,6 +177,7 @@ async fn connection(stream: TcpStream, facts: Arc<Facts>, stop: Drain, _busy: mp
         async move { Ok::<_, Infallible>(answer) }
     });
     let builder = auto::Builder::new(Tasks);
+    let stream: Box<dyn Duplex> = Box::new(stream);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // What a client sent before it could know of the end is still answered.
     let lingering = async {

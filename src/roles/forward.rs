@@ -6,11 +6,8 @@
 //! **Invariants**: a connection that fails, or is cut, ends no other; what one peer has said before its end reaches the other.
 
 use crate::{
-    base::{chain::chain, runtime::block_on, task},
-    node::{
-        forward::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW},
-        streams::Duplex,
-    },
+    base::{chain::chain, duplex::Duplex, runtime::block_on, task},
+    node::forward::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW},
 };
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -19,7 +16,7 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming, server::conn:
 use hyper_util::rt::TokioIo;
 use std::{convert::Infallible, io, net::Ipv4Addr, net::Ipv6Addr, os::fd::AsFd as _};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
+    io::copy_bidirectional_with_sizes,
     net::{TcpStream, unix::pipe},
 };
 use tracing::debug;
@@ -45,13 +42,13 @@ pub fn run() -> anyhow::Result<()> {
     block_on(async {
         let input = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
         let output = pipe::Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
-        serve(tokio::io::join(input, output), dial).await;
+        serve(Box::new(tokio::io::join(input, output)), dial).await;
         anyhow::Ok(())
     })?
 }
 
 /// Answers on a stream until it ends.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, dial: Dial) {
+async fn serve(stream: Box<dyn Duplex>, dial: Dial) {
     let served = http2::Builder::new(Tasks)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -107,7 +104,7 @@ pub(crate) fn play(input: tokio::io::DuplexStream, output: tokio::io::DuplexStre
         }));
         futures::future::ready(Ok(Box::new(near) as Box<dyn Duplex>)).boxed()
     }
-    drop(task::spawn("forward", serve(tokio::io::join(input, output), echo)));
+    drop(task::spawn("forward", serve(Box::new(tokio::io::join(input, output)), echo)));
 }
 
 /// A connection to a port of the loopback, the old one or the new one. The error is what users read.
@@ -159,7 +156,7 @@ mod tests {
             }
         }));
         let (ours, theirs) = tokio::io::duplex(4096);
-        drop(task::spawn("server", serve(theirs, dial)));
+        drop(task::spawn("server", serve(Box::new(theirs), dial)));
         let (mut way, connection) = client::handshake(Tasks, TokioIo::new(ours)).await.unwrap();
         drop(task::spawn("client", async move { drop(connection.await) }));
         let mut call = async |port: u16| {

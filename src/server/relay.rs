@@ -27,10 +27,11 @@ use crate::{
     api::status::ApiError,
     base::{
         chain::chain,
+        duplex::Duplex,
         hop_by_hop,
         task::{self, Drain},
     },
-    node::streams::{Duplex, PodAddress},
+    node::streams::PodAddress,
 };
 use bytes::Bytes;
 use flate2::write::GzDecoder;

@@ -17,8 +17,10 @@ use super::{
 };
 use crate::base::{
     chain::chain,
+    duplex::Duplex,
     task::{self, Drain},
 };
+use futures::{FutureExt as _, future::BoxFuture};
 use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -33,7 +35,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::{sleep, timeout},
@@ -69,6 +71,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection whose handshake is done.
 type Stream = TlsStream<Impatient<TcpStream>>;
+
+/// What answers the requests of a connection.
+type Answers = Box<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// Runs hyper's tasks as ours, so that they are named and their panics caught.
 #[derive(Clone, Copy, Debug)]
@@ -178,9 +183,10 @@ async fn connection(
             let ended = drain.clone();
             let answer = move |request| {
                 let (dashboard, state, peer, drain) = (dashboard.clone(), state.clone(), peer.clone(), drain.clone());
-                async move { dashboard.answer(state, peer, drain, request).await }
+                async move { dashboard.answer(state, peer, drain, request).await }.boxed()
             };
-            talk(Impatient::new(stream, WRITE_MAX, room), &address.to_string(), ended, answer).await;
+            let stream = Box::new(Impatient::new(stream, WRITE_MAX, room));
+            talk(stream, &address.to_string(), ended, Box::new(answer)).await;
         }
     }
 }
@@ -217,8 +223,8 @@ async fn speak_api(
         ticket.prove();
     }
     let ended = drain.clone();
-    let answer = move |request| handle::handle(state.clone(), peer.clone(), drain.clone(), request);
-    talk(stream, &address, ended, answer).await;
+    let answer = move |request| handle::handle(state.clone(), peer.clone(), drain.clone(), request).boxed();
+    talk(Box::new(stream), &address, ended, Box::new(answer)).await;
 }
 
 /// The TLS stream; `None` when the peer speaks plain HTTP, which is told so.
@@ -238,12 +244,7 @@ async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor, room: Room) -> 
 }
 
 /// Answers what is asked on a connection, until it ends.
-async fn talk<S, A, F>(stream: S, address: &str, drain: Drain, answer: A)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    A: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response> + Send + 'static,
-{
+async fn talk(stream: Box<dyn Duplex>, address: &str, drain: Drain, answer: Answers) {
     let service = hyper::service::service_fn(move |request| {
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }

@@ -17,6 +17,7 @@ use crate::{
     },
     base::{
         clock::Clock,
+        duplex::Duplex,
         task::{self, Drain, DrainTrigger},
         traffic::{Flow, InterfaceUsage},
     },
@@ -24,7 +25,7 @@ use crate::{
     identity::{User, roles},
     node::{
         local_images::LocalImages,
-        streams::{Connected, Duplex, LogQuery, PodAddress, PodPorts, PodStreams, Running, Session},
+        streams::{Connected, LogQuery, PodAddress, PodPorts, PodStreams, Running, Session},
         usage::Usages,
     },
     registry::{Registry, pipeline::DeleteOptions},

@@ -7,7 +7,7 @@
 
 use super::connect::Endpoint;
 use crate::{
-    base::{chain::chain, task},
+    base::{chain::chain, duplex::Duplex, task},
     engine::Printed,
 };
 use bollard::errors::Error;
@@ -19,7 +19,7 @@ use hyper::{client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use std::io;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _},
     net::{TcpStream, UnixStream},
 };
 use tracing::debug;
@@ -34,16 +34,10 @@ pub(super) type Hijacked = TokioIo<Upgraded>;
 
 /// Posts JSON to a path of the engine, and takes the connection.
 pub(super) async fn open(endpoint: &Endpoint, path: &str, body: Vec<u8>) -> Result<Hijacked, Error> {
-    match endpoint {
-        Endpoint::Unix(socket) => ask(UnixStream::connect(socket).await?, path, body).await,
-        Endpoint::Tcp(address) => ask(TcpStream::connect(address).await?, path, body).await,
-    }
-}
-
-async fn ask<S>(stream: S, path: &str, body: Vec<u8>) -> Result<Hijacked, Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+    let stream: Box<dyn Duplex> = match endpoint {
+        Endpoint::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
+        Endpoint::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     drop(task::spawn("engine stream", async move {
         if let Err(err) = connection.with_upgrades().await {

@@ -16,7 +16,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    base::{hop_by_hop, task},
+    base::{duplex::Duplex, hop_by_hop, task},
     net::rotation::{Claim, Endpoint},
 };
 use bytes::Bytes;
@@ -42,7 +42,6 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::Notify,
     time::{Instant, timeout, timeout_at},
@@ -482,16 +481,7 @@ async fn switch(
 
 /// Makes a connection that speaks HTTP/1.1.
 async fn open_http1(endpoint: &Endpoint, backend: &LiveBackend, now: u64, upgrades: bool) -> Result<Http1, String> {
-    match dial(endpoint, backend, now).await? {
-        Dialed::Plain(stream) => begin_http1(stream, upgrades).await,
-        Dialed::Tls(stream) => begin_http1(*stream, upgrades).await,
-    }
-}
-
-async fn begin_http1<S>(stream: S, upgrades: bool) -> Result<Http1, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+    let stream = dial(endpoint, backend, now).await?;
     let (sender, connection) =
         http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|err| err.to_string())?;
     // However it ends, whoever waits for an answer is told.
@@ -504,16 +494,7 @@ where
 }
 
 async fn open_http2(endpoint: &Endpoint, backend: &LiveBackend, now: u64) -> Result<Http2, String> {
-    match dial(endpoint, backend, now).await? {
-        Dialed::Plain(stream) => begin_http2(stream).await,
-        Dialed::Tls(stream) => begin_http2(*stream).await,
-    }
-}
-
-async fn begin_http2<S>(stream: S) -> Result<Http2, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+    let stream = dial(endpoint, backend, now).await?;
     let builder = {
         let mut builder = http2::Builder::new(super::serve::Tasks);
         builder.timer(TokioTimer::new());
@@ -524,22 +505,20 @@ where
     Ok(sender)
 }
 
-/// A connection to an endpoint.
-enum Dialed {
-    Plain(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-}
-
-async fn dial(endpoint: &Endpoint, backend: &LiveBackend, now: u64) -> Result<Dialed, String> {
+/// Connects to an endpoint, over TLS where it wants that.
+async fn dial(endpoint: &Endpoint, backend: &LiveBackend, now: u64) -> Result<Box<dyn Duplex>, String> {
     let stream = connect(endpoint, now).await?;
-    let Some(tls) = &backend.tls else { return Ok(Dialed::Plain(stream)) };
+    let Some(tls) = &backend.tls else { return Ok(Box::new(stream)) };
     let connector = TlsConnector::from(Arc::clone(&tls.config));
     let shaken = timeout(CONNECT_MAX, connector.connect(tls.name.clone(), stream)).await;
     let shaken = shaken.map_err(|_| "the TLS handshake took too long".to_owned())?;
-    shaken.map(|stream| Dialed::Tls(Box::new(stream))).map_err(|err| {
-        endpoint.counters.errors.fetch_add(1, Relaxed);
-        err.to_string()
-    })
+    match shaken {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(err) => {
+            endpoint.counters.errors.fetch_add(1, Relaxed);
+            Err(err.to_string())
+        }
+    }
 }
 
 /// Connects to an endpoint; one that hangs is tried last for a while.

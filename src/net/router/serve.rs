@@ -17,6 +17,7 @@ use super::{
 use crate::{
     base::{
         chain::chain,
+        duplex::Duplex,
         task::{self, Drain},
     },
     net::{proxy::Proxy, seats::Seats},
@@ -224,7 +225,7 @@ impl Door {
             if is_tls {
                 secured(client, stream, drain).await;
             } else {
-                talk(client, stream, Spoken::Unknown, drain).await;
+                talk(client, Box::new(stream), Spoken::Unknown, drain).await;
             }
             drop((seat, ends));
         }));
@@ -264,7 +265,7 @@ async fn secured(client: Arc<Client>, mut stream: TcpStream, drain: Drain) {
     match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let spoken = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Spoken::Http2 } else { Spoken::Http1 };
-            talk(client, stream, spoken, drain).await;
+            talk(client, Box::new(stream), spoken, drain).await;
         }
         Ok(Err(err)) => {
             debug!(component = "router", client = %client.address, err = chain(&err), "TLS handshake failed");
@@ -294,10 +295,7 @@ async fn read_hello(stream: &mut TcpStream, hello: &mut Vec<u8>) -> io::Result<O
 }
 
 /// Speaks HTTP until the client has enough, or until what is under way when drained has ended.
-async fn talk<S>(client: Arc<Client>, stream: S, spoken: Spoken, drain: Drain)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn talk(client: Arc<Client>, stream: Box<dyn Duplex>, spoken: Spoken, drain: Drain) {
     let service = {
         let client = Arc::clone(&client);
         service_fn(move |request: Request<Incoming>| {

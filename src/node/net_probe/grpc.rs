@@ -3,16 +3,13 @@
 //! **Source**: `pkg/probe/grpc/grpc.go`, v1.37; `grpc.health.v1`; the gRPC protocol over HTTP/2.
 
 use super::{USER_AGENT, bracketed, dial};
-use crate::base::{chain::chain, task};
+use crate::base::{chain::chain, duplex::Duplex, task};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{HeaderMap, Request, Response, body::Incoming, client::conn::http2, header};
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 /// Bytes of an answer at most; a right one has seven.
 const ANSWER_MAX: usize = 10 * 1024;
@@ -73,7 +70,7 @@ pub(super) async fn check(host: &str, port: u16, service: &str, bound: Duration)
             return Err(format!("{what}: context deadline exceeded"));
         }
     };
-    let answered = timeout_at(deadline, call(stream, &address, service, seconds)).await;
+    let answered = timeout_at(deadline, call(Box::new(stream), &address, service, seconds)).await;
     let late = || RpcError { code: DEADLINE_EXCEEDED, message: "context deadline exceeded".to_owned() };
     match answered.unwrap_or_else(|_| Err(late())) {
         Ok("SERVING") => Ok(()),
@@ -96,7 +93,7 @@ fn failure_text(RpcError { code, message }: &RpcError, seconds: u64) -> String {
     }
 }
 
-async fn call(stream: TcpStream, address: &str, service: &str, seconds: u64) -> Result<&'static str, RpcError> {
+async fn call(stream: Box<dyn Duplex>, address: &str, service: &str, seconds: u64) -> Result<&'static str, RpcError> {
     let unavailable = |err: &hyper::Error| RpcError { code: UNAVAILABLE, message: chain(err) };
     let handshake = http2::Builder::new(Tasks).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|err| unavailable(&err))?;

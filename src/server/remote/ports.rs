@@ -16,8 +16,11 @@ use super::{
 };
 use crate::{
     api::status::ApiError,
-    base::task::{self, Drain},
-    node::streams::{Duplex, PodPorts},
+    base::{
+        duplex::Duplex,
+        task::{self, Drain},
+    },
+    node::streams::PodPorts,
     server::{
         request::Request,
         respond::Response,

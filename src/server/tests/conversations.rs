@@ -3,11 +3,11 @@
 use super::*;
 use crate::{
     api::kind::Kind as _,
+    base::duplex::Duplex,
     engine::{
         ContainerSpec, Engine as _,
         fake::{Behaviour, FakeEngine, PRINTS_BOTH, TELLS_SIZE},
     },
-    node::streams::Duplex,
     server::remote::Peer as SpdyPeer,
 };
 use futures::SinkExt as _;
