@@ -1,7 +1,8 @@
 //! The files of the page, and how they go out: compressed, and only when the browser has not got them.
 //!
 //! They are plain modules, styles and pictures, as they lie in `assets`; nothing builds them, and nothing comes from elsewhere. To add a
-//! file: put it there, and its line into [`FILES`]; what others made needs a line in [`VENDORED`] too.
+//! file: put it there, and its line into [`FILES`]; what others made needs a line in [`VENDORED`] too, and is kept compressed where it is
+//! large: `gzip -9n FILE`, and `gz` before its name.
 //!
 //! In a debug build `SKIFF_DASHBOARD_ASSETS` names a folder that files are read from instead, for whoever works on the page.
 
@@ -11,30 +12,40 @@ use super::super::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
-use std::{borrow::Cow, io::Write as _, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    io::{Read as _, Write as _},
+    sync::OnceLock,
+};
 
 /// A file of the page.
 pub(super) struct File {
     /// Its path below `/`.
     path: &'static str,
     bytes: &'static [u8],
+    is_gzip: bool,
     sent: OnceLock<Sent>,
 }
 
 /// A file as it goes out.
 #[derive(Clone, Debug)]
 struct Sent {
-    plain: Bytes,
     gzip: Bytes,
     etag: HeaderValue,
 }
 
 macro_rules! files {
-    ($($path:literal),* $(,)?) => {
-        [$(File { path: $path, bytes: include_bytes!(concat!("assets/", $path)), sent: OnceLock::new() }),*]
+    (@gz $path:literal) => {
+        File { path: $path, bytes: include_bytes!(concat!("assets/", $path, ".gz")), is_gzip: true, sent: OnceLock::new() }
+    };
+    (@ $path:literal) => {
+        File { path: $path, bytes: include_bytes!(concat!("assets/", $path)), is_gzip: false, sent: OnceLock::new() }
+    };
+    ($($($gz:ident)? $path:literal),* $(,)?) => {
+        [$(files!(@$($gz)? $path)),*]
     };
 }
 
@@ -70,7 +81,7 @@ static FILES: [File; N_FILES] = files![
     "terminal.js",
     "ui.js",
     "vendor/preact.js",
-    "vendor/xterm.js",
+    gz "vendor/xterm.js",
     "vendor/xterm-addon-fit.js",
     "vendor/xterm.css",
     "vendor/NOTICE.txt",
@@ -132,7 +143,7 @@ pub(super) fn answer(path: &str, asked: &HeaderMap) -> Option<Response> {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
     } else {
-        respond::respond(200, file.content_type(), respond::full(sent.plain))
+        respond::respond(200, file.content_type(), respond::full(file.document()))
     };
     response.headers_mut().insert(header::ETAG, sent.etag);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -161,9 +172,10 @@ fn has_tag(tags: &HeaderValue, etag: &HeaderValue) -> bool {
 impl File {
     fn sent(&self) -> Sent {
         if self.of_folder().is_some() {
-            return Sent::of(self.document());
+            return Sent::of(&self.document());
         }
-        self.sent.get_or_init(|| Sent::of(self.document())).clone()
+        let packed = || Sent { gzip: Bytes::from_static(self.bytes), etag: etag(self.bytes) };
+        self.sent.get_or_init(|| if self.is_gzip { packed() } else { Sent::of(&self.document()) }).clone()
     }
 
     /// What goes out.
@@ -179,7 +191,11 @@ impl File {
 
     /// What is in the file.
     fn content(&self) -> Cow<'static, [u8]> {
-        self.of_folder().map_or(Cow::Borrowed(self.bytes), Cow::Owned)
+        match self.of_folder() {
+            Some(own) => own.into(),
+            None if self.is_gzip => unpacked(self.bytes).into(),
+            None => self.bytes.into(),
+        }
     }
 
     /// What whoever works on the page has in a folder of their own.
@@ -207,21 +223,29 @@ impl File {
 }
 
 impl Sent {
-    fn of(plain: Bytes) -> Self {
+    fn of(plain: &[u8]) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        let written = encoder.write_all(&plain).and_then(|()| encoder.finish());
-        let hash: String = Sha256::digest(&plain).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let etag = HeaderValue::try_from(format!("\"{hash}\"")).expect("hexadecimal digits are a header");
-        Self { gzip: written.expect("memory takes all that is written").into(), plain, etag }
+        let written = encoder.write_all(plain).and_then(|()| encoder.finish());
+        Self { gzip: written.expect("memory takes all that is written").into(), etag: etag(plain) }
     }
+}
+
+fn etag(bytes: &[u8]) -> HeaderValue {
+    let hash: String = Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::try_from(format!("\"{hash}\"")).expect("hexadecimal digits are a header")
+}
+
+fn unpacked(gzip: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    GzDecoder::new(gzip).read_to_end(&mut plain).expect("a file of the page is whole");
+    plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::read::GzDecoder;
     use http_body_util::BodyExt as _;
-    use std::{fs, io::Read as _, path::Path};
+    use std::{fs, path::Path};
 
     /// What the first paint may cost on the wire.
     const FIRST_PAINT_BYTES_MAX: usize = 60_000;
@@ -247,7 +271,7 @@ mod tests {
             if entry.path().is_dir() {
                 names.extend(names_below(&entry.path(), &format!("{name}/")));
             } else {
-                names.push(name);
+                names.push(name.trim_end_matches(".gz").to_owned());
             }
         }
         names.sort();
@@ -277,7 +301,7 @@ mod tests {
         let notice = FILES.iter().find(|file| file.path == "vendor/NOTICE.txt").unwrap();
         for vendored in VENDORED {
             let file = FILES.iter().find(|file| file.path == vendored.path).unwrap();
-            let hash: String = Sha256::digest(file.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash: String = Sha256::digest(file.content()).iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(hash, vendored.sha256, "{} ({}, {})", vendored.path, vendored.origin, vendored.licences);
             assert!(std::str::from_utf8(notice.bytes).unwrap().contains(vendored.path), "{}", vendored.path);
         }
@@ -307,11 +331,13 @@ mod tests {
         let packed = answer("/index.html", &asked).unwrap();
         assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
         let packed = packed.into_body().collect().await.unwrap().to_bytes();
-        let mut unpacked = Vec::new();
-        GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
-        assert_eq!(unpacked, plain);
+        assert_eq!(unpacked(&packed), plain);
         asked.insert(header::IF_NONE_MATCH, etag);
         assert_eq!(answer("/", &asked).unwrap().status(), 304);
+        // What is kept compressed is plain for whoever wants that.
+        let kept = answer("/vendor/xterm.js", &HeaderMap::new()).unwrap();
+        assert!(!kept.headers().contains_key(header::CONTENT_ENCODING));
+        assert!(kept.into_body().collect().await.unwrap().to_bytes().starts_with(b"/**"));
         assert!(answer("/../Cargo.toml", &asked).is_none() && answer("/nothing.js", &asked).is_none());
     }
 }
