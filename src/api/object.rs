@@ -1,12 +1,13 @@
 //! An object of any kind in memory: the erased form that one pipeline can carry for every kind.
 
+use super::meta::ObjectKey;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use std::any::Any;
+use std::{any::Any, fmt};
 
 /// A typed Kubernetes object: any `k8s_openapi` type with metadata, or one of our own.
-pub trait Object: Any + Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync {
+pub trait Object: Any + Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync {
     /// The object's metadata.
     fn meta(&self) -> &ObjectMeta;
     /// The object's metadata, to change.
@@ -15,14 +16,7 @@ pub trait Object: Any + Clone + std::fmt::Debug + Serialize + DeserializeOwned +
 
 impl<T> Object for T
 where
-    T: k8s_openapi::Metadata<Ty = ObjectMeta>
-        + Any
-        + Clone
-        + std::fmt::Debug
-        + Serialize
-        + DeserializeOwned
-        + Send
-        + Sync,
+    T: k8s_openapi::Metadata<Ty = ObjectMeta> + Any + Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync,
 {
     fn meta(&self) -> &ObjectMeta {
         self.metadata()
@@ -66,7 +60,7 @@ pub fn without_place(err: &serde_json::Error) -> String {
 }
 
 /// An [`Object`] whose type only its own kind knows.
-pub trait DynObject: Any + std::fmt::Debug + Send + Sync {
+pub trait DynObject: Any + Send + Sync {
     /// The object's metadata.
     fn meta(&self) -> &ObjectMeta;
     /// The object's metadata, to change.
@@ -79,6 +73,13 @@ pub trait DynObject: Any + std::fmt::Debug + Send + Sync {
     fn as_any(&self) -> &dyn Any;
     /// For down-casting, to change.
     fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+/// Who it is: what is in it would need the code to show every type of the API.
+impl fmt::Debug for dyn DynObject {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ObjectKey::of(self.meta()).fmt(to)
+    }
 }
 
 impl<T: Object> DynObject for T {
