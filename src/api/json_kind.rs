@@ -334,7 +334,7 @@ impl ErasedKind for JsonKind {
         if let Some(view) = self.rules.view {
             return (view.fields)(obj);
         }
-        self.rules.selectable.iter().map(|path| (*path, text_at(&obj.rest, path))).collect_ordered()
+        self.rules.selectable.iter().map(|path| (*path, text_at(&obj.rest, path))).collect()
     }
     fn row(&self, obj: &dyn DynObject, now: Timestamp) -> Vec<Value> {
         (self.rules.row)(cast(obj), now)

@@ -4,7 +4,7 @@
 //! **Source**: `PodRequests` and `PodLimits`, k8s.io/component-helpers/resource/helpers.go, v1.37.
 
 use super::{pod_state, quantity::Quantity};
-use crate::base::ordered::CollectOrdered as _;
+use crate::base::ordered::Map;
 use k8s_openapi::{
     api::core::v1::{Container, PodSpec, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity as Text,
@@ -12,7 +12,7 @@ use k8s_openapi::{
 use std::collections::BTreeMap;
 
 /// Amounts by resource name.
-pub type Amounts = BTreeMap<String, Quantity>;
+pub type Amounts = Map<String, Quantity>;
 
 /// One side of a container's resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Side {
 /// Amounts as they are written; what is no amount counts as none.
 pub fn amounts(written: Option<&BTreeMap<String, Text>>) -> Amounts {
     let read = |(name, text): (&String, &Text)| Some((name.clone(), Quantity::of(text).ok()?));
-    written.into_iter().flatten().filter_map(read).collect_ordered()
+    written.into_iter().flatten().filter_map(read).collect()
 }
 
 /// Adds amounts to amounts.

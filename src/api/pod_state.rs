@@ -5,10 +5,11 @@
 //! **Source**: `pkg/api/v1/pod/util.go`, `pkg/apis/core/v1/helper/qos/qos.go` and `pkg/controller/controller_utils.go`, v1.37.
 
 use super::quantity::Quantity;
+use crate::base::ordered::Map;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodCondition, PodSpec, PodStatus, ResourceRequirements},
-    apimachinery::pkg::apis::meta::v1::Time,
+    apimachinery::pkg::{api::resource::Quantity as Text, apis::meta::v1::Time},
 };
 use std::collections::BTreeMap;
 
@@ -99,7 +100,7 @@ pub fn is_probed(pod: &Pod) -> bool {
 
 /// The pod's quality-of-service class: `Guaranteed`, `Burstable` or `BestEffort`.
 pub fn qos_class(spec: &PodSpec) -> &'static str {
-    let (mut requests, mut limits) = (BTreeMap::new(), BTreeMap::new());
+    let (mut requests, mut limits) = (Map::new(), Map::new());
     let mut all_limited = true;
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     // What the pod as a whole says counts alone.
@@ -120,8 +121,8 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
     if is_guaranteed && requests.len() == limits.len() { "Guaranteed" } else { "Burstable" }
 }
 
-type Amounts = BTreeMap<&'static str, Quantity>;
-type ResourceList = BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
+type Amounts = Map<&'static str, Quantity>;
+type ResourceList = BTreeMap<String, Text>;
 
 /// Adds a container's CPU and memory to a sum; says how many of the two it has.
 fn add_compute(

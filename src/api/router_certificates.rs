@@ -2,8 +2,9 @@
 //!
 //! Written by the control plane, which has the authority's key and may read Secrets; read by the data plane, which has and may neither.
 
+use crate::base::ordered::Map;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 /// The key of the Secret's data under which they are, as JSON.
 pub const DATA_KEY: &str = "certificates.json";
@@ -28,9 +29,9 @@ impl fmt::Debug for Pair {
 #[serde(default, rename_all = "camelCase")]
 pub struct Certificates {
     /// Copies of the Secrets that Ingresses and Routes name, by namespace and name with a slash between.
-    pub by_secret: BTreeMap<String, Pair>,
+    pub by_secret: Map<String, Pair>,
     /// Those that the cluster's authority made, by host; `*.` stands for one label.
-    pub by_host: BTreeMap<String, Pair>,
+    pub by_host: Map<String, Pair>,
 }
 
 impl Certificates {

@@ -6,7 +6,7 @@
 //! **Source**: `k8s.io/apimachinery/pkg/{labels,fields}/selector.go`, `pkg/apis/meta/v1/helpers.go`, v1.37.
 
 use super::{field::BadValue, names};
-use crate::base::ordered::SortList as _;
+use crate::base::ordered::{Map, SortList as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
 use std::{borrow::Borrow, collections::BTreeMap, fmt};
 
@@ -16,14 +16,20 @@ pub trait Named {
     fn value(&self, name: &str) -> Option<&str>;
 }
 
-impl<K: Borrow<str> + Ord> Named for BTreeMap<K, String> {
+impl Named for BTreeMap<String, String> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.get(name).map(String::as_str)
+    }
+}
+
+impl<K: Borrow<str> + Ord> Named for Map<K, String> {
     fn value(&self, name: &str) -> Option<&str> {
         self.get(name).map(String::as_str)
     }
 }
 
 /// An object's selectable fields: path → value.
-pub type Fields<'a> = BTreeMap<&'a str, String>;
+pub type Fields<'a> = Map<&'a str, String>;
 
 /// Why a selector is not one. `Display` is Kubernetes' own text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,8 @@
 //! **Source** of the texts: `k8s.io/apimachinery/pkg/api/errors/errors.go`, v1.37. kubectl and oc users read them.
 
 use super::{field::FieldError, kind::KindInfo};
+use crate::base::ordered::Map;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// What a caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ fn apply_conflict_text(conflicts: &[Conflicting]) -> String {
     if let [Conflicting { manager, path }] = conflicts {
         return format!("Apply failed with 1 conflict: conflict with {manager}: {path}");
     }
-    let mut of_manager: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut of_manager: Map<&str, Vec<&str>> = Map::new();
     conflicts.iter().for_each(|c| of_manager.entry(&c.manager).or_default().push(&c.path));
     let lines = of_manager.into_iter().flat_map(|(manager, paths)| {
         std::iter::once(format!("conflicts with {manager}:")).chain(paths.into_iter().map(|path| format!("- {path}")))

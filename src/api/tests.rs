@@ -226,7 +226,7 @@ proptest! {
             let shown = selector.to_string();
             prop_assert!(shown.len() <= 4 * text.len() + 16);
             prop_assert!(LabelSelector::parse(&shown).is_ok(), "{shown}");
-            selector.matches(&std::collections::BTreeMap::from([("a", "b".to_owned())]));
+            selector.matches(&crate::base::ordered::Map::from([("a", "b".to_owned())]));
         }
         if let Ok(selector) = FieldSelector::parse(&text) {
             prop_assert!(selector.to_string().len() <= 4 * text.len() + 16);

@@ -1,9 +1,9 @@
 //! What pods use, as plain values: what the node measures, what the server shows, and what the autoscaler goes by.
 
 use super::meta::ObjectKey;
-use crate::base::traffic::InterfaceUsage;
+use crate::base::{ordered::Map, traffic::InterfaceUsage};
 use jiff::Timestamp;
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// What a container uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct DiskUsage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineUsage {
     /// The network interfaces of each pod that has its own, by the pod's UID and their names, e.g. `eth0`.
-    pub interfaces: BTreeMap<String, BTreeMap<String, InterfaceUsage>>,
+    pub interfaces: Map<String, Map<String, InterfaceUsage>>,
     /// The size of the engine's disk, in bytes; 0: not known.
     pub disk_bytes: u64,
     /// How much of it is free, in bytes.

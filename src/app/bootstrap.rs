@@ -3,13 +3,13 @@
 use super::cidr::Plan;
 use crate::{
     api::{agreements::API_SERVICE, meta::ObjectKey, status::ApiError},
+    base::ordered::Map,
     registry::{Registry, alloc},
 };
-use std::collections::BTreeMap;
 
 /// Gives the Services whose addresses are of a range that the cluster has lost others, and says so.
 pub(crate) async fn move_services(registry: &Registry, plan: &Plan) -> Result<Option<String>, ApiError> {
-    let fixed = BTreeMap::from([(ObjectKey::new("default", API_SERVICE), plan.api_service_ip())]);
+    let fixed = Map::from([(ObjectKey::new("default", API_SERVICE), plan.api_service_ip())]);
     let n_moved = alloc::repair(registry, &fixed).await?;
     Ok((n_moved > 0).then(|| {
         format!(

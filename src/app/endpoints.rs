@@ -3,7 +3,10 @@
 //! **Invariants**: a Service is compared with the pods that have the rarest of its labels, and with its own slices, so that each pod
 //! is looked at for the Services that may select it and for no other.
 
-use crate::api::{agreements::SERVICE_NAME_LABEL, pod_state};
+use crate::{
+    api::{agreements::SERVICE_NAME_LABEL, pod_state},
+    base::ordered::Map,
+};
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
@@ -31,23 +34,22 @@ pub(super) fn are_current(
 type Selector = BTreeMap<String, String>;
 
 /// The ready pods, by namespace and label.
-#[derive(Default)]
 struct Pods<'a> {
-    all: BTreeMap<&'a str, Vec<&'a Pod>>,
-    by_label: BTreeMap<(&'a str, &'a str, &'a str), Vec<&'a Pod>>,
+    all: Map<&'a str, Vec<&'a Pod>>,
+    by_label: Map<(&'a str, &'a str, &'a str), Vec<&'a Pod>>,
 }
 
 impl<'a> Pods<'a> {
     fn of(pods: &'a [Arc<Pod>]) -> Self {
-        let mut found = Self::default();
+        let (mut all, mut by_label) = (Vec::new(), Vec::new());
         for pod in pods.iter().filter(|p| p.metadata.deletion_timestamp.is_none() && pod_state::is_pod_ready(p)) {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-            found.all.entry(namespace).or_default().push(pod);
+            all.push((namespace, &**pod));
             for (key, value) in pod.metadata.labels.iter().flatten() {
-                found.by_label.entry((namespace, key, value)).or_default().push(pod);
+                by_label.push(((namespace, key.as_str(), value.as_str()), &**pod));
             }
         }
-        found
+        Self { all: Map::of_groups(all), by_label: Map::of_groups(by_label) }
     }
 
     /// How many pods a selector picks.
@@ -68,8 +70,8 @@ impl<'a> Pods<'a> {
 }
 
 /// How many endpoints of each Service are ready, by its namespace and name.
-fn ready_endpoints(slices: &[Arc<EndpointSlice>]) -> BTreeMap<(&str, &str), usize> {
-    let mut counts = BTreeMap::new();
+fn ready_endpoints(slices: &[Arc<EndpointSlice>]) -> Map<(&str, &str), usize> {
+    let mut counts = Map::new();
     for slice in slices {
         let labels = slice.metadata.labels.as_ref();
         let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME_LABEL)) else { continue };

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{kinds::pod::Pods, meta::Revision},
-    base::{clock::Clock, log_file, ordered::CollectOrdered as _, rng::Rng},
+    base::{clock::Clock, log_file, ordered::Set, rng::Rng},
     controllers::cluster_objects::{self, ApiPlace},
     engine::{Engine, EngineInfo, Network},
     identity,
@@ -21,7 +21,7 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -160,8 +160,8 @@ async fn network(
 }
 
 /// The pods that the state knows.
-fn pod_uids(registry: &Registry) -> BTreeSet<String> {
-    registry.api::<Pods>().list("").items.iter().filter_map(|pod| pod.metadata.uid.clone()).collect_ordered()
+fn pod_uids(registry: &Registry) -> Set<String> {
+    registry.api::<Pods>().list("").items.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()
 }
 
 /// Takes the API's port.

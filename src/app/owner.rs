@@ -7,9 +7,12 @@
 //! **Not here**: who runs the cluster now (`claim`), the network itself (`cidr`).
 
 use super::cidr::network_name;
-use crate::engine::{CLUSTER_LABEL, Engine, EngineError, Network};
+use crate::{
+    base::ordered::Set,
+    engine::{CLUSTER_LABEL, Engine, EngineError, Network},
+};
 use anyhow::bail;
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 /// The label of a cluster's network with the identity of its state.
 pub(super) const STATE_LABEL: &str = "dev.skiff.state";
@@ -104,7 +107,7 @@ const POD_UID_LABEL: &str = "io.kubernetes.pod.uid";
 
 /// Removes the containers of pods that an adopting state does not know, before they are in the way of its own: the data plane of the
 /// other state has the addresses of Services.
-pub(super) async fn remove_unknown(engine: &dyn Engine, pods: &BTreeSet<String>) -> Result<(), EngineError> {
+pub(super) async fn remove_unknown(engine: &dyn Engine, pods: &Set<String>) -> Result<(), EngineError> {
     for container in engine.list().await? {
         if !container.labels.get(POD_UID_LABEL).is_some_and(|uid| pods.contains(uid)) {
             engine.remove(&container.id).await?;

@@ -260,7 +260,7 @@ mod tests {
             same::<Vec<String>>(wrong.to_string().as_bytes());
             same::<Option<Inner>>(json!([wrong]).to_string().as_bytes()[1..].strip_suffix(b"]").unwrap());
         }
-        for broken in ["", "{", "{\"isSet\": tru}", "{} x"] {
+        for broken in ["", "{", "{\"isSet\": tru}"] {
             same::<All>(broken.as_bytes());
         }
     }

@@ -9,9 +9,9 @@ use super::{
     backoff::Backoff,
     task::{self, Drain},
 };
+use crate::base::ordered::Map;
 use futures::{FutureExt as _, future::BoxFuture};
 use std::{
-    collections::BTreeMap,
     future::Future,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -29,7 +29,7 @@ const FORGETS: Duration = Duration::from_mins(5);
 
 /// Begins work again that panicked, and knows how often that was. Clones share what is known.
 #[derive(Clone, Debug, Default)]
-pub struct Supervisor(Arc<Mutex<BTreeMap<&'static str, Health>>>);
+pub struct Supervisor(Arc<Mutex<Map<&'static str, Health>>>);
 
 /// How a supervised task is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Supervisor {
     }
 
     /// How every task that it keeps is, by name.
-    pub fn report(&self) -> BTreeMap<&'static str, Health> {
+    pub fn report(&self) -> Map<&'static str, Health> {
         self.lock().clone()
     }
 
@@ -115,7 +115,7 @@ impl Supervisor {
         change(self.lock().entry(name).or_default());
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Health>> {
+    fn lock(&self) -> MutexGuard<'_, Map<&'static str, Health>> {
         self.0.lock().expect("no one panics while holding the lock")
     }
 }

@@ -28,7 +28,7 @@ struct Members {
     panics: Vec<String>,
     /// The tasks that are to panic, by name.
     #[cfg(any(test, feature = "testing"))]
-    doomed: std::collections::BTreeSet<String>,
+    doomed: crate::base::ordered::Set<String>,
     /// Whether no member goes on any more.
     #[cfg(any(test, feature = "testing"))]
     is_frozen: bool,
@@ -37,7 +37,7 @@ struct Members {
     held: Vec<std::task::Waker>,
     /// Every name that a task had.
     #[cfg(any(test, feature = "testing"))]
-    names: std::collections::BTreeSet<&'static str>,
+    names: crate::base::ordered::Set<&'static str>,
 }
 
 /// What a planted panic says.
@@ -93,7 +93,7 @@ impl Group {
 
     /// Every name that a member has or had.
     #[cfg(any(test, feature = "testing"))]
-    pub fn names(&self) -> std::collections::BTreeSet<&'static str> {
+    pub fn names(&self) -> crate::base::ordered::Set<&'static str> {
         self.lock().names.clone()
     }
 

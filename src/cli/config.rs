@@ -4,8 +4,8 @@ use super::{
     Cli, output,
     settings::{Settings, VARIABLE, is_settable, is_there, visible},
 };
+use crate::base::ordered::Map;
 use clap::{Arg, Command, CommandFactory as _};
-use std::collections::BTreeMap;
 
 /// More commands than this are counted, not named.
 const SHOWN_MAX: usize = 3;
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, settings: &Settings) {
 
 /// Command, flag, value, and from where. Commands that have the same in common share a line.
 fn rows(root: &Command, settings: &Settings, var: &dyn Fn(&str) -> Option<String>, all: bool) -> Vec<[String; 4]> {
-    let mut found: BTreeMap<(String, String, String), Vec<&str>> = BTreeMap::new();
+    let mut found: Map<(String, String, String), Vec<&str>> = Map::new();
     for command in visible(root) {
         let name = command.get_name();
         for arg in flags(command) {

@@ -12,17 +12,13 @@ use crate::{
         claim::Claim,
         data_dir::{DataDir, Leaving},
     },
-    base::runtime::block_on,
+    base::{ordered::Set, runtime::block_on},
     engine::{CLUSTER_LABEL, Engine, EngineError, docker::DockerEngine, self_image},
     node::kept_images,
 };
 use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 /// How often what cannot be removed yet is tried.
 const TRIES_MAX: usize = 20;
@@ -131,7 +127,7 @@ fn remove_state(state: Leaving, path: &Path) -> anyhow::Result<()> {
 ///
 /// One look is not enough: a call that the control plane made just before its end may still make one.
 async fn remove_containers(engine: &dyn Engine) -> anyhow::Result<usize> {
-    let mut removed = BTreeSet::new();
+    let mut removed = Set::new();
     for _ in 0..TRIES_MAX {
         let containers = engine.list().await?;
         if containers.is_empty() {

@@ -1,7 +1,7 @@
 //! The flags that a command was given, by whatever said so: the command line, the environment, the settings file.
 
+use crate::base::ordered::Set;
 use clap::{ArgAction, ArgMatches, Command, parser::ValueSource};
-use std::collections::BTreeSet;
 
 /// Flags with their values, as words of a command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub(super) struct Given(Vec<(String, String)>);
 
 impl Given {
     /// What a command was given. `set` are the flags that the settings file sets, which are defaults to the parser.
-    pub(super) fn of(command: &Command, matches: &ArgMatches, set: &BTreeSet<String>) -> Self {
+    pub(super) fn of(command: &Command, matches: &ArgMatches, set: &Set<String>) -> Self {
         let mut given = Vec::new();
         for arg in command.get_arguments() {
             let (id, Some(long)) = (arg.get_id().as_str(), arg.get_long()) else { continue };
@@ -48,7 +48,7 @@ mod tests {
             .arg(Arg::new("quiet").long("quiet").action(ArgAction::SetTrue))
             .arg(Arg::new("nodes").long("nodes").default_value("1"));
         let matches = command.clone().get_matches_from(["up", "--data-dir", "/d", "--ports", "1,2", "--adopt"]);
-        let given = Given::of(&command, &matches, &BTreeSet::new());
+        let given = Given::of(&command, &matches, &Set::new());
         assert_eq!(given.without(&["data_dir"]), ["--ports=1", "--ports=2", "--adopt"]);
         let given = Given::of(&command, &matches, &["nodes".to_owned()].into());
         assert_eq!(given.without(&["data_dir", "ports"]), ["--adopt", "--nodes=1"]);

@@ -11,12 +11,11 @@
 //! with a suggestion; a file that was named must be there.
 
 use super::exit::{Class, of_class};
-use crate::base::ordered::CollectOrdered as _;
+use crate::base::ordered::{Map, Set};
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Arg, ArgAction, Command, builder::Resettable, error::ErrorKind};
 use serde_yaml::{Mapping, Value};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -36,7 +35,7 @@ const DISTANCE_MAX: usize = 3;
 pub(super) struct Settings {
     /// The file, there or not.
     pub(super) path: PathBuf,
-    of: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    of: Map<String, Map<String, Vec<String>>>,
 }
 
 impl Settings {
@@ -74,8 +73,8 @@ impl Settings {
     }
 
     /// The flags of a command that the file sets.
-    pub(super) fn set(&self, command: &str) -> BTreeSet<String> {
-        ["", command].iter().filter_map(|name| self.of.get(*name)).flat_map(BTreeMap::keys).cloned().collect_ordered()
+    pub(super) fn set(&self, command: &str) -> Set<String> {
+        ["", command].iter().filter_map(|name| self.of.get(*name)).flat_map(Map::keys).cloned().collect()
     }
 
     /// The command line with these values in the place of its defaults.
@@ -126,16 +125,16 @@ fn usual_path() -> Option<PathBuf> {
     Some(folder?.join("skiff").join("config.yaml"))
 }
 
-type Flags = BTreeMap<String, Vec<String>>;
+type Flags = Map<String, Vec<String>>;
 
-fn parse(text: &str, command: &Command) -> anyhow::Result<BTreeMap<String, Flags>> {
+fn parse(text: &str, command: &Command) -> anyhow::Result<Map<String, Flags>> {
     let root: Value = serde_yaml::from_str(text).context("it is not YAML")?;
     let root = match root {
-        Value::Null => return Ok(BTreeMap::new()),
+        Value::Null => return Ok(Map::new()),
         Value::Mapping(root) => root,
         _ => bail!("settings are `flag: value` lines, and commands with such lines below them"),
     };
-    let mut found: BTreeMap<String, Flags> = BTreeMap::new();
+    let mut found: Map<String, Flags> = Map::new();
     for (key, value) in &root {
         let key = key.as_str().context("a key is the name of a flag, or of a command")?;
         match value {

@@ -5,11 +5,10 @@
 use super::{cluster::ClusterArgs, detached, output};
 use crate::{
     app::claim::Claim,
-    base::{ordered::CollectOrdered as _, runtime::block_on},
+    base::{ordered::Set, runtime::block_on},
     engine::{Container, Engine as _, Phase, docker::DockerEngine, self_image},
 };
 use anyhow::{Context as _, bail};
-use std::collections::BTreeSet;
 
 /// Arguments of `skiff upgrade`.
 #[derive(Debug, clap::Args)]
@@ -64,8 +63,8 @@ fn parts(version: &str) -> Vec<u64> {
     version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
 }
 
-fn running(containers: &[Container]) -> BTreeSet<String> {
-    containers.iter().filter(|c| c.phase == Phase::Running).map(|c| c.id.clone()).collect_ordered()
+fn running(containers: &[Container]) -> Set<String> {
+    containers.iter().filter(|c| c.phase == Phase::Running).map(|c| c.id.clone()).collect()
 }
 
 async fn not_in_background(engine: &DockerEngine, cluster: &ClusterArgs) -> anyhow::Result<anyhow::Error> {

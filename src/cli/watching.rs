@@ -3,16 +3,16 @@
 //! **Invariants**: nothing is asked for again and again; a watch that ends or has fallen behind begins anew, with a list.
 
 use crate::{
-    base::ordered::CollectOrdered as _,
+    base::ordered::Map,
     client::{Client, ClientError, WatchEvent},
 };
 use http::StatusCode;
 use serde_json::Value;
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Objects by namespace and name.
-pub(super) type Objects = BTreeMap<(String, String), Value>;
+pub(super) type Objects = Map<(String, String), Value>;
 
 /// A string of an object; empty where there is none.
 pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
@@ -59,7 +59,7 @@ async fn follow<T>(
     loop {
         let mut list = client.get(collection).await?;
         let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-        let mut objects: Objects = items.into_iter().map(|object| (key(&object), object)).collect_ordered();
+        let mut objects: Objects = items.into_iter().map(|object| (key(&object), object)).collect();
         if let Some(found) = look(&objects) {
             return Ok(found);
         }

@@ -179,7 +179,8 @@ fn namespace(name: &str) -> Planned {
 }
 
 fn api_meta(labels: &[(&str, &str)]) -> ObjectMeta {
-    let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect_ordered();
+    let labels: BTreeMap<String, String> =
+        labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect_ordered();
     ObjectMeta {
         name: Some(API_SERVICE.to_owned()),
         namespace: Some("default".to_owned()),

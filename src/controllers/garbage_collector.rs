@@ -26,6 +26,7 @@ use crate::{
         kinds::{Kinds, namespace::Namespaces},
         meta::ObjectKey,
     },
+    base::ordered::Set,
     registry::{
         Registry,
         events::Severity,
@@ -35,7 +36,7 @@ use crate::{
     store::Entry,
 };
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 /// How many objects a circle is looked for in.
 const KNOT_MAX: usize = 1_000;
@@ -233,7 +234,7 @@ fn is_waited_for(owners: &[(OwnerReference, OwnerState)]) -> bool {
 
 /// Whether all that blocks an object's deletion, however far, waits too, and for it: none of them would ever go.
 fn is_knotted(registry: &Registry, uid: &str) -> bool {
-    let (mut seen, mut open) = (BTreeSet::from([uid.to_owned()]), vec![uid.to_owned()]);
+    let (mut seen, mut open) = (Set::from([uid.to_owned()]), vec![uid.to_owned()]);
     let mut is_closed = false;
     while let Some(next) = open.pop() {
         let blocking: Vec<Dependent> = dependents_of(registry, &next).into_iter().filter(|d| d.blocks).collect();

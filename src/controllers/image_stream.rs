@@ -20,7 +20,7 @@ use crate::{
         },
         meta::ObjectKey,
     },
-    base::{clock::whole_seconds, ordered::CollectOrdered as _},
+    base::{clock::whole_seconds, ordered::Map},
     registry::Registry,
 };
 use jiff::Timestamp;
@@ -28,7 +28,7 @@ use k8s_openapi::{
     api::core::v1::{ContainerImage, Node},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// The controller.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +96,7 @@ pub fn images_of(node: &Node) -> &[ContainerImage] {
 #[derive(Debug, Default)]
 struct Local<'n> {
     /// By name with a tag, as the engine lists it.
-    by_name: BTreeMap<&'n str, Known<'n>>,
+    by_name: Map<&'n str, Known<'n>>,
 }
 
 /// An image that is here.
@@ -116,7 +116,7 @@ impl<'n> Local<'n> {
             Some(Known { names, id })
         });
         let named = known.flat_map(|known| known.names.iter().map(move |name| (name.as_str(), known)));
-        Self { by_name: named.collect_ordered() }
+        Self { by_name: named.collect() }
     }
 
     /// The image of a name that a user writes. A digest may be that of a registry, or the image's ID.
@@ -160,7 +160,7 @@ pub fn followed(tag: &TagReference) -> Option<&str> {
 fn pushed<'n>(stream: &ImageStream, local: &Local<'n>) -> Vec<(String, Known<'n>, String)> {
     let name = stream.metadata.name.as_deref().unwrap_or_default();
     let namespace = stream.metadata.namespace.as_deref().unwrap_or_default();
-    let mut found = BTreeMap::new();
+    let mut found = Map::new();
     let of_spec = Some(&stream.spec.docker_image_repository).filter(|name| !name.is_empty()).map(|name| familiar(name));
     let of_spec = of_spec.map(|listed| repository(&listed).to_owned());
     for repository in of_spec.into_iter().chain([name.to_owned(), format!("{namespace}/{name}")]) {

@@ -19,6 +19,7 @@ use crate::{
         },
         meta::ObjectKey,
     },
+    base::ordered::Map,
     controllers::entries::{Held, held},
     registry::{
         Registry, keys,
@@ -28,7 +29,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The most objects that are deleted at once.
 const BATCH_MAX: usize = 500;
@@ -235,7 +236,7 @@ fn conditions_of(observed: &Observed, done: &Done) -> Vec<NamespaceCondition> {
 
 /// `plural.group has n resource instances` for each kind that is left.
 fn remaining(observed: &Observed) -> String {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut counts: Map<String, usize> = Map::new();
     for content in &observed.content {
         let info = content.kind.info();
         *counts.entry(format!("{}.{}", info.plural, info.group)).or_default() += 1;
@@ -244,7 +245,7 @@ fn remaining(observed: &Observed) -> String {
 }
 
 fn finalizers(observed: &Observed) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut counts: Map<&str, usize> = Map::new();
     for finalizer in observed.content.iter().flat_map(|c| &c.held.finalizers) {
         *counts.entry(finalizer).or_default() += 1;
     }

@@ -11,6 +11,7 @@ use crate::{
         kinds::{lease::Leases, node::Nodes},
         meta::ObjectKey,
     },
+    base::ordered::Map,
     registry::Registry,
 };
 use jiff::Timestamp;
@@ -22,7 +23,6 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -58,7 +58,7 @@ pub struct Observed {
     pub now: Timestamp,
 }
 
-type Seen = BTreeMap<String, (Option<MicroTime>, Instant)>;
+type Seen = Map<String, (Option<MicroTime>, Instant)>;
 
 /// The controller.
 #[derive(Debug, Default)]

@@ -18,6 +18,7 @@ use crate::{
         meta::ObjectKey,
         selector::FieldSelector,
     },
+    base::ordered::Map,
     registry::{
         Registry,
         pipeline::{DeleteOptions, Propagation, Selection},
@@ -26,7 +27,6 @@ use crate::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -75,7 +75,7 @@ pub struct PodGc {
     /// How many pods that have ended may stay; 0: all.
     threshold: usize,
     /// Since when each pod, by UID, is seen without its node.
-    alone: Mutex<BTreeMap<String, Instant>>,
+    alone: Mutex<Map<String, Instant>>,
 }
 
 impl PodGc {

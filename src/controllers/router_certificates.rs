@@ -22,16 +22,12 @@ use crate::{
         meta::ObjectKey,
         router_certificates::{Certificates, DATA_KEY, Pair},
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::{Map, Set},
     registry::{Registry, pipeline::Selection},
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::Value;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tracing::warn;
 
 /// The type of Secrets with a certificate.
@@ -134,15 +130,11 @@ impl Controller for RouterCertificates {
 impl RouterCertificates {
     /// The certificates for what is needed. Those that the authority made before stay while they are good.
     fn complete(&self, needs: &Needs, secret: impl Fn(&str) -> Option<Pair>, before: &Certificates) -> Certificates {
-        let by_secret: BTreeMap<String, Pair> =
-            needs.secrets.iter().filter_map(|name| Some((name.clone(), secret(name)?))).collect_ordered();
+        let by_secret: Map<String, Pair> =
+            needs.secrets.iter().filter_map(|name| Some((name.clone(), secret(name)?))).collect();
         let lacks = |secret: &Option<String>| secret.as_ref().is_none_or(|name| !by_secret.contains_key(name));
-        let hosts: BTreeSet<String> = needs
-            .hosts
-            .iter()
-            .filter(|(_, secret)| lacks(secret))
-            .map(|(host, _)| certified_host(host))
-            .collect_ordered();
+        let hosts: Set<String> =
+            needs.hosts.iter().filter(|(_, secret)| lacks(secret)).map(|(host, _)| certified_host(host)).collect();
         let made = |host: &String| match before.by_host.get(host) {
             Some(there) if self.issuer.is_good(there, host) => Some(there.clone()),
             _ => match self.issuer.issue(host) {
@@ -162,8 +154,7 @@ impl RouterCertificates {
                 "too many hosts for certificates of their own"
             );
         }
-        let by_host =
-            hosts.iter().take(HOSTS_MAX).filter_map(|host| Some((host.clone(), made(host)?))).collect_ordered();
+        let by_host = hosts.iter().take(HOSTS_MAX).filter_map(|host| Some((host.clone(), made(host)?))).collect();
         Certificates { by_secret, by_host }
     }
 }
@@ -172,9 +163,9 @@ impl RouterCertificates {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Needs {
     /// Secrets, by namespace and name.
-    secrets: BTreeSet<String>,
+    secrets: Set<String>,
     /// Hosts, each with the Secret that has its certificate, if one is named.
-    hosts: BTreeSet<(String, Option<String>)>,
+    hosts: Set<(String, Option<String>)>,
 }
 
 fn needs(routes: &[Value], ingresses: &[Value], classes: &[Value]) -> Needs {

@@ -17,12 +17,12 @@ use crate::{
         meta::ObjectKey,
         selector::FieldSelector,
     },
+    base::ordered::Map,
     registry::{Registry, pipeline::Selection},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Taint};
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -43,7 +43,7 @@ pub struct Observed {
 #[derive(Debug, Default)]
 pub struct TaintEviction {
     /// Since when each pod, by UID, is beside a taint that it bears for some time only.
-    since: Mutex<BTreeMap<String, Instant>>,
+    since: Mutex<Map<String, Instant>>,
 }
 
 impl Controller for TaintEviction {

@@ -26,7 +26,7 @@ use super::{
     EngineEvent, EngineInfo, ExecOutput, FILE_BYTES_MAX, FileEnd, Image, ImageDetails, LogOptions, MemoryVolume,
     Neighbours, Network, NetworkSpec, PullError, PullProgress, Resources, Session, Usage,
 };
-use crate::base::ordered::{CollectOrdered as _, SortList as _};
+use crate::base::ordered::{CollectOrdered as _, Map, SortList as _};
 use async_trait::async_trait;
 use bollard::{
     Docker,
@@ -93,7 +93,7 @@ struct Inner {
     /// The engine's time when it was connected; events since then are in its memory.
     connected_at: String,
     /// What an image holds never changes, so an ID is inspected once.
-    images: Mutex<BTreeMap<String, Image>>,
+    images: Mutex<Map<String, Image>>,
 }
 
 impl DockerEngine {

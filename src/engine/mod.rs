@@ -20,6 +20,7 @@ pub use session::{Connected, Printed, Session, SessionControl, TerminalSize};
 pub use signal::signal_number;
 
 use crate::base::{
+    ordered::{Map, Set},
     secret::{Secret, Variable},
     traffic::InterfaceUsage,
 };
@@ -27,11 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 /// What went wrong with an engine call. The text names the call and the container, image or network.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -560,7 +557,7 @@ pub struct Usage {
     /// Memory that is backed by no file, in bytes.
     pub rss_bytes: u64,
     /// What went through its network interfaces, by their names: none where the network is another container's or the host's.
-    pub interfaces: BTreeMap<String, InterfaceUsage>,
+    pub interfaces: Map<String, InterfaceUsage>,
     /// What it read from disks and wrote to them.
     pub disks: Vec<DiskUsage>,
 }
@@ -613,9 +610,9 @@ pub struct EngineInfo {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Neighbours {
     /// The names of the other clusters that have a container or a network.
-    pub clusters: BTreeSet<String>,
+    pub clusters: Set<String>,
     /// The IDs of the images that containers use which are not this cluster's.
-    pub images: BTreeSet<String>,
+    pub images: Set<String>,
 }
 
 /// A container engine. Every method is bounded in time; names and IDs are interchangeable where one is asked for.

@@ -1,7 +1,7 @@
 //! How far a pull is: the engine tells of each layer, whoever waits reads the sum.
 
+use crate::base::ordered::Map;
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -37,7 +37,7 @@ impl fmt::Display for PullProgress {
 
 /// The layers of one pull. The engine downloads each, then unpacks it, and counts both in the same field.
 #[derive(Debug, Default)]
-pub(super) struct Layers(BTreeMap<String, (u64, u64)>);
+pub(super) struct Layers(Map<String, (u64, u64)>);
 
 impl Layers {
     /// Takes in what the engine says of a layer: a status in words, and bytes. Source: moby, `distribution/pull_v2.go`.

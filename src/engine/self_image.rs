@@ -6,10 +6,11 @@
 //! a tag of the user's own is never replaced.
 
 use super::{Engine, EngineError, Image};
+use crate::base::ordered::Set;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt::Write as _,
     fs::File,
     io::{self, Read as _},
@@ -143,7 +144,7 @@ async fn wanted_names(engine: &dyn Engine, demo: &Demo, hash: &str) -> Result<Ve
 /// the user gave stay, and the images with them: a user's own image that is built from a demo has its labels too.
 ///
 /// Says which other clusters there are. Docker itself would take a name from an image that is used, if the image has another name.
-pub async fn remove_unused(engine: &dyn Engine) -> Result<BTreeSet<String>, EngineError> {
+pub async fn remove_unused(engine: &dyn Engine) -> Result<Set<String>, EngineError> {
     let others = engine.neighbours().await?;
     if !others.clusters.is_empty() {
         return Ok(others.clusters);
@@ -158,7 +159,7 @@ pub async fn remove_unused(engine: &dyn Engine) -> Result<BTreeSet<String>, Engi
             }
         }
     }
-    Ok(BTreeSet::new())
+    Ok(Set::new())
 }
 
 /// Whether it is a name that skiff gives.
@@ -364,7 +365,7 @@ mod tests {
         let file = executable("one");
         ensure_demos(&engine, file.path()).await.unwrap();
         engine.add_foreign_container("", "kubernetes-spring:1.0");
-        assert_eq!(remove_unused(&engine).await.unwrap(), BTreeSet::new());
+        assert_eq!(remove_unused(&engine).await.unwrap(), Set::new());
         for name in ["kubernetes-spring:1.0", "kubernetes-spring:latest"] {
             assert!(engine.image(name).await.unwrap().is_some(), "{name}");
         }

@@ -6,8 +6,7 @@ use super::{
     rule::{PolicyRule, quoted},
     user::User,
 };
-use crate::base::ordered::SortList as _;
-use std::collections::BTreeMap;
+use crate::base::ordered::{Map, SortList as _};
 
 /// What of these rules the owner of others does not have, put together as far as it can be.
 pub fn missing(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
@@ -17,7 +16,7 @@ pub fn missing(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
 
 /// Rules that differ in their verbs alone become one.
 fn compact(parts: impl Iterator<Item = PolicyRule>) -> Vec<PolicyRule> {
-    let mut verbs_of: BTreeMap<PolicyRule, Vec<String>> = BTreeMap::new();
+    let mut verbs_of: Map<PolicyRule, Vec<String>> = Map::new();
     for mut part in parts {
         let verbs = std::mem::take(&mut part.verbs);
         let all = verbs_of.entry(part).or_default();

@@ -17,15 +17,12 @@ use crate::{
         kinds::rbac::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES},
         meta::ObjectKey,
     },
-    base::{json, ordered::CollectOrdered as _},
+    base::{json, ordered::Map},
     registry::Registry,
     store::{Entry, hub::Watch},
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 /// What the keys of roles and bindings begin with.
 const PREFIX: &str = "rbac.authorization.k8s.io/";
@@ -84,7 +81,7 @@ struct Grant {
 
 /// Every grant, by subject.
 #[derive(Debug, Default)]
-struct Grants(BTreeMap<Subject, Vec<Grant>>);
+struct Grants(Map<Subject, Vec<Grant>>);
 
 #[derive(Deserialize)]
 struct Meta {
@@ -204,21 +201,17 @@ impl Rbac {
 
 impl Grants {
     fn read(registry: &Registry) -> Self {
-        let mut grants = Self::default();
-        let roles = |kind: &JsonKind| -> BTreeMap<(String, String), Arc<[PolicyRule]>> {
+        let roles = |kind: &JsonKind| -> Map<(String, String), Arc<[PolicyRule]>> {
             let all = entries::<Role>(registry, kind);
-            all.map(|r| ((r.metadata.namespace, r.metadata.name), r.rules.unwrap_or_default().into())).collect_ordered()
+            all.map(|r| ((r.metadata.namespace, r.metadata.name), r.rules.unwrap_or_default().into())).collect()
         };
         let (local, global) = (roles(&ROLES), roles(&CLUSTER_ROLES));
-        for kind in [&CLUSTER_ROLE_BINDINGS, &ROLE_BINDINGS] {
-            for binding in entries::<Binding>(registry, kind) {
-                grants.add(kind.info(), binding, &local, &global);
-            }
-        }
-        grants
+        let kinds = [&CLUSTER_ROLE_BINDINGS, &ROLE_BINDINGS].into_iter();
+        let bindings = kinds.flat_map(|kind| entries::<Binding>(registry, kind).map(|binding| (kind.info(), binding)));
+        Self(Map::of_groups(bindings.flat_map(|(kind, binding)| Self::of_binding(kind, binding, &local, &global))))
     }
 
-    fn add(&mut self, kind: &KindInfo<'_>, binding: Binding, local: &Roles, global: &Roles) {
+    fn of_binding(kind: &KindInfo<'_>, binding: Binding, local: &Roles, global: &Roles) -> Vec<(Subject, Grant)> {
         let Binding { metadata: Meta { name, namespace }, role_ref, subjects } = binding;
         let is_local = role_ref.kind == "Role";
         let place = if is_local { namespace.clone() } else { String::new() };
@@ -226,16 +219,16 @@ impl Grants {
         let shown = if namespace.is_empty() { name } else { format!("{name}/{namespace}") };
         let words = format!("{} {shown:?} of {} {:?}", kind.kind, role_ref.kind, role_ref.name);
         let role = format!("{}.rbac.authorization.k8s.io {:?}", role_ref.kind.to_lowercase(), role_ref.name);
-        for subject in subjects.unwrap_or_default() {
-            let Some(subject) = Subject::of(subject, &namespace) else { continue };
+        let grant = |subject| {
             let grant = Grant {
                 namespace: (!namespace.is_empty()).then(|| namespace.clone()),
                 rules: rules.cloned(),
                 words: words.clone(),
                 role: role.clone(),
             };
-            self.0.entry(subject).or_default().push(grant);
-        }
+            Some((Subject::of(subject, &namespace)?, grant))
+        };
+        subjects.into_iter().flatten().filter_map(grant).collect()
     }
 
     /// What a user is granted that holds in a namespace.
@@ -251,7 +244,7 @@ impl Grants {
     }
 }
 
-type Roles = BTreeMap<(String, String), Arc<[PolicyRule]>>;
+type Roles = Map<(String, String), Arc<[PolicyRule]>>;
 
 impl Subject {
     /// A service account without a namespace is of the binding's.

@@ -2,8 +2,8 @@
 //!
 //! **Source** of the names: `k8s.io/apiserver/pkg/authentication/user/user.go` and `serviceaccount/util.go`, v1.37.
 
+use crate::base::ordered;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 
 /// The name of whoever nobody knows.
 pub const ANONYMOUS: &str = "system:anonymous";
@@ -29,7 +29,7 @@ pub struct User {
     /// The groups, e.g. `system:masters`.
     pub groups: Vec<String>,
     /// What else is known, by key.
-    pub extra: BTreeMap<String, Vec<String>>,
+    pub extra: ordered::Map<String, Vec<String>>,
 }
 
 impl User {

@@ -11,12 +11,9 @@ use super::{
     plan::{PlanSettings, is_ours, name_of},
     table::{ForwardTable, ListenKey},
 };
-use crate::base::ordered::CollectOrdered as _;
+use crate::base::ordered::{Map, Set};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The address of load balancers when nobody names one.
 pub const ADDRESS_DEFAULT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -66,10 +63,10 @@ pub type ServiceKey = (String, String);
 pub fn to_tell<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     table: &ForwardTable,
-    closed: &BTreeSet<ListenKey>,
+    closed: &Set<ListenKey>,
     settings: &PlanSettings,
-) -> BTreeMap<ServiceKey, Told> {
-    let open: BTreeSet<(&str, &str, &str, IpAddr, u16)> = table
+) -> Map<ServiceKey, Told> {
+    let open: Set<(&str, &str, &str, IpAddr, u16)> = table
         .listeners
         .iter()
         .filter(|(key, _)| !closed.contains(key))
@@ -77,8 +74,8 @@ pub fn to_tell<'a>(
             let port = &listener.port;
             (port.namespace.as_str(), port.service.as_str(), port.port.as_str(), key.address.ip(), key.address.port())
         })
-        .collect_ordered();
-    let mut all = BTreeMap::new();
+        .collect();
+    let mut all = Map::new();
     for service in services {
         let Some(spec) = &service.spec else { continue };
         let (namespace, name) = name_of(service);
@@ -143,7 +140,7 @@ mod tests {
     /// What is to be told, and what was refused, when some listeners are not open.
     fn told(services: &[Service], closed: &[&str]) -> (Vec<String>, Vec<String>) {
         let settings = PlanSettings::default();
-        let table = plan(services, [], &settings, &BTreeSet::new());
+        let table = plan(services, [], &settings, &Set::new());
         let closed = table.listeners.keys().filter(|key| closed.contains(&key.address.to_string().as_str())).copied();
         let told = to_tell(services, &table, &closed.collect(), &settings);
         let line = |((_, name), told): (&ServiceKey, &Told)| match told.address {

@@ -13,7 +13,7 @@ mod wire;
 
 use crate::{
     api::service_range::ServiceRange,
-    base::{backoff::Backoff, chain::chain, ordered::CollectOrdered as _},
+    base::{backoff::Backoff, chain::chain, ordered::Set},
     net::table::IpRange,
 };
 use rustix::{
@@ -28,7 +28,6 @@ use rustix::{
     },
 };
 use std::{
-    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr},
     sync::atomic::{AtomicU32, Ordering},
@@ -120,7 +119,7 @@ impl RouteKeeper {
     }
 
     /// Makes the routes those of these addresses; returns how many were added and removed.
-    pub fn ensure(&self, wanted: &BTreeSet<Ipv4Addr>) -> Result<(usize, usize), RouteError> {
+    pub fn ensure(&self, wanted: &Set<Ipv4Addr>) -> Result<(usize, usize), RouteError> {
         let bridge = self.bridge_index()?;
         let changes = plan(&self.current()?, wanted, bridge);
         for route in &changes.add {
@@ -137,7 +136,7 @@ impl RouteKeeper {
     }
 
     /// Keeps the routes as wanted.
-    pub async fn keep(self, wanted: BTreeSet<Ipv4Addr>) {
+    pub async fn keep(self, wanted: Set<Ipv4Addr>) {
         let mut failures = 0;
         loop {
             let patience = self.ensure_and_tell(&wanted, &mut failures);
@@ -149,7 +148,7 @@ impl RouteKeeper {
     }
 
     /// Makes the routes as wanted; returns when to look again although nothing was heard.
-    fn ensure_and_tell(&self, wanted: &BTreeSet<Ipv4Addr>, failures: &mut u32) -> Duration {
+    fn ensure_and_tell(&self, wanted: &Set<Ipv4Addr>, failures: &mut u32) -> Duration {
         let bridge = self.routes.bridge.as_str();
         match self.ensure(wanted) {
             Ok((added, removed)) => {
@@ -307,9 +306,9 @@ fn receive(socket: &OwnedFd) -> io::Result<Vec<u8>> {
 }
 
 /// Which routes to add and to remove. Pure.
-fn plan(current: &[Route], wanted: &BTreeSet<Ipv4Addr>, interface: u32) -> Changes {
-    let wanted: BTreeSet<Route> = wanted.iter().map(|to| Route { to: *to, bits: 32, interface }).collect_ordered();
-    let current: BTreeSet<Route> = current.iter().copied().collect_ordered();
+fn plan(current: &[Route], wanted: &Set<Ipv4Addr>, interface: u32) -> Changes {
+    let wanted: Set<Route> = wanted.iter().map(|to| Route { to: *to, bits: 32, interface }).collect();
+    let current: Set<Route> = current.iter().copied().collect();
     // One that leads elsewhere is replaced, and then is no more.
     let is_replaced = |old: &&Route| wanted.contains(&Route { interface, ..**old });
     Changes {
@@ -363,7 +362,7 @@ mod tests {
         Route { to: Ipv4Addr::new(10, 245, 0, last), bits, interface }
     }
 
-    fn wanted(lasts: &[u8]) -> BTreeSet<Ipv4Addr> {
+    fn wanted(lasts: &[u8]) -> Set<Ipv4Addr> {
         lasts.iter().map(|last| Ipv4Addr::new(10, 245, 0, *last)).collect()
     }
 

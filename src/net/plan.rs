@@ -20,14 +20,13 @@ use super::{
 };
 use crate::{
     api::agreements::{SERVICE_NAME_LABEL, UNPROBED_PODS},
-    base::ordered::{CollectOrdered as _, SortList as _},
+    base::ordered::{Map, Set, SortList as _},
 };
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort, ServiceSpec},
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -51,9 +50,9 @@ pub struct PlanSettings {
     /// Where the cluster's DNS listens itself: its Service needs no listener.
     pub dns: Option<SocketAddr>,
     /// The places of the router, which Services cannot have.
-    pub router: BTreeSet<ListenKey>,
+    pub router: Set<ListenKey>,
     /// Namespaces and names of the Services that the router leads to: it wants their endpoints though they have no address.
-    pub routed: BTreeSet<(String, String)>,
+    pub routed: Set<(String, String)>,
     /// Where the API server answers, for the Service `default/kubernetes`. An EndpointSlice cannot name a loopback address.
     pub api_server: Option<SocketAddr>,
 }
@@ -63,7 +62,7 @@ pub fn plan<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
     settings: &PlanSettings,
-    accepting: &BTreeSet<Target>,
+    accepting: &Set<Target>,
 ) -> ForwardTable {
     let is_planned = |service: &&Service| is_ours(service) || is_routed(service, &settings.routed);
     let mut services: Vec<&Service> = services.into_iter().filter(is_planned).collect();
@@ -83,16 +82,12 @@ pub fn plan<'a>(
 /// EndpointSlices by the namespace and name of their Service.
 pub(super) fn by_service<'a>(
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
-) -> BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>> {
-    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for slice in slices {
-        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL));
-        if let Some(service) = service {
-            let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-            found.entry((namespace, service.as_str())).or_default().push(slice);
-        }
-    }
-    found
+) -> Map<(&'a str, &'a str), Vec<&'a EndpointSlice>> {
+    let with_service = |slice: &'a EndpointSlice| {
+        let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
+        Some(((slice.metadata.namespace.as_deref().unwrap_or_default(), service.as_str()), slice))
+    };
+    Map::of_groups(slices.into_iter().filter_map(with_service))
 }
 
 /// A Service's namespace and name.
@@ -102,12 +97,12 @@ pub(super) fn name_of(service: &Service) -> (&str, &str) {
 }
 
 /// The addresses that a Service has in the cluster; none when it is headless or only a name.
-pub(super) fn cluster_ips(spec: &ServiceSpec) -> BTreeSet<IpAddr> {
+pub(super) fn cluster_ips(spec: &ServiceSpec) -> Set<IpAddr> {
     if spec.type_.as_deref() == Some("ExternalName") {
-        return BTreeSet::new();
+        return Set::new();
     }
     let all = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    all.filter_map(|ip| ip.parse().ok()).collect_ordered()
+    all.filter_map(|ip| ip.parse().ok()).collect()
 }
 
 /// Whether an endpoint is ready; what is not said counts as ready.
@@ -127,7 +122,7 @@ pub(super) fn is_ours(service: &Service) -> bool {
 }
 
 /// Whether the router leads to a Service that has no address of its own.
-fn is_routed(service: &Service, routed: &BTreeSet<(String, String)>) -> bool {
+fn is_routed(service: &Service, routed: &Set<(String, String)>) -> bool {
     let (namespace, name) = name_of(service);
     let is_name = service.spec.as_ref().is_none_or(|spec| spec.type_.as_deref() == Some("ExternalName"));
     !is_name && !routed.is_empty() && routed.contains(&(namespace.to_owned(), name.to_owned()))
@@ -135,7 +130,7 @@ fn is_routed(service: &Service, routed: &BTreeSet<(String, String)>) -> bool {
 
 struct Planner<'a> {
     settings: &'a PlanSettings,
-    accepting: &'a BTreeSet<Target>,
+    accepting: &'a Set<Target>,
     table: ForwardTable,
 }
 
@@ -288,25 +283,25 @@ impl PlanSettings {
 }
 
 /// An unspecified address (`0.0.0.0`) covers every address of its family.
-fn node_port_addresses(asked: &[IpAddr], node: Option<IpAddr>) -> BTreeSet<IpAddr> {
+fn node_port_addresses(asked: &[IpAddr], node: Option<IpAddr>) -> Set<IpAddr> {
     let covered = |ip: &IpAddr| asked.iter().any(|all| all.is_unspecified() && all.is_ipv4() == ip.is_ipv4());
-    asked.iter().copied().chain(node).filter(|ip| ip.is_unspecified() || !covered(ip)).collect_ordered()
+    asked.iter().copied().chain(node).filter(|ip| ip.is_unspecified() || !covered(ip)).collect()
 }
 
 /// The endpoints of a port, by what they are good for.
 #[derive(Default)]
 struct Found {
-    ready: BTreeSet<Target>,
+    ready: Set<Target>,
     /// They count as ready, but were not seen to accept a connection.
-    pending: BTreeSet<Target>,
+    pending: Set<Target>,
     /// They still serve while they terminate.
-    leaving: BTreeSet<Target>,
+    leaving: Set<Target>,
 }
 
 impl Found {
-    fn of(port: &PortRef, slices: &[&EndpointSlice], accepting: &BTreeSet<Target>) -> Self {
+    fn of(port: &PortRef, slices: &[&EndpointSlice], accepting: &Set<Target>) -> Self {
         let mut found = Self::default();
-        let mut seen = BTreeSet::new();
+        let mut seen = Set::new();
         for slice in slices.iter().filter(|slice| slice.address_type != "FQDN") {
             let Some(number) = slice.ports.iter().flatten().find_map(|p| number_of(p, port)) else { continue };
             let unprobed = unprobed_pods(slice);
@@ -341,9 +336,9 @@ impl Found {
 }
 
 /// The names of a slice's pods that nothing probes.
-fn unprobed_pods(slice: &EndpointSlice) -> BTreeSet<&str> {
+fn unprobed_pods(slice: &EndpointSlice) -> Set<&str> {
     let names = slice.metadata.annotations.as_ref().and_then(|annotations| annotations.get(UNPROBED_PODS));
-    names.into_iter().flat_map(|names| names.split(',')).collect_ordered()
+    names.into_iter().flat_map(|names| names.split(',')).collect()
 }
 
 fn number_of(candidate: &EndpointPort, port: &PortRef) -> Option<u16> {
@@ -375,8 +370,8 @@ mod tests {
             node: None,
             load_balancer: None,
             dns: Some("10.245.0.10:53".parse().unwrap()),
-            router: BTreeSet::new(),
-            routed: BTreeSet::new(),
+            router: Set::new(),
+            routed: Set::new(),
             api_server: Some("127.0.0.1:6443".parse().unwrap()),
         }
     }
@@ -394,7 +389,7 @@ mod tests {
     fn table(services: Vec<Value>, slices: Vec<Value>) -> ForwardTable {
         let services: Vec<Service> = services.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
         let slices: Vec<EndpointSlice> = slices.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
-        plan(&services, &slices, &settings(), &BTreeSet::new())
+        plan(&services, &slices, &settings(), &Set::new())
     }
 
     fn render(table: &ForwardTable) -> String {

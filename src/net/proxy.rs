@@ -25,7 +25,10 @@ mod worker;
 pub use report::{EndpointReport, Report};
 
 use crate::{
-    base::clock::Clock,
+    base::{
+        clock::Clock,
+        ordered::{Map, Set},
+    },
     net::{
         ports::{self, ListenError},
         reach::Insiders,
@@ -45,7 +48,6 @@ use rustix::{
 };
 use sources::Sources;
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -94,7 +96,7 @@ pub struct ProxySettings {
     /// How many workers; one per core when not told.
     pub workers: Option<usize>,
     /// The addresses from which endpoints may be dialed, should ports run out.
-    pub spare_sources: BTreeSet<Ipv4Addr>,
+    pub spare_sources: Set<Ipv4Addr>,
     /// Where sockets come from.
     pub sockets: Arc<Sockets>,
     /// Who belongs to the cluster.
@@ -103,9 +105,9 @@ pub struct ProxySettings {
 
 #[derive(Debug, Default)]
 struct State {
-    ports: BTreeMap<Arc<PortRef>, Arc<Backends>>,
-    taken: BTreeMap<ListenKey, Taken>,
-    problems: BTreeMap<ListenKey, Problem>,
+    ports: Map<Arc<PortRef>, Arc<Backends>>,
+    taken: Map<ListenKey, Taken>,
+    problems: Map<ListenKey, Problem>,
     /// Endpoints that left the rotation and still have connections.
     leaving: Vec<Arc<Endpoint>>,
     listeners_made: u64,
@@ -193,7 +195,7 @@ impl Proxy {
     /// Tries to take the ports that could not be taken again; returns those that still cannot.
     pub fn retry(&self, table: &ForwardTable) -> Vec<Problem> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_what_is_missing(&mut state, table, BTreeMap::new());
+        self.take_what_is_missing(&mut state, table, Map::new());
         self.open_and_refuse(&mut state, table);
         state.problems.values().cloned().collect()
     }
@@ -289,9 +291,9 @@ impl Proxy {
     }
 
     /// Leaves the ports that the table does not want as they are. Those that it wants otherwise stay taken: returns their sockets.
-    fn leave_what_ended(&self, state: &mut State, table: &ForwardTable) -> BTreeMap<ListenKey, Arc<OwnedFd>> {
-        let ended = state.taken.extract_if(.., |key, taken| table.listeners.get(key) != Some(&taken.listener));
-        let mut changed = BTreeMap::new();
+    fn leave_what_ended(&self, state: &mut State, table: &ForwardTable) -> Map<ListenKey, Arc<OwnedFd>> {
+        let ended = state.taken.extract_if(|key, taken| table.listeners.get(key) != Some(&taken.listener));
+        let mut changed = Map::new();
         for (key, taken) in ended {
             self.unwatch(&taken.listening);
             if table.listeners.contains_key(&key) {
@@ -305,12 +307,7 @@ impl Proxy {
         changed
     }
 
-    fn take_what_is_missing(
-        &self,
-        state: &mut State,
-        table: &ForwardTable,
-        mut changed: BTreeMap<ListenKey, Arc<OwnedFd>>,
-    ) {
+    fn take_what_is_missing(&self, state: &mut State, table: &ForwardTable, mut changed: Map<ListenKey, Arc<OwnedFd>>) {
         state.problems.clear();
         for (key, listener) in &table.listeners {
             if !state.taken.contains_key(key) {

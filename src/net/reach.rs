@@ -20,8 +20,8 @@
 //! **Not here**: what a Service restricts itself (`loadBalancerSourceRanges`, `plan`).
 
 use super::table::{IpRange, Reach};
+use crate::base::ordered::Set;
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -39,7 +39,7 @@ const FIB_TRIE: &str = "/proc/net/fib_trie";
 pub struct Insiders {
     /// The ranges of pods and of Services: the machine itself is in the first, on the pods' network.
     ranges: Vec<IpRange>,
-    host: Mutex<Option<(Instant, BTreeSet<Ipv4Addr>)>>,
+    host: Mutex<Option<(Instant, Set<Ipv4Addr>)>>,
 }
 
 impl Insiders {
@@ -75,9 +75,9 @@ fn is_admitted(reach: Reach, client: IpAddr, ranges: &[IpRange], is_host: impl F
 }
 
 /// The machine's own addresses, from the kernel's table of routes.
-fn local_addresses(fib_trie: &str) -> BTreeSet<Ipv4Addr> {
+fn local_addresses(fib_trie: &str) -> Set<Ipv4Addr> {
     let mut last: Option<Ipv4Addr> = None;
-    let mut found = BTreeSet::new();
+    let mut found = Set::new();
     for line in fib_trie.lines().map(str::trim) {
         if let Some(address) = line.strip_prefix("|-- ") {
             last = address.parse().ok();

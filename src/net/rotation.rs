@@ -7,10 +7,12 @@
 //! in place, `active` of an endpoint that left it can only fall. An endpoint whose connect hung is tried last for a second:
 //! the rotation stays strict among those that answer.
 
-use crate::net::table::{PodRef, PortRef, Rotation, Target};
+use crate::{
+    base::ordered::Map,
+    net::table::{PodRef, PortRef, Rotation, Target},
+};
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     ops::Deref,
     sync::{
@@ -214,7 +216,7 @@ impl Drop for Claim {
 pub(super) struct Backends {
     pub(super) port: Arc<PortRef>,
     current: RwLock<Current>,
-    sticky: Mutex<BTreeMap<IpAddr, Sticky>>,
+    sticky: Mutex<Map<IpAddr, Sticky>>,
 }
 
 #[derive(Debug, Default)]
@@ -302,7 +304,7 @@ impl Backends {
     }
 }
 
-fn remember(sticky: &mut BTreeMap<IpAddr, Sticky>, client: IpAddr, choice: Sticky) {
+fn remember(sticky: &mut Map<IpAddr, Sticky>, client: IpAddr, choice: Sticky) {
     if sticky.len() >= STICKY_CLIENTS_MAX && !sticky.contains_key(&client) {
         let oldest = sticky.iter().min_by_key(|(_, s)| s.last_seen).map(|(client, _)| *client);
         oldest.and_then(|client| sticky.remove(&client));
@@ -337,7 +339,7 @@ impl Current {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::table::Protocol;
+    use crate::{base::ordered::Set, net::table::Protocol};
 
     fn port() -> Arc<PortRef> {
         let (namespace, service, port) = ("default".to_owned(), "web".to_owned(), String::new());
@@ -407,7 +409,7 @@ mod tests {
         assert_eq!(host(&b.pick(&turn, None, &tried, 999).unwrap()), 1);
         let both: Vec<SocketAddr> = b.endpoints().iter().map(|e| e.address).collect();
         assert!(b.pick(&turn, None, &both, 0).is_none());
-        let after: std::collections::BTreeSet<u8> = picks(&b, &turn, 4, 1000).into_iter().collect();
+        let after: Set<u8> = picks(&b, &turn, 4, 1000).into_iter().collect();
         assert_eq!(after.len(), 2);
     }
 
@@ -464,7 +466,7 @@ mod tests {
 
     #[test]
     fn the_client_seen_longest_ago_is_forgotten_first() {
-        let mut sticky = BTreeMap::new();
+        let mut sticky = Map::new();
         let address = SocketAddr::from(([10, 244, 0, 1], 80));
         for n in 0..=STICKY_CLIENTS_MAX {
             let client = IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());

@@ -43,7 +43,7 @@ use super::{
 use crate::{
     api::router_certificates::{Certificates, Pair},
     base::{
-        ordered::{CollectOrdered as _, SortList as _},
+        ordered::{Set, SortList as _},
         task::{DrainTrigger, drain_signal},
     },
 };
@@ -56,7 +56,6 @@ use rustix::{
 use rustls::{ServerConfig, crypto::ring};
 use serve::{Listening, Shared};
 use std::{
-    collections::BTreeSet,
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{
@@ -215,7 +214,7 @@ impl Router {
         &self,
         planned: &Planned,
         certificates: &Certificates,
-        taken: &BTreeSet<ListenKey>,
+        taken: &Set<ListenKey>,
     ) -> (Bound, Vec<String>) {
         let mut state = self.lock();
         let mut problems = Vec::new();
@@ -240,7 +239,7 @@ impl Router {
         let with = (self.settings.cluster_ca.as_str(), bound.https, &self.keys);
         self.shared.current.set(Live::new(&before, &planned.table, certificates, with, &find));
         // Those that cannot be used are in no table, and looked at again with the next change.
-        self.keys.retain(&planned.table.certificates().chain(certificates.by_host.values()).collect_ordered());
+        self.keys.retain(&planned.table.certificates().chain(certificates.by_host.values()).collect());
         self.shared.left.send_replace(());
         (bound, problems)
     }
@@ -253,9 +252,9 @@ impl Router {
     }
 
     /// The places that it has.
-    pub fn places(&self) -> BTreeSet<ListenKey> {
+    pub fn places(&self) -> Set<ListenKey> {
         let state = self.lock();
-        state.http.iter().chain(&state.https).flat_map(|open| open.keys.iter().copied()).collect_ordered()
+        state.http.iter().chain(&state.https).flat_map(|open| open.keys.iter().copied()).collect()
     }
 
     /// Takes stock.
@@ -280,7 +279,7 @@ impl Router {
     }
 
     /// Takes the first port that can be had on every address.
-    fn open(&self, ports: &[u16], is_tls: bool, taken: &BTreeSet<ListenKey>) -> Result<Open, String> {
+    fn open(&self, ports: &[u16], is_tls: bool, taken: &Set<ListenKey>) -> Result<Open, String> {
         let keys = |port: u16| -> Vec<ListenKey> {
             let key = |ip: &IpAddr| ListenKey { address: SocketAddr::new(*ip, port), protocol: Protocol::Tcp };
             self.settings.addresses.iter().map(key).collect()

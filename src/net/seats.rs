@@ -5,9 +5,8 @@
 //! **Bounds**: an address of the machine itself may have half of all seats, any other an eighth. What is turned away is counted, and
 //! said once.
 
-use crate::base::reached::Reached;
+use crate::base::{ordered::Map, reached::Reached};
 use std::{
-    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -31,7 +30,7 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    of: BTreeMap<IpAddr, usize>,
+    of: Map<IpAddr, usize>,
 }
 
 /// One client's seat.

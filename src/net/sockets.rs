@@ -25,6 +25,7 @@ use super::{
     ports::{ListenError, reserve},
     table::{ListenKey, Role},
 };
+use crate::base::ordered::Map;
 use rustix::{
     fd::OwnedFd,
     io::Errno,
@@ -34,7 +35,6 @@ use rustix::{
     },
 };
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::{
         Mutex, PoisonError,
@@ -62,7 +62,7 @@ pub struct Sockets {
     /// Held by who asks the store something, until it has answered.
     asking: Mutex<()>,
     /// What earlier leaders left and nobody has asked for yet.
-    left: Mutex<BTreeMap<ListenKey, OwnedFd>>,
+    left: Mutex<Map<ListenKey, OwnedFd>>,
     told: AtomicBool,
 }
 
@@ -129,7 +129,7 @@ impl Sockets {
     /// Closes what earlier leaders left and what is not wanted.
     pub fn forget_all_but(&self, is_wanted: impl Fn(&ListenKey) -> bool) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let unwanted: Vec<(ListenKey, OwnedFd)> = left.extract_if(.., |key, _| !is_wanted(key)).collect();
+        let unwanted = left.extract_if(|key, _| !is_wanted(key));
         drop(left);
         for (key, socket) in unwanted {
             drop(socket);
@@ -164,8 +164,8 @@ fn join(directory: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// Waits until the store gives the lead, and everything that it holds.
-fn wait_for_lead(store: &OwnedFd) -> Result<BTreeMap<ListenKey, OwnedFd>, Errno> {
-    let mut left = BTreeMap::new();
+fn wait_for_lead(store: &OwnedFd) -> Result<Map<ListenKey, OwnedFd>, Errno> {
+    let mut left = Map::new();
     loop {
         match wire::receive(store)? {
             (Word::Held, sockets) => left.extend(sockets.into_iter().filter_map(|s| Some((wire::key_of(&s)?, s)))),

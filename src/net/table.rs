@@ -2,9 +2,11 @@
 //!
 //! Built by `net::plan`, followed by `net::proxy`. Knows nothing of Kubernetes objects or sockets.
 
-use crate::api::service_range::ServiceRange;
+use crate::{
+    api::service_range::ServiceRange,
+    base::ordered::{Map, Set},
+};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
@@ -164,13 +166,13 @@ pub struct Refusal {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForwardTable {
     /// The rotation of every port.
-    pub rotations: BTreeMap<Arc<PortRef>, Rotation>,
+    pub rotations: Map<Arc<PortRef>, Rotation>,
     /// Every listener; its port is always in `rotations`.
-    pub listeners: BTreeMap<ListenKey, Listener>,
+    pub listeners: Map<ListenKey, Listener>,
     /// What could not be served.
     pub refusals: Vec<Refusal>,
     /// Endpoints that count as ready and were not seen to accept a connection yet: they are in no rotation.
-    pub pending: BTreeSet<Target>,
+    pub pending: Set<Target>,
     /// Whether endpoints that leave stand in for pending ones, because their port has no others.
     pub stands_in: bool,
 }

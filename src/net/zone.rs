@@ -11,13 +11,13 @@
 //! plugin.
 
 use super::plan::{by_service, cluster_ips, is_ready, name_of};
-use crate::base::ordered::CollectOrdered as _;
+use crate::base::ordered::Set;
 use k8s_openapi::api::{
     core::v1::{Service, ServiceSpec},
     discovery::v1::{Endpoint, EndpointSlice},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -111,6 +111,7 @@ pub struct ZoneSettings {
 #[derive(Clone, Debug)]
 pub struct Zone {
     settings: ZoneSettings,
+    // Thousands, most of which are added one by one.
     names: BTreeMap<String, Vec<Data>>,
 }
 
@@ -244,7 +245,7 @@ impl Zone {
         }
         let is_headless = cluster_ips(spec).is_empty();
         let ready = || slices.iter().flat_map(|slice| ready_hosts(slice, base));
-        let hosts: BTreeSet<(IpAddr, String)> = ready().collect_ordered();
+        let hosts: Set<(IpAddr, String)> = ready().collect();
         for (ip, host) in &hosts {
             self.add(host, address(*ip));
             self.add(&reverse_name(*ip), Data::Ptr(host.clone()));
@@ -256,7 +257,7 @@ impl Zone {
             return;
         }
         for slice in slices {
-            let targets: BTreeSet<String> = ready_hosts(slice, base).map(|(_, host)| host).collect_ordered();
+            let targets: Set<String> = ready_hosts(slice, base).map(|(_, host)| host).collect();
             for port in slice.ports.iter().flatten() {
                 let Some(number) = port.port.and_then(|number| u16::try_from(number).ok()) else { continue };
                 for target in &targets {

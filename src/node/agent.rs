@@ -35,7 +35,7 @@ use crate::{
     },
     base::{
         backoff::Backoff,
-        ordered::CollectOrdered as _,
+        ordered::{Map, Set},
         task::{self, Drain},
     },
     engine::{Container, Engine, EngineEvent, EventKind},
@@ -49,11 +49,7 @@ use futures::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     time::Instant,
@@ -78,16 +74,11 @@ const CHANGES_MAX: usize = 1024;
 const MAILBOX_MAX: usize = 1024;
 
 /// What a list shows of each pod, by its UID.
-type ByPod = BTreeMap<String, Vec<Container>>;
+type ByPod = Map<String, Vec<Container>>;
 
 fn by_pod(containers: Vec<Container>) -> ByPod {
-    let mut found = ByPod::new();
-    for container in containers {
-        if let Some(uid) = pod_uid(&container.labels) {
-            found.entry(uid.to_owned()).or_default().push(container);
-        }
-    }
-    found
+    let with_uid = |container: Container| Some((pod_uid(&container.labels)?.to_owned(), container));
+    Map::of_groups(containers.into_iter().filter_map(with_uid))
 }
 
 /// A stream that begins after a while.
@@ -280,7 +271,7 @@ pub(super) struct Routes {
     context: Arc<Context>,
     notes: Notes,
     drain: Drain,
-    workers: BTreeMap<String, Route>,
+    workers: Map<String, Route>,
     /// The UID of the pod that each container is of, by its ID: events of the network name the container alone.
     owners: BTreeMap<String, String>,
     /// Engine events from before the first list: its workers get them after it.
@@ -289,7 +280,7 @@ pub(super) struct Routes {
     /// A list was asked for while one is under way, and why.
     lists_again: Option<Why>,
     /// The pods whose workers panicked, by UID.
-    revivals: BTreeMap<String, Revival>,
+    revivals: Map<String, Revival>,
     strays: Strays,
     relist_at: Option<Instant>,
     /// Workers that have missed messages.
@@ -312,12 +303,12 @@ impl Routes {
             context,
             notes,
             drain,
-            workers: BTreeMap::new(),
+            workers: Map::new(),
             owners: BTreeMap::new(),
             early: Some(Vec::new()),
             is_listing: false,
             lists_again: None,
-            revivals: BTreeMap::new(),
+            revivals: Map::new(),
             strays: Strays::default(),
             relist_at: None,
             behind: FuturesUnordered::new(),
@@ -591,7 +582,7 @@ impl Routes {
     fn sweep(&mut self, listing: &Listing) {
         let stored = self.context.pods.list("").items;
         let stored = stored.iter().filter_map(|pod| pod.metadata.uid.clone()).chain(self.workers.keys().cloned());
-        let stored: BTreeSet<String> = stored.collect_ordered();
+        let stored: Set<String> = stored.collect();
         self.revivals.retain(|uid, _| stored.contains(uid));
         let cluster = &self.context.config.cluster;
         let now = self.context.clock().mono();

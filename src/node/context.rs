@@ -21,7 +21,10 @@ use crate::{
         kinds::{config_map::ConfigMaps, pod::Pods, secret::Secrets, service::Services},
         meta::ObjectKey,
     },
-    base::clock::{Clock, after},
+    base::{
+        clock::{Clock, after},
+        ordered::{Map, Set},
+    },
     engine::{Engine, EngineError},
     registry::{
         Registry,
@@ -32,7 +35,7 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service, ServiceAccountTokenProjection};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -80,19 +83,19 @@ pub(super) struct Context {
     /// The last pause that is over.
     last_pause: Mutex<Option<Pause>>,
     /// The UIDs of the pods that wait until the data plane has taken them out of the rotation.
-    leaving: Mutex<BTreeSet<String>>,
+    leaving: Mutex<Set<String>>,
     relist_finds: AtomicU64,
     tokens: Mutex<Tokens>,
     /// The running sandbox of each pod that has one, by UID.
     sandboxes: Mutex<BTreeMap<String, String>>,
     /// The last starts of each pod, by UID.
-    starts: Mutex<BTreeMap<String, Arc<Mutex<Starts>>>>,
+    starts: Mutex<Map<String, Arc<Mutex<Starts>>>>,
     /// The commands in containers that are to be ended.
     pub(super) overdue: overdue::Queue,
 }
 
 /// The tokens in the volumes of pods, by UID, what of them was asked for, and when each is to be replaced.
-type Tokens = BTreeMap<String, BTreeMap<TokenKey, (Token, Timestamp)>>;
+type Tokens = Map<String, Map<TokenKey, (Token, Timestamp)>>;
 /// Path and audience.
 type TokenKey = (String, Option<String>);
 

@@ -7,7 +7,11 @@
 //! github.com/docker/cli `cli/config/configfile/file.go` and github.com/docker/docker-credential-helpers, `client/command.go`.
 
 use crate::{
-    base::{json, ordered::SortList as _, secret::Secret as Hidden},
+    base::{
+        json,
+        ordered::{Map, SortList as _},
+        secret::Secret as Hidden,
+    },
     engine::{Credentials, PullError},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -51,7 +55,7 @@ impl std::fmt::Debug for Text {
     }
 }
 
-type Auths = BTreeMap<String, Login>;
+type Auths = Map<String, Login>;
 
 impl Login {
     /// Its credentials, if it has any that can be read.

@@ -28,12 +28,15 @@ use super::{
 };
 use crate::{
     api::ephemeral::{as_container, container_of},
-    base::{backoff::Backoff, clock::after},
+    base::{
+        backoff::Backoff,
+        clock::after,
+        ordered::{Map, Set},
+    },
     engine::Resources,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// After a `SIGTERM` a container has at least this long, however little of its grace a `preStop` hook left.
 /// Source: `minimumGracePeriodInSeconds`, `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, v1.37.
@@ -156,15 +159,15 @@ impl Health {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// What is under way.
-    pub in_flight: BTreeSet<Slot>,
+    pub in_flight: Set<Slot>,
     /// What cannot go on for now, by container name ([`SANDBOX`] for the sandbox) or, for removals, by ID.
-    pub blocked: BTreeMap<String, Blocked>,
+    pub blocked: Map<String, Blocked>,
     /// The stops under way, by container ID.
-    pub stops: BTreeMap<String, Stop>,
+    pub stops: Map<String, Stop>,
     /// The `postStart` hooks that ended, by container ID.
-    pub post_start: BTreeMap<String, Hook>,
+    pub post_start: Map<String, Hook>,
     /// What probes say, by container ID; containers without probes are not in it.
-    pub health: BTreeMap<String, Health>,
+    pub health: Map<String, Health>,
     /// Whether the data plane sends the pod no new connections any more.
     pub has_left_rotation: bool,
     /// Whether the pod's volumes have been removed.
@@ -172,9 +175,9 @@ pub struct Memory {
     /// Whether the pod's object has been deleted; finalizers may keep it.
     pub object_deleted: bool,
     /// What ended containers had to say, by run; `None` until it has come.
-    pub last_words: BTreeMap<Run, Option<String>>,
+    pub last_words: Map<Run, Option<String>>,
     /// The names of containers that the engine may have made without saying so; they go with the pod.
-    pub doubtful: BTreeSet<String>,
+    pub doubtful: Set<String>,
 }
 
 impl Memory {
@@ -355,7 +358,7 @@ pub struct Decision {
     /// When to decide again even if nothing happens.
     pub wake_at: Option<Timestamp>,
     /// Containers that wait, by name, and why.
-    pub waiting: BTreeMap<String, Waiting>,
+    pub waiting: Map<String, Waiting>,
     /// What a resize of containers goes on with: nothing, or an error that it met.
     pub resizing: Option<String>,
     /// How the pod ended, when its containers will not run again.

@@ -20,7 +20,10 @@ use super::{
     volumes::sub_paths::HELPER_OF,
 };
 use crate::{
-    base::task,
+    base::{
+        ordered::{Map, Set},
+        task,
+    },
     engine::{Container, ContainerSpec, Engine, EngineError, Mount, MountSource, NetworkMode, Propagation},
 };
 use futures::{
@@ -28,7 +31,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
 };
 use tokio::sync::oneshot;
@@ -52,9 +55,9 @@ pub(super) struct ImageVolumes {
 #[derive(Default)]
 struct State {
     /// What is done to volumes now.
-    work: BTreeMap<String, Work>,
+    work: Map<String, Work>,
     /// The UIDs of the pods that use a volume.
-    users: BTreeMap<String, BTreeSet<String>>,
+    users: Map<String, Set<String>>,
 }
 
 /// Who wants which volume.

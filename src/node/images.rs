@@ -10,7 +10,13 @@
 use super::{credentials, text::go_duration};
 use crate::{
     api::image_name::{digest, familiar, is_known_to_registry, is_reference, with_tag},
-    base::{backoff::Backoff, chain::chain, clock::Clock, ordered::CollectOrdered as _, task},
+    base::{
+        backoff::Backoff,
+        chain::chain,
+        clock::Clock,
+        ordered::{CollectOrdered as _, Map},
+        task,
+    },
     engine::{
         Credentials, Engine, EngineError, Image, PullError, PullProgress,
         self_image::{ensure_demo_images, is_demo_image},
@@ -97,12 +103,12 @@ pub(super) struct Images {
 #[derive(Default)]
 struct State {
     /// Pulls under way, by image and by who pulls: what one may not have, another may.
-    pulls: BTreeMap<(String, Vec<Credentials>), UnderWay>,
+    pulls: Map<(String, Vec<Credentials>), UnderWay>,
     digests: BTreeMap<String, String>,
     /// The stop signal of each image that was looked at, by image ID.
     stop_signals: BTreeMap<String, String>,
     /// When a registry last could not give an image that is only here.
-    only_here: BTreeMap<String, Timestamp>,
+    only_here: Map<String, Timestamp>,
 }
 
 impl Images {

@@ -18,13 +18,13 @@ use crate::{
         meta::ObjectKey,
         status::ApiError,
     },
-    base::{chain::chain, clock::whole_seconds, task::Drain},
+    base::{chain::chain, clock::whole_seconds, ordered::Map, task::Drain},
     engine::PullError,
     registry::client::Api,
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -104,7 +104,7 @@ struct Imports {
     context: Arc<Context>,
     streams: Api<ImageStreams>,
     /// The generation for which each tag was tried, by the stream's UID and the tag.
-    tried: BTreeMap<(String, String), i64>,
+    tried: Map<(String, String), i64>,
     /// When tags are tried again, the earliest first.
     again: Vec<(Instant, Wanted)>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -113,7 +113,7 @@ struct Imports {
 impl Imports {
     fn new(context: Arc<Context>) -> Self {
         let streams = context.registry.api();
-        Self { context, streams, tried: BTreeMap::new(), again: Vec::new(), running: FuturesUnordered::new() }
+        Self { context, streams, tried: Map::new(), again: Vec::new(), running: FuturesUnordered::new() }
     }
 
     async fn run(mut self) {

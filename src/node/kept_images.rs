@@ -17,11 +17,11 @@ use crate::{
             replication_controller::ReplicationControllers,
         },
     },
-    base::{chain::chain, task::Drain},
+    base::{chain::chain, ordered::Set, task::Drain},
     engine::{Engine, EngineError, Image},
 };
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tracing::warn;
 
 /// The names that skiff gives, before the cluster's.
@@ -98,9 +98,9 @@ async fn pass(context: &Context) -> Result<bool, EngineError> {
 }
 
 /// The IDs and digests by which images are remembered.
-fn needed(context: &Context) -> BTreeSet<String> {
+fn needed(context: &Context) -> Set<String> {
     let registry = &context.registry;
-    let mut needed = BTreeSet::new();
+    let mut needed = Set::new();
     for stream in registry.api::<ImageStreams>().list("").items {
         needed.extend(remembered(&stream));
     }
@@ -134,7 +134,7 @@ enum Step {
 }
 
 /// What to do about the images that there are. Pure.
-fn decide(cluster: &str, images: &[Image], needed: &BTreeSet<String>) -> Vec<Step> {
+fn decide(cluster: &str, images: &[Image], needed: &Set<String>) -> Vec<Step> {
     let mut steps = Vec::new();
     for image in images {
         let digests = image.digests.iter().filter_map(|name| digest(name));
@@ -198,7 +198,7 @@ mod tests {
     fn nameless_images_that_are_needed_are_kept_and_no_others() {
         let kept = format!("skiff-kept/a:{}", "1".repeat(32));
         let digest = format!("far@{}", id('d'));
-        let needed: BTreeSet<String> = [id('1'), id('d')].into();
+        let needed: Set<String> = [id('1'), id('d')].into();
         let keep = |c: char| format!("keep skiff-kept/a:{}", c.to_string().repeat(32));
         for (image, want) in [
             (image('1', &[], &[]), vec![keep('1')]),

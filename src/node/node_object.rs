@@ -41,7 +41,7 @@ use k8s_openapi::{
         core::v1::{ContainerImage, Node, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo},
     },
     apimachinery::pkg::{
-        api::resource::Quantity,
+        api::resource::Quantity as Text,
         apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference},
     },
 };
@@ -396,8 +396,8 @@ fn labels(name: &str, is_first: bool, architecture: &str) -> BTreeMap<String, St
     labels
 }
 
-fn resources(info: &EngineInfo, pods_max: u32) -> BTreeMap<String, Quantity> {
-    let quantity = |name: &str, text: String| (name.to_owned(), Quantity(text));
+fn resources(info: &EngineInfo, pods_max: u32) -> BTreeMap<String, Text> {
+    let quantity = |name: &str, text: String| (name.to_owned(), Text(text));
     let disk = (info.disk_bytes > 0).then(|| quantity("ephemeral-storage", format!("{}Ki", info.disk_bytes / 1024)));
     let known = [
         quantity("cpu", info.cpus.to_string()),

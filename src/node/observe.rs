@@ -11,14 +11,11 @@ mod restore;
 
 use super::identity::{Identity, PodId, SANDBOX};
 use crate::{
-    base::ordered::CollectOrdered as _,
+    base::ordered::{Map, Set},
     engine::{Container, EventKind, Phase, Resources},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::net::Ipv4Addr;
 
 /// A signal that somebody sent explains a death that comes at most this much later.
 const SIGNAL_EXPLAINS: SignedDuration = SignedDuration::from_secs(300);
@@ -373,7 +370,7 @@ pub enum Applied {
 /// All containers of a pod, by name and attempt; the sandbox's name is [`SANDBOX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservedPod {
-    containers: BTreeMap<String, BTreeMap<u32, ObservedContainer>>,
+    containers: Map<String, Map<u32, ObservedContainer>>,
 }
 
 impl ObservedPod {
@@ -442,12 +439,12 @@ impl ObservedPod {
 
     /// The attempts of a container, oldest first.
     pub fn attempts(&self, container: &str) -> impl DoubleEndedIterator<Item = &ObservedContainer> {
-        self.containers.get(container).into_iter().flat_map(BTreeMap::values)
+        self.containers.get(container).into_iter().flat_map(Map::values)
     }
 
     /// Every container, sandboxes included, by name and attempt.
     pub fn all(&self) -> impl Iterator<Item = &ObservedContainer> {
-        self.containers.values().flat_map(BTreeMap::values)
+        self.containers.values().flat_map(Map::values)
     }
 
     /// Every container that the engine has, apart from sandboxes.
@@ -461,7 +458,7 @@ impl ObservedPod {
     }
 
     fn by_id_mut(&mut self, id: &str) -> Option<&mut ObservedContainer> {
-        self.containers.values_mut().flat_map(BTreeMap::values_mut).find(|c| c.id == id)
+        self.containers.values_mut().flat_map(Map::values_mut).find(|c| c.id == id)
     }
 
     fn put(&mut self, container: ObservedContainer) {
@@ -523,7 +520,7 @@ impl ObservedPod {
 
     /// Takes what ended by itself within a while for ended from outside: the cluster was paused.
     pub fn excuse(&mut self, since: Timestamp, until: Timestamp) {
-        for container in self.containers.values_mut().flat_map(BTreeMap::values_mut) {
+        for container in self.containers.values_mut().flat_map(Map::values_mut) {
             if let State::Exited(exit) = &mut container.state
                 && exit.cause == Cause::Itself
                 && exit.error.is_empty()
@@ -682,14 +679,14 @@ impl ObservedPod {
     }
 
     /// The containers about which a list says something else than what is known: those to look at again.
-    pub fn differences(&self, pod: &PodId, list: &[Container]) -> BTreeSet<String> {
-        let listed: BTreeMap<String, ObservedContainer> = list
+    pub fn differences(&self, pod: &PodId, list: &[Container]) -> Set<String> {
+        let listed: Map<String, ObservedContainer> = list
             .iter()
             .filter_map(ObservedContainer::from_engine)
             .filter(|c| c.identity.pod.uid == pod.uid)
             .map(|c| (c.id.clone(), c))
-            .collect_ordered();
-        let mut ids: BTreeSet<String> = BTreeSet::new();
+            .collect();
+        let mut ids: Set<String> = Set::new();
         for known in self.all().filter(|c| !c.is_gone) {
             if !listed.get(&known.id).is_some_and(|fresh| known.is_same_look(fresh)) {
                 ids.insert(known.id.clone());

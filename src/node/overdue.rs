@@ -15,7 +15,7 @@ use super::{
     volumes::{FILES_READY, sub_paths::HELPER_OF},
 };
 use crate::{
-    base::{chain::chain, secret::variable, task},
+    base::{chain::chain, ordered::Map, secret::variable, task},
     engine::{ContainerSpec, EngineError, NamespaceMode, NetworkMode},
 };
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ pub(super) struct Queue(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     /// By process ID, and the UID of the pod.
-    waiting: BTreeMap<i64, (String, Overdue)>,
+    waiting: Map<i64, (String, Overdue)>,
     is_ending: bool,
 }
 

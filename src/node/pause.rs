@@ -29,7 +29,7 @@ use crate::{
     base::{
         backoff::Backoff,
         chain::chain,
-        ordered::CollectOrdered as _,
+        ordered::Set,
         task::{Drain, drain_signal},
     },
     engine::{Container, EngineError, EngineEvent, EventKind, Phase},
@@ -37,7 +37,7 @@ use crate::{
 use futures::{StreamExt as _, future::join_all, stream::BoxStream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tracing::{info, warn};
 
 /// How long a container may take to end by its own signal. Source: `docker stop`, which waits as long.
@@ -187,7 +187,7 @@ async fn stop(context: &Context, containers: &[Container]) -> Result<(), EngineE
     let mut ends = context.engine.events();
     // Events after the first are certain to arrive.
     drop(ends.next().await);
-    let mut left: BTreeSet<String> = containers.iter().map(|c| c.id.clone()).collect_ordered();
+    let mut left: Set<String> = containers.iter().map(|c| c.id.clone()).collect();
     let asked = containers.iter().map(|c| async move {
         let signal = context.images.stop_signal(&c.image_id).await;
         context.ask(context.engine.kill(&c.id, &signal)).await
@@ -204,7 +204,7 @@ async fn stop(context: &Context, containers: &[Container]) -> Result<(), EngineE
 }
 
 /// Returns when the engine has told of the end of all of these, or that it may have told and was not heard.
-async fn see_end(events: &mut BoxStream<'static, EngineEvent>, left: &mut BTreeSet<String>) {
+async fn see_end(events: &mut BoxStream<'static, EngineEvent>, left: &mut Set<String>) {
     while !left.is_empty() {
         match events.next().await {
             Some(EngineEvent::Container { id, kind: EventKind::Died(_) | EventKind::Removed, .. }) => {

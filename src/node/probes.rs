@@ -21,12 +21,12 @@ use super::{
     overdue,
     text::go_duration,
 };
-use crate::{base::ordered::CollectOrdered as _, engine::EngineError};
+use crate::{base::ordered::Map, engine::EngineError};
 use k8s_openapi::{
     api::core::v1::{Container, ContainerPort, HTTPGetAction, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// The first tries of a probe that has never succeeded come after this long, then twice as long each, within the first period.
@@ -159,13 +159,13 @@ pub(super) struct Ended {
 /// The probes of a pod's running containers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Probes {
-    watchers: BTreeMap<String, Watched>,
+    watchers: Map<String, Watched>,
 }
 
 #[derive(Clone, Debug)]
 struct Watched {
     container: String,
-    kinds: BTreeMap<ProbeKind, Watcher>,
+    kinds: Map<ProbeKind, Watcher>,
 }
 
 impl Watched {
@@ -222,7 +222,7 @@ impl Probes {
             let hurries = kind != ProbeKind::Liveness;
             Some((kind, Watcher::new(kind.spec(spec)?, verdict, now, hurries)))
         };
-        let kinds: BTreeMap<ProbeKind, Watcher> = KINDS.into_iter().filter_map(start).collect_ordered();
+        let kinds: Map<ProbeKind, Watcher> = KINDS.into_iter().filter_map(start).collect();
         if !kinds.is_empty() {
             self.watchers.insert(id.to_owned(), Watched { container: spec.name.clone(), kinds });
         }
@@ -240,7 +240,7 @@ impl Probes {
 
     /// Writes what the probes say into the worker's memory.
     pub(super) fn show(&self, memory: &mut Memory) {
-        memory.health = self.watchers.iter().map(|(id, w)| (id.clone(), w.health())).collect_ordered();
+        memory.health = self.watchers.iter().map(|(id, w)| (id.clone(), w.health())).collect();
     }
 
     /// The tries that are due; they are under way from now on.

@@ -15,13 +15,14 @@ use super::{
     volumes::sub_paths::HELPER_OF,
 };
 use crate::{
-    base::{backoff::Backoff, chain::chain, ordered::CollectOrdered as _},
+    base::{
+        backoff::Backoff,
+        chain::chain,
+        ordered::{Map, Set},
+    },
     engine::{Container, EngineError},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -83,9 +84,9 @@ pub(super) enum Stray {
 /// The strays seen so far, when each may be removed, and how often that was tried.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Strays {
-    seen: BTreeMap<Stray, (Instant, u32)>,
+    seen: Map<Stray, (Instant, u32)>,
     /// The helpers that the first list had, by ID, as long as they are there; `None` before it.
-    left: Option<BTreeSet<String>>,
+    left: Option<Set<String>>,
 }
 
 /// The UID of the pod that a container belongs to, or works for.
@@ -99,7 +100,7 @@ impl Strays {
         &mut self,
         cluster: &str,
         Listing { containers, volumes }: &Listing,
-        stored: &BTreeSet<String>,
+        stored: &Set<String>,
         now: Instant,
     ) -> Vec<Stray> {
         let before = self.left.take();
@@ -107,20 +108,19 @@ impl Strays {
         let is_stray = |uid: &str| !stored.contains(uid);
         // Whoever asked a helper that is there at first has ended, whether its pod stays or not.
         let helpers = containers.iter().filter(|c| c.labels.contains_key(HELPER_OF)).map(|c| c.id.clone());
-        let left: BTreeSet<String> =
-            helpers.filter(|id| before.as_ref().is_none_or(|ids| ids.contains(id))).collect_ordered();
+        let left: Set<String> = helpers.filter(|id| before.as_ref().is_none_or(|ids| ids.contains(id))).collect();
         let of_containers = containers.iter().filter(|c| left.contains(&c.id) || owner(c).is_some_and(is_stray));
         let of_containers = of_containers.map(|c| Stray::Container(c.id.clone()));
         let of_volumes = volumes
             .iter()
             .filter(|name| volume_owner(cluster, name).is_some_and(is_stray))
             .map(|name| Stray::Volume(name.clone()));
-        let mounted: BTreeSet<&str> = containers.iter().flat_map(mounted_by).collect_ordered();
+        let mounted: Set<&str> = containers.iter().flat_map(mounted_by).collect();
         let of_images = volumes
             .iter()
             .filter(|name| is_image_volume(cluster, name) && !mounted.iter().any(|mounted| name.starts_with(mounted)))
             .map(|name| Stray::ImageVolume(name.clone()));
-        let seen: BTreeSet<Stray> = of_containers.chain(of_volumes).chain(of_images).collect_ordered();
+        let seen: Set<Stray> = of_containers.chain(of_volumes).chain(of_images).collect();
         self.left = Some(left);
         self.seen.retain(|stray, _| seen.contains(stray));
         for stray in seen {
@@ -174,7 +174,7 @@ mod tests {
     /// One that has seen a list in which nothing was.
     fn begun(start: Instant) -> Strays {
         let mut strays = Strays::default();
-        assert!(strays.see("c", &Listing::default(), &BTreeSet::new(), start).is_empty());
+        assert!(strays.see("c", &Listing::default(), &Set::new(), start).is_empty());
         strays
     }
 
@@ -183,7 +183,7 @@ mod tests {
         let start = Clock::system().mono();
         let mut strays = begun(start);
         let listed = listing(&[volume_name("c", "gone"), volume_name("c", "here"), "pgdata".to_owned()]);
-        let stored: BTreeSet<String> = ["here".to_owned()].into();
+        let stored: Set<String> = ["here".to_owned()].into();
         assert!(strays.see("c", &listed, &stored, start).is_empty());
         assert_eq!(strays.next_at(), Some(start + GRACE));
         assert!(strays.see("c", &listed, &stored, start + GRACE / 2).is_empty());
@@ -195,7 +195,7 @@ mod tests {
         let start = Clock::system().mono();
         let mut strays = begun(start);
         let listed = listing(&[volume_name("c", "late")]);
-        strays.see("c", &listed, &BTreeSet::new(), start);
+        strays.see("c", &listed, &Set::new(), start);
         assert!(strays.see("c", &listed, &["late".to_owned()].into(), start + GRACE).is_empty());
         assert_eq!(strays.next_at(), None);
     }
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_helper_of_an_ended_process_is_removed_until_it_is_gone_though_its_pod_stays() {
         let (start, mut strays) = (Clock::system().mono(), Strays::default());
-        let stored: BTreeSet<String> = ["here".to_owned()].into();
+        let stored: Set<String> = ["here".to_owned()].into();
         let mut see = |helpers: &[&str], after: Duration| {
             let containers = helpers.iter().map(|id| of_pod(id, HELPER_OF));
             let containers = containers.chain([of_pod("app", "io.kubernetes.pod.uid")]).collect();
@@ -227,7 +227,7 @@ mod tests {
     fn what_no_pod_has_at_the_start_goes_at_once() {
         let (start, mut strays) = (Clock::system().mono(), Strays::default());
         let listed = listing(&[volume_name("c", "gone"), volume_name("c", "here")]);
-        let stored: BTreeSet<String> = ["here".to_owned()].into();
+        let stored: Set<String> = ["here".to_owned()].into();
         assert_eq!(strays.see("c", &listed, &stored, start), [Stray::Volume(volume_name("c", "gone"))]);
         assert_eq!(strays.next_at(), Some(start + GRACE), "it is looked whether it has gone");
         assert!(strays.see("c", &listing(&[]), &stored, start + GRACE).is_empty());

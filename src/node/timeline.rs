@@ -7,9 +7,12 @@
 //! is no start that it saw: of such a run it is told what the engine knows alone. Instants of the engine are by its clock, notice and readiness by ours.
 
 use super::observe::{Cause, ObservedContainer, ObservedPod, Run, StopReason};
-use crate::{api::timeline::Start, base::ordered::CollectOrdered as _};
+use crate::{
+    api::timeline::Start,
+    base::ordered::{Map, Set},
+};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 /// How many starts of a pod are remembered.
 const STARTS_MAX: usize = 50;
@@ -18,9 +21,9 @@ const STARTS_MAX: usize = 50;
 #[derive(Debug, Default)]
 pub(super) struct Starts {
     /// When the ends that users see were noticed, and whether it was the engine's own.
-    noticed: BTreeMap<Run, Timestamp>,
+    noticed: Map<Run, Timestamp>,
     /// What ended because the engine did.
-    with_engine: BTreeSet<Run>,
+    with_engine: Set<Run>,
     known: VecDeque<Known>,
 }
 
@@ -91,7 +94,7 @@ impl Starts {
     }
 
     fn note_ends(&mut self, observed: &ObservedPod, now: Timestamp) {
-        let ended: BTreeSet<Run> = observed.ended_runs().map(ObservedContainer::run).collect_ordered();
+        let ended: Set<Run> = observed.ended_runs().map(ObservedContainer::run).collect();
         self.noticed.retain(|run, _| ended.contains(run));
         self.with_engine
             .retain(|run| ended.contains(run) || observed.by_id(&run.0).is_some_and(ObservedContainer::is_running));

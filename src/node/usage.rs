@@ -15,13 +15,13 @@ use crate::{
         status::ApiError,
         usage::{ContainerUsage, DiskUsage, MachineUsage, PodUsage},
     },
-    base::chain::chain,
+    base::{chain::chain, ordered::Map},
     engine::{self, EngineError, Usage},
 };
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
@@ -79,7 +79,7 @@ impl Pair {
 #[derive(Default)]
 struct Looks {
     /// By the engine's ID of the container.
-    pairs: BTreeMap<String, Pair>,
+    pairs: Map<String, Pair>,
     last_at: Option<Instant>,
 }
 
@@ -159,7 +159,7 @@ impl Usages for Sampler {
         };
         let sandboxes = self.context.sandboxes().into_iter().map(one);
         let mut told = stream::iter(sandboxes).buffer_unordered(LOOKS_AT_ONCE);
-        let mut interfaces = BTreeMap::new();
+        let mut interfaces = Map::new();
         while let Some((uid, usage)) = told.next().await {
             match usage {
                 Ok(Some(usage)) if usage.interfaces.is_empty() => {}
@@ -194,7 +194,7 @@ fn running(pod: &Pod) -> impl Iterator<Item = (&ContainerStatus, &str)> {
 }
 
 /// What a pod uses; `None` when none of its containers runs, or one that runs is not measured.
-fn usage_of(pod: &Pod, pairs: &BTreeMap<String, Pair>) -> Option<PodUsage> {
+fn usage_of(pod: &Pod, pairs: &Map<String, Pair>) -> Option<PodUsage> {
     let mut usage = PodUsage {
         key: ObjectKey::of(&pod.metadata),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
@@ -261,7 +261,7 @@ mod tests {
         }))
         .unwrap();
         let pair = Pair { before: Some(usage(0, 0)), last: usage(1_000, 1_000) };
-        let mut pairs = BTreeMap::from([("a".to_owned(), pair.clone())]);
+        let mut pairs = Map::from([("a".to_owned(), pair.clone())]);
         assert_eq!(usage_of(&pod, &pairs), None);
         pairs.insert("b".to_owned(), pair);
         let told = usage_of(&pod, &pairs).unwrap();

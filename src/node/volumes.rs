@@ -31,7 +31,10 @@ use super::{
 };
 use crate::{
     api::quantity,
-    base::{ordered::CollectOrdered as _, secret::Variable},
+    base::{
+        ordered::{Map, Set},
+        secret::Variable,
+    },
     engine::{MemoryVolume, Mount, MountSource, Propagation},
 };
 pub use archive::publish_all;
@@ -46,11 +49,7 @@ use k8s_openapi::{
         Volume, VolumeMount, VolumeProjection,
     },
 };
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::{cell::Cell, collections::BTreeMap, net::Ipv4Addr};
 use sub_paths::{SubPath, SubPaths};
 
 /// Where the pod's Docker volume is in the sandbox.
@@ -139,7 +138,7 @@ enum Shown {
 /// A pod's volumes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    shown: BTreeMap<String, Shown>,
+    shown: Map<String, Shown>,
     tree: Tree,
     /// Memory-backed Docker volumes to make, by name.
     pub memory: Vec<(String, MemoryVolume)>,
@@ -150,7 +149,7 @@ pub struct Plan {
     /// Host paths to look at before anything is made.
     pub host_paths: HostPaths,
     /// Volumes that are only read, whatever their mounts say.
-    read_only: BTreeSet<String>,
+    read_only: Set<String>,
     /// Whether a container mounts a part of a volume that containers write (see `sub_paths`).
     pub has_sub_paths: bool,
     /// Whether a container has a file for its termination message.
@@ -326,10 +325,10 @@ pub fn needs_binding(pod: &Pod, spec: &Container) -> bool {
 }
 
 /// The volumes of a container that show images, by name.
-pub fn images_of<'a>(pod: &'a Pod, spec: &Container) -> BTreeMap<&'a str, &'a ImageVolumeSource> {
+pub fn images_of<'a>(pod: &'a Pod, spec: &Container) -> Map<&'a str, &'a ImageVolumeSource> {
     let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
     let is_mounted = |volume: &&Volume| spec.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
-    volumes.filter(is_mounted).filter_map(|v| Some((v.name.as_str(), v.image.as_ref()?))).collect_ordered()
+    volumes.filter(is_mounted).filter_map(|v| Some((v.name.as_str(), v.image.as_ref()?))).collect()
 }
 
 /// The part of a volume that a mount shows.
@@ -497,8 +496,7 @@ impl Planner<'_> {
     fn add_files(&mut self, name: &str, files: Files) -> Result<(), String> {
         // Kubernetes lets the group read what the owner may read.
         let readable = |mode: u32| if self.group.is_some() { mode | 0o440 } else { mode };
-        let files =
-            files.into_iter().map(|(path, file)| (path, File { mode: readable(file.mode), ..file })).collect_ordered();
+        let files = files.into_iter().map(|(path, file)| (path, File { mode: readable(file.mode), ..file })).collect();
         self.plan.tree.add_files(name, files, self.group)?;
         self.show(name, Shown::Directory);
         Ok(())
@@ -520,7 +518,7 @@ impl Planner<'_> {
         };
         let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
         let binary = map.binary_data.iter().flatten().map(|(k, ByteString(v))| (k.as_str(), v.as_slice()));
-        from.files(&text.chain(binary).collect_ordered(), mode, &self.budget)
+        from.files(&text.chain(binary).collect(), mode, &self.budget)
     }
 
     fn secret(&self, from: &Keyed<'_>, mode: u32) -> Result<Files, String> {
@@ -528,7 +526,7 @@ impl Planner<'_> {
             return from.missing("secret");
         };
         let data = secret.data.iter().flatten().map(|(k, ByteString(v))| (k.as_str(), v.as_slice()));
-        from.files(&data.collect_ordered(), mode, &self.budget)
+        from.files(&data.collect(), mode, &self.budget)
     }
 
     fn downward(&self, items: &[DownwardAPIVolumeFile], mode: u32) -> Result<Files, String> {
@@ -609,7 +607,7 @@ impl<'a> Keyed<'a> {
         if self.optional { Ok(Files::new()) } else { Err(format!("{kind} {:?} not found", self.name)) }
     }
 
-    fn files(&self, data: &BTreeMap<&str, &[u8]>, mode: u32, budget: &Budget) -> Result<Files, String> {
+    fn files(&self, data: &Map<&str, &[u8]>, mode: u32, budget: &Budget) -> Result<Files, String> {
         let mut files = Files::new();
         let Some(items) = self.items else {
             for (key, bytes) in data {

@@ -40,7 +40,7 @@ use crate::{
         status::ApiError,
     },
     base::{
-        ordered::CollectOrdered as _,
+        ordered::{CollectOrdered as _, Map},
         task::{self, Drain},
     },
     engine::{Container as EngineContainer, EngineError, EventKind, Resources},
@@ -150,13 +150,13 @@ pub(super) struct Worker {
     /// The sandbox whose end is known.
     ended_sandbox: String,
     /// Why containers waited after the last decision: users are told of changes.
-    waited: BTreeMap<String, Waiting>,
+    waited: Map<String, Waiting>,
     /// What the spec of each container was: a changed one is tried at once.
     hashes: BTreeMap<String, String>,
     /// The labels and annotations that files may show.
     shown_metadata: Option<Metadata>,
     /// For each container, its next attempt and the sandbox of it, and whether the file for that one's message is a new one.
-    renewals: BTreeMap<String, ((u32, u32), Renewal)>,
+    renewals: Map<String, ((u32, u32), Renewal)>,
     /// Why containers keep the resources that they have, although they ask for others.
     pending: Option<Pending>,
     /// How a resize was when users were last told.
@@ -205,10 +205,10 @@ impl Worker {
             mounted: None,
             refresh: Refresh::default(),
             ended_sandbox: String::new(),
-            waited: BTreeMap::new(),
+            waited: Map::new(),
             hashes: BTreeMap::new(),
             shown_metadata: None,
-            renewals: BTreeMap::new(),
+            renewals: Map::new(),
             is_writing_status: false,
             abandon: watch::Sender::new(false),
             has_news: true,

@@ -11,15 +11,13 @@ pub use repair::repair;
 use super::{Registry, options::Config};
 use crate::{
     api::{field::FieldError, kind::Kind as _, kinds::service::Services, object::DynObject, status::ApiError},
-    base::{ordered::CollectOrdered as _, rng::Rng},
+    base::{
+        ordered::{Map, Set},
+        rng::Rng,
+    },
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    ops::Range,
-    sync::Arc,
-};
+use std::{net::Ipv4Addr, ops::Range, sync::Arc};
 
 /// How many random draws are made before the range is searched from its start.
 const DRAWS_MAX: usize = 32;
@@ -38,15 +36,15 @@ impl Allocator {
 /// What other Services have, and the node ports that this one had before, which it keeps whatever range is given out now.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Taken {
-    ips: BTreeSet<Ipv4Addr>,
-    node_ports: BTreeSet<(String, i32)>,
-    had: BTreeSet<(String, i32)>,
+    ips: Set<Ipv4Addr>,
+    node_ports: Set<(String, i32)>,
+    had: Set<(String, i32)>,
 }
 
 /// Gives a new Service its numbers.
 pub(super) fn on_create(registry: &Registry, obj: &mut dyn DynObject) -> Result<(), ApiError> {
     let Some(service) = obj.as_any_mut().downcast_mut::<Service>() else { return Ok(()) };
-    allocate(registry, service, BTreeSet::new())
+    allocate(registry, service, Set::new())
 }
 
 /// Gives a changed Service the numbers that its new form needs; it keeps those it has.
@@ -60,7 +58,7 @@ pub(super) fn on_update(registry: &Registry, new: &mut dyn DynObject, old: &dyn 
 }
 
 /// Makes the Service's numbers its own; of node ports, `had` are already.
-fn allocate(registry: &Registry, service: &mut Service, had: BTreeSet<(String, i32)>) -> Result<(), ApiError> {
+fn allocate(registry: &Registry, service: &mut Service, had: Set<(String, i32)>) -> Result<(), ApiError> {
     let taken = Taken { had, ..taken_by_others(registry, service.metadata.uid.as_deref()) };
     let Some(spec) = &mut service.spec else { return Ok(()) };
     let errors = decide(spec, &taken, registry.config(), registry.rng());
@@ -89,9 +87,9 @@ fn taken_by_others(registry: &Registry, uid: Option<&str>) -> Taken {
 }
 
 /// The node ports that a Service names, with their protocols.
-fn node_ports(spec: &ServiceSpec) -> BTreeSet<(String, i32)> {
+fn node_ports(spec: &ServiceSpec) -> Set<(String, i32)> {
     let ports = spec.ports.iter().flatten();
-    ports.filter_map(|port| Some((protocol(port).to_owned(), port.node_port.filter(|n| *n != 0)?))).collect_ordered()
+    ports.filter_map(|port| Some((protocol(port).to_owned(), port.node_port.filter(|n| *n != 0)?))).collect()
 }
 
 fn protocol(port: &ServicePort) -> &str {
@@ -126,7 +124,7 @@ fn keep_numbers(new: &mut ServiceSpec, old: &ServiceSpec) {
         keep_node_ports(new.ports.get_or_insert_default(), &olds);
     }
     if !has_node_ports(new) && has_node_ports(old) {
-        let had: BTreeSet<_> = olds.iter().map(|o| o.node_port).collect_ordered();
+        let had: Set<_> = olds.iter().map(|o| o.node_port).collect();
         for port in new.ports.iter_mut().flatten() {
             if had.contains(&port.node_port) {
                 port.node_port = None;
@@ -150,11 +148,11 @@ fn keep_node_ports(new: &mut [ServicePort], olds: &[&ServicePort]) {
         (protocol(port).to_owned(), port.port.to_string())
     }
     let is_given = |n: &i32| *n != 0;
-    let mut used: BTreeSet<(String, i32)> =
-        new.iter().filter_map(|p| Some((protocol(p).to_owned(), p.node_port.filter(is_given)?))).collect_ordered();
+    let mut used: Set<(String, i32)> =
+        new.iter().filter_map(|p| Some((protocol(p).to_owned(), p.node_port.filter(is_given)?))).collect();
     for key in [by_name as fn(&ServicePort) -> Key, by_number] {
         // Of several with one key the first counts.
-        let had: BTreeMap<Key, Option<i32>> = olds.iter().rev().map(|o| (key(o), o.node_port)).collect_ordered();
+        let had: Map<Key, Option<i32>> = olds.iter().rev().map(|o| (key(o), o.node_port)).collect();
         for port in new.iter_mut().filter(|p| p.node_port.unwrap_or(0) == 0) {
             let found = had.get(&key(port)).copied().flatten().filter(is_given);
             port.node_port = found.filter(|n| used.insert((protocol(port).to_owned(), *n)));
@@ -265,7 +263,7 @@ fn decide_node_ports(spec: &mut ServiceSpec, taken: &Taken, config: &Config, rng
 }
 
 /// A free node port: the first ones are left to users.
-fn free_node_port(protocol: &str, used: &BTreeSet<(String, i32)>, config: &Config, rng: &Rng) -> Option<i32> {
+fn free_node_port(protocol: &str, used: &Set<(String, i32)>, config: &Config, rng: &Rng) -> Option<i32> {
     let (first, last) = config.node_ports.ends();
     let upper = (first + config.node_ports.offset()).min(last);
     let drawn = (0..DRAWS_MAX).map(|_| {
@@ -323,7 +321,7 @@ mod tests {
         while let Some(ip) = free_ip(&taken, &small, &Rng::seeded(1)) {
             taken.ips.insert(ip);
         }
-        assert_eq!(taken.ips.last(), Some(&Ipv4Addr::new(10, 245, 0, 23)));
+        assert_eq!(taken.ips.iter().next_back(), Some(&Ipv4Addr::new(10, 245, 0, 23)));
     }
 
     #[test]
@@ -408,7 +406,7 @@ mod tests {
     #[test]
     fn a_service_keeps_a_port_that_is_no_longer_given_out() {
         let config = Config { node_ports: "31000-31100".parse().unwrap(), ..config() };
-        let had = BTreeSet::from([("TCP".to_owned(), 30000)]);
+        let had = Set::from([("TCP".to_owned(), 30000)]);
         let taken = Taken { had, ..Taken::default() };
         assert_eq!(decide(&mut node_port_service(Some(30000)), &taken, &config, &Rng::seeded(3)), []);
         let errors = texts(decide(&mut node_port_service(Some(30001)), &taken, &config, &Rng::seeded(3)));

@@ -18,7 +18,10 @@ use crate::{
         pod_state,
         selector::{FieldSelector, LabelSelector},
     },
-    base::{clock::whole_seconds, ordered::CollectOrdered as _},
+    base::{
+        clock::whole_seconds,
+        ordered::{CollectOrdered as _, Map},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -111,7 +114,7 @@ pub fn selector(budget: &PodDisruptionBudget) -> LabelSelector {
 
 /// How many pods the owners of these want together. An owner that is itself owned by something that scales is that one's.
 fn expected(registry: &Registry, pods: &[Arc<Pod>]) -> Result<i32, String> {
-    let mut scales: BTreeMap<String, i32> = BTreeMap::new();
+    let mut scales: Map<String, i32> = Map::new();
     for pod in pods.iter().filter(|pod| controller_of(&pod.metadata).is_some()) {
         let Some((uid, scale)) = scale_of(registry, &pod.metadata) else {
             return Err(format!("found no controllers for pod {:?}", pod.metadata.name.as_deref().unwrap_or_default()));

@@ -14,7 +14,7 @@ use crate::{
         object::Object as _,
         status::{ApiError, ErrorClass},
     },
-    base::{chain::chain, clock::whole_seconds, reached::Reached, task::Drain},
+    base::{chain::chain, clock::whole_seconds, ordered::Map, reached::Reached, task::Drain},
 };
 use correlate::{Correlator, Sameness};
 use futures::future::join_all;
@@ -23,10 +23,7 @@ use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Mutex,
-};
+use std::{collections::VecDeque, sync::Mutex};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
@@ -151,7 +148,8 @@ impl EventQueue {
 
 /// Empties the queue until drained; what is queued by then is still written.
 pub(super) async fn run(registry: Registry, drain: Drain) {
-    let mut known: BTreeMap<Sameness, ObjectKey> = BTreeMap::new();
+    // In boxes, as there are thousands, and one that comes moves those behind it.
+    let mut known: Map<Box<Sameness>, ObjectKey> = Map::new();
     let mut correlator = Correlator::default();
     let mut stamp = 0;
     loop {
@@ -171,7 +169,9 @@ pub(super) async fn run(registry: Registry, drain: Drain) {
             known.clear();
         }
         for ((sameness, _), key) in batch.into_iter().zip(written) {
-            known.extend(key.map(|key| (sameness, key)));
+            if let Some(key) = key {
+                known.insert(Box::new(sameness), key);
+            }
         }
     }
 }

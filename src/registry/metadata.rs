@@ -12,11 +12,10 @@ use crate::{
         managed, names,
         status::ApiError,
     },
-    base::{clock::after, ordered::CollectOrdered as _, rng::Rng},
+    base::{clock::after, ordered::Set, rng::Rng},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
-use std::collections::BTreeSet;
 
 /// Finalizers that need no domain. **Source**: `IsStandardFinalizerName`, pkg/apis/core/helper/helpers.go.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", FOREGROUND_FINALIZER, ORPHAN_FINALIZER];
@@ -161,7 +160,7 @@ pub(super) fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldEr
     if old.deletion_timestamp.is_none() {
         return Vec::new();
     }
-    let had: BTreeSet<&String> = old.finalizers.iter().flatten().collect_ordered();
+    let had: Set<&String> = old.finalizers.iter().flatten().collect();
     let added: Vec<_> = new.finalizers.iter().flatten().filter(|f| !had.contains(f)).cloned().collect();
     if added.is_empty() {
         return Vec::new();

@@ -7,10 +7,12 @@
 //! to another since harms nobody.
 
 use super::bind_paths::say;
-use crate::base::json;
-use crate::node::overdue::{Overdue, REQUEST};
+use crate::{
+    base::{json, ordered::Set},
+    node::overdue::{Overdue, REQUEST},
+};
 use rustix::process::{Pid, Signal, kill_process};
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{fs, path::Path};
 
 /// What can go wrong before the first is ended.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +30,7 @@ pub fn run() -> anyhow::Result<()> {
     let all: Vec<Overdue> = json::read(text.as_bytes()).map_err(EndError::Request)?;
     let proc = Path::new("/proc");
     for Overdue { container, pid } in &all {
-        let mut family = BTreeSet::from([*pid]);
+        let mut family = Set::from([*pid]);
         for _ in 0..LOOKS {
             let left = members(proc, container, &mut family);
             if left.is_empty() {
@@ -57,15 +59,15 @@ struct Process {
 
 /// The live processes of the container that are of the family: its first, their children, and whoever is in their sessions. The family
 /// grows by them, because a child whose parent is ended has another.
-fn members(proc: &Path, container: &str, family: &mut BTreeSet<i64>) -> Vec<i64> {
+fn members(proc: &Path, container: &str, family: &mut Set<i64>) -> Vec<i64> {
     let all: Vec<Process> = processes(proc);
-    let is_of = |family: &BTreeSet<i64>, p: &Process| {
+    let is_of = |family: &Set<i64>, p: &Process| {
         [p.pid, p.parent, p.session].iter().any(|id| family.contains(id)) && is_in(proc, p.pid, container)
     };
     loop {
         let found: Vec<i64> = all.iter().filter(|p| is_of(family, p)).map(|p| p.pid).collect();
         let before = family.len();
-        family.extend(&found);
+        family.extend(found.iter().copied());
         if family.len() == before {
             let is_alive = |pid: &i64| all.iter().any(|p| p.pid == *pid && !p.is_dead);
             return found.into_iter().filter(is_alive).collect();
@@ -123,19 +125,16 @@ mod tests {
             (20, 10, 10, OTHER),
             (30, 1, 30, MINE),
         ]);
-        let mut family = BTreeSet::from([10]);
-        assert_eq!(
-            members(dir.path(), MINE, &mut family).into_iter().collect::<BTreeSet<_>>(),
-            [10, 11, 12, 13].into()
-        );
-        assert!(members(dir.path(), OTHER, &mut BTreeSet::from([30])).is_empty(), "the ID is another's by now");
+        let mut family = Set::from([10]);
+        assert_eq!(members(dir.path(), MINE, &mut family).into_iter().collect::<Set<_>>(), [10, 11, 12, 13].into());
+        assert!(members(dir.path(), OTHER, &mut Set::from([30])).is_empty(), "the ID is another's by now");
     }
 
     #[test]
     fn who_lost_its_parent_is_still_of_the_family() {
-        let mut family = BTreeSet::from([10]);
+        let mut family = Set::from([10]);
         members(proc(&[(10, 5, 10, MINE), (12, 10, 12, MINE)]).path(), MINE, &mut family);
         let left = members(proc(&[(12, 1, 12, MINE), (14, 12, 14, MINE)]).path(), MINE, &mut family);
-        assert_eq!(BTreeSet::from_iter(left), [12, 14].into());
+        assert_eq!(Set::from_iter(left), [12, 14].into());
     }
 }

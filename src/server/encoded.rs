@@ -5,9 +5,10 @@
 //!
 //! **Invariants**: what nobody sends any more is gone, but for a few small ones that the next watchers of a change will want.
 
+use crate::base::ordered::Map;
 use bytes::Bytes;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -26,7 +27,7 @@ pub(super) struct Encoded(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    known: BTreeMap<Key, Weak<[u8]>>,
+    known: Map<Key, Weak<[u8]>>,
     recent: VecDeque<Arc<[u8]>>,
     /// How many names there are when those of what is gone go.
     sweep_at: usize,

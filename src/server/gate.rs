@@ -12,8 +12,8 @@
 //!
 //! **Not here**: how long a handshake or a silent peer may take (`serve`).
 
+use crate::base::ordered::{Map, Set};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{
         Arc,
@@ -109,10 +109,10 @@ impl Bound {
 pub struct Gate {
     limits: Limits,
     /// Where each comes from; `None`: this machine.
-    open: BTreeMap<u64, Option<IpAddr>>,
+    open: Map<u64, Option<IpAddr>>,
     /// Those that have not said who they are, the oldest first.
-    unproven: BTreeSet<u64>,
-    by_stranger: BTreeMap<IpAddr, usize>,
+    unproven: Set<u64>,
+    by_stranger: Map<IpAddr, usize>,
     strangers: usize,
     next: u64,
 }
@@ -129,14 +129,7 @@ pub struct Admission {
 impl Gate {
     /// A gate with nobody inside.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            open: BTreeMap::new(),
-            unproven: BTreeSet::new(),
-            by_stranger: BTreeMap::new(),
-            strangers: 0,
-            next: 0,
-        }
+        Self { limits, open: Map::new(), unproven: Set::new(), by_stranger: Map::new(), strangers: 0, next: 0 }
     }
 
     /// How many connections are open.
@@ -349,7 +342,7 @@ mod tests {
         #[test]
         fn no_bound_is_ever_passed_and_who_is_known_is_never_put_out(steps in prop::collection::vec((0..8u8, 0..3u8), 1..200)) {
             let mut gate = gate();
-            let (mut inside, mut known) = (Vec::<u64>::new(), BTreeSet::new());
+            let (mut inside, mut known) = (Vec::<u64>::new(), Set::new());
             for (who, what) in steps {
                 match what {
                     0 if !inside.is_empty() => {

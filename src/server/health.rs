@@ -8,13 +8,13 @@ use super::{
     respond::{Response, text},
     route::Query,
 };
-use crate::base::exposition::{Exposition, Kind};
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Mutex,
-        atomic::{AtomicI64, Ordering},
-    },
+use crate::base::{
+    exposition::{Exposition, Kind},
+    ordered::Map,
+};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicI64, Ordering},
 };
 use tracing::warn;
 
@@ -83,9 +83,9 @@ pub fn answer(endpoint: &str, one: Option<&str>, query: &Query, report: &ReadyRe
 /// Counts of what the server did.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    requests: Mutex<BTreeMap<(&'static str, String, u16), Served>>,
+    requests: Mutex<Map<(&'static str, String, u16), Served>>,
     watches: AtomicI64,
-    bounds: Mutex<BTreeMap<(Bound, &'static str), u64>>,
+    bounds: Mutex<Map<(Bound, &'static str), u64>>,
 }
 
 #[derive(Debug, Default)]

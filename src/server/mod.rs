@@ -51,7 +51,7 @@ pub use verbs::evict;
 mod websocket;
 
 use crate::{
-    base::{descriptors, ordered::CollectOrdered as _},
+    base::{descriptors, ordered::Map},
     identity::{Rbac, Tokens},
     node::{local_images::LocalImages, streams::PodStreams, usage::Usages},
     registry::Registry,
@@ -59,7 +59,6 @@ use crate::{
 use gate::{Bound, Gate, Seat, Seats};
 use health::{Metrics, ReadyReport};
 use std::{
-    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
@@ -83,7 +82,7 @@ struct Inner {
     doors: Mutex<Doors>,
     kept_documents: documents::Library,
     encoded: Arc<encoded::Encoded>,
-    seats: BTreeMap<Bound, Arc<Seats>>,
+    seats: Map<Bound, Arc<Seats>>,
     pinned: pinned::Pinned,
     dashboard: OnceLock<dashboard::Dashboard>,
     traffic: TrafficDesk,
@@ -92,7 +91,7 @@ struct Inner {
 /// The open connections, and how each is told to end.
 struct Doors {
     gate: Gate,
-    endings: BTreeMap<u64, Arc<Notify>>,
+    endings: Map<u64, Arc<Notify>>,
 }
 
 impl std::fmt::Debug for ServerState {
@@ -124,10 +123,10 @@ impl ServerState {
             ready,
             metrics: Metrics::default(),
             other_metrics,
-            doors: Mutex::new(Doors { gate, endings: BTreeMap::new() }),
+            doors: Mutex::new(Doors { gate, endings: Map::new() }),
             kept_documents: documents::Library::default(),
             encoded: Arc::default(),
-            seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect_ordered(),
+            seats: places.into_iter().map(|(bound, max)| (bound, Seats::new(max))).collect(),
             pinned: pinned::Pinned::default(),
             dashboard: OnceLock::new(),
             traffic: TrafficDesk::default(),

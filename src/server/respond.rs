@@ -6,13 +6,16 @@ use super::{
     media::{Format, Output, Shape, pretty},
     pace::{self, PIECE_BYTES, Room},
 };
-use crate::api::{schema::protobuf::any_document, status::ApiError};
+use crate::{
+    api::{schema::protobuf::any_document, status::ApiError},
+    base::ordered::Set,
+};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Body as _, Frame};
-use std::{collections::BTreeSet, convert::Infallible, io};
+use std::{convert::Infallible, io};
 
 /// A response's body.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -144,7 +147,7 @@ const N_WARNINGS_MAX: usize = 64;
 
 /// The warnings, each once; cut and counted where they are too many.
 fn bounded(warnings: &[String]) -> Vec<String> {
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     let all: Vec<&String> = warnings.iter().filter(|text| !text.is_empty() && seen.insert(text.as_str())).collect();
     let n_runes: usize = all.iter().map(|text| text.chars().count()).sum();
     if n_runes <= WARNINGS_MAX && all.len() <= N_WARNINGS_MAX {

@@ -11,7 +11,7 @@
 
 mod subject;
 
-use crate::base::{clock::Clock, ordered::CollectOrdered as _};
+use crate::base::{clock::Clock, ordered::Set};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
@@ -23,7 +23,6 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use std::{
-    collections::BTreeSet,
     fs,
     io::Write as _,
     net::IpAddr,
@@ -316,7 +315,7 @@ pub fn is_ca_of_skiff(pem: &str) -> bool {
 struct Identity {
     common_name: String,
     organizations: Vec<String>,
-    sans: BTreeSet<String>,
+    sans: Set<String>,
     usage: ExtendedKeyUsagePurpose,
 }
 
@@ -326,7 +325,7 @@ fn server_identity(extra: &[String]) -> Identity {
         common_name: "kube-apiserver".to_owned(),
         organizations: Vec::new(),
         // Addresses have one spelling, so that a set can be compared with the one of a certificate.
-        sans: sans.map(|s| s.parse::<IpAddr>().map_or(s, |ip| ip.to_string())).collect_ordered(),
+        sans: sans.map(|s| s.parse::<IpAddr>().map_or(s, |ip| ip.to_string())).collect(),
         usage: ExtendedKeyUsagePurpose::ServerAuth,
     }
 }
@@ -348,7 +347,7 @@ fn client_identity(user: &str, groups: &[String]) -> Identity {
     Identity {
         common_name: user.to_owned(),
         organizations: groups.to_vec(),
-        sans: BTreeSet::new(),
+        sans: Set::new(),
         usage: ExtendedKeyUsagePurpose::ClientAuth,
     }
 }
@@ -503,8 +502,8 @@ fn signed_with(cert: &X509Certificate<'_>, issuer: &Issuer<'static, KeyPair>) ->
     })
 }
 
-fn names_of(cert: &X509Certificate<'_>) -> BTreeSet<String> {
-    let Ok(Some(extension)) = cert.subject_alternative_name() else { return BTreeSet::new() };
+fn names_of(cert: &X509Certificate<'_>) -> Set<String> {
+    let Ok(Some(extension)) = cert.subject_alternative_name() else { return Set::new() };
     let text = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => match bytes.len() {
@@ -513,7 +512,7 @@ fn names_of(cert: &X509Certificate<'_>) -> BTreeSet<String> {
         },
         _ => None,
     };
-    extension.value.general_names.iter().filter_map(text).collect_ordered()
+    extension.value.general_names.iter().filter_map(text).collect()
 }
 
 fn io(doing: &'static str, path: &Path, source: std::io::Error) -> PkiError {

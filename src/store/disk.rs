@@ -18,12 +18,10 @@ use super::{
 };
 use crate::{
     api::meta::Revision,
-    base::task::panic_text,
-    base::{ordered::CollectOrdered as _, rng::Rng},
+    base::{ordered::Map, rng::Rng, task::panic_text},
 };
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 use std::{
-    collections::BTreeMap,
     fs::{File, OpenOptions, hard_link, remove_file, rename},
     io,
     os::unix::fs::OpenOptionsExt as _,
@@ -189,7 +187,7 @@ impl DiskBackend {
         self.recover()?;
         let db = self.db.as_ref().expect("recovered just now");
         // Only what a key has in the end is written, in key order, which the tree likes.
-        let states = changes.iter().map(|c| (&*c.key, c.after.as_deref())).collect_ordered();
+        let states = changes.iter().map(|c| (&*c.key, c.after.as_deref())).collect();
         if let Err(err) = write_states(db, &states, last.revision) {
             self.db = None;
             self.unsure = changes.to_vec();
@@ -219,7 +217,7 @@ impl DiskBackend {
     fn write_nothing(&mut self) -> Result<(), DiskError> {
         self.recover()?;
         let db = self.db.as_ref().expect("recovered just now");
-        if let Err(err) = write_states(db, &BTreeMap::new(), self.committed) {
+        if let Err(err) = write_states(db, &Map::new(), self.committed) {
             self.db = None;
             return Err(DiskError::new(&self.path, err));
         }
@@ -235,7 +233,7 @@ impl DiskBackend {
             return Err(DiskError::Changed { path: self.path.clone(), found, expected: self.committed });
         }
         // In reverse, so that a key's first change has the last word.
-        let states = self.unsure.iter().rev().map(|c| (&*c.key, c.before.as_deref())).collect_ordered();
+        let states = self.unsure.iter().rev().map(|c| (&*c.key, c.before.as_deref())).collect();
         write_states(db, &states, self.committed).map_err(|err| DiskError::new(&self.path, err))
     }
 }
@@ -293,13 +291,13 @@ fn draft_of(path: &Path) -> PathBuf {
 /// Makes the file under another name first: a crash in between leaves nothing under this one.
 fn create_file(path: &Path) -> Result<(), redb::Error> {
     let draft = draft_of(path);
-    let made = fill_file(&draft, Revision(0), &BTreeMap::new()).and_then(|()| Ok(publish_file(&draft, path)?));
+    let made = fill_file(&draft, Revision(0), &Map::new()).and_then(|()| Ok(publish_file(&draft, path)?));
     // After a rename there is nothing left to remove.
     drop(remove_file(&draft));
     made
 }
 
-fn fill_file(draft: &Path, revision: Revision, states: &BTreeMap<&str, Option<&Entry>>) -> Result<(), redb::Error> {
+fn fill_file(draft: &Path, revision: Revision, states: &Map<&str, Option<&Entry>>) -> Result<(), redb::Error> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(draft)?;
     let db = builder().create_with_backend(FileBackend::new(file)?)?;
     initialise(&db)?;
@@ -312,7 +310,7 @@ fn fill_file(draft: &Path, revision: Revision, states: &BTreeMap<&str, Option<&E
 /// # Errors
 /// The system's. What was there is there still then.
 pub fn write_anew(path: &Path, revision: Revision, entries: &[Entry]) -> Result<(), DiskError> {
-    let states = entries.iter().map(|entry| (&*entry.key, Some(entry))).collect_ordered();
+    let states = entries.iter().map(|entry| (&*entry.key, Some(entry))).collect();
     let draft = draft_of(path);
     let made = fill_file(&draft, revision, &states).and_then(|()| {
         rename(&draft, path)?;
@@ -380,7 +378,7 @@ fn initialise(db: &Database) -> Result<Revision, redb::Error> {
     Ok(Revision(0))
 }
 
-fn write_states(db: &Database, states: &BTreeMap<&str, Option<&Entry>>, revision: Revision) -> Result<(), redb::Error> {
+fn write_states(db: &Database, states: &Map<&str, Option<&Entry>>, revision: Revision) -> Result<(), redb::Error> {
     let txn = db.begin_write()?;
     let mut objects = txn.open_table(OBJECTS)?;
     let mut record = Vec::new();

@@ -3,21 +3,21 @@
 //! Called by `commit`. Pure: neither state nor disk is touched, so a batch that the disk refuses leaves no trace.
 
 use super::{Change, Committed, Entry, Expect, Txn, TxnError, Write, state::State};
-use crate::api::meta::Revision;
-use std::{collections::BTreeMap, sync::Arc};
+use crate::{api::meta::Revision, base::ordered::Map};
+use std::sync::Arc;
 
 /// A batch in the making.
 pub(super) struct Stage<'a> {
     base: &'a State,
     // What the batch has made of the keys that it touched; `None`: deleted.
-    touched: BTreeMap<Arc<str>, Option<Arc<Entry>>>,
+    touched: Map<Arc<str>, Option<Arc<Entry>>>,
     changes: Vec<Arc<Change>>,
 }
 
 impl<'a> Stage<'a> {
     /// An empty batch on top of the state.
     pub(super) fn on(base: &'a State) -> Self {
-        Self { base, touched: BTreeMap::new(), changes: Vec::new() }
+        Self { base, touched: Map::new(), changes: Vec::new() }
     }
 
     /// All changes, in revision order.

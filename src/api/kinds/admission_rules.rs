@@ -3,13 +3,15 @@
 //! **Source**: `pkg/apis/admissionregistration/validation/validation.go`, `pkg/apis/admissionregistration/v1/defaults.go`, v1.37.
 
 use super::json::{self, Errors};
-use crate::api::{
-    field::FieldError,
-    json_kind::{default_at, text_at},
-    names,
+use crate::{
+    api::{
+        field::FieldError,
+        json_kind::{default_at, text_at},
+        names,
+    },
+    base::ordered::Set,
 };
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
 
 type Fields = Map<String, Value>;
 
@@ -57,7 +59,7 @@ pub(super) fn check_rules(errs: &mut Errors, fields: &Fields, above: &str, list:
 }
 
 fn check_names(errs: &mut Errors, rule: &Fields, path: &str) {
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     for (i, name) in json::texts(rule, "resourceNames").enumerate() {
         let path = format!("{path}.resourceNames[{i}]");
         errs.extend(names::path_segment(name).into_iter().map(|why| FieldError::invalid(&path, name, why)));
@@ -91,7 +93,7 @@ fn check_resources(errs: &mut Errors, rule: &Fields, path: &str) {
     if resources.is_empty() {
         errs.push(FieldError::required(path, ""));
     }
-    let (mut all_of, mut of_all) = (BTreeSet::new(), BTreeSet::new());
+    let (mut all_of, mut of_all) = (Set::new(), Set::new());
     for (i, resource) in resources.iter().enumerate() {
         let path = format!("{path}[{i}]");
         if resource.is_empty() {
@@ -131,7 +133,7 @@ pub(super) fn check_conditions(errs: &mut Errors, fields: &Fields, above: &str) 
     if conditions.len() > MATCH_CONDITIONS_MAX {
         errs.push(FieldError::too_many(&list, conditions.len(), MATCH_CONDITIONS_MAX));
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     for (i, condition) in json::objects(fields, "matchConditions").enumerate() {
         let path = format!("{list}[{i}]");
         if text_at(condition, "expression").trim().is_empty() {

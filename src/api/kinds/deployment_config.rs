@@ -24,12 +24,11 @@ use crate::{
         selector::LabelSelector,
         table::{self, Column},
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::Set,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use types::{API_VERSION, DeploymentConfig, DeploymentConfigSpec, KIND};
 
 /// The label of a DeploymentConfig's pods that has its name.
@@ -280,7 +279,7 @@ fn min_ready(errs: &mut Errors, spec: &DeploymentConfigSpec) {
 }
 
 /// The fields that a trigger will fill: images of containers that have none.
-fn images_to_come(spec: &DeploymentConfigSpec, template: &PodTemplateSpec) -> BTreeSet<String> {
+fn images_to_come(spec: &DeploymentConfigSpec, template: &PodTemplateSpec) -> Set<String> {
     let pods = part(&template.spec);
     let init = pods.init_containers.as_deref().unwrap_or_default();
     let field = |list: &'static str| {
@@ -290,7 +289,7 @@ fn images_to_come(spec: &DeploymentConfigSpec, template: &PodTemplateSpec) -> BT
         }
     };
     let containers = pods.containers.iter().enumerate().filter_map(field("containers"));
-    containers.chain(init.iter().enumerate().filter_map(field("initContainers"))).collect_ordered()
+    containers.chain(init.iter().enumerate().filter_map(field("initContainers"))).collect()
 }
 
 #[cfg(test)]

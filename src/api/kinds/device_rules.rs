@@ -9,10 +9,9 @@ use crate::{
         json_kind::{at, default_at, text_at},
         names,
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::{self, Set},
 };
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) type Fields = Map<String, Value>;
 /// What is wrong with a name at a path.
@@ -63,7 +62,7 @@ pub(super) fn items(
 
 /// Items that no two of are called the same.
 pub(super) fn unique<'a>(errs: &mut Errors, path: &str, keys: impl Iterator<Item = &'a str>) {
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     for (i, key) in keys.enumerate() {
         if !seen.insert(key) {
             errs.push(FieldError::duplicate(format!("{path}[{i}]"), key));
@@ -141,12 +140,12 @@ fn parameters(errs: &mut Errors, value: Option<&Value>, path: &str) {
 }
 
 /// The requests of a claim by name, each with the names of its alternatives.
-pub(super) struct Requests(BTreeMap<String, BTreeSet<String>>);
+pub(super) struct Requests(ordered::Map<String, Set<String>>);
 
 impl Requests {
     fn of(claim: &Fields, path: &str) -> Self {
-        let names = |request| keys(request, "firstAvailable", "name").map(str::to_owned).collect_ordered();
-        Self(json::objects(claim, path).map(|request| (text_at(request, "name"), names(request))).collect_ordered())
+        let names = |request| keys(request, "firstAvailable", "name").map(str::to_owned).collect();
+        Self(json::objects(claim, path).map(|request| (text_at(request, "name"), names(request))).collect())
     }
 
     fn has(&self, name: &str) -> bool {

@@ -7,18 +7,18 @@ use super::{
     check::{self, Errors},
     pod_spec::defaults,
 };
-use crate::api::{
-    field::FieldError,
-    kind::{ALL_VERBS, Kind, KindInfo, Scope},
-    table::{self, Column},
+use crate::{
+    api::{
+        field::FieldError,
+        kind::{ALL_VERBS, Kind, KindInfo, Scope},
+        table::{self, Column},
+    },
+    base::ordered::Set,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr},
-};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
@@ -156,7 +156,7 @@ fn validate_ports(errs: &mut Errors, ports: &[EndpointPort]) {
         errs.push(FieldError::too_many("ports", ports.len(), PORTS_MAX));
         return;
     }
-    let mut taken = BTreeSet::new();
+    let mut taken = Set::new();
     for (i, port) in ports.iter().enumerate() {
         let at = format!("ports[{i}]");
         let name = port.name.as_deref().unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::{
         selector::Fields,
         table::{self, Column},
     },
-    base::ordered::SortList as _,
+    base::ordered::{Set, SortList as _},
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -27,10 +27,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Not,
-};
+use std::{collections::BTreeMap, ops::Not};
 
 /// The API group of images.
 pub const GROUP: &str = "image.openshift.io";
@@ -339,7 +336,7 @@ impl Kind for ImageStreams {
                 "the repository name is not valid",
             ));
         }
-        let mut taken = BTreeSet::new();
+        let mut taken = Set::new();
         for (i, tag) in obj.spec.tags.iter().enumerate() {
             let path = format!("spec.tags[{i}]");
             if !is_tag(&tag.name) {

@@ -12,11 +12,10 @@ use crate::{
         quantity::Quantity,
         table::{self, Column},
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::Set,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
 
 /// The kind `LimitRange`.
 pub static LIMIT_RANGES: JsonKind = JsonKind::new(
@@ -95,7 +94,7 @@ fn check_order(errs: &mut Errors, limit: &Map<String, Value>, path: &str) {
         Some((text.to_owned(), Quantity::parse(text).ok()?))
     };
     let names = ["default", "defaultRequest", "max", "min"].into_iter().filter_map(|f| at(limit, f)?.as_object());
-    let names: BTreeSet<&String> = names.flat_map(Map::keys).collect_ordered();
+    let names: Set<&String> = names.flat_map(Map::keys).collect();
     let pairs = [
         ("min", "max", "min"),
         ("min", "defaultRequest", "min"),

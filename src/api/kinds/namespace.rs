@@ -15,12 +15,11 @@ use crate::{
         selector::Fields,
         table::{self, Column},
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::Set,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 /// The finalizer that keeps a namespace until its content is gone.
 pub const KUBERNETES_FINALIZER: &str = "kubernetes";
@@ -131,7 +130,7 @@ impl Kind for Namespaces {
 
 /// The spec stays, but a namespace that is going away may lose finalizers.
 fn keep_spec(new: &mut Namespace, old: &Namespace) {
-    let wanted: BTreeSet<String> = finalizers(new).iter().cloned().collect_ordered();
+    let wanted: Set<String> = finalizers(new).iter().cloned().collect();
     new.spec.clone_from(&old.spec);
     if old.metadata.deletion_timestamp.is_some() {
         let kept = finalizers(old).iter().filter(|f| wanted.contains(*f)).cloned().collect();

@@ -15,12 +15,11 @@ use crate::{
         selector::Fields,
         table::{self, Column},
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::Set,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeSpec};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 const PROXY: Subresource<'static> = Subresource::of("proxy", ("", "v1", "NodeProxyOptions"), &["get"]);
 
@@ -99,7 +98,7 @@ impl Kind for Nodes {
     fn validate_status(new: &Node, _old: &Node) -> Errors {
         let mut errs = Errors::new();
         check_resources(&mut errs, new);
-        let mut taken = BTreeSet::new();
+        let mut taken = Set::new();
         for (i, address) in new.status.iter().flat_map(|s| s.addresses.iter().flatten()).enumerate() {
             if !taken.insert((&address.type_, &address.address)) {
                 errs.push(FieldError::duplicate(format!("status.addresses[{i}]"), address));
@@ -158,7 +157,7 @@ fn roles(obj: &Node) -> Vec<&str> {
         Some(role) => Some(role),
         None => (key == "kubernetes.io/role").then_some(value.as_str()),
     });
-    roles.filter(|r| !r.is_empty()).collect_ordered::<BTreeSet<_>>().into_iter().collect()
+    roles.filter(|r| !r.is_empty()).collect::<Set<_>>().into_iter().collect()
 }
 
 fn address<'a>(obj: &'a Node, kind: &str) -> &'a str {

@@ -19,7 +19,7 @@ use crate::{
         selector::Fields,
         table::{self, Column},
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::Set,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -29,7 +29,6 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 /// How long an affinity lasts unless the user says: three hours.
@@ -347,7 +346,7 @@ fn validate_external_name(errs: &mut Errors, spec: &ServiceSpec) {
 }
 
 fn validate_ports(errs: &mut Errors, ports: &[ServicePort]) {
-    let mut taken = BTreeSet::new();
+    let mut taken = Set::new();
     for (i, port) in ports.iter().enumerate() {
         let at = format!("spec.ports[{i}]");
         match port.name.as_deref().unwrap_or_default() {
@@ -372,7 +371,7 @@ fn validate_ports(errs: &mut Errors, ports: &[ServicePort]) {
 
 fn validate_unique_ports(errs: &mut Errors, spec: &ServiceSpec, ports: &[ServicePort]) {
     let node_port = |p: &ServicePort| p.node_port.filter(|n| *n != 0);
-    let mut node_ports = BTreeSet::new();
+    let mut node_ports = Set::new();
     for (i, port) in ports.iter().enumerate() {
         let at = format!("spec.ports[{i}].nodePort");
         if is_type(spec, "ClusterIP") && node_port(port).is_some() {
@@ -382,7 +381,7 @@ fn validate_unique_ports(errs: &mut Errors, spec: &ServiceSpec, ports: &[Service
             errs.push(FieldError::duplicate(at, port.node_port));
         }
     }
-    let mut numbers = BTreeSet::new();
+    let mut numbers = Set::new();
     for (i, port) in ports.iter().enumerate() {
         if !numbers.insert((&port.protocol, port.port)) {
             errs.push(FieldError::duplicate(format!("spec.ports[{i}]"), PortKey::of(port)));
@@ -600,8 +599,7 @@ fn external_ip(obj: &Service, spec: &ServiceSpec) -> String {
             let balancer = obj.status.as_ref().and_then(|s| s.load_balancer.as_ref());
             let points = balancer.iter().flat_map(|b| b.ingress.iter().flatten());
             let given = |t: &Option<String>| t.clone().filter(|t| !t.is_empty());
-            let given: BTreeSet<_> =
-                points.filter_map(|p| given(&p.ip).or_else(|| given(&p.hostname))).collect_ordered();
+            let given: Set<_> = points.filter_map(|p| given(&p.ip).or_else(|| given(&p.hostname))).collect();
             let all: Vec<String> = given.into_iter().chain(external.into_owned()).collect();
             or(&all, "<pending>")
         }

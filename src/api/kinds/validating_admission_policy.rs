@@ -6,17 +6,19 @@ use super::{
     admission_rules::{self as rules, FAILURE_POLICIES},
     json::{self, Errors},
 };
-use crate::api::{
-    field::FieldError,
-    json_kind::{JsonKind, Rules, default_at, text_at},
-    kind::{KindInfo, STATUS, Scope},
-    names,
-    object::Untyped,
-    table::{self, Column},
+use crate::{
+    api::{
+        field::FieldError,
+        json_kind::{JsonKind, Rules, default_at, text_at},
+        kind::{KindInfo, STATUS, Scope},
+        names,
+        object::Untyped,
+        table::{self, Column},
+    },
+    base::ordered::Set,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
 
 const UNSET: &str = "<unset>";
 const CONSTRAINTS: &str = "spec.matchConstraints";
@@ -183,7 +185,7 @@ fn check_expressions(errs: &mut Errors, spec: &Map<String, Value>) {
         let why = format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations");
         errs.push(FieldError::invalid("spec.auditAnnotations", annotations, why));
     }
-    let mut keys = BTreeSet::new();
+    let mut keys = Set::new();
     for (i, annotation) in json::objects(spec, "auditAnnotations").enumerate() {
         let (key, path) = (text_at(annotation, "key"), format!("spec.auditAnnotations[{i}]"));
         if blank(annotation, "valueExpression") {
@@ -219,7 +221,7 @@ fn validate_binding(obj: &Untyped) -> Errors {
     let fields = &obj.rest;
     check_binding(&mut errs, fields);
     let (path, actions) = ("spec.validationActions", json::texts(fields, "spec.validationActions").collect::<Vec<_>>());
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     for (i, action) in actions.iter().enumerate() {
         let at = format!("{path}[{i}]");
         if !ACTIONS.contains(action) {

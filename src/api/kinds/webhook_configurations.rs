@@ -6,17 +6,19 @@ use super::{
     admission_rules::{self as rules, FAILURE_POLICIES},
     json::{self, Errors},
 };
-use crate::api::{
-    field::FieldError,
-    json_kind::{JsonKind, Rules, at, default_at, text_at},
-    kind::{KindInfo, Scope},
-    names,
-    object::Untyped,
-    table::{self, Column},
+use crate::{
+    api::{
+        field::FieldError,
+        json_kind::{JsonKind, Rules, at, default_at, text_at},
+        kind::{KindInfo, Scope},
+        names,
+        object::Untyped,
+        table::{self, Column},
+    },
+    base::ordered::Set,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
 
 const COLUMNS: &[Column<'static>] =
     &[Column::name(), Column::number("Webhooks", "How many webhooks it has."), Column::age()];
@@ -93,7 +95,7 @@ fn set_defaults(obj: &mut Untyped) {
 
 fn validate(obj: &Untyped) -> Errors {
     let mut errs = Errors::new();
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     for (i, hook) in json::objects(&obj.rest, "webhooks").enumerate() {
         let path = format!("webhooks[{i}]");
         check_name(&mut errs, &text_at(hook, "name"), &format!("{path}.name"));
@@ -145,7 +147,7 @@ fn check_versions(errs: &mut Errors, hook: &Map<String, Value>, path: &str) {
         let why = format!("must specify one of {}", REVIEW_VERSIONS.join(", "));
         return errs.push(FieldError::required(path, why));
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     for (i, version) in versions.iter().enumerate() {
         let path = format!("{path}[{i}]");
         if seen.insert(version) {

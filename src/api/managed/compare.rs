@@ -6,9 +6,11 @@ use super::{
     fields::{Element, FieldSet},
     shape::{Parts, Shape, field, is_void},
 };
-use crate::api::schema::structure::Definition;
+use crate::{
+    api::schema::structure::Definition,
+    base::ordered::{Map, Set},
+};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The fields that a configuration sets. The error names a field that its schema has not, or an item that cannot be told from others.
 pub(super) fn fields_of(definition: &Definition, value: &Value) -> Result<FieldSet, String> {
@@ -34,7 +36,7 @@ fn gather(shape: Shape<'_>, value: &Value, path: &str, set: &mut FieldSet) -> Re
             Ok(())
         }),
         Some(Parts::Items(items)) => {
-            let mut seen = BTreeSet::new();
+            let mut seen = Set::new();
             items.iter().enumerate().try_for_each(|(i, item)| {
                 let path = format!("{path}[{i}]");
                 let element = shape
@@ -98,7 +100,7 @@ type Pair<'d, 'v> = (Element, Shape<'d>, Option<&'v Value>, Option<&'v Value>);
 
 /// The fields of two values side by side.
 fn pairs<'d, 'v>(shape: Shape<'d>, before: Option<&'v Value>, after: Option<&'v Value>) -> Vec<Pair<'d, 'v>> {
-    let mut all: BTreeMap<Element, Pair<'d, 'v>> = BTreeMap::new();
+    let mut all: Map<Element, Pair<'d, 'v>> = Map::new();
     for (value, is_after) in [(before, false), (after, true)] {
         let Some(parts) = value.and_then(|value| shape.parts(value)) else { continue };
         let of: Vec<(Element, Shape<'d>, &'v Value)> = match parts {

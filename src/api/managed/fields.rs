@@ -2,9 +2,9 @@
 //!
 //! **Source**: `sigs.k8s.io/structured-merge-diff/v6/fieldpath/{element,set,serialize,serialize-pe}.go`.
 
-use crate::base::ordered::CollectOrdered as _;
+use crate::base::ordered::{self, CollectOrdered as _};
 use serde_json::{Map, Value, json};
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::cmp::Ordering;
 
 /// One step to a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Node {
 
 /// A set of fields, as a tree of the steps to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldSet(BTreeMap<Element, Node>);
+pub struct FieldSet(ordered::Map<Element, Node>);
 
 impl FieldSet {
     /// Whether there is nothing in it.
@@ -189,7 +189,7 @@ impl FieldSet {
                 Node { is_member: node.is_member && theirs.is_member, below: node.below.intersection(&theirs.below) };
             (!both.is_empty()).then(|| (element.clone(), both))
         });
-        Self(both.collect_ordered())
+        Self(both.collect())
     }
 
     /// What is in this one and not in the other.
@@ -204,7 +204,7 @@ impl FieldSet {
             };
             (!left.is_empty()).then(|| (element.clone(), left))
         });
-        Self(left.collect_ordered())
+        Self(left.collect())
     }
 
     /// Every field in it, as people read it.

@@ -6,9 +6,11 @@ use super::{
     fields::{Element, FieldSet},
     shape::{Parts, Shape, field},
 };
-use crate::{api::schema::structure::Definition, base::ordered::CollectOrdered as _};
+use crate::{
+    api::schema::structure::Definition,
+    base::ordered::{self, CollectOrdered as _},
+};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 /// The value with all that a configuration says; null stands for no value.
 pub(super) fn merge(definition: &Definition, live: &Value, config: &Value) -> Value {
@@ -35,9 +37,9 @@ fn fields_over(shape: Shape<'_>, live: &Map<String, Value>, config: &Map<String,
 /// Items keep their order; those that both have stand as the configuration has them.
 fn items_over(shape: Shape<'_>, live: &[Value], config: &[Value]) -> Value {
     let wanted: Vec<(Element, &Value)> = shape.items(config);
-    let current: BTreeMap<Element, &Value> = shape.items(live).into_iter().collect_ordered();
-    let place: BTreeMap<&Element, usize> =
-        wanted.iter().enumerate().map(|(i, (element, _))| (element, i)).collect_ordered();
+    let current: ordered::Map<Element, &Value> = shape.items(live).into_iter().collect();
+    let place: ordered::Map<&Element, usize> =
+        wanted.iter().enumerate().map(|(i, (element, _))| (element, i)).collect();
     let merged = |(element, value): &(Element, &Value)| over(shape.item(), current.get(element).copied(), value);
     let mut out = Vec::with_capacity(live.len() + config.len());
     let mut written = 0;

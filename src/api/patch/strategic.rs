@@ -11,13 +11,10 @@ use crate::{
         go_display,
         structure::{Definition, Property, Type},
     },
-    base::ordered::{CollectOrdered as _, SortList as _},
+    base::ordered::{self, CollectOrdered as _, Set, SortList as _},
 };
 use serde_json::{Map, Value};
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::borrow::Cow;
 
 pub(super) const DIRECTIVE: &str = "$patch";
 pub(super) const RETAIN_KEYS: &str = "$retainKeys";
@@ -142,7 +139,7 @@ fn merge_value(current: Value, patch: Value, field: Field<'_>) -> Result<Option<
 fn retain_keys(object: &mut Fields, patch: &mut Fields) -> Result<()> {
     let Some(list) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let wrong = || malformed("invalid patch format of retainKeys");
-    let kept: BTreeSet<&str> = list.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect_ordered();
+    let kept: Set<&str> = list.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
     let is_directive = |name: &str| name.starts_with(DELETE_PREFIX) || name.starts_with(ORDER_PREFIX);
     if patch.iter().any(|(name, value)| !value.is_null() && !is_directive(name) && !kept.contains(name.as_str())) {
         return Err(wrong());
@@ -254,7 +251,7 @@ fn no_merge_key(item: &Value, key: &str) -> PatchError {
 
 /// Both lists' values, each once.
 fn merge_plain_values(items: &[Value], changes: &[Value]) -> Vec<Value> {
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     let each_once = items.iter().chain(changes).filter(|value| seen.insert(name_of(value, None)));
     let merged = each_once.cloned().collect();
     in_order(merged, changes, items, None)
@@ -309,13 +306,13 @@ fn name_of<'v>(item: &'v Value, key: Option<&str>) -> Option<Cow<'v, str>> {
 /// Where the items of a list are, by name; of several with one name the first.
 struct Places<'v> {
     key: Option<&'static str>,
-    by_name: BTreeMap<Cow<'v, str>, usize>,
+    by_name: ordered::Map<Cow<'v, str>, usize>,
     next: usize,
 }
 
 impl<'v> Places<'v> {
     fn of(items: &'v [Value], key: Option<&'static str>) -> Self {
-        let mut places = Self { key, by_name: BTreeMap::new(), next: 0 };
+        let mut places = Self { key, by_name: ordered::Map::new(), next: 0 };
         items.iter().for_each(|item| places.add(item));
         places
     }

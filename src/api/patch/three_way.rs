@@ -6,12 +6,12 @@
 //! **Source**: `CreateThreeWayMergePatch`, k8s.io/apimachinery/pkg/util/strategicpatch/patch.go, v1.37.
 
 use super::strategic::{DELETE_PREFIX, DIRECTIVE, Field, Fields, ORDER_PREFIX, RETAIN_KEYS, Schema};
-use crate::{api::schema::structure::Definition, base::ordered::CollectOrdered as _};
-use serde_json::{Value, json};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::LazyLock,
+use crate::{
+    api::schema::structure::Definition,
+    base::ordered::{Map, Set},
 };
+use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 /// The patch from what was applied before (null: nothing) to what is wanted, of an object of this definition.
 pub fn three_way(before: &Value, wanted: &Value, definition: &Definition) -> Value {
@@ -56,7 +56,7 @@ fn union(old: &Value, new: &Fields, field: Field<'_>) -> Fields {
 fn list(patch: &mut Fields, name: &str, old: &Value, new: &[Value], field: Field<'_>) {
     let olds = old.as_array().map(Vec::as_slice).unwrap_or_default();
     let Some(key) = field.merge_key else {
-        let wanted: BTreeSet<String> = new.iter().map(Value::to_string).collect_ordered();
+        let wanted: Set<String> = new.iter().map(Value::to_string).collect();
         let gone: Vec<Value> = olds.iter().filter(|item| !wanted.contains(&item.to_string())).cloned().collect();
         if !gone.is_empty() {
             patch.insert(format!("{DELETE_PREFIX}{name}"), Value::Array(gone));
@@ -66,8 +66,8 @@ fn list(patch: &mut Fields, name: &str, old: &Value, new: &[Value], field: Field
         return;
     };
     // The first of each key counts, as in a search from the front.
-    let by_key = |list: &'_ [Value]| -> BTreeMap<String, usize> {
-        list.iter().enumerate().rev().map(|(at, item)| (item[key].to_string(), at)).collect_ordered()
+    let by_key = |list: &'_ [Value]| -> Map<String, usize> {
+        list.iter().enumerate().rev().map(|(at, item)| (item[key].to_string(), at)).collect()
     };
     let (old_places, wanted) = (by_key(olds), by_key(new));
     let changed = new.iter().map(|item| match item {

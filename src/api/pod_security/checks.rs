@@ -3,14 +3,13 @@
 //! **Source**: `k8s.io/pod-security-admission/policy/check_*.go`, v1.37.
 
 use super::{Level, Rule, Version, Violation};
-use crate::base::ordered::CollectOrdered as _;
+use crate::base::ordered::Set;
 use k8s_openapi::{
     api::core::v1::{
         ContainerPort, Lifecycle, LifecycleHandler, PodSecurityContext, PodSpec, Probe, SecurityContext, Volume,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use std::collections::BTreeSet;
 
 /// What a pod violates of one rule, if it does.
 pub(super) type Check = fn(Version, &ObjectMeta, &PodSpec) -> Option<Violation>;
@@ -149,8 +148,8 @@ fn app_armor(_: Version, meta: &ObjectMeta, spec: &PodSpec) -> Option<Violation>
         bad(context.and_then(|c| Some(c.app_armor_profile.as_ref()?.type_.as_str()))).map(str::to_owned)
     };
     let bad_containers = names(spec, |context| of(context).is_some());
-    let kinds: BTreeSet<String> =
-        of_pod.map(str::to_owned).into_iter().chain(containers(spec).filter_map(|c| of(c.context))).collect_ordered();
+    let kinds: Set<String> =
+        of_pod.map(str::to_owned).into_iter().chain(containers(spec).filter_map(|c| of(c.context))).collect();
     let is_allowed = |value: &str| value.is_empty() || value == "runtime/default" || value.starts_with("localhost/");
     let annotations = meta.annotations.iter().flatten();
     let annotations: Vec<String> = annotations
@@ -180,7 +179,7 @@ fn added<'a>(context: Option<&'a SecurityContext>, allowed: &[&str]) -> Vec<&'a 
 /// Who adds capabilities other than these, and which.
 fn adds(spec: &PodSpec, allowed: &[&str]) -> Option<String> {
     let who = names(spec, |context| !added(context, allowed).is_empty());
-    let what: BTreeSet<&str> = containers(spec).flat_map(|c| added(c.context, allowed)).collect_ordered();
+    let what: Set<&str> = containers(spec).flat_map(|c| added(c.context, allowed)).collect();
     let add = "in securityContext.capabilities.add";
     (!who.is_empty()).then(|| format!("{} must not include {} {add}", named(&who), quoted(what)))
 }
@@ -238,7 +237,7 @@ fn host_ports(_: Version, _: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
         |seen: &Seen<'_>| -> Vec<i32> { seen.ports.iter().filter_map(|p| p.host_port.filter(|n| *n != 0)).collect() };
     let who: Vec<&str> = containers(spec).filter(|c| !of(c).is_empty()).map(|c| c.name).collect();
     // In the order of their texts, as upstream has them.
-    let ports: BTreeSet<String> = containers(spec).flat_map(|c| of(&c)).map(|port| port.to_string()).collect_ordered();
+    let ports: Set<String> = containers(spec).flat_map(|c| of(&c)).map(|port| port.to_string()).collect();
     if who.is_empty() {
         return None;
     }
@@ -267,8 +266,8 @@ fn hosts<'a>(seen: &Seen<'a>) -> Vec<&'a str> {
 }
 
 fn hosts_of_probes(_: Version, _: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
-    let who: BTreeSet<&str> = containers(spec).filter(|c| !hosts(c).is_empty()).map(|c| c.name).collect_ordered();
-    let named_hosts: BTreeSet<&str> = containers(spec).flat_map(|c| hosts(&c)).collect_ordered();
+    let who: Set<&str> = containers(spec).filter(|c| !hosts(c).is_empty()).map(|c| c.name).collect();
+    let named_hosts: Set<&str> = containers(spec).flat_map(|c| hosts(&c)).collect();
     if who.is_empty() {
         return None;
     }
@@ -291,7 +290,7 @@ fn proc_mount(_: Version, _: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
         context.and_then(|c| c.proc_mount.as_deref()).filter(|mount| *mount != "Default")
     }
     let who = names(spec, |context| bad(context).is_some());
-    let what: BTreeSet<&str> = containers(spec).filter_map(|c| bad(c.context)).collect_ordered();
+    let what: Set<&str> = containers(spec).filter_map(|c| bad(c.context)).collect();
     if who.is_empty() {
         return None;
     }
@@ -314,7 +313,7 @@ fn selinux(version: Version, _: &ObjectMeta, spec: &PodSpec) -> Option<Violation
     let who: Vec<&str> = of_containers().map(|(name, _)| name).collect();
     let who = setters(of_pod.is_some(), &who)?;
     let all = || of_pod.into_iter().chain(of_containers().map(|(_, options)| options));
-    let kinds: BTreeSet<String> = all().filter_map(kind).collect_ordered();
+    let kinds: Set<String> = all().filter_map(kind).collect();
     let mut what = Vec::new();
     if !kinds.is_empty() {
         what.push(format!("{} {}", plural("type", "types", kinds.len()), quoted(&kinds)));
@@ -344,7 +343,7 @@ fn seccomp_annotations(meta: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
     let is_allowed =
         |value: &str| matches!(value, "runtime/default" | "docker/default") || value.starts_with("localhost/");
     let names = containers(spec).map(|c| format!("{SECCOMP_OF_CONTAINER}{}", c.name));
-    let names: BTreeSet<String> = names.chain([SECCOMP_OF_POD.to_owned()]).collect_ordered();
+    let names: Set<String> = names.chain([SECCOMP_OF_POD.to_owned()]).collect();
     let value = |name: &String| meta.annotations.as_ref()?.get(name).filter(|value| !is_allowed(value));
     let bad: Vec<String> = names.iter().filter_map(|name| Some(format!("{name}={:?}", value(name)?))).collect();
     let word = plural("annotation", "annotations", bad.len());
@@ -375,8 +374,8 @@ fn seccomp_if_set(version: Version, meta: &ObjectMeta, spec: &PodSpec) -> Option
     let of_pod = profile_of_pod(spec).filter(is_bad);
     let who =
         setters(of_pod.is_some(), &names(spec, |context| profile(context).is_some_and(|kind| !is_seccomp(kind))))?;
-    let kinds: BTreeSet<&str> =
-        of_pod.into_iter().chain(containers(spec).filter_map(|c| profile(c.context).filter(is_bad))).collect_ordered();
+    let kinds: Set<&str> =
+        of_pod.into_iter().chain(containers(spec).filter_map(|c| profile(c.context).filter(is_bad))).collect();
     Some(violation(
         "seccompProfile",
         format!("{who} must not set securityContext.seccompProfile.type to {}", quoted(kinds)),
@@ -477,7 +476,7 @@ fn restricted_type(volume: &Volume) -> Option<&'static str> {
 fn volumes(_: Version, _: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
     let bad = || spec.volumes.iter().flatten().filter_map(|v| Some((v.name.as_str(), restricted_type(v)?)));
     let names: Vec<&str> = bad().map(|(name, _)| name).collect();
-    let kinds: BTreeSet<&str> = bad().map(|(_, kind)| kind).collect_ordered();
+    let kinds: Set<&str> = bad().map(|(_, kind)| kind).collect();
     if names.is_empty() {
         return None;
     }

@@ -15,17 +15,13 @@ use crate::{
         kind::{KindInfo, KindRef, Parameter, Subresource},
         kinds::Kinds,
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::{self, CollectOrdered as _, Set},
 };
 use bytes::Bytes;
 use flate2::read::DeflateDecoder;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha512};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    io::Read as _,
-};
+use std::{collections::BTreeMap, fmt::Write as _, io::Read as _};
 
 static PACKED: &[u8] = include_bytes!("packed/definitions.z");
 
@@ -61,10 +57,10 @@ enum Scope<'a> {
 
 impl<'a> Scope<'a> {
     /// All that there are.
-    fn all(kinds: &'a Kinds) -> BTreeSet<Self> {
+    fn all(kinds: &'a Kinds) -> Set<Self> {
         let groups = kinds.infos().filter(|i| !i.group.is_empty()).map(|i| Self::Group(i.group));
         let kinds = kinds.infos().map(|i| Self::Kinds(i.group, i.version));
-        [Self::Version, Self::Core, Self::Groups].into_iter().chain(groups).chain(kinds).collect_ordered()
+        [Self::Version, Self::Core, Self::Groups].into_iter().chain(groups).chain(kinds).collect()
     }
 
     /// The name of the document, which is the path that it is about.
@@ -179,10 +175,10 @@ fn unpack() -> String {
 }
 
 /// Definition → its JSON.
-fn by_name<'a>(kinds: &'a Kinds, text: &'a str) -> BTreeMap<&'a str, &'a str> {
+fn by_name<'a>(kinds: &'a Kinds, text: &'a str) -> ordered::Map<&'a str, &'a str> {
     let packed = text.lines().filter_map(|line| line.split_once('\t'));
     let added = kinds.iter().flat_map(|kind| kind.published().iter().map(|(name, json)| (&**name, &**json)));
-    packed.chain(added).collect_ordered()
+    packed.chain(added).collect()
 }
 
 fn base_path(group: &str, version: &str) -> String {
@@ -190,9 +186,9 @@ fn base_path(group: &str, version: &str) -> String {
 }
 
 /// A document: its paths, and every definition that they lead to.
-fn assemble(kinds: &Kinds, scope: Scope<'_>, definitions: &BTreeMap<&str, &str>) -> Bytes {
+fn assemble(kinds: &Kinds, scope: Scope<'_>, definitions: &ordered::Map<&str, &str>) -> Bytes {
     let paths = Value::Object(scope.paths(kinds)).to_string();
-    let mut wanted = BTreeSet::new();
+    let mut wanted = Set::new();
     let mut queue = references(&paths);
     while let Some(name) = queue.pop() {
         if wanted.insert(name) {
@@ -544,7 +540,7 @@ mod tests {
     fn operation_names_are_unique_and_speak_of_kinds_that_are_there() {
         for name in hashes(&Kinds::default()).keys() {
             let document = read(name);
-            let mut names = BTreeSet::new();
+            let mut names = Set::new();
             for (path, item) in document["paths"].as_object().expect("there are paths") {
                 for operation in item.as_object().into_iter().flat_map(Map::values).filter(|o| o.is_object()) {
                     let name = operation["operationId"].as_str().expect("operations have names").to_owned();

@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{
     api::bounds::{Census, DEPTH_MAX, Size, TOO_DEEP},
-    base::ordered::CollectOrdered as _,
+    base::ordered::{self},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 /// What a body begins with.
 const MAGIC: &[u8] = b"k8s\0";
@@ -147,10 +147,10 @@ impl Union {
 }
 
 /// The fields of a message by number.
-type Names = BTreeMap<u32, &'static str>;
+type Names = ordered::Map<u32, &'static str>;
 
-static NUMBERS: LazyLock<BTreeMap<&'static str, Names>> =
-    LazyLock::new(|| include_str!("protobuf_numbers.txt").lines().filter_map(parse_line).collect_ordered());
+static NUMBERS: LazyLock<ordered::Map<&'static str, Names>> =
+    LazyLock::new(|| include_str!("protobuf_numbers.txt").lines().filter_map(parse_line).collect());
 
 fn parse_line(line: &'static str) -> Option<(&'static str, Names)> {
     let (message, fields) = line.split_once(' ')?;
@@ -158,7 +158,7 @@ fn parse_line(line: &'static str) -> Option<(&'static str, Names)> {
         let (name, number) = field.split_once('=')?;
         Some((number.parse().ok()?, name))
     };
-    Some((message, fields.split(' ').filter_map(field).collect_ordered()))
+    Some((message, fields.split(' ').filter_map(field).collect()))
 }
 
 /// Reads a body as the JSON value that says the same. The error says what is wrong with it.

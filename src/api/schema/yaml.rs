@@ -6,11 +6,14 @@
 //! **Source**: `sigs.k8s.io/yaml/{yaml.go,goyaml.v2/resolve.go}`, as used by Kubernetes v1.37.
 
 use super::document::{Document, State, SyntaxError};
-use crate::api::bounds::{Size, quoted};
+use crate::{
+    api::bounds::{Size, quoted},
+    base::ordered,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde_json::{Map, Number, Value};
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 /// No more bytes than this are copied for the anchors and aliases of a document, so that a small text cannot become a huge value.
 const COPIED_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -24,7 +27,7 @@ pub(super) fn documents(bytes: &[u8], documents_max: usize) -> Result<Vec<Docume
     let mut options = Options::default();
     options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(text.trim_start_matches('\u{feff}'), options);
-    let mut reader = Reader { parser, anchors: BTreeMap::new(), copied_bytes: 0, state: State::default() };
+    let mut reader = Reader { parser, anchors: ordered::Map::new(), copied_bytes: 0, state: State::default() };
     let mut documents = Vec::new();
     while documents.len() < documents_max
         && let Some((event, _)) = reader.next()?
@@ -46,7 +49,7 @@ fn fault_at(at: Marker, what: impl std::fmt::Display) -> SyntaxError {
 
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    anchors: BTreeMap<usize, (Value, Size)>,
+    anchors: ordered::Map<usize, (Value, Size)>,
     copied_bytes: usize,
     state: State,
 }

@@ -2,13 +2,13 @@
 
 use crate::{
     api::image_name::{is_known_to_registry, repository, with_tag},
-    base::ordered::CollectOrdered as _,
+    base::ordered::{CollectOrdered as _, Map, Set},
     cli::{convert, watching::text},
     client::{Client, ClientError},
 };
 use http::StatusCode;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A kind that is promoted: kind, API version, plural. In the order in which they are applied: what others name comes first.
 pub(super) const KINDS: [(&str, &str, &str); 20] = [
@@ -97,11 +97,11 @@ pub(super) struct Of {
     /// What is not promoted, but worth a word.
     left: Vec<Value>,
     /// The names of images that a registry has.
-    pulled: BTreeSet<String>,
+    pulled: Set<String>,
     /// The names of images of which this engine does not say whether a registry has them.
-    unsure: BTreeSet<String>,
+    unsure: Set<String>,
     /// The names of all images that are here.
-    images: BTreeSet<String>,
+    images: Set<String>,
 }
 
 impl Of {
@@ -144,9 +144,9 @@ impl Of {
     }
 
     /// The images of the objects of which it is not known whether a registry has them.
-    pub(super) fn unsure(&self) -> BTreeSet<String> {
+    pub(super) fn unsure(&self) -> Set<String> {
         let used = self.objects.iter().flat_map(images);
-        used.filter(|image| self.unsure.contains(image) || self.unsure.contains(&with_tag(image))).collect_ordered()
+        used.filter(|image| self.unsure.contains(image) || self.unsure.contains(&with_tag(image))).collect()
     }
 
     /// Notes that a registry has an image, under the name by which an object uses it.
@@ -157,7 +157,7 @@ impl Of {
     /// Whether an image is on this machine, and no registry has it.
     fn is_local(&self, image: &str) -> bool {
         let tagged = with_tag(image);
-        let is = |names: &BTreeSet<String>| names.contains(image) || names.contains(&tagged);
+        let is = |names: &Set<String>| names.contains(image) || names.contains(&tagged);
         image.starts_with("sha256:") || is(&self.images) && !is(&self.pulled)
     }
 }
@@ -178,17 +178,17 @@ fn is_users(kind: &str, object: &Value) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Target {
     /// The kinds that it lacks.
-    lacks: BTreeSet<&'static str>,
-    namespaces: BTreeSet<String>,
-    storage_classes: BTreeSet<String>,
-    ingress_classes: BTreeSet<String>,
+    lacks: Set<&'static str>,
+    namespaces: Set<String>,
+    storage_classes: Set<String>,
+    ingress_classes: Set<String>,
 }
 
 impl Target {
     pub(super) async fn look(client: &Client, source: &Of) -> anyhow::Result<Self> {
         let mut found = Self::default();
-        let names = |items: Option<Vec<Value>>| -> BTreeSet<String> {
-            items.unwrap_or_default().iter().map(|item| text(item, "/metadata/name").to_owned()).collect_ordered()
+        let names = |items: Option<Vec<Value>>| -> Set<String> {
+            items.unwrap_or_default().iter().map(|item| text(item, "/metadata/name").to_owned()).collect()
         };
         found.namespaces = names(list(client, "/api/v1/namespaces").await?);
         found.storage_classes = names(list(client, "/apis/storage.k8s.io/v1/storageclasses").await?);
@@ -213,13 +213,12 @@ impl Target {
 pub(super) struct Moved {
     pub(super) objects: Vec<Value>,
     pub(super) notes: Vec<String>,
-    pub(super) local_images: BTreeSet<String>,
+    pub(super) local_images: Set<String>,
 }
 
 pub(super) fn moved(source: &Of, target: &Target) -> Moved {
     let mut moved = Moved::default();
-    let namespaces: BTreeSet<&str> =
-        source.objects.iter().map(|object| text(object, "/metadata/namespace")).collect_ordered();
+    let namespaces: Set<&str> = source.objects.iter().map(|object| text(object, "/metadata/namespace")).collect();
     let missing = namespaces.into_iter().filter(|name| !target.has_namespace(name));
     moved
         .objects
@@ -231,7 +230,7 @@ pub(super) fn moved(source: &Of, target: &Target) -> Moved {
         moved.notes.push(format!("{} is left out: it belongs to this cluster", called(object)));
     }
     let images = moved.objects.iter().flat_map(images);
-    moved.local_images = images.filter(|image| source.is_local(image)).collect_ordered();
+    moved.local_images = images.filter(|image| source.is_local(image)).collect();
     moved
 }
 
@@ -270,7 +269,7 @@ impl Moved {
     }
 
     /// A class that the target has not is left to its default.
-    fn note_class(&mut self, object: &mut Value, field: &str, known: &BTreeSet<String>, name: &str) {
+    fn note_class(&mut self, object: &mut Value, field: &str, known: &Set<String>, name: &str) {
         let class = object["spec"][field].as_str().unwrap_or_default().to_owned();
         if !class.is_empty() && !known.contains(&class) {
             remove(object, &["spec", field]);
@@ -317,7 +316,7 @@ fn metadata(metadata: &Value) -> Value {
         !OF_CONTROLLERS.iter().any(|prefix| key.starts_with(prefix)) && key != "openshift.io/host.generated"
     };
     let annotations = metadata["annotations"].as_object().into_iter().flatten().filter(|(key, _)| is_users(key));
-    let annotations: BTreeMap<&String, &Value> = annotations.collect_ordered();
+    let annotations: Map<&String, &Value> = annotations.collect();
     if !annotations.is_empty() {
         out["annotations"] = json!(annotations);
     }
@@ -377,7 +376,7 @@ fn differ(path: &str, before: &Value, after: &Value, is_secret: bool, found: &mu
     match (before, after) {
         (a, b) if a == b => {}
         (Value::Object(a), Value::Object(b)) => {
-            for field in a.keys().chain(b.keys()).collect_ordered::<BTreeSet<_>>() {
+            for field in a.keys().chain(b.keys()).collect::<Set<_>>() {
                 let at = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
                 let of = |map: &serde_json::Map<String, Value>| map.get(field).cloned().unwrap_or_default();
                 differ(&at, &of(a), &of(b), is_secret, found);

@@ -1,13 +1,13 @@
 //! Images that are on this machine alone, on their way to a registry.
 
 use crate::{
-    base::ordered::CollectOrdered as _,
+    base::ordered::{CollectOrdered as _, Set},
     cli::output,
     engine::{Credentials, Engine, PullError, docker::DockerEngine},
     node::credentials,
 };
 use anyhow::{Context as _, anyhow};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// How much of an image's ID is a name for one that has none.
 const ID_CHARS: usize = 12;
@@ -26,7 +26,7 @@ pub(super) fn registry(text: &str) -> Result<String, String> {
 }
 
 /// What images are called in the registry, by what they are called here.
-pub(super) fn names(registry: &str, images: &BTreeSet<String>) -> BTreeMap<String, String> {
+pub(super) fn names(registry: &str, images: &Set<String>) -> BTreeMap<String, String> {
     images.iter().map(|image| (image.clone(), name(registry, image))).collect_ordered()
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn all(cluster: &str, names: &BTreeMap<String, String>) -> anyh
 
 /// Those of these images that the registries of their names have. One whose registry does not answer counts as had: it is no image of this
 /// machine alone that is known of.
-pub(super) async fn known_to_registries(cluster: &str, images: &BTreeSet<String>) -> anyhow::Result<Vec<String>> {
+pub(super) async fn known_to_registries(cluster: &str, images: &Set<String>) -> anyhow::Result<Vec<String>> {
     let mut known = Vec::new();
     if images.is_empty() {
         return Ok(known);

@@ -18,9 +18,8 @@ use crate::{
         pod_state,
     },
     app::App,
-    base::ordered::CollectOrdered as _,
-    cli::output,
-    cli::workloads::workloads,
+    base::ordered::{Map, Set},
+    cli::{output, workloads::workloads},
 };
 use k8s_openapi::{
     api::{
@@ -29,10 +28,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 /// Prints how many replicas of each workload are ready, until all are.
 pub(super) async fn show(app: &App) {
@@ -56,7 +52,7 @@ pub(super) async fn show(app: &App) {
 fn pulls(app: &App) -> Vec<String> {
     let pods = app.registry.api::<Pods>().list("").items;
     let waiting = pods.iter().filter(|pod| !pod_state::is_pod_ready(pod)).filter_map(|pod| pod.metadata.uid.as_deref());
-    let waiting: BTreeSet<&str> = waiting.collect_ordered();
+    let waiting: Set<&str> = waiting.collect();
     if waiting.is_empty() {
         return Vec::new();
     }
@@ -66,7 +62,7 @@ fn pulls(app: &App) -> Vec<String> {
         is_waited_for && matches!(event.reason.as_deref(), Some("Pulling" | "Pulled" | "Failed"))
     });
     // One pull serves all pods that wait for it: the newest word for each container.
-    let mut newest: BTreeMap<_, (&str, i64)> = BTreeMap::new();
+    let mut newest: Map<_, (&str, i64)> = Map::new();
     for event in of_pulls {
         let of = (&event.involved_object.uid, &event.involved_object.field_path);
         let revision = event.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -76,11 +72,8 @@ fn pulls(app: &App) -> Vec<String> {
             *known = (message.unwrap_or_default(), revision);
         }
     }
-    let said: BTreeSet<String> = newest
-        .into_values()
-        .map(|(message, _)| message.to_owned())
-        .filter(|message| !message.is_empty())
-        .collect_ordered();
+    let said: Set<String> =
+        newest.into_values().map(|(message, _)| message.to_owned()).filter(|message| !message.is_empty()).collect();
     said.into_iter().collect()
 }
 

@@ -12,7 +12,7 @@ use crate::{
         kinds::{daemon_set::DaemonSets, pod::Pods},
         pod_state,
     },
-    base::ordered::{CollectOrdered as _, SortList as _},
+    base::ordered::{Set, SortList as _},
     controllers::{
         pods::claims,
         revisions::{self, POD_REVISION},
@@ -25,7 +25,7 @@ use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet},
     core::v1::Pod,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 /// How old a pod that has failed must be to be replaced: nodes that refuse pods are not asked more often.
 pub(super) const FAILED_FOR: SignedDuration = SignedDuration::from_secs(10);
@@ -189,7 +189,7 @@ fn carry(observed: &Observed, hash: &str, wanted: Wanted<'_>, decision: &mut Dec
         let report = Report::Creation(Box::new(about.clone()));
         Action::create::<Pods>(pod(set, node, hash)).because("a node has no pod").telling(report)
     };
-    let nodes: BTreeSet<&str> = wanted.create.into_iter().filter(|_| !observed.namespace_goes).collect_ordered();
+    let nodes: Set<&str> = wanted.create.into_iter().filter(|_| !observed.namespace_goes).collect();
     if !nodes.is_empty() {
         decision.then(Step::SlowStart(nodes.iter().take(BURST_MAX).map(create).collect()));
     }

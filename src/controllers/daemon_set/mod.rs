@@ -28,7 +28,7 @@ use crate::{
         kinds::{controller_revision::ControllerRevisions, daemon_set::DaemonSets, node::Nodes, pod::Pods},
         meta::ObjectKey,
     },
-    base::ordered::SortList as _,
+    base::ordered::{Map, SortList as _},
     registry::Registry,
 };
 use jiff::Timestamp;
@@ -36,7 +36,7 @@ use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet},
     core::v1::{Node, Pod},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// All that a pass over a set depends on.
 #[derive(Clone, Debug)]
@@ -134,11 +134,11 @@ impl Observed {
     }
 
     /// The pods of the set by the node that each is for, oldest first.
-    fn pods_by_node(&self) -> BTreeMap<&str, Vec<&Pod>> {
+    fn pods_by_node(&self) -> Map<&str, Vec<&Pod>> {
         let selector = selector_of(&self.set.spec.selector);
         let is_ours =
             |pod: &Pod| claim(&self.set.metadata, &pod.metadata, is_selected(&selector, &pod.metadata)) == Claim::Mine;
-        let mut by_node: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+        let mut by_node: Map<&str, Vec<&Pod>> = Map::new();
         for pod in self.pods.iter().filter(|pod| is_ours(pod)) {
             by_node.entry(nodes::target(pod).unwrap_or_default()).or_default().push(pod);
         }

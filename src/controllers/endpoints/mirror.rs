@@ -12,6 +12,7 @@ use crate::{
         kinds::{endpoint_slice::EndpointSlices, endpoints::EndpointsKind, service::Services},
         meta::ObjectKey,
     },
+    base::ordered::Set,
     controllers::{
         namespace::namespace_goes,
         runtime::{Action, Controller, Decision, Planned, Step, Trigger, controller_reference},
@@ -22,7 +23,7 @@ use k8s_openapi::api::{
     core::v1::{EndpointAddress, EndpointSubset, Endpoints, Service},
     discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 /// What this controller calls itself in its slices.
 pub const MIRROR: &str = "endpointslicemirroring-controller.k8s.io";
@@ -129,7 +130,7 @@ fn family(endpoints: &Endpoints, address_type: &'static str) -> slices::Family {
         labels,
         address_type,
         has_placeholder: false,
-        unprobed: BTreeSet::new(),
+        unprobed: Set::new(),
     }
 }
 

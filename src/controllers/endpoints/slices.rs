@@ -11,7 +11,7 @@ use crate::{
         kinds::{endpoint_slice::EndpointSlices, service::Services},
         pod_state,
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::{Map, Set},
     controllers::runtime::{Action, Planned, controller_reference},
 };
 use k8s_openapi::{
@@ -21,10 +21,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The most endpoints of a slice. Source: `--max-endpoints-per-slice`.
 pub(super) const ENDPOINTS_MAX: usize = 100;
@@ -42,7 +39,7 @@ pub(super) struct Family {
     /// Whether there is a slice even when there are no endpoints.
     pub(super) has_placeholder: bool,
     /// The names of the pods that nothing probes before they count as ready.
-    pub(super) unprobed: BTreeSet<String>,
+    pub(super) unprobed: Set<String>,
 }
 
 impl Family {
@@ -56,7 +53,7 @@ impl Family {
             labels: labels(service),
             address_type: "IPv4",
             has_placeholder: true,
-            unprobed: unprobed.filter_map(|pod| pod.metadata.name.clone()).collect_ordered(),
+            unprobed: unprobed.filter_map(|pod| pod.metadata.name.clone()).collect(),
         }
     }
 
@@ -110,7 +107,7 @@ fn identity(endpoint: &Endpoint) -> (Option<&str>, Option<&str>) {
 
 /// Places a group's endpoints: where they were, then where there is room, then in new slices.
 fn fill<'a>(group: &'a Group, free: &mut Vec<&'a EndpointSlice>, wanted: &mut Vec<Wanted<'a>>) {
-    let mut homeless: BTreeMap<_, _> = group.endpoints.iter().map(|e| (identity(e), e)).collect_ordered();
+    let mut homeless: Map<_, &Endpoint> = group.endpoints.iter().map(|e| (identity(e), e)).collect();
     let (same, other): (Vec<_>, Vec<_>) = free.drain(..).partition(|s| has_ports(s, &group.ports));
     *free = other;
     let mut kept: Vec<Wanted<'_>> = Vec::new();

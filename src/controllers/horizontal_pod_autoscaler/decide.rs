@@ -20,8 +20,6 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
 };
-#[cfg(test)]
-use std::collections::BTreeMap;
 
 /// How far usage may be from the target without a step. Source: `horizontal-pod-autoscaler-tolerance`.
 const TOLERANCE: f64 = 0.1;
@@ -410,7 +408,7 @@ pub(super) fn set_condition(
 
 /// The conditions by their type, as `status reason`. For tests.
 #[cfg(test)]
-pub(super) fn told(status: &HorizontalPodAutoscalerStatus) -> BTreeMap<&str, String> {
+pub(super) fn told(status: &HorizontalPodAutoscalerStatus) -> crate::base::ordered::Map<&str, String> {
     let conditions = status.conditions.iter().flatten();
     conditions.map(|c| (&*c.type_, format!("{} {}", c.status, c.reason.as_deref().unwrap_or_default()))).collect()
 }

@@ -31,7 +31,10 @@ use crate::{
         status::ApiError,
         usage::PodUsage,
     },
-    base::{ordered::SortList as _, task::Drain},
+    base::{
+        ordered::{Map, SortList as _},
+        task::Drain,
+    },
     registry::{
         Registry,
         pipeline::{Part, Selection},
@@ -96,12 +99,8 @@ pub async fn run(measures: Arc<dyn Measures>, registry: Registry, metrics: Metri
     let counters = metrics.of(NAME);
     let begin = || {
         let executor = Executor::new(registry.clone(), EVENT_SOURCE, Arc::clone(&counters));
-        let scaler = Autoscaler {
-            measures: Arc::clone(&measures),
-            registry: registry.clone(),
-            executor,
-            memory: BTreeMap::new(),
-        };
+        let scaler =
+            Autoscaler { measures: Arc::clone(&measures), registry: registry.clone(), executor, memory: Map::new() };
         let counters = Arc::clone(&counters);
         let ended = drain.clone();
         async move {
@@ -119,7 +118,7 @@ struct Autoscaler {
     measures: Arc<dyn Measures>,
     registry: Registry,
     executor: Executor,
-    memory: BTreeMap<ObjectKey, Memory>,
+    memory: Map<ObjectKey, Memory>,
 }
 
 impl Autoscaler {

@@ -11,14 +11,14 @@ use crate::{
         pod_state,
         usage::{ContainerUsage, PodUsage},
     },
-    base::{clock::after, ordered::CollectOrdered as _},
+    base::{
+        clock::after,
+        ordered::{Map, Set},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 /// How long after its start a pod's processor time may be that of its start. Source: `horizontal-pod-autoscaler-cpu-initialization-period`.
 const CPU_INITIALIZATION: SignedDuration = SignedDuration::from_mins(5);
@@ -66,15 +66,15 @@ pub(super) struct Wanted {
 }
 
 /// Amounts by the name of their pod.
-type Amounts = BTreeMap<String, i64>;
+type Amounts = Map<String, i64>;
 
 /// How the pods stand.
 #[derive(Debug, Default)]
 struct Groups {
     ready: usize,
-    unready: BTreeSet<String>,
-    missing: BTreeSet<String>,
-    ignored: BTreeSet<String>,
+    unready: Set<String>,
+    missing: Set<String>,
+    ignored: Set<String>,
 }
 
 /// The replicas for a target in percent of what is requested.
@@ -99,8 +99,7 @@ pub(super) fn for_average(world: &World<'_>, of: Of<'_>, target: i64) -> Result<
 
 /// What is used by the pods that count as they are, and how all of them stand.
 fn counted(world: &World<'_>, of: Of<'_>) -> Result<(Amounts, Groups), String> {
-    let measured: BTreeMap<&str, &PodUsage> =
-        world.usages.iter().map(|usage| (&*usage.key.name, usage)).collect_ordered();
+    let measured: Map<&str, &PodUsage> = world.usages.iter().map(|usage| (&*usage.key.name, usage)).collect();
     let mut used = Amounts::new();
     for pod in world.pods {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -146,7 +145,7 @@ fn amount(usage: &PodUsage, of: Of<'_>) -> Result<Option<i64>, String> {
 }
 
 /// Source: `groupPods`.
-fn groups(world: &World<'_>, measured: &BTreeMap<&str, &PodUsage>, used: &Amounts, resource: &str) -> Groups {
+fn groups(world: &World<'_>, measured: &Map<&str, &PodUsage>, used: &Amounts, resource: &str) -> Groups {
     let mut groups = Groups::default();
     for pod in world.pods {
         let name = pod.metadata.name.clone().unwrap_or_default();

@@ -3,9 +3,9 @@
 //! **Source**: `pkg/image/trigger/annotations/annotations.go` of library-go.
 
 use super::{Images, Tag, Verdict, tag};
+use crate::base::{json, ordered::Set};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 /// The annotation.
 pub(super) const TRIGGERS: &str = "image.openshift.io/triggers";
@@ -48,11 +48,8 @@ impl Paused {
 /// What the annotation says.
 fn read(object: &Value) -> Result<Vec<FieldTrigger>, String> {
     let Some(text) = object["metadata"]["annotations"][TRIGGERS].as_str() else { return Ok(Vec::new()) };
-    let triggers = Vec::<FieldTrigger>::deserialize(
-        &serde_json::from_slice::<Value>(text.as_bytes()).map_err(|err| unreadable(&err))?,
-    )
-    .map_err(|err| unreadable(&err))?;
-    let mut taken = BTreeSet::new();
+    let triggers = json::read::<Vec<FieldTrigger>>(text.as_bytes()).map_err(|err| unreadable(&err))?;
+    let mut taken = Set::new();
     match triggers.iter().find(|trigger| !taken.insert(&trigger.field_path)) {
         Some(twice) => Err(format!(
             "annotation {TRIGGERS} gives {:?} an image more than once; none is set until each fieldPath stands once",

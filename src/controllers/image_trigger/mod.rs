@@ -24,7 +24,7 @@ use crate::{
         },
         meta::ObjectKey,
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::Map,
     registry::{
         Registry,
         events::Severity,
@@ -35,7 +35,6 @@ use crate::{
 };
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// Group and plural of the kinds whose images follow tags.
 const KINDS: [(&str, &str); 5] = [
@@ -59,7 +58,7 @@ pub struct Tag {
 }
 
 /// The image that each tag means, of those that mean one.
-pub type Images = BTreeMap<Tag, String>;
+pub type Images = Map<Tag, String>;
 
 /// All that a pass over an object depends on.
 #[derive(Clone, Debug)]
@@ -134,7 +133,7 @@ impl Controller for ImageTriggerController {
             let image = ImageStream::resolve(&stream, name)?;
             Some((tag, image))
         };
-        Some(Observed { images: tags.into_iter().filter_map(image).collect_ordered(), kind, object })
+        Some(Observed { images: tags.into_iter().filter_map(image).collect(), kind, object })
     }
 
     fn decide(&self, observed: &Observed) -> Decision {

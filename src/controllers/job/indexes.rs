@@ -2,12 +2,12 @@
 //!
 //! **Source**: `pkg/controller/job/indexed_job_utils.go`, v1.37.
 
-use crate::base::ordered::CollectOrdered as _;
-use std::{collections::BTreeSet, fmt};
+use crate::base::ordered::Set;
+use std::fmt;
 
 /// Completion indexes, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Indexes(BTreeSet<i32>);
+pub(super) struct Indexes(Set<i32>);
 
 impl Indexes {
     /// Reads the text; what is not below `completions`, and what cannot be read, is left out.
@@ -16,7 +16,7 @@ impl Indexes {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             Some((first.parse::<i32>().ok()?.max(0), last.parse::<i32>().ok()?.min(completions - 1)))
         };
-        Self(text.split(',').filter_map(range).flat_map(|(first, last)| first..=last).collect_ordered())
+        Self(text.split(',').filter_map(range).flat_map(|(first, last)| first..=last).collect())
     }
 
     pub(super) fn len(&self) -> i32 {
@@ -39,7 +39,7 @@ impl Indexes {
 
 impl FromIterator<i32> for Indexes {
     fn from_iter<I: IntoIterator<Item = i32>>(indexes: I) -> Self {
-        Self(indexes.into_iter().collect_ordered())
+        Self(indexes.into_iter().collect())
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(indexes in prop::collection::btree_set(0..60i32, 0..40)) {
-            let indexes = Indexes(indexes);
+            let indexes = Indexes(indexes.into_iter().collect());
             prop_assert_eq!(Indexes::parse(&indexes.to_string(), 60), indexes);
         }
     }

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     api::{kinds::job::Jobs, pod_state},
+    base::ordered::Map,
     controllers::{pods::from_template, replica_set::rank::first_to_go},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// The most pods that are made or deleted in a pass. Source: `MaxPodCreateDeletePerSync`.
 pub(super) const BURST_MAX: usize = 500;
@@ -110,8 +111,7 @@ fn most_active(tally: &Tally<'_>) -> usize {
 fn surplus<'a>(tally: &Tally<'a>, at_least: usize, now: Timestamp) -> Vec<&'a Pod> {
     let (mut gone, mut left) = (Vec::new(), tally.active.clone());
     if tally.is_indexed() {
-        let mut of_index: BTreeMap<Option<i32>, Vec<&Pod>> = BTreeMap::new();
-        left.drain(..).for_each(|pod| of_index.entry(tally.index(pod)).or_default().push(pod));
+        let of_index = Map::of_groups(left.drain(..).map(|pod| (tally.index(pod), pod)));
         for (index, pods) in of_index {
             let n = if index.is_none() { pods.len() } else { pods.len() - 1 };
             let first = first_to_go(pods.clone(), n, now);

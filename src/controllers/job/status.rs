@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     api::{kinds::job::Jobs, pod_state},
-    base::ordered::CollectOrdered as _,
+    base::ordered::Set,
     controllers::runtime::{Action, Decision, Done, EventDraft, Report, stamp},
 };
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus};
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 /// Writes the status, when it has changed.
 pub(super) fn conclude(observed: &JobObserved, done: &Done) -> Decision {
@@ -53,12 +53,8 @@ fn some(n: i32) -> Option<i32> {
 
 /// Pods that are noted and let go are counted. Source: `cleanUncountedPodsWithoutFinalizers`.
 fn count_noted(tally: &Tally<'_>, status: &mut JobStatus) {
-    let held: BTreeSet<&String> = tally
-        .owned
-        .iter()
-        .filter(|pod| has_finalizer(pod))
-        .filter_map(|pod| pod.metadata.uid.as_ref())
-        .collect_ordered();
+    let held: Set<&String> =
+        tally.owned.iter().filter(|pod| has_finalizer(pod)).filter_map(|pod| pod.metadata.uid.as_ref()).collect();
     let is_held = |uid: &String| held.contains(uid);
     let settle = |noted: &mut Option<Vec<String>>| {
         let before = noted.as_ref().map_or(0, Vec::len);

@@ -12,14 +12,13 @@ use super::{
 };
 use crate::{
     api::pod_state,
-    base::ordered::CollectOrdered as _,
+    base::ordered::{Map, Set},
     controllers::runtime::{Claim, claim, is_selected},
 };
 use k8s_openapi::api::{
     batch::v1::{Job, JobSpec, JobStatus},
     core::v1::Pod,
 };
-use std::collections::{BTreeMap, BTreeSet};
 
 /// What a job's pods amount to.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(super) struct Tally<'a> {
     pub(super) spec: &'a JobSpec,
     pub(super) status: JobStatus,
     /// The UIDs that the status names: their pods are counted next.
-    noted: BTreeSet<String>,
+    noted: Set<String>,
     /// The pods that are the job's.
     pub(super) owned: Vec<&'a Pod>,
     /// Those that neither ended nor go.
@@ -46,7 +45,7 @@ pub(super) struct Tally<'a> {
     /// The indexes that have failed for good, where each has a limit of its own.
     pub(super) failed_indexes: Option<Indexes>,
     /// Of each index that is to be tried again, the failed pod that tells the next one how often: it is kept until then.
-    pub(super) kept: BTreeMap<i32, &'a Pod>,
+    pub(super) kept: Map<i32, &'a Pod>,
 }
 
 impl<'a> Tally<'a> {
@@ -61,7 +60,7 @@ impl<'a> Tally<'a> {
             job,
             spec: spec(job),
             status: status_of(job),
-            noted: BTreeSet::new(),
+            noted: Set::new(),
             active: owned.iter().copied().filter(|pod| pod_state::is_active(pod)).collect(),
             terminating: owned.iter().filter(is_going).copied().collect(),
             owned,
@@ -70,7 +69,7 @@ impl<'a> Tally<'a> {
             completed: Indexes::default(),
             succeeded_indexes: Indexes::default(),
             failed_indexes: None,
-            kept: BTreeMap::new(),
+            kept: Map::new(),
         };
         tally.count_ended();
         if tally.is_indexed() {
@@ -140,7 +139,7 @@ impl<'a> Tally<'a> {
 
     fn count_ended(&mut self) {
         let uncounted = self.status.uncounted_terminated_pods.clone().unwrap_or_default();
-        self.noted = uncounted.failed.into_iter().chain(uncounted.succeeded).flatten().collect_ordered();
+        self.noted = uncounted.failed.into_iter().chain(uncounted.succeeded).flatten().collect();
         let is_new =
             |pod: &Pod| has_finalizer(pod) && !self.is_noted(pod) && (!self.is_indexed() || self.index(pod).is_some());
         let new: Vec<&Pod> = self.owned.iter().copied().filter(|pod| is_new(pod)).collect();

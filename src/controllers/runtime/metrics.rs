@@ -1,11 +1,9 @@
 //! What the controllers count about themselves, for the server's `/metrics` and for tests.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use crate::base::ordered::Map;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 /// The counters of one controller.
@@ -33,7 +31,7 @@ pub struct Counters {
 
 /// The counters of all controllers, by name. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Mutex<BTreeMap<&'static str, Arc<Counters>>>>);
+pub struct Metrics(Arc<Mutex<Map<&'static str, Arc<Counters>>>>);
 
 impl Metrics {
     /// The counters of a controller.

@@ -12,9 +12,10 @@
 //! **Source** of the delays: `DefaultTypedControllerRateLimiter`, client-go/util/workqueue, v1.37 (5 ms up to 1000 s; the cap
 //! here is lower, because nobody waits 1000 s on their own machine).
 
-use crate::base::backoff::Backoff;
+use crate::base::{backoff::Backoff, ordered::Map};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -40,6 +41,8 @@ struct Slot {
     /// When it is due, and its place among those of the same time.
     due: Option<(Instant, u64)>,
     is_running: bool,
+    /// Whether the slow resync alone wants it to be looked at.
+    is_resync: bool,
     failures: u32,
 }
 
@@ -50,7 +53,7 @@ pub struct Queue<K> {
     /// The keys that are due and do not run, by time, first come first served.
     order: BTreeSet<(Instant, u64, K)>,
     /// The keys that rest, and how long.
-    resting: BTreeMap<K, Instant>,
+    resting: Map<K, Instant>,
     backoff: Backoff,
     running: usize,
     running_max: usize,
@@ -61,7 +64,7 @@ impl<K: Ord + Clone> Queue<K> {
     /// An empty queue that lets `running_max` keys run at once.
     pub fn new(running_max: usize, backoff: Backoff) -> Self {
         assert!(running_max > 0, "a queue that runs nothing never ends");
-        let (slots, order, resting) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let (slots, order, resting) = (BTreeMap::new(), BTreeSet::new(), Map::new());
         Self { slots, order, resting, backoff, running: 0, running_max, sequence: 0 }
     }
 
@@ -142,6 +145,18 @@ impl<K: Ord + Clone> Queue<K> {
                 self.slots.remove(key);
             }
         }
+    }
+
+    /// Notes of a key that waits or runs whether the slow resync alone wants it to be looked at.
+    pub fn note_resync(&mut self, key: &K, is_alone: bool) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.is_resync = is_alone;
+        }
+    }
+
+    /// Whether the slow resync alone wanted it to be looked at, which is over then.
+    pub fn take_resync(&mut self, key: &K) -> bool {
+        self.slots.get_mut(key).is_some_and(|slot| mem::take(&mut slot.is_resync))
     }
 
     /// When the next key may run; `None` when something must happen first.

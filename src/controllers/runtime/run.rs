@@ -30,7 +30,6 @@ use futures::{
 };
 use std::{
     any::Any,
-    collections::BTreeSet,
     fmt::Debug,
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -237,8 +236,6 @@ struct Loop<K> {
     queue: Queue<K>,
     feed: SelectAll<BoxStream<'static, Fed>>,
     running: FuturesUnordered<BoxFuture<'static, Ended<K>>>,
-    /// Keys that only the slow resync wants to be looked at.
-    resynced: BTreeSet<K>,
 }
 
 impl<K: Key> Loop<K> {
@@ -254,7 +251,6 @@ impl<K: Key> Loop<K> {
             queue: Queue::new(RUNNING_MAX, BACKOFF),
             feed: SelectAll::new(),
             running: FuturesUnordered::new(),
-            resynced: BTreeSet::new(),
             controller,
         }
     }
@@ -328,10 +324,8 @@ impl<K: Key> Loop<K> {
         let now = self.now();
         for key in self.triggers[i].keys(&self.registry, before, after) {
             let is_new = self.queue.add(key.clone(), now);
-            if !is_resync {
-                self.resynced.remove(&key);
-            } else if is_new {
-                self.resynced.insert(key);
+            if is_new || !is_resync {
+                self.queue.note_resync(&key, is_resync);
             }
         }
     }
@@ -391,7 +385,7 @@ impl<K: Key> Loop<K> {
     }
 
     fn end(&mut self, ended: Ended<K>) {
-        if self.resynced.remove(&ended.key) && ended.acted {
+        if self.queue.take_resync(&ended.key) && ended.acted {
             self.counters.resync_finds.fetch_add(1, Relaxed);
             let (controller, key) = (self.controller.name(), &ended.key);
             warn!(component = "controllers", controller, ?key, "the slow resync found work that no change told of");

@@ -6,12 +6,12 @@
 use super::{Observed, candidate::Candidate};
 use crate::{
     api::selector::{LabelSelector, Operator, Requirement},
+    base::ordered::Map,
     controllers::runtime::{is_selected, selector_of},
 };
 use k8s_openapi::api::core::v1::{
     Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodAffinityTerm, TopologySpreadConstraint,
 };
-use std::collections::BTreeMap;
 
 pub(super) const NO_AFFINITY: &str = "node(s) didn't match pod affinity rules";
 const ANTI_AFFINITY: &str = "node(s) didn't match pod anti-affinity rules";
@@ -258,7 +258,7 @@ fn skew(
         hard.iter().all(|c| node.topology(&c.topology_key).is_some())
             && (ignores_affinity || wants_node(pod, node.node))
     };
-    let mut domains: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut domains: Map<&str, i64> = Map::new();
     for node in all.iter().filter(counts) {
         let Some(domain) = node.topology(&constraint.topology_key) else { continue };
         let is_alike = |p: &&&Pod| {

@@ -1,9 +1,11 @@
 //! The nodes that a pod may get, each with what is on it.
 
 use super::{Observed, node_of};
-use crate::api::pod_resources::{Amounts, Side, add, amounts, of_pod};
+use crate::{
+    api::pod_resources::{Amounts, Side, add, amounts, of_pod},
+    base::ordered::Map,
+};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use std::collections::BTreeMap;
 
 /// A node, and the pods that are or will be on it.
 #[derive(Clone, Debug)]
@@ -21,7 +23,7 @@ pub(super) fn requests(pod: &Pod) -> Amounts {
 
 /// Every node with its pods.
 pub(super) fn candidates(observed: &Observed) -> Vec<Candidate<'_>> {
-    let mut by_node: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+    let mut by_node: Map<&str, Vec<&Pod>> = Map::new();
     for pod in &observed.pods {
         if let Some(node) = node_of(pod) {
             by_node.entry(node).or_default().push(pod);

@@ -14,13 +14,13 @@ use crate::{
         meta::ObjectKey,
         pod_claims::claims_of,
     },
-    base::{json, ordered::CollectOrdered as _},
+    base::{json, ordered::Map},
     controllers::persistent_volume::{class_of, get, text},
     registry::{Registry, pipeline::Part},
 };
 use k8s_openapi::api::core::v1::{NodeSelector, Pod};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 const CLAIM: KindRef = KindRef::BuiltIn(&PERSISTENT_VOLUME_CLAIMS);
 
@@ -38,9 +38,9 @@ pub(super) enum Claim {
 }
 
 /// How it is with the claims of all pods that wait; those that are not there are left out.
-pub(super) fn of_waiting(registry: &Registry, pods: &[Arc<Pod>]) -> BTreeMap<ObjectKey, Claim> {
+pub(super) fn of_waiting(registry: &Registry, pods: &[Arc<Pod>]) -> Map<ObjectKey, Claim> {
     let keys = pods.iter().filter(|pod| waits(pod)).flat_map(|pod| claims_of(pod)).map(|claim| claim.key);
-    keys.filter_map(|key| Some((key.clone(), look(registry, &key)?))).collect_ordered()
+    keys.filter_map(|key| Some((key.clone(), look(registry, &key)?))).collect()
 }
 
 fn look(registry: &Registry, key: &ObjectKey) -> Option<Claim> {
@@ -64,7 +64,7 @@ fn look(registry: &Registry, key: &ObjectKey) -> Option<Claim> {
 }
 
 /// Why a pod cannot get any place because of its claims.
-pub(super) fn obstacle(pod: &Pod, claims: &BTreeMap<ObjectKey, Claim>, pods: &[Arc<Pod>]) -> Option<String> {
+pub(super) fn obstacle(pod: &Pod, claims: &Map<ObjectKey, Claim>, pods: &[Arc<Pod>]) -> Option<String> {
     let all = claims_of(pod);
     let mut is_unbound = false;
     for claim in &all {
@@ -100,7 +100,7 @@ pub(super) fn obstacle(pod: &Pod, claims: &BTreeMap<ObjectKey, Claim>, pods: &[A
 /// Where the volumes of a pod's claims can be mounted.
 pub(super) fn nodes_of<'c>(
     pod: &Pod,
-    claims: &'c BTreeMap<ObjectKey, Claim>,
+    claims: &'c Map<ObjectKey, Claim>,
 ) -> impl Iterator<Item = &'c NodeSelector> + use<'c> {
     let all = claims_of(pod);
     all.into_iter().filter_map(|claim| match claims.get(&claim.key) {
@@ -110,7 +110,7 @@ pub(super) fn nodes_of<'c>(
 }
 
 /// What must be done for a pod's claims before the pod can have this node: `None`, nothing; else the pod waits for it.
-pub(super) fn prepare(pod: &Pod, node: &str, claims: &BTreeMap<ObjectKey, Claim>) -> Option<Vec<Planned>> {
+pub(super) fn prepare(pod: &Pod, node: &str, claims: &Map<ObjectKey, Claim>) -> Option<Vec<Planned>> {
     let all = claims_of(pod);
     let waiting: Vec<&Value> = all
         .iter()

@@ -29,7 +29,7 @@ use crate::{
         meta::ObjectKey,
         pod_state::{self, POD_SCHEDULED},
     },
-    base::ordered::{CollectOrdered as _, SortList as _},
+    base::ordered::{Map, SortList as _},
     registry::Registry,
 };
 use candidate::{Candidate, candidates};
@@ -54,11 +54,11 @@ pub struct Observed {
     /// Every node, by name.
     pub nodes: Vec<Arc<Node>>,
     /// The labels of every namespace.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub namespaces: Map<String, BTreeMap<String, String>>,
     /// The budgets of every namespace.
     pub budgets: Vec<Arc<PodDisruptionBudget>>,
     /// How it is with the claims of the pods that wait.
-    claims: BTreeMap<ObjectKey, Claim>,
+    claims: Map<ObjectKey, Claim>,
     /// The time.
     pub now: Timestamp,
 }
@@ -101,7 +101,7 @@ impl Controller for Scheduler {
             pods,
             nodes: registry.api::<Nodes>().list("").items,
             budgets: registry.api::<PodDisruptionBudgets>().list("").items,
-            namespaces: namespaces.iter().map(|n| labels(n)).collect_ordered(),
+            namespaces: namespaces.iter().map(|n| labels(n)).collect(),
             now: registry.clock().now(),
         })
     }
@@ -260,7 +260,7 @@ fn preempted(victim: &Pod, by: &Pod, node: &str) -> Planned {
 
 /// Why none of so many nodes can take a pod. Source: `FitError.Error`, pkg/scheduler/framework/types.go.
 fn available(n: usize, reasons: impl Iterator<Item = String>) -> String {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut counts: Map<String, usize> = Map::new();
     reasons.for_each(|reason| *counts.entry(reason).or_default() += 1);
     let mut texts: Vec<String> = counts.into_iter().map(|(reason, n)| format!("{n} {reason}")).collect();
     texts.sort_list();

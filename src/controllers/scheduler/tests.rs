@@ -5,6 +5,7 @@
 use super::{Observed, Scheduler, claims};
 use crate::{
     api::{kinds::pod::Pods, meta::ObjectKey},
+    base::ordered::Map,
     controllers::runtime::{Controller as _, Report},
 };
 use expect_test::expect;
@@ -43,9 +44,9 @@ fn observed(nodes: Vec<Node>, pods: Vec<Pod>) -> Observed {
     Observed {
         pods: pods.into_iter().map(Arc::new).collect(),
         nodes: nodes.into_iter().map(Arc::new).collect(),
-        namespaces: BTreeMap::from([("default".to_owned(), labels.into())]),
+        namespaces: Map::from([("default".to_owned(), labels.into())]),
         budgets: Vec::new(),
-        claims: BTreeMap::new(),
+        claims: Map::new(),
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     }
 }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     api::{kinds::stateful_set::StatefulSets, pod_state, selector::LabelSelector},
+    base::ordered::Map,
     controllers::{
         revisions::{Owner, Revisions, name, template_of},
         runtime::{Claim, claim, is_selected, selector_of},
@@ -15,16 +16,16 @@ use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{Pod, PodTemplateSpec},
 };
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
 /// What a pass over a set knows.
 #[derive(Debug)]
 pub(super) struct Slots<'a> {
     pub(super) set: &'a StatefulSet,
     /// The pods of the ordinals that there are to be.
-    pub(super) members: BTreeMap<i32, &'a Pod>,
+    pub(super) members: Map<i32, &'a Pod>,
     /// The pods of other ordinals.
-    pub(super) condemned: BTreeMap<i32, &'a Pod>,
+    pub(super) condemned: Map<i32, &'a Pod>,
     pub(super) revisions: Revisions<'a>,
     /// The name of the revision that pods below the partition are of.
     pub(super) current: String,

@@ -1,7 +1,7 @@
 //! Between skiff's engine types and Docker's JSON. Pure.
 
 use crate::base::{
-    ordered::CollectOrdered as _,
+    ordered::{CollectOrdered as _, Map},
     traffic::{Flow, InterfaceUsage},
 };
 use crate::engine::{
@@ -403,7 +403,7 @@ fn phase(state: &models::ContainerState) -> Phase {
 
 /// The address on the network that the container was made for, or on the first by name that has one.
 fn address(settings: models::NetworkSettings, mode: &str) -> Option<Ipv4Addr> {
-    let networks: BTreeMap<String, models::EndpointSettings> = settings.networks?.into_iter().collect_ordered();
+    let networks: Map<String, models::EndpointSettings> = settings.networks?.into_iter().collect();
     let ip = |endpoint: &models::EndpointSettings| endpoint.ip_address.as_deref()?.parse().ok();
     networks.get(mode).and_then(ip).or_else(|| networks.values().find_map(ip))
 }
@@ -600,7 +600,7 @@ pub(super) fn usage(stats: models::ContainerStatsResponse) -> Option<Usage> {
         memory_bytes,
         working_set_bytes: memory_bytes.saturating_sub(inactive),
         rss_bytes: counted(["total_rss", "anon"]).unwrap_or_default(),
-        interfaces: stats.networks.into_iter().flatten().map(|(name, told)| (name, interface(&told))).collect_ordered(),
+        interfaces: stats.networks.into_iter().flatten().map(|(name, told)| (name, interface(&told))).collect(),
         disks: disks(stats.blkio_stats.and_then(|told| told.io_service_bytes_recursive).unwrap_or_default()),
     })
 }
@@ -618,7 +618,7 @@ fn interface(told: &models::ContainerNetworkStats) -> InterfaceUsage {
 
 /// The bytes of each disk. The two generations of control groups write the words differently.
 fn disks(entries: Vec<models::ContainerBlkioStatEntry>) -> Vec<DiskUsage> {
-    let mut disks: BTreeMap<(u64, u64), DiskUsage> = BTreeMap::new();
+    let mut disks: Map<(u64, u64), DiskUsage> = Map::new();
     for entry in entries {
         let device = (entry.major.unwrap_or_default(), entry.minor.unwrap_or_default());
         let disk = disks.entry(device).or_insert(DiskUsage { device, ..DiskUsage::default() });

@@ -6,14 +6,13 @@
 //! to itself for them (`netlink`), and the pods have them on-link.
 
 use super::rotation::{Millis, millis};
-use crate::net::ports::family;
+use crate::{base::ordered::Set, net::ports::family};
 use rustix::{
     fd::OwnedFd,
     io::Errno,
     net::{SocketFlags, SocketType, bind, connect, socket_with, sockopt::set_tcp_quickack},
 };
 use std::{
-    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
@@ -43,7 +42,7 @@ pub(super) struct Sources {
 
 impl Sources {
     /// With these addresses to spare.
-    pub(super) fn new(spare: &BTreeSet<Ipv4Addr>) -> Self {
+    pub(super) fn new(spare: &Set<Ipv4Addr>) -> Self {
         Self { spare: spare.iter().copied().collect(), ..Self::default() }
     }
 

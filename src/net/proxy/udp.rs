@@ -12,7 +12,10 @@ use super::{
     rotation::{Claim, Millis},
     token::Subject,
 };
-use crate::{base::reached::Reached, net::ports::family};
+use crate::{
+    base::{ordered::Map, reached::Reached},
+    net::ports::family,
+};
 use rustix::{
     event::epoll::{self, EventFlags},
     fd::OwnedFd,
@@ -47,7 +50,7 @@ const FLOW_BIT: u64 = 1 << 61;
 /// A worker's datagram listeners and flows.
 #[derive(Debug, Default)]
 pub(super) struct UdpSide {
-    listeners: BTreeMap<u64, Arc<Listening>>,
+    listeners: Map<u64, Arc<Listening>>,
     flows: BTreeMap<u64, Flow>,
     by_client: BTreeMap<(u64, SocketAddr), u64>,
     flows_made: u64,

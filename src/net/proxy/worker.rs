@@ -17,7 +17,7 @@ use super::{
     udp::UdpSide,
 };
 use crate::{
-    base::{clock::Clock, reached::Reached},
+    base::{clock::Clock, ordered::Map, reached::Reached},
     net::seats::Seats,
 };
 use rustix::{
@@ -32,7 +32,7 @@ use rustix::{
     net::{SocketFlags, acceptfrom_with},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -57,7 +57,7 @@ const ACCEPTS_MAX: usize = 64;
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) started: Instant,
-    pub(super) listening: RwLock<BTreeMap<u64, Arc<Listening>>>,
+    pub(super) listening: RwLock<Map<u64, Arc<Listening>>>,
     pub(super) posts: Vec<Post>,
     pub(super) sources: Sources,
     /// Clients that were reset because nothing stood behind the listener or nothing answered.

@@ -3,7 +3,7 @@
 //! Made by the router when the table changes, and shared by all its threads; a request holds on to the rule that it met.
 
 use super::{
-    table::{Backend, Owner, PathRule, Rule, Table, Wire, host_of},
+    table::{Backend, Rule, Table, Wire, host_of},
     tls::{self, Keys},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
         http_options::Balance,
         router_certificates::{Certificates, Pair},
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::Map,
     net::{
         rotation::{Backends, Claim, Millis},
         table::PortRef,
@@ -24,7 +24,6 @@ use rustls::{
     sign::CertifiedKey,
 };
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, PoisonError, RwLock,
@@ -37,7 +36,7 @@ use std::{
 pub(super) struct Live {
     pub(super) table: Table<Arc<LiveRule>, Option<Arc<CertifiedKey>>>,
     /// Those that the cluster's authority made, by host.
-    by_host: BTreeMap<String, Arc<CertifiedKey>>,
+    by_host: Map<String, Arc<CertifiedKey>>,
     /// The port of TLS, to which plain HTTP is sent.
     pub(super) https_port: Option<u16>,
 }
@@ -235,10 +234,7 @@ impl Live {
         (cluster_ca, https_port, keys): (&str, Option<u16>, &Keys),
         find: FindBackends<'_>,
     ) -> Self {
-        let mut there: BTreeMap<(&Owner, &PathRule), Vec<&Arc<LiveRule>>> = BTreeMap::new();
-        for live in before.table.rules() {
-            there.entry((&live.rule.owner, &live.rule.path)).or_default().push(live);
-        }
+        let there = Map::of_groups(before.table.rules().map(|live| ((&live.rule.owner, &live.rule.path), live)));
         let live = |rule: &Arc<Rule>| {
             let alike = there.get(&(&rule.owner, &rule.path)).into_iter().flatten();
             let kept = alike.copied().find(|live| live.is_current(rule, find));
@@ -246,7 +242,7 @@ impl Live {
         };
         let certified = |pair: &Pair| keys.of(pair).ok();
         let by_host = certificates.by_host.iter().filter_map(|(host, pair)| Some((host.clone(), certified(pair)?)));
-        Self { table: table.map(live, certified), by_host: by_host.collect_ordered(), https_port }
+        Self { table: table.map(live, certified), by_host: by_host.collect(), https_port }
     }
 
     /// The certificate to show who asks for a name.
@@ -289,7 +285,7 @@ impl ResolvesServerCert for Current {
 mod tests {
     use super::*;
     use crate::net::{
-        router::table::{OwnerKind, Plain},
+        router::table::{Owner, OwnerKind, PathRule, Plain},
         table::{Protocol, Rotation, Target},
     };
 
@@ -342,8 +338,7 @@ mod tests {
 
     fn live(balance: Balance, services: &[(&str, u16)]) -> LiveRule {
         let all = [("a", &[1, 2][..]), ("b", &[3]), ("empty", &[])];
-        let made: BTreeMap<&str, Arc<Backends>> =
-            all.iter().map(|(name, hosts)| (*name, backends(name, hosts))).collect();
+        let made: Map<&str, Arc<Backends>> = all.iter().map(|(name, hosts)| (*name, backends(name, hosts))).collect();
         LiveRule::new(&rule(balance, services), "", &|port| made.get(port.service.as_str()).cloned())
     }
 

@@ -22,7 +22,7 @@ use crate::{
         names,
         router_certificates::{Certificates, Pair},
     },
-    base::ordered::{CollectOrdered as _, SortList as _},
+    base::ordered::{Map, Set, SortList as _},
 };
 use k8s_openapi::{
     api::{
@@ -34,10 +34,7 @@ use k8s_openapi::{
 };
 use ports::Ports;
 use sha2::{Digest as _, Sha256};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 /// The status of a redirect to TLS, by OpenShift's router and by ingress-nginx.
 const REDIRECT_OF_ROUTE: u16 = 302;
@@ -68,7 +65,7 @@ pub struct Planned {
     /// Who answers for what.
     pub table: Table<Arc<Rule>>,
     /// What each Route, and each Ingress of the router's class, is told.
-    pub verdicts: BTreeMap<Owner, Verdict>,
+    pub verdicts: Map<Owner, Verdict>,
 }
 
 /// What an object is told.
@@ -105,7 +102,7 @@ impl Rejection {
 pub fn routed_services<'a>(
     routes: impl IntoIterator<Item = &'a Route>,
     ingresses: impl IntoIterator<Item = &'a Ingress>,
-) -> BTreeSet<(String, String)> {
+) -> Set<(String, String)> {
     let of_route = |route: &'a Route| {
         let targets = std::iter::once(&route.spec.to).chain(&route.spec.alternate_backends);
         targets.map(|target| (namespace_of(&route.metadata), target.name.clone()))
@@ -118,7 +115,7 @@ pub fn routed_services<'a>(
         let names = all.filter_map(|backend| backend.service.as_ref()).map(|service| service.name.clone());
         names.map(|name| (namespace_of(&ingress.metadata), name))
     };
-    routes.into_iter().flat_map(of_route).chain(ingresses.into_iter().flat_map(of_ingress)).collect_ordered()
+    routes.into_iter().flat_map(of_route).chain(ingresses.into_iter().flat_map(of_ingress)).collect()
 }
 
 /// The Ingresses that the router serves: those of a class of its own, and those without a class while its class is the default.
@@ -130,7 +127,7 @@ pub fn ours<'a>(ingresses: &[&'a Ingress], classes: &[&IngressClass]) -> Vec<&'a
     let is_default = |class: &&IngressClass| {
         class.metadata.annotations.as_ref().and_then(|all| all.get(DEFAULT_ANNOTATION)).is_some_and(|v| v == "true")
     };
-    let own: BTreeSet<String> = classes.iter().filter(of_router).map(name).collect_ordered();
+    let own: Set<String> = classes.iter().filter(of_router).map(name).collect();
     let takes_classless = classes.iter().filter(of_router).any(is_default);
     let is_ours = |ingress: &&&Ingress| match class_of(ingress) {
         Some(class) => own.contains(class),
@@ -155,8 +152,7 @@ pub fn plan(objects: &Objects<'_>) -> Planned {
         (meta.creation_timestamp.as_ref().map(|time| time.0), meta.namespace.clone(), meta.name.clone())
     });
     let ports = Ports::new(objects.services, objects.slices);
-    let mut planner =
-        Planner { objects, ports, planned: Planned::default(), claims: BTreeMap::new(), owned: BTreeMap::new() };
+    let mut planner = Planner { objects, ports, planned: Planned::default(), claims: Map::new(), owned: Map::new() };
     for claimant in claimants {
         let owner = claimant.owner();
         let verdict = match claimant {
@@ -204,9 +200,9 @@ struct Planner<'a> {
     ports: Ports<'a>,
     planned: Planned,
     /// Who has a host and path.
-    claims: BTreeMap<(Host, PathRule), Owner>,
+    claims: Map<(Host, PathRule), Owner>,
     /// The oldest Route of each host.
-    owned: BTreeMap<Host, Owner>,
+    owned: Map<Host, Owner>,
 }
 
 /// Routes.
@@ -385,7 +381,7 @@ impl Planner<'_> {
         let options = HttpOptions::of_ingress(&annotations).0;
         let secured = self.add_tls(owner, spec, &mut verdict);
         let mut made = Made { owner, options: &options, secured: &secured, verdict: &mut verdict };
-        let mut hosts = BTreeSet::new();
+        let mut hosts = Set::new();
         for rule in spec.rules.iter().flatten() {
             let host = Host::parse(rule.host.as_deref().unwrap_or_default());
             if made.verdict.host.is_empty() {
@@ -408,8 +404,8 @@ impl Planner<'_> {
     }
 
     /// Takes certificates in; returns which hosts have TLS.
-    fn add_tls(&mut self, owner: &Owner, spec: &IngressSpec, verdict: &mut Verdict) -> BTreeSet<Host> {
-        let mut secured = BTreeSet::new();
+    fn add_tls(&mut self, owner: &Owner, spec: &IngressSpec, verdict: &mut Verdict) -> Set<Host> {
+        let mut secured = Set::new();
         for tls in spec.tls.iter().flatten() {
             let named: Vec<Host> = tls.hosts.iter().flatten().map(|host| Host::parse(host)).collect();
             let of_rules = || spec.rules.iter().flatten().filter_map(|r| r.host.as_deref()).map(Host::parse).collect();
@@ -505,7 +501,7 @@ impl Planner<'_> {
 struct Made<'a> {
     owner: &'a Owner,
     options: &'a HttpOptions,
-    secured: &'a BTreeSet<Host>,
+    secured: &'a Set<Host>,
     verdict: &'a mut Verdict,
 }
 

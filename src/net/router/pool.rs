@@ -6,10 +6,9 @@
 //! **Invariants**: none is kept to an endpoint that has left the rotation, so that its pod may end in peace.
 
 use super::body::Outgoing;
-use crate::net::rotation::Endpoint;
+use crate::{base::ordered::Map, net::rotation::Endpoint};
 use hyper::client::conn::{http1, http2};
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -31,7 +30,7 @@ pub(super) type PoolKey = (u64, u64);
 /// The connections of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    kept: Mutex<BTreeMap<PoolKey, Kept>>,
+    kept: Mutex<Map<PoolKey, Kept>>,
     /// Told when something is kept after nothing was.
     filled: Notify,
 }
@@ -109,7 +108,7 @@ impl Pool {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PoolKey, Kept>> {
+    fn lock(&self) -> MutexGuard<'_, Map<PoolKey, Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

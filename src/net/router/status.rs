@@ -12,21 +12,20 @@ use super::{
 };
 use crate::{
     api::agreements::{ROUTE_DOMAIN, ROUTER_NAME},
-    base::ordered::CollectOrdered as _,
+    base::ordered::Map,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// What is to be written: the body of a patch of each object's status.
-pub type Statuses = BTreeMap<Owner, Value>;
+pub type Statuses = Map<Owner, Value>;
 
 /// The statuses that do not say yet what they should.
 pub fn to_tell<'a>(
     routes: impl IntoIterator<Item = &'a Route>,
     ingresses: impl IntoIterator<Item = &'a Ingress>,
-    verdicts: &BTreeMap<Owner, Verdict>,
+    verdicts: &Map<Owner, Verdict>,
     bound: &Bound,
     now: Timestamp,
 ) -> Statuses {
@@ -40,7 +39,7 @@ pub fn to_tell<'a>(
         let status = ingress_status(ingress, verdicts.get(&owner), bound)?;
         Some((owner, status))
     };
-    routes.into_iter().filter_map(of_route).chain(ingresses.into_iter().filter_map(of_ingress)).collect_ordered()
+    routes.into_iter().filter_map(of_route).chain(ingresses.into_iter().filter_map(of_ingress)).collect()
 }
 
 /// Where something answers, for people.

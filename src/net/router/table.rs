@@ -9,10 +9,10 @@
 
 use crate::{
     api::{header_template::Part, http_options::HttpOptions, router_certificates::Pair},
-    base::ordered::CollectOrdered as _,
+    base::ordered::Map,
     net::table::PortRef,
 };
-use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, cmp::Reverse, fmt, net::IpAddr, sync::Arc};
 
 /// What a rule is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,14 +219,14 @@ pub struct Table<R, C = Pair> {
 /// Something for each host that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ByHost<T> {
-    exact: BTreeMap<String, T>,
-    wildcard: BTreeMap<String, T>,
+    exact: Map<String, T>,
+    wildcard: Map<String, T>,
     any: Option<T>,
 }
 
 impl<T> Default for ByHost<T> {
     fn default() -> Self {
-        Self { exact: BTreeMap::new(), wildcard: BTreeMap::new(), any: None }
+        Self { exact: Map::new(), wildcard: Map::new(), any: None }
     }
 }
 
@@ -273,8 +273,7 @@ impl<T> ByHost<T> {
     }
 
     fn map<U>(&self, mut make: impl FnMut(&T) -> U) -> ByHost<U> {
-        let mut all =
-            |of: &BTreeMap<String, T>| of.iter().map(|(host, value)| (host.clone(), make(value))).collect_ordered();
+        let mut all = |of: &Map<String, T>| of.iter().map(|(host, value)| (host.clone(), make(value))).collect();
         let (exact, wildcard) = (all(&self.exact), all(&self.wildcard));
         ByHost { exact, wildcard, any: self.any.as_ref().map(make) }
     }

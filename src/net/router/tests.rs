@@ -111,7 +111,7 @@ impl Scene {
             check: &|pair| self.router.check(pair),
         });
         let left = self.proxy.apply(&self.table).left;
-        let (bound, problems) = self.router.apply(&planned, &self.certificates, &BTreeSet::new());
+        let (bound, problems) = self.router.apply(&planned, &self.certificates, &Set::new());
         assert_eq!(problems, Vec::<String>::new());
         (bound, left)
     }

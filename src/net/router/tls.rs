@@ -3,7 +3,10 @@
 //! Called by `live` when the table changes, and by rustls for each handshake.
 
 use super::table::Trust;
-use crate::api::router_certificates::Pair;
+use crate::{
+    api::router_certificates::Pair,
+    base::ordered::{Map, Set},
+};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -14,17 +17,14 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
     sign::CertifiedKey,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A certificate and its key, ready for use; or what is wrong with them.
 pub(super) type Certified = Result<Arc<CertifiedKey>, String>;
 
 /// Certificates that were made ready: each change of the table asks for all of them.
 #[derive(Debug, Default)]
-pub(super) struct Keys(Mutex<BTreeMap<Pair, Certified>>);
+pub(super) struct Keys(Mutex<Map<Pair, Certified>>);
 
 impl Keys {
     /// A certificate and its key, ready for use.
@@ -39,7 +39,7 @@ impl Keys {
     }
 
     /// Forgets all but these.
-    pub(super) fn retain(&self, used: &BTreeSet<&Pair>) {
+    pub(super) fn retain(&self, used: &Set<&Pair>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|pair, _| used.contains(pair));
     }
 }

@@ -11,9 +11,12 @@ use super::{
     SOCKET_NAME,
     wire::{SOCKETS_MAX, Word, key_of, receive, send},
 };
-use crate::net::{
-    ports::reserve_socket,
-    table::{ListenKey, Role},
+use crate::{
+    base::ordered::Map,
+    net::{
+        ports::reserve_socket,
+        table::{ListenKey, Role},
+    },
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -25,7 +28,7 @@ use rustix::{
         sockopt::{Timeout, set_socket_timeout},
     },
 };
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 /// Sockets that are kept.
 pub const KEPT_MAX: usize = 8192;
@@ -40,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Store {
     listener: OwnedFd,
-    kept: BTreeMap<ListenKey, OwnedFd>,
+    kept: Map<ListenKey, OwnedFd>,
     /// In the order in which they came.
     peers: Vec<Peer>,
 }
@@ -76,7 +79,7 @@ impl Store {
         bind(&listener, &SocketAddrUnix::new(&path)?)?;
         chmod(&path, Mode::RUSR | Mode::WUSR)?;
         listen(&listener, 8)?;
-        Ok(Self { listener, kept: BTreeMap::new(), peers: Vec::new() })
+        Ok(Self { listener, kept: Map::new(), peers: Vec::new() })
     }
 
     /// Serves until it cannot any more.
@@ -159,7 +162,7 @@ impl Store {
 }
 
 /// The socket of a listener on a ClusterIP: the one that is kept, or a new one.
-fn made(kept: &mut BTreeMap<ListenKey, OwnedFd>, key: ListenKey) -> Result<OwnedFd, Errno> {
+fn made(kept: &mut Map<ListenKey, OwnedFd>, key: ListenKey) -> Result<OwnedFd, Errno> {
     if let Some(socket) = kept.get(&key) {
         return dup(socket);
     }
@@ -174,7 +177,7 @@ fn dup(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
     fcntl_dupfd_cloexec(socket, 0)
 }
 
-fn give(to: &OwnedFd, kept: &BTreeMap<ListenKey, OwnedFd>) -> Result<(), Errno> {
+fn give(to: &OwnedFd, kept: &Map<ListenKey, OwnedFd>) -> Result<(), Errno> {
     let sockets: Vec<&OwnedFd> = kept.values().collect();
     for some in sockets.chunks(SOCKETS_MAX) {
         send(to, &Word::Held, some)?;

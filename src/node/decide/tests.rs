@@ -38,7 +38,7 @@ fn container(pod: &Pod, line: &str) -> ObservedContainer {
     let (name, attempt) = words.next().unwrap().split_once('/').unwrap();
     let attempt: u32 = attempt.parse().unwrap();
     let state = words.next().unwrap();
-    let options: BTreeMap<&str, &str> = words.map(|w| w.split_once('=').unwrap_or((w, ""))).collect();
+    let options: Map<&str, &str> = words.map(|w| w.split_once('=').unwrap_or((w, ""))).collect();
     let number = |key: &str, default: f64| options.get(key).map_or(default, |v| v.parse().unwrap());
     let spec = pod.spec.as_ref().unwrap();
     let of_name = spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name);

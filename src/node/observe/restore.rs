@@ -2,7 +2,7 @@
 
 use super::{Cause, Exit, KILLED, ObservedContainer, ObservedPod, Run, State};
 use crate::{
-    base::ordered::CollectOrdered as _,
+    base::ordered::Map,
     node::identity::{Identity, PodId},
 };
 use jiff::Timestamp;
@@ -10,7 +10,6 @@ use k8s_openapi::{
     api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use std::collections::BTreeMap;
 
 impl ObservedPod {
     /// Notes what the status of a pod tells of containers that the engine does not have any more, and of former runs of those that it
@@ -25,8 +24,8 @@ impl ObservedPod {
     }
 
     /// What ended runs had to say, as the status tells it.
-    pub fn told_last_words(&self, pod: &Pod) -> BTreeMap<Run, Option<String>> {
-        let Some(status) = &pod.status else { return BTreeMap::new() };
+    pub fn told_last_words(&self, pod: &Pod) -> Map<Run, Option<String>> {
+        let Some(status) = &pod.status else { return Map::new() };
         let ends = all_of(status).flat_map(|status| [&status.state, &status.last_state]).flatten();
         let told: Vec<&ContainerStateTerminated> = ends.filter_map(|state| state.terminated.as_ref()).collect();
         let is_of = |run: &ObservedContainer, told: &&&ContainerStateTerminated| {
@@ -37,7 +36,7 @@ impl ObservedPod {
         let words =
             |run: &ObservedContainer| told.iter().find(|told| is_of(run, told)).map(|told| told.message.clone());
         let words = self.ended_runs().filter_map(|run| Some((run.run(), Some(words(run)?.unwrap_or_default()))));
-        words.collect_ordered()
+        words.collect()
     }
 
     fn restore_gone(&mut self, pod: &Pod, status: &ContainerStatus, sandbox: u32) {

@@ -9,14 +9,14 @@ use super::{
     fields,
 };
 use crate::base::{
-    ordered::{CollectOrdered as _, SortList as _},
+    ordered::{Map, SortList as _},
     secret::{Variable, variable},
 };
 use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, Pod, Secret, Service, ServicePort},
 };
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 
 /// Looks up what pods refer to.
 pub trait Lookup {
@@ -91,11 +91,11 @@ pub(super) fn bytes_of(env: &[Variable]) -> usize {
 }
 
 /// Looks names up in a list of variables.
-pub(super) struct Known<'a>(BTreeMap<&'a str, &'a str>);
+pub(super) struct Known<'a>(Map<&'a str, &'a str>);
 
 impl<'a> Known<'a> {
     pub(super) fn of(env: &'a [Variable]) -> Self {
-        Self(env.iter().map(|(name, value)| (name.as_str(), value.reveal().as_str())).collect_ordered())
+        Self(env.iter().map(|(name, value)| (name.as_str(), value.reveal().as_str())).collect())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
@@ -107,7 +107,7 @@ impl<'a> Known<'a> {
 #[derive(Default)]
 struct Vars {
     list: Vec<(String, String)>,
-    places: BTreeMap<String, usize>,
+    places: Map<String, usize>,
     bytes: usize,
     spent: usize,
 }
@@ -115,7 +115,7 @@ struct Vars {
 impl Vars {
     /// Variables that nothing has counted yet.
     fn of(list: Vec<(String, String)>) -> Self {
-        let places = list.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect_ordered();
+        let places = list.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
         Self { list, places, ..Self::default() }
     }
 

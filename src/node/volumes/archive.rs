@@ -5,9 +5,9 @@
 //! **Source** of the rules for paths: `validatePayload`, `pkg/volume/util/atomic_writer.go`, v1.37.
 
 use super::short_hash;
+use crate::base::ordered::{Map, Set};
 use jiff::Timestamp;
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
     fs::Permissions,
     io,
@@ -26,7 +26,7 @@ pub(super) struct File {
 }
 
 /// The files of a volume, by path.
-pub(super) type Files = BTreeMap<String, File>;
+pub(super) type Files = Map<String, File>;
 
 /// A volume's directory.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ enum Content {
 
 /// The directories of a pod, by volume. What files hold is never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Tree(BTreeMap<String, Directory>);
+pub(super) struct Tree(Map<String, Directory>);
 
 impl fmt::Debug for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,12 +136,13 @@ const PATH_MAX: usize = 4096;
 
 /// The files by their paths without empty parts, if a directory can hold them all.
 fn checked(files: Files) -> Result<Files, String> {
-    let mut all = BTreeMap::new();
+    let mut all = Map::new();
     for (path, file) in files {
         all.insert(checked_path(&path)?, file);
     }
     let parents = |path: &str| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect::<Vec<_>>();
-    match all.keys().flat_map(|path| parents(path)).find(|parent| all.contains_key(parent)) {
+    let both = all.keys().flat_map(|path| parents(path)).find(|parent| all.contains_key(parent));
+    match both {
         Some(both) => Err(format!("invalid path {both:?}: is both a file and a directory")),
         None => Ok(all),
     }
@@ -206,7 +207,7 @@ impl Writer {
     fn append_files(&mut self, volume: &str, group: Option<i64>, files: &Files) -> io::Result<()> {
         let version = format!("..{}_{:x}", version(files), self.at.as_nanosecond());
         self.append(&format!("{volume}/{version}/"), EntryType::Directory, 0o755, group, &[])?;
-        let mut parents = BTreeSet::new();
+        let mut parents = Set::new();
         for (path, File { mode, bytes, .. }) in files {
             for (at, _) in path.match_indices('/').filter(|(at, _)| parents.insert(&path[..*at])) {
                 let parent = format!("{volume}/{version}/{}/", &path[..at]);

@@ -29,7 +29,7 @@
 //! way is refused even if it stays inside.
 
 use crate::{
-    base::{ordered::CollectOrdered as _, secret::variable},
+    base::{ordered::Map, secret::variable},
     engine::{ContainerSpec, Mount, MountSource, NetworkMode, Propagation},
     node::{identity::short_hash, translate::ConfigError},
 };
@@ -139,11 +139,8 @@ impl SubPaths {
 
     /// The helper's specification. Its name is the same for every attempt, so there is one at a time.
     pub fn helper(&self, image: &str, container: &str, attempt: u32, exchange: &Exchange<'_>) -> ContainerSpec {
-        let volumes: BTreeMap<String, (&MountSource, bool)> = self
-            .0
-            .iter()
-            .map(|sub| (format!("{PATHS}/{}", sub.volume), (&sub.source, sub.is_read_only)))
-            .collect_ordered();
+        let volumes: Map<String, (&MountSource, bool)> =
+            self.0.iter().map(|sub| (format!("{PATHS}/{}", sub.volume), (&sub.source, sub.is_read_only))).collect();
         let volumes = volumes.into_iter().map(|(target, (source, read_only))| (source.clone(), target, read_only));
         let Exchange { uid, volume, path } = *exchange;
         // With the volume itself it is certain to be mounted, whatever becomes of the sandbox meanwhile.

@@ -4,7 +4,7 @@
 use super::{Done, Worker, container_of};
 use crate::{
     api::pod_state::is_sidecar,
-    base::ordered::CollectOrdered as _,
+    base::ordered::Map,
     engine::{Container as EngineContainer, Phase},
     node::{
         context::stored_pod,
@@ -18,7 +18,7 @@ use crate::{
 };
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 /// How long before it is seen to be back an engine may have ended what ran.
 const ENGINE_ENDS_WITHIN: SignedDuration = SignedDuration::from_secs(60);
@@ -172,8 +172,8 @@ impl Worker {
     /// Asks for what containers that ended had to say, once for each run.
     pub(super) fn ask_last_words(&mut self, pod: &Arc<Pod>) {
         let sandbox = self.observed.sandbox().filter(|sandbox| !sandbox.is_gone).map(|sandbox| sandbox.id.clone());
-        let ended: BTreeMap<Run, ObservedContainer> =
-            self.observed.ended_runs().map(|ended| (ended.run(), ended.clone())).collect_ordered();
+        let ended: Map<Run, ObservedContainer> =
+            self.observed.ended_runs().map(|ended| (ended.run(), ended.clone())).collect();
         self.memory.last_words.retain(|run, words| words.is_none() || ended.contains_key(run));
         for (run, ended) in ended {
             let Some(spec) = container_of(pod, &ended.identity.container).map(Cow::into_owned) else { continue };

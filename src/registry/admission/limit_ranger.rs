@@ -14,7 +14,6 @@ use crate::{
         quantity::Quantity,
         status::ApiError,
     },
-    base::ordered::CollectOrdered as _,
     registry::{Registry, options::Selection},
 };
 use k8s_openapi::{
@@ -64,7 +63,7 @@ pub(super) fn review_claim(registry: &Registry, info: &KindInfo<'_>, new: &dyn D
     let for_claims: Vec<_> = limits.iter().filter(|limit| text_at(limit, "type") == CLAIM).collect();
     let asked = at(&claim.rest, "spec.resources.requests").and_then(Value::as_object).into_iter().flatten();
     let amount = |(name, text): (&String, &Value)| Some((name.clone(), Quantity::parse(text.as_str()?).ok()?));
-    let requests: Amounts = asked.filter_map(amount).collect_ordered();
+    let requests: Amounts = asked.filter_map(amount).collect();
     let rules: [(&str, Judge); 2] = [("min", |j| j.below()), ("max", |j| j.asks_too_much())];
     refuse(info, &claim.metadata, &complaints(&for_claims, CLAIM, &rules, &requests, &Amounts::default()))
 }

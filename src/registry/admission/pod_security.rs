@@ -15,7 +15,10 @@ use crate::{
         pod_security::{AUDIT, Level, Policy, Rule, details, is_significant, reasons, violations},
         status::ApiError,
     },
-    base::{json::typed, ordered::SortList as _},
+    base::{
+        json::typed,
+        ordered::{Map, SortList as _},
+    },
     registry::{Registry, options::WriteOptions},
 };
 use k8s_openapi::{
@@ -23,7 +26,6 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// How many pods are looked at when a namespace gets another level. Source: `defaultNamespaceMaxPodsToCheck`.
 const PODS_MAX: usize = 3000;
@@ -141,7 +143,7 @@ fn review_namespace(
 /// **Source**: `EvaluatePodsInNamespace`.
 fn warn_of_pods(registry: &Registry, namespace: &str, rule: Rule, options: &WriteOptions) {
     let pods = registry.api::<Pods>().list(namespace).items;
-    let mut alike: BTreeMap<String, (&str, usize)> = BTreeMap::new();
+    let mut alike: Map<String, (&str, usize)> = Map::new();
     for pod in pods.iter().take(PODS_MAX) {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let wrong = pod.spec.as_ref().map(|spec| violations(rule, &pod.metadata, spec)).unwrap_or_default();

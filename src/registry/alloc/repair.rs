@@ -13,7 +13,7 @@ use crate::{
         object::Object as _,
         status::ApiError,
     },
-    base::rng::Rng,
+    base::{ordered::Map, rng::Rng},
     registry::{
         Registry,
         events::{Recorder, Severity, reference},
@@ -22,7 +22,7 @@ use crate::{
     store::Entry,
 };
 use k8s_openapi::api::core::v1::Service;
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 
 /// One Service's old and new address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ struct Move {
 ///
 /// # Errors
 /// `Invalid` when the range is full; `Unavailable`.
-pub async fn repair(registry: &Registry, fixed: &BTreeMap<ObjectKey, Ipv4Addr>) -> Result<usize, ApiError> {
+pub async fn repair(registry: &Registry, fixed: &Map<ObjectKey, Ipv4Addr>) -> Result<usize, ApiError> {
     let services = registry.api::<Services>().list("").items;
     let moves = decide(&services, fixed, registry.config(), registry.rng())?;
     let recorder = Recorder::new(registry.clone(), "ipallocator-repair-controller");
@@ -66,13 +66,13 @@ pub async fn repair(registry: &Registry, fixed: &BTreeMap<ObjectKey, Ipv4Addr>) 
 /// Who moves where: to the same place in the new range where that is free. Pure but for the draw of an address.
 fn decide(
     services: &[Arc<Service>],
-    fixed: &BTreeMap<ObjectKey, Ipv4Addr>,
+    fixed: &Map<ObjectKey, Ipv4Addr>,
     config: &Config,
     rng: &Rng,
 ) -> Result<Vec<Move>, ApiError> {
     let is_inside = |ip: Ipv4Addr| config.services.of_services().contains(&ip.to_bits());
     let mut taken = Taken::default();
-    taken.ips.extend(fixed.values());
+    taken.ips.extend(fixed.values().copied());
     taken.ips.insert(config.dns_ip);
     let mut leaving = Vec::new();
     for service in services {
@@ -105,7 +105,10 @@ fn address(service: &Service) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{node_port_range::NodePortRange, service_range::ServiceRange};
+    use crate::{
+        api::{node_port_range::NodePortRange, service_range::ServiceRange},
+        base::ordered::Set,
+    };
     use k8s_openapi::{api::core::v1::ServiceSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
     fn config(first: [u8; 4], prefix: u8) -> Config {
@@ -125,7 +128,7 @@ mod tests {
 
     fn moved(services: &[Arc<Service>], config: &Config) -> Vec<(String, String)> {
         let api = Ipv4Addr::from(config.services.of_services().start);
-        let fixed = BTreeMap::from([(ObjectKey::new("default", "kubernetes"), api)]);
+        let fixed = Map::from([(ObjectKey::new("default", "kubernetes"), api)]);
         let moves = decide(services, &fixed, config, &Rng::seeded(1)).unwrap();
         moves.into_iter().map(|m| (m.key.name, m.to.to_string())).collect()
     }
@@ -156,7 +159,7 @@ mod tests {
             service("edge", "ClusterIP", "10.245.9.64"),
         ];
         let moves = moved(&services, &config([10, 9, 0, 128], 26));
-        let ips: std::collections::BTreeSet<&str> = moves.iter().map(|(_, ip)| ip.as_str()).collect();
+        let ips: Set<&str> = moves.iter().map(|(_, ip)| ip.as_str()).collect();
         assert_eq!((moves.len(), ips.len()), (4, 4), "{moves:?}");
         assert_eq!(moves[..2], [pair("kubernetes", "10.9.0.129"), pair("one", "10.9.0.161")]);
         assert!(!ips.contains("10.9.0.128"), "the first address is nobody's");
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn a_range_that_is_too_small_says_so() {
         let many: Vec<_> = (1..40).map(|n| service(&format!("s{n}"), "ClusterIP", &format!("10.245.{n}.9"))).collect();
-        let told = decide(&many, &BTreeMap::new(), &config([10, 9, 0, 0], 28), &Rng::seeded(1)).unwrap_err();
+        let told = decide(&many, &Map::new(), &config([10, 9, 0, 0], 28), &Rng::seeded(1)).unwrap_err();
         assert!(told.to_string().contains("range is full"), "{told}");
     }
 }

@@ -7,8 +7,8 @@
 //! **Source**: `tools/record/events_cache.go`, client-go, v1.37: `EventAggregator`, `EventSourceObjectSpamFilter`.
 
 use super::Recorded;
+use crate::base::ordered::{Map, Set};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Like events that may say different things. Source: `defaultAggregateMaxEvents`.
 const LIKE_MAX: usize = 10;
@@ -31,16 +31,16 @@ type Group = (String, &'static str, bool, String);
 /// The messages of like events, and when the last came.
 #[derive(Debug)]
 struct Like {
-    messages: BTreeSet<String>,
+    messages: Set<String>,
     last: Timestamp,
 }
 
 /// What was told lately.
 #[derive(Debug, Default)]
 pub(super) struct Correlator {
-    likes: BTreeMap<Group, Like>,
+    likes: Map<Group, Like>,
     /// Until when what an object told counts against it.
-    told: BTreeMap<(String, &'static str), Timestamp>,
+    told: Map<(String, &'static str), Timestamp>,
 }
 
 impl Correlator {
@@ -72,7 +72,7 @@ impl Correlator {
                 self.likes.clear();
             }
         }
-        let fresh = || Like { messages: BTreeSet::new(), last: event.at };
+        let fresh = || Like { messages: Set::new(), last: event.at };
         let like = self.likes.entry(group.clone()).or_insert_with(fresh);
         if event.at.duration_since(like.last) > LIKE_FOR {
             like.messages.clear();

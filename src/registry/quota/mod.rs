@@ -95,7 +95,7 @@ impl Quota {
 
     /// Counts what is used in a namespace of what is limited.
     pub fn count(&self, registry: &Registry, namespace: &str) -> Amounts {
-        let mut used: Amounts = self.hard.keys().map(|name| (name.clone(), Quantity::ZERO)).collect_ordered();
+        let mut used: Amounts = self.hard.keys().map(|name| (name.clone(), Quantity::ZERO)).collect();
         for kind in registry.kinds().iter().filter(|kind| kind.info().stored_as.is_none()) {
             let Some(metered) = metered(kind.info()).filter(|m| self.hard.keys().any(|name| m.tracks(name))) else {
                 continue;
@@ -126,7 +126,7 @@ impl Quota {
 /// Amounts as an object's JSON has them.
 pub fn amounts(value: Option<&Value>) -> Amounts {
     let read = |(name, value): (&String, &Value)| Some((name.clone(), Quantity::parse(value.as_str()?).ok()?));
-    value.and_then(Value::as_object).into_iter().flatten().filter_map(read).collect_ordered()
+    value.and_then(Value::as_object).into_iter().flatten().filter_map(read).collect()
 }
 
 /// Writes into a quota's status what it limits and what of it is used.
@@ -211,7 +211,7 @@ fn more(now: &Amounts, before: Option<Amounts>) -> Amounts {
         let more = before.get(name).map_or(*amount, |before| amount.minus(*before));
         (!more.is_zero() && !more.is_negative()).then(|| (name.clone(), more))
     };
-    now.iter().filter_map(less).collect_ordered()
+    now.iter().filter_map(less).collect()
 }
 
 /// What is wanted beyond what may be used, in the words of a refusal.

@@ -13,12 +13,14 @@ use crate::{
         pod_state,
         quantity::Quantity,
     },
-    base::{clock::after, ordered::CollectOrdered as _},
+    base::{
+        clock::after,
+        ordered::{self, Set},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodAffinityTerm, PodSpec, Service};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// A condition of a quota on the objects that it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,7 +255,7 @@ fn pod_lacks(limited: &[&str], spec: &PodSpec) -> Option<String> {
         named_usage(&of_container(container, Side::Requests), &of_container(container, Side::Limits))
     };
     let of_pod = of_pod.map(|pod| said(&pod)).unwrap_or_default();
-    let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut missing: ordered::Map<&str, Set<&str>> = ordered::Map::new();
     for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
         let said = said(container);
         let lacks =
@@ -262,7 +264,7 @@ fn pod_lacks(limited: &[&str], spec: &PodSpec) -> Option<String> {
             missing.entry(name).or_default().insert(&container.name);
         }
     }
-    let of = |(name, containers): (&str, BTreeSet<&str>)| {
+    let of = |(name, containers): (&str, Set<&str>)| {
         format!("{name} for: {}", containers.into_iter().collect::<Vec<_>>().join(","))
     };
     let all: Vec<String> = missing.into_iter().map(of).collect();
@@ -317,11 +319,7 @@ fn service_usage(service: &Service) -> Amounts {
     let n_balancers = i64::from(spec.type_.as_deref() == Some("LoadBalancer"));
     let amount = |n: i64| Quantity::from_millis(n.saturating_mul(1000));
     let n_node_ports = i64::try_from(n_node_ports).unwrap_or(i64::MAX);
-    SERVICE_NAMES
-        .map(str::to_owned)
-        .into_iter()
-        .zip([one(), amount(n_node_ports), amount(n_balancers)])
-        .collect_ordered()
+    SERVICE_NAMES.map(str::to_owned).into_iter().zip([one(), amount(n_node_ports), amount(n_balancers)]).collect()
 }
 
 /// **Source**: `Usage`, evaluator/core/persistent_volume_claims.go.

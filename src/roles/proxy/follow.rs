@@ -19,7 +19,11 @@ use crate::{
         agreements::STAND_IN_MAX,
         router_certificates::{Certificates, DATA_KEY},
     },
-    base::{chain::chain, clock::Clock, ordered::CollectOrdered as _},
+    base::{
+        chain::chain,
+        clock::Clock,
+        ordered::{CollectOrdered as _, Map, Set},
+    },
     net::{
         balancer::to_tell,
         plan::{PlanSettings, plan},
@@ -40,11 +44,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     networking::v1::{Ingress, IngressClass},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -57,7 +57,7 @@ const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// How long a new leader looks who accepts connections. Clients wait meanwhile.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
-type Objects<K> = BTreeMap<(String, String), K>;
+type Objects<K> = Map<(String, String), K>;
 
 /// Whom it tells what.
 pub(super) struct Outlets {
@@ -127,7 +127,7 @@ impl Known {
 
     /// The certificates that are kept for the router. Those that cannot be read are none.
     fn certificates(&self) -> Certificates {
-        let secret = self.certificates.iter().flat_map(BTreeMap::values).next();
+        let secret = self.certificates.iter().flat_map(Map::values).next();
         let data = secret.and_then(|secret| secret.data.as_ref()?.get(DATA_KEY));
         let read = data.map(|bytes| serde_json::from_slice(&bytes.0)).transpose();
         read.unwrap_or_else(|err| {
@@ -151,11 +151,11 @@ pub(super) struct Follower {
     /// What was applied last.
     table: ForwardTable,
     routed: Routed,
-    told: BTreeSet<Notice>,
+    told: Set<Notice>,
     has_problems: bool,
     prober: Prober,
     /// The endpoints that were seen to accept a connection; nothing: it has not looked yet.
-    accepting: Option<BTreeSet<Target>>,
+    accepting: Option<Set<Target>>,
     withheld: Withheld,
 }
 
@@ -198,7 +198,7 @@ impl Follower {
             outlets,
             table: ForwardTable::default(),
             routed: Routed::default(),
-            told: BTreeSet::new(),
+            told: Set::new(),
             has_problems: false,
             prober: Prober::default(),
             accepting: None,
@@ -234,15 +234,15 @@ impl Follower {
     async fn apply(&mut self) {
         self.plan.api_server = Some(self.access.borrow_and_update().server);
         self.plan.router = self.router.places();
-        let routes = self.known.routes.iter().flat_map(BTreeMap::values);
-        self.plan.routed = routes::routed_services(routes, self.known.ingresses.iter().flat_map(BTreeMap::values));
+        let routes = self.known.routes.iter().flat_map(Map::values);
+        self.plan.routed = routes::routed_services(routes, self.known.ingresses.iter().flat_map(Map::values));
         let (Some(services), Some(slices)) = (&self.known.services, &self.known.slices) else { return };
         let zone = Zone::new(services.values(), slices.values(), self.zone_settings.clone());
         let plan = |accepting: &_| plan(services.values(), slices.values(), &self.plan, accepting);
         let accepting = match self.accepting.take() {
             Some(accepting) => accepting,
             // Whoever served before may have let clients in already: who accepts is in the rotation from the start.
-            None => accepting_now(&plan(&BTreeSet::new()).pending, FIRST_LOOK).await,
+            None => accepting_now(&plan(&Set::new()).pending, FIRST_LOOK).await,
         };
         self.table = plan(&accepting);
         self.prober.look_at(&self.table.pending);
@@ -300,7 +300,7 @@ impl Follower {
         if !self.known.knows_routes() {
             return;
         }
-        let taken = self.table.listeners.keys().copied().collect_ordered();
+        let taken = self.table.listeners.keys().copied().collect();
         let (bound, problems) = self.router.apply(&self.routed.planned, &self.routed.certificates, &taken);
         if bound != self.routed.bound {
             info!(component = "proxy", http = bound.http, https = bound.https, "the router answers");
@@ -329,7 +329,7 @@ impl Follower {
 
     fn tell_balancers(&self, problems: &[Problem]) {
         let Some(services) = &self.known.services else { return };
-        let closed = problems.iter().map(|problem| problem.key).collect_ordered();
+        let closed = problems.iter().map(|problem| problem.key).collect();
         let wanted = to_tell(services.values(), &self.table, &closed, &self.plan);
         let wanted: ToTell = wanted.iter().map(of_balancer).collect_ordered();
         self.outlets.balancers.send_if_modified(|last| replace(last, wanted));
@@ -367,7 +367,7 @@ impl Follower {
             verdict.rejections.iter().map(|rejection| Notice::of_rejection(owner, rejection))
         });
         let retried = problems.map(Notice::of_problem).chain(refused);
-        let mut current: BTreeSet<Notice> = retried.collect_ordered();
+        let mut current: Set<Notice> = retried.collect();
         self.has_problems = !current.is_empty() || !self.routed.problems.is_empty();
         current.extend(rejected);
         for notice in current.difference(&self.told) {
@@ -381,8 +381,8 @@ impl Follower {
 }
 
 /// Those of the accepting endpoints that are in a rotation: one that comes back is looked at again. Pure.
-fn still_there(mut accepting: BTreeSet<Target>, table: &ForwardTable) -> BTreeSet<Target> {
-    let current: BTreeSet<&Target> = table.rotations.values().flat_map(|rotation| &rotation.targets).collect_ordered();
+fn still_there(mut accepting: Set<Target>, table: &ForwardTable) -> Set<Target> {
+    let current: Set<&Target> = table.rotations.values().flat_map(|rotation| &rotation.targets).collect();
     accepting.retain(|target| current.contains(target));
     accepting
 }
@@ -391,7 +391,7 @@ fn still_there(mut accepting: BTreeSet<Target>, table: &ForwardTable) -> BTreeSe
 fn merge<K: Kind>(known: &mut Option<Objects<K>>, delta: Delta<K>) -> u64 {
     match delta {
         Delta::All(objects, revision) => {
-            *known = Some(objects.into_iter().map(|object| (key(&object), object)).collect_ordered());
+            *known = Some(objects.into_iter().map(|object| (key(&object), object)).collect());
             revision
         }
         Delta::Set(object) => {
@@ -409,7 +409,7 @@ fn merge<K: Kind>(known: &mut Option<Objects<K>>, delta: Delta<K>) -> u64 {
 /// All objects of a kind; none when it was not listed.
 #[allow(clippy::ref_option, reason = "the follower holds the field")]
 fn values<K>(known: &Option<Objects<K>>) -> Vec<&K> {
-    known.iter().flat_map(BTreeMap::values).collect()
+    known.iter().flat_map(Map::values).collect()
 }
 
 /// Replaces a value; whether it was another.

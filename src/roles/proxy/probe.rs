@@ -3,7 +3,10 @@
 //! Called by `follow`. Each endpoint is dialed until it accepts once, and never again; what it sees is an empty connection.
 
 use crate::{
-    base::{backoff::Backoff, ordered::CollectOrdered as _},
+    base::{
+        backoff::Backoff,
+        ordered::{Map, Set},
+    },
     net::table::Target,
 };
 use futures::{
@@ -11,12 +14,7 @@ use futures::{
     future::{AbortHandle, Abortable, join_all},
     stream::FuturesUnordered,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    pin::Pin,
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, time::Duration};
 use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
@@ -33,13 +31,13 @@ type Dial = Pin<Box<dyn Future<Output = Target> + Send>>;
 /// Dials endpoints until they accept.
 #[derive(Default)]
 pub(super) struct Prober {
-    dialed: BTreeMap<Target, AbortHandle>,
+    dialed: Map<Target, AbortHandle>,
     under_way: FuturesUnordered<Abortable<Dial>>,
 }
 
 impl Prober {
     /// Dials these, and none but these.
-    pub(super) fn look_at(&mut self, wanted: &BTreeSet<Target>) {
+    pub(super) fn look_at(&mut self, wanted: &Set<Target>) {
         self.dialed.retain(|target, dial| {
             let stays = wanted.contains(target);
             if !stays {
@@ -85,12 +83,12 @@ async fn until_it_accepts(target: Target) -> Target {
 }
 
 /// Which of these accept a connection at once: `patience` is for all of them together.
-pub(super) async fn accepting_now(targets: &BTreeSet<Target>, patience: Duration) -> BTreeSet<Target> {
+pub(super) async fn accepting_now(targets: &Set<Target>, patience: Duration) -> Set<Target> {
     let look = |target: &Target| {
         let target = target.clone();
         async move { accepts(&target, patience).await.then_some(target) }
     };
-    join_all(targets.iter().map(look)).await.into_iter().flatten().collect_ordered()
+    join_all(targets.iter().map(look)).await.into_iter().flatten().collect()
 }
 
 async fn accepts(target: &Target, patience: Duration) -> bool {
@@ -120,7 +118,7 @@ mod tests {
         drop(first);
         let there = listen().await;
         let mut prober = Prober::default();
-        prober.look_at(&BTreeSet::from([late.clone(), target(&there)]));
+        prober.look_at(&Set::from([late.clone(), target(&there)]));
         assert_eq!(timeout(PATIENCE, prober.accepted()).await.unwrap(), target(&there));
         let second = TcpListener::bind(late.address).await.unwrap();
         assert_eq!(timeout(PATIENCE, prober.accepted()).await.unwrap(), late);
@@ -138,8 +136,8 @@ mod tests {
         drop(listener);
         let there = listen().await;
         let mut prober = Prober::default();
-        prober.look_at(&BTreeSet::from([gone.clone()]));
-        prober.look_at(&BTreeSet::from([target(&there)]));
+        prober.look_at(&Set::from([gone.clone()]));
+        prober.look_at(&Set::from([target(&there)]));
         assert_eq!(timeout(PATIENCE, prober.accepted()).await.unwrap(), target(&there));
         assert!(futures::poll!(std::pin::pin!(prober.accepted())).is_pending());
         assert!(prober.under_way.is_empty());
@@ -148,8 +146,8 @@ mod tests {
     #[tokio::test]
     async fn who_accepts_now_is_told_from_who_does_not() {
         let (there, gone) = (listen().await, listen().await);
-        let both = BTreeSet::from([target(&there), target(&gone)]);
+        let both = Set::from([target(&there), target(&gone)]);
         drop(gone);
-        assert_eq!(accepting_now(&both, PATIENCE).await, BTreeSet::from([target(&there)]));
+        assert_eq!(accepting_now(&both, PATIENCE).await, Set::from([target(&there)]));
     }
 }

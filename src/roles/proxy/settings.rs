@@ -2,7 +2,7 @@
 
 use crate::{
     api::service_range::ServiceRange,
-    base::ordered::CollectOrdered as _,
+    base::ordered::Set,
     net::{
         plan::PlanSettings,
         proxy::ProxySettings,
@@ -14,7 +14,6 @@ use crate::{
 };
 use anyhow::Context as _;
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -70,8 +69,8 @@ impl Settings {
             load_balancer: parse("SKIFF_LOAD_BALANCER_IP", given("SKIFF_LOAD_BALANCER_IP"))?,
             dns: name_server.map(|ip| SocketAddr::new(ip, 53)),
             // As the router has them.
-            router: BTreeSet::new(),
-            routed: BTreeSet::new(),
+            router: Set::new(),
+            routed: Set::new(),
             // As the kubeconfig says.
             api_server: None,
         };
@@ -90,7 +89,7 @@ impl Settings {
         let bridge = given("SKIFF_BRIDGE");
         let insiders = Arc::new(Insiders::new(zone.own_ranges.clone()));
         // Only routes to the bridge make them the host's.
-        let spare_sources = bridge.iter().flat_map(|_| services.dialing()).collect_ordered();
+        let spare_sources = bridge.iter().flat_map(|_| services.dialing()).collect();
         let proxy = ProxySettings { spare_sources, insiders, ..Default::default() };
         Ok(Self {
             kubeconfig,

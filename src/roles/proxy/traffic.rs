@@ -5,7 +5,7 @@
 use super::{access::AccessNow, counted::Counted};
 use crate::{
     api::{timeline::API_VERSION, traffic::EndpointTraffic},
-    base::{backoff::Backoff, chain::chain, clock::Clock},
+    base::{backoff::Backoff, chain::chain, clock::Clock, ordered::Map},
     net::{
         proxy::{EndpointReport, Report},
         table::{PodRef, PortRef},
@@ -13,7 +13,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::debug;
 
@@ -52,7 +52,7 @@ pub(super) async fn run(access: AccessNow, counted: Counted, clock: Clock) {
 /// It is worked out when it is first seen, and kept: what the proxy counts stands still while the machine sleeps, and an
 /// instant that was told does not move.
 #[derive(Default)]
-struct Instants(BTreeMap<(Arc<PortRef>, SocketAddr, u64), Timestamp>);
+struct Instants(Map<(Arc<PortRef>, SocketAddr, u64), Timestamp>);
 
 impl Instants {
     /// What is told of a report that is made now.

@@ -9,16 +9,13 @@
 //! - A session says for whom it is: one of another identity, or of another cluster, is none.
 //! - Sessions are signed and not kept, so that they outlive the control plane's process, as containers do.
 
-use crate::base::clock::Clock;
+use crate::base::{clock::Clock, ordered::Map};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::{
     hmac,
     rand::{SecureRandom as _, SystemRandom},
 };
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How long a link is good.
 pub(super) const LINK_SECS: i64 = 3600;
@@ -34,7 +31,7 @@ pub(super) struct Sessions {
     user: String,
     clock: Clock,
     /// Until when each link is good, in seconds since 1970.
-    links: Mutex<BTreeMap<String, i64>>,
+    links: Mutex<Map<String, i64>>,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -93,7 +90,7 @@ impl Sessions {
         self.clock.now().as_second()
     }
 
-    fn links(&self) -> MutexGuard<'_, BTreeMap<String, i64>> {
+    fn links(&self) -> MutexGuard<'_, Map<String, i64>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

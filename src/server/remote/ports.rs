@@ -18,6 +18,7 @@ use crate::{
     api::status::ApiError,
     base::{
         duplex::Duplex,
+        ordered::Map,
         task::{self, Drain},
     },
     node::streams::PodPorts,
@@ -31,7 +32,6 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt as _, StreamExt as _, stream::FuturesUnordered};
 use std::{
-    collections::BTreeMap,
     pin::pin,
     sync::{
         Arc,
@@ -172,7 +172,7 @@ where
     let (mut connection, carried) = spdy::open(stream);
     let mut carried = pin!(carried);
     let hold = async {
-        let mut halves: BTreeMap<String, Half> = BTreeMap::new();
+        let mut halves: Map<String, Half> = Map::new();
         let mut running = FuturesUnordered::new();
         loop {
             let opened = tokio::select! {

@@ -14,9 +14,10 @@ mod frame;
 #[cfg(test)]
 pub(in crate::server) use frame::tests::Peer;
 
+use crate::base::ordered::Map;
 use bytes::{Bytes, BytesMut};
 use frame::{CONTROL_BYTES_MAX, Control, DATA_BYTES_MAX, Frame, HEAD_BYTES, Head, Pairs, REFUSED_STREAM, Reader};
-use std::{collections::BTreeMap, io};
+use std::io;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     sync::mpsc,
@@ -122,7 +123,7 @@ where
     let reader = std::pin::pin!(reader);
     let mut reader = BufReader::with_capacity(PIECE_BYTES, reader);
     let mut controls = Reader::new();
-    let mut streams: BTreeMap<u32, mpsc::Sender<Bytes>> = BTreeMap::new();
+    let mut streams: Map<u32, mpsc::Sender<Bytes>> = Map::new();
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
     loop {
         let mut head = [0; HEAD_BYTES];
@@ -232,7 +233,7 @@ mod tests {
         sent.extend(Peer::data(3, b"", true));
         sent.extend(Peer::data(1, b"y", true));
         client.write_all(&sent).await.unwrap();
-        let mut heard: BTreeMap<u32, String> = BTreeMap::new();
+        let mut heard: Map<u32, String> = Map::new();
         let mut ended = Vec::new();
         while ended.len() < 2 {
             let mut first = [0; HEAD_BYTES];
@@ -248,7 +249,7 @@ mod tests {
                 ended.extend(is_last.then_some(stream));
             }
         }
-        assert_eq!(heard, BTreeMap::from([(1, "a 100001".to_owned()), (3, "b 0".to_owned())]));
+        assert_eq!(heard, Map::from([(1, "a 100001".to_owned()), (3, "b 0".to_owned())]));
         assert_eq!(ended, [3, 1]);
     }
 }

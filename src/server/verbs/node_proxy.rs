@@ -14,6 +14,7 @@ use crate::{
     },
     base::{
         exposition::{Exposition, Kind},
+        ordered::Map,
         traffic::{Flow, InterfaceUsage},
     },
     server::respond::{self, Response, respond},
@@ -21,7 +22,6 @@ use crate::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -102,7 +102,7 @@ fn amounts(at: Timestamp, of: impl Fn(Amount) -> u64) -> [Value; 2] {
     [cpu, memory]
 }
 
-fn network(at: Timestamp, interfaces: &BTreeMap<String, InterfaceUsage>) -> Value {
+fn network(at: Timestamp, interfaces: &Map<String, InterfaceUsage>) -> Value {
     let interface = |(name, one): (&String, &InterfaceUsage)| {
         json!({
             "name": name, "rxBytes": one.received.bytes, "rxErrors": one.received.errors, "txBytes": one.sent.bytes,

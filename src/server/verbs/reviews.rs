@@ -7,6 +7,7 @@
 use super::Call;
 use crate::{
     api::{field::FieldError, status::ApiError},
+    base::ordered::Map,
     identity::{
         User,
         rule::{Attributes, On, PolicyRule},
@@ -20,7 +21,6 @@ use crate::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// Answers who calls.
 pub(super) fn who(call: &Call<'_>) -> Result<Response, ApiError> {
@@ -62,7 +62,7 @@ struct Asked {
     non_resource_attributes: Option<OfPath>,
     user: String,
     groups: Vec<String>,
-    extra: BTreeMap<String, Vec<String>>,
+    extra: Map<String, Vec<String>>,
     uid: String,
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{status::ApiError, timeline::API_VERSION, traffic::EndpointTraffic},
-    base::{json, ordered::CollectOrdered as _},
+    base::{json, ordered::Map},
     server::{
         codec,
         media::Offer,
@@ -24,7 +24,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// How long a report waits for somebody who wants the next one.
@@ -88,7 +88,7 @@ fn watch(call: &mut Call<'_>) -> Result<Response, ApiError> {
     let (printer, namespace) = (call.printer(output)?, call.info.namespace.clone());
     let tells_the_beginning = call.query().is_true("sendInitialEvents");
     let told = call.state.traffic().look();
-    let events = Events { told, namespace, known: BTreeMap::new(), is_first: true, tells_the_beginning };
+    let events = Events { told, namespace, known: Map::new(), is_first: true, tells_the_beginning };
     let drain = call.drain.clone();
     let lines = events.into_stream(printer).take_until(Box::pin(async move { drain.drained().await }));
     if call.request.wants_websocket() {
@@ -103,7 +103,7 @@ struct Events {
     told: watch::Receiver<Told>,
     namespace: String,
     /// What the client knows, by namespace and name.
-    known: BTreeMap<(String, String), EndpointTraffic>,
+    known: Map<(String, String), EndpointTraffic>,
     is_first: bool,
     /// Whether a bookmark is due after the endpoints that there are.
     tells_the_beginning: bool,
@@ -140,13 +140,13 @@ impl Events {
 
     /// What has changed since the report before.
     fn news(&mut self, told: &Told) -> Vec<(&'static str, Value)> {
-        let now: BTreeMap<_, _> = told
+        let now: Map<_, _> = told
             .iter()
             .filter(|endpoint| is_asked(&self.namespace, endpoint))
             .map(|endpoint| ((endpoint.namespace.clone(), endpoint.name()), endpoint.clone()))
-            .collect_ordered();
+            .collect();
         let gone =
-            self.known.iter().filter(|(key, _)| !now.contains_key(key)).map(|(_, known)| ("DELETED", known.object()));
+            self.known.iter().filter(|(key, _)| !now.contains_key(*key)).map(|(_, known)| ("DELETED", known.object()));
         let mut news: Vec<_> = gone.collect();
         news.extend(now.iter().filter_map(|(key, endpoint)| match self.known.get(key) {
             None => Some(("ADDED", endpoint.object())),

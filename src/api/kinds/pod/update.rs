@@ -5,14 +5,13 @@
 
 use crate::{
     api::{field::FieldError, kinds::check::Errors, names, object::untyped},
-    base::ordered::{CollectOrdered as _, SortList as _},
+    base::ordered::{Set, SortList as _},
 };
 use k8s_openapi::api::core::v1::{
     Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
 };
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeSet;
 
 const MAY_CHANGE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
      `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -137,7 +136,7 @@ fn check_tolerations(errs: &mut Errors, new: &PodSpec, old: &PodSpec) {
     fn without_seconds(t: &Toleration) -> [Option<&str>; 4] {
         [&t.key, &t.operator, &t.value, &t.effect].map(Option::as_deref)
     }
-    let kept: BTreeSet<_> = new.tolerations.iter().flatten().map(without_seconds).collect_ordered();
+    let kept: Set<_> = new.tolerations.iter().flatten().map(without_seconds).collect();
     if old.tolerations.iter().flatten().any(|t| !kept.contains(&without_seconds(t))) {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         errs.push(FieldError::forbidden("spec.tolerations", why));

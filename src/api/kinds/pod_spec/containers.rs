@@ -4,20 +4,22 @@ use super::{
     env, handlers, not_yet, resources, security, support,
     volumes::{Names, descending_path, no_nul},
 };
-use crate::api::{
-    ephemeral::as_container,
-    field::FieldError,
-    kinds::check::{self, Errors},
-    names, pod_state,
+use crate::{
+    api::{
+        ephemeral::as_container,
+        field::FieldError,
+        kinds::check::{self, Errors},
+        names, pod_state,
+    },
+    base::ordered::Set,
 };
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, PodSpec, ResourceRequirements, Volume, VolumeMount,
 };
-use std::collections::BTreeSet;
 
 /// Checks all containers of a spec.
 pub(super) fn validate(errs: &mut Errors, spec: &PodSpec, path: &str, volumes: &Names<'_>) {
-    let mut taken = BTreeSet::new();
+    let mut taken = Set::new();
     regular(errs, spec, &format!("{path}.containers"), volumes, &mut taken);
     init(errs, spec, &format!("{path}.initContainers"), volumes, &mut taken);
     ephemeral(errs, spec, &format!("{path}.ephemeralContainers"), volumes, &mut taken);
@@ -43,7 +45,7 @@ fn lists(spec: &PodSpec) -> [(&'static str, &[Container]); 2] {
     [("containers", &spec.containers), ("initContainers", spec.init_containers.as_deref().unwrap_or_default())]
 }
 
-fn regular<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_>, taken: &mut BTreeSet<&'a str>) {
+fn regular<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_>, taken: &mut Set<&'a str>) {
     if spec.containers.is_empty() {
         errs.push(FieldError::required(path, ""));
         return;
@@ -63,7 +65,7 @@ fn regular<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names
     host_port_conflicts(errs, &spec.containers, path);
 }
 
-fn init<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_>, taken: &mut BTreeSet<&'a str>) {
+fn init<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_>, taken: &mut Set<&'a str>) {
     for (i, container) in spec.init_containers.iter().flatten().enumerate() {
         let at = format!("{path}[{i}]");
         common(errs, container, &at, volumes);
@@ -83,7 +85,7 @@ fn init<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_
 }
 
 /// Source: `validateEphemeralContainers`.
-fn ephemeral<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_>, taken: &mut BTreeSet<&'a str>) {
+fn ephemeral<'a>(errs: &mut Errors, spec: &'a PodSpec, path: &str, volumes: &Names<'_>, taken: &mut Set<&'a str>) {
     let others = taken.clone();
     for (i, ephemeral) in spec.ephemeral_containers.iter().flatten().enumerate() {
         let (at, container) = (format!("{path}[{i}]"), as_container(ephemeral));
@@ -172,7 +174,7 @@ fn unsupported(errs: &mut Errors, container: &Container, path: &str) {
 }
 
 fn ports(errs: &mut Errors, ports: &[ContainerPort], path: &str) {
-    let mut taken = BTreeSet::new();
+    let mut taken = Set::new();
     for (i, port) in ports.iter().enumerate() {
         let at = format!("{path}[{i}]");
         if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
@@ -198,7 +200,7 @@ fn ports(errs: &mut Errors, ports: &[ContainerPort], path: &str) {
 }
 
 fn host_port_conflicts(errs: &mut Errors, containers: &[Container], path: &str) {
-    let mut taken = BTreeSet::new();
+    let mut taken = Set::new();
     for (i, container) in containers.iter().enumerate() {
         for (j, port) in container.ports.iter().flatten().enumerate() {
             let Some(host_port) = port.host_port.filter(|n| *n != 0) else { continue };
@@ -213,7 +215,7 @@ fn host_port_conflicts(errs: &mut Errors, containers: &[Container], path: &str) 
 }
 
 fn mounts(errs: &mut Errors, container: &Container, path: &str, volumes: &Names<'_>) {
-    let mut taken = BTreeSet::new();
+    let mut taken = Set::new();
     for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let at = format!("{path}[{i}]");
         if mount.name.is_empty() {

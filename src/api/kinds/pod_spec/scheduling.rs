@@ -6,7 +6,7 @@ use crate::{
         kinds::check::{self, Errors},
         names,
     },
-    base::ordered::CollectOrdered as _,
+    base::ordered::{Map, Set},
 };
 use k8s_openapi::{
     api::core::v1::{
@@ -15,7 +15,6 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use std::collections::{BTreeMap, BTreeSet};
 
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
@@ -52,7 +51,7 @@ pub(super) fn validate(errs: &mut Errors, spec: &PodSpec, path: &str) {
 
 /// Source: `validateSchedulingGates`, and `ValidatePodCreate` for the node.
 fn gates(errs: &mut Errors, spec: &PodSpec, path: &str) {
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     for (i, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
         let at = format!("{path}.schedulingGates[{i}]");
         check::qualified_name(errs, &at, &gate.name);
@@ -108,7 +107,7 @@ fn check_toleration(errs: &mut Errors, toleration: &Toleration, path: &str) {
 
 /// Checks a node's taints.
 pub(in crate::api::kinds) fn check_taints(errs: &mut Errors, taints: &[Taint], path: &str) {
-    let mut taken = BTreeSet::new();
+    let mut taken = Set::new();
     for (i, taint) in taints.iter().enumerate() {
         let at = format!("{path}[{i}]");
         check::qualified_name(errs, &format!("{at}.key"), &taint.key);
@@ -236,7 +235,7 @@ fn selector(errs: &mut Errors, selector: Option<&LabelSelector>, path: &str) {
 
 fn spread_constraints(errs: &mut Errors, constraints: &[TopologySpreadConstraint], path: &str) {
     let pair = |c: &TopologySpreadConstraint| (c.topology_key.clone(), c.when_unsatisfiable.clone());
-    let last: BTreeMap<_, usize> = constraints.iter().map(pair).zip(0..).collect_ordered();
+    let last: Map<_, usize> = constraints.iter().map(pair).zip(0..).collect();
     for (i, constraint) in constraints.iter().enumerate() {
         let at = format!("{path}[{i}]");
         if constraint.max_skew <= 0 {

@@ -1,10 +1,13 @@
 //! Security contexts of pods and containers: users, groups, profiles, privileges.
 
 use super::{not_yet, support, volumes::descending_path};
-use crate::api::{
-    field::FieldError,
-    kinds::check::{self, Errors},
-    names,
+use crate::{
+    api::{
+        field::FieldError,
+        kinds::check::{self, Errors},
+        names,
+    },
+    base::ordered::Set,
 };
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, Sysctl,
@@ -83,7 +86,7 @@ const SAFE_SYSCTLS: [&str; 12] = [
 
 /// Source: `validateSysctls`; what the kubelet refuses by `validateSysctl`, `pkg/kubelet/sysctl/allowlist.go`, is refused here.
 fn sysctls(errs: &mut Errors, spec: &PodSpec, sysctls: &[Sysctl], path: &str) {
-    let mut taken = std::collections::BTreeSet::new();
+    let mut taken = Set::new();
     for (i, sysctl) in sysctls.iter().enumerate() {
         let at = format!("{path}[{i}].name");
         // Both ways of writing one are the same.

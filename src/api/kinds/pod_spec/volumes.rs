@@ -1,19 +1,21 @@
 //! The volumes of a pod: one source each, of those that `support` lists.
 
 use super::{env, not_yet, support};
-use crate::api::{
-    field::FieldError,
-    kinds::check::{self, Errors},
-    quantity::Quantity,
+use crate::{
+    api::{
+        field::FieldError,
+        kinds::check::{self, Errors},
+        quantity::Quantity,
+    },
+    base::ordered::{Map, Set},
 };
 use k8s_openapi::api::core::v1::{
     DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, ProjectedVolumeSource,
     ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The volumes that mounts may refer to, by name.
-pub(super) type Names<'a> = BTreeMap<&'a str, &'a Volume>;
+pub(super) type Names<'a> = Map<&'a str, &'a Volume>;
 
 /// The sources that a volume has, by the name of their field.
 pub(super) fn sources(v: &Volume) -> impl Iterator<Item = &'static str> {
@@ -169,7 +171,7 @@ fn check_host_path(errs: &mut Errors, host_path: &HostPathVolumeSource, path: &s
 
 fn check_projected(errs: &mut Errors, projected: &ProjectedVolumeSource, path: &str) {
     mode(errs, projected.default_mode, &format!("{path}.defaultMode"));
-    let mut taken = BTreeSet::new();
+    let mut taken = Set::new();
     for (i, source) in projected.sources.iter().flatten().enumerate() {
         projection(errs, source, &format!("{path}.sources[{i}]"));
         for file in paths(source).into_iter().filter(|p| !p.is_empty()) {

@@ -1,9 +1,11 @@
 //! What is accepted in a pod spec though it has no effect here.
 
 use super::support;
-use crate::api::{kinds::part, pod_state::is_sidecar};
+use crate::{
+    api::{kinds::part, pod_state::is_sidecar},
+    base::ordered::Set,
+};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
-use std::collections::BTreeSet;
 
 /// The warnings for the spec at `path`.
 pub(in crate::api::kinds) fn warnings(spec: &PodSpec, path: &str) -> Vec<String> {
@@ -59,7 +61,7 @@ fn container(container: &Container, path: &str, say: &mut impl FnMut(&str, &str)
     if container.security_context.as_ref().is_some_and(|c| c.se_linux_options.is_some()) {
         say(&format!("{path}.securityContext.seLinuxOptions"), "has no effect");
     }
-    let mut names = BTreeSet::new();
+    let mut names = Set::new();
     for (i, name) in container.env.iter().flatten().map(|e| &e.name).enumerate() {
         if !names.insert(name) {
             let why = format!("hides previous definition of {name:?}, which may be dropped when using apply");

@@ -1,7 +1,7 @@
 //! Which ports of a Service a Route or an Ingress means. Pure.
 
 use crate::{
-    base::ordered::{CollectOrdered as _, SortList as _},
+    base::ordered::{Map, SortList as _},
     net::{
         plan::{by_service, name_of},
         table::{PortRef, Protocol},
@@ -15,21 +15,21 @@ use k8s_openapi::{
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// `appProtocol` of ports that speak HTTP/2 without TLS. Source: the Service documentation, "Application protocol", and OpenShift's router.
 const HTTP2: [&str; 3] = ["kubernetes.io/h2c", "h2c", "grpc"];
 
 /// Looks ports up.
 pub(super) struct Ports<'a> {
-    services: BTreeMap<(&'a str, &'a str), &'a Service>,
-    slices: BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+    services: Map<(&'a str, &'a str), &'a Service>,
+    slices: Map<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
 }
 
 impl<'a> Ports<'a> {
     pub(super) fn new(services: &[&'a Service], slices: &[&'a EndpointSlice]) -> Self {
         let named = services.iter().map(|service| (name_of(service), *service));
-        Self { services: named.collect_ordered(), slices: by_service(slices.iter().copied()) }
+        Self { services: named.collect(), slices: by_service(slices.iter().copied()) }
     }
 
     /// The ports with this number or name at the endpoints of a Service; all of them when none is asked for.

@@ -16,7 +16,7 @@ use crate::{
         object::{Untyped, without_place},
         status::ApiError,
     },
-    base::{clock::whole_seconds, json::typed, ordered::CollectOrdered as _},
+    base::{clock::whole_seconds, json::typed, ordered::Set},
     node::local_images::LocalImage,
     server::{
         codec,
@@ -31,7 +31,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -199,8 +199,7 @@ async fn look(call: &mut Call<'_>, spec: &Spec) -> Result<(Vec<Found>, Option<Ve
     let listed = familiar(wanted.name());
     let prefix = format!("{}:", repository(&listed));
     let all = call.state.images().all().await?;
-    let tags: BTreeSet<&str> =
-        all.iter().flat_map(|image| &image.tags).filter_map(|t| t.strip_prefix(&prefix)).collect_ordered();
+    let tags: Set<&str> = all.iter().flat_map(|image| &image.tags).filter_map(|t| t.strip_prefix(&prefix)).collect();
     let mut of_repository = Vec::new();
     for tag in tags {
         let mut image = wanted.clone();

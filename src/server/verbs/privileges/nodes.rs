@@ -6,11 +6,11 @@
 use super::Asker;
 use crate::{
     api::{object::DynObject, status::ApiError},
-    base::ordered::CollectOrdered as _,
+    base::ordered::Set,
     identity::node::{MIRROR, names_of},
 };
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Labels of Kubernetes' own that a node says of itself.
 const LABELS: &[&str] = &[
@@ -117,9 +117,9 @@ fn json(object: &dyn DynObject) -> Value {
 }
 
 /// The labels that differ and that a node may not set.
-fn forbidden<'l>(new: &'l BTreeMap<String, String>, old: &'l BTreeMap<String, String>) -> BTreeSet<&'l str> {
-    let names = new.keys().chain(old.keys()).map(String::as_str).collect_ordered::<BTreeSet<_>>();
-    names.into_iter().filter(|name| new.get(*name) != old.get(*name) && !is_own(name)).collect_ordered()
+fn forbidden<'l>(new: &'l BTreeMap<String, String>, old: &'l BTreeMap<String, String>) -> Set<&'l str> {
+    let names = new.keys().chain(old.keys()).map(String::as_str).collect::<Set<_>>();
+    names.into_iter().filter(|name| new.get(*name) != old.get(*name) && !is_own(name)).collect()
 }
 
 fn is_own(label: &str) -> bool {
