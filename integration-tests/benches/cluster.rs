@@ -46,6 +46,8 @@ const PROBED_FOR: Duration = Duration::from_secs(20);
 const JOB_PODS: usize = 20;
 /// What the data plane's processes may hold together.
 const PLANE_MIB_MAX: f64 = 10.0;
+/// What the program may have, without tables of symbols.
+const PROGRAM_MB_MAX: f64 = 20.0;
 
 fn main() -> anyhow::Result<()> {
     // `cargo bench` passes --bench; a filter picks one part.
@@ -350,6 +352,10 @@ async fn bench_idle(skiff: &Skiff, engine: &DockerEngine) -> anyhow::Result<()> 
     let own = skiff.child.id();
     let skiffs: Vec<u32> = plane.iter().map(|(_, pid)| *pid).chain([own]).collect();
     let busy = processor_share(&skiffs, tokio::time::sleep(Duration::from_secs(30))).await;
+    let program = std::fs::metadata(env!("CARGO_BIN_EXE_skiff"))?.len();
+    #[allow(clippy::cast_precision_loss, reason = "some millions")]
+    let program = program as f64 / 1e6;
+    row("the program", program, "MB", PROGRAM_MB_MAX, program <= PROGRAM_MB_MAX);
     let control = rss_mib(own)?;
     row("idle with 20 pods: control plane RSS", control, "MiB", 30.0, control <= 30.0);
     let mut all = 0.0;

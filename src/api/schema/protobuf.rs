@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::bounds::{Census, DEPTH_MAX, Size, TOO_DEEP},
-    base::ordered::{self},
+    base::ordered,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
