@@ -9,7 +9,7 @@
 use serde::{
     Deserializer,
     de::{
-        DeserializeOwned, DeserializeSeed, Expected, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
+        DeserializeOwned, DeserializeSeed, Error as _, Expected, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
         value::StringDeserializer,
     },
 };
@@ -94,17 +94,21 @@ impl<'de> Deserializer<'de> for Reader {
         visitor.visit_seq(Items(items.into_iter()))
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
+        let items = self.list(&visitor)?;
+        if items.len() > len {
+            return Err(Error::invalid_length(items.len(), &visitor));
+        }
+        visitor.visit_seq(Items(items.into_iter()))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _len: usize,
+        len: usize,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
+        self.deserialize_tuple(len, visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -271,6 +275,14 @@ mod tests {
             let theirs = serde_json::from_value::<Word>(value.clone()).map_err(|err| err.to_string());
             assert_eq!(typed::<Word>(value).map_err(|err| err.to_string()), theirs);
         }
+    }
+
+    #[test]
+    fn a_list_of_a_known_length_has_no_more_items() {
+        assert_eq!(typed::<(u8, String)>(json!([7, "seven"])).unwrap(), (7, "seven".to_owned()));
+        let error = typed::<(u8, String)>(json!([7, "seven", 8])).unwrap_err();
+        assert_eq!(error.to_string(), "invalid length 3, expected a tuple of size 2");
+        assert!(typed::<(u8, String)>(json!([7])).is_err() && typed::<[u8; 2]>(json!([1, 2, 3])).is_err());
     }
 
     #[test]
