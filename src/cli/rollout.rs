@@ -290,7 +290,9 @@ impl Target {
         let mut told = String::new();
         loop {
             let config = self.config().await?;
-            let (line, is_over) = progress(&config)?;
+            // Read after the config: what its conditions say of the end of a rollout that was begun again is old.
+            let latest = self.rollouts().await?.into_iter().next();
+            let (line, is_over) = progress(&config, latest.as_ref())?;
             if line != told {
                 output::line(&line);
                 told = line;
@@ -315,11 +317,12 @@ fn history(rollouts: &[ReplicationController]) -> Vec<String> {
     output::columns(&cells)
 }
 
-/// How the latest rollout goes, and whether it is over. **Source**: `deploymentConfigStatusViewer`.
+/// How the latest rollout goes, and whether it is over. **Source**: `deploymentConfigStatusViewer`; it asks the rollout too, because a
+/// retry is a change of that alone, which the config's conditions say a moment later.
 ///
 /// # Errors
 /// It has failed, or nothing goes on while the config is paused.
-fn progress(config: &DeploymentConfig) -> anyhow::Result<(String, bool)> {
+fn progress(config: &DeploymentConfig, latest: Option<&ReplicationController>) -> anyhow::Result<(String, bool)> {
     let (spec, status) = (&config.spec, &config.status);
     let name = config.metadata.name.as_deref().unwrap_or_default();
     let version = status.latest_version;
@@ -333,7 +336,8 @@ fn progress(config: &DeploymentConfig) -> anyhow::Result<(String, bool)> {
     if spec.paused {
         bail!("deployment config {name:?} is paused: `skiff rollout resume dc/{name}` lets changes roll out again");
     }
-    let is_seen = config.metadata.generation.unwrap_or(0) <= status.observed_generation;
+    let goes_on = latest.is_some_and(|rc| !phase(rc).is_terminal());
+    let is_seen = config.metadata.generation.unwrap_or(0) <= status.observed_generation && !goes_on;
     let progressing = status.conditions.iter().find(|condition| condition.type_ == "Progressing");
     if let Some(condition) = progressing.filter(|_| is_seen) {
         match &*condition.reason {
@@ -402,10 +406,14 @@ mod tests {
 
     #[test]
     fn progress_is_told_until_the_rollout_is_over() {
-        let said = |change: &dyn Fn(&mut DeploymentConfig)| match progress(&config(change)) {
+        let said_of = |latest: Option<&ReplicationController>, change: &dyn Fn(&mut DeploymentConfig)| match progress(
+            &config(change),
+            latest,
+        ) {
             Ok((line, is_over)) => format!("{line} {is_over}"),
             Err(err) => format!("error: {err}"),
         };
+        let said = |change: &dyn Fn(&mut DeploymentConfig)| said_of(None, change);
         let condition = |reason: &str| {
             vec![DeploymentCondition {
                 type_: "Progressing".to_owned(),
@@ -435,6 +443,21 @@ mod tests {
             ("Deployment config \"web\" waiting on an image update false", &|c| c.status.latest_version = 0),
         ] {
             assert_eq!(said(change), line);
+        }
+        // The end of the try before says nothing of a rollout that goes on again; its own end does.
+        let rollout = |phase: Phase| {
+            let mut rc = ReplicationController::default();
+            crate::api::rollout::annotate(&mut rc.metadata, PHASE, phase.as_str());
+            rc
+        };
+        let waits = "Waiting for rollout to finish: 2 out of 3 new replicas have been updated... false";
+        for reason in ["NewReplicationControllerAvailable", "ProgressDeadlineExceeded", "RolloutCancelled"] {
+            for (phase, over) in
+                [(Phase::New, false), (Phase::Pending, false), (Phase::Running, false), (Phase::Failed, true)]
+            {
+                let line = said_of(Some(&rollout(phase)), &|c| c.status.conditions = condition(reason));
+                assert_eq!(line != waits, over, "{reason}, {phase}: {line}");
+            }
         }
     }
 }

@@ -20,6 +20,11 @@ use k8s_openapi::api::core::v1::ReplicationControllerStatus;
 
 const AVAILABLE: &str = "Available";
 const PROGRESSING: &str = "Progressing";
+/// Why a condition says so, of a rollout that is over.
+const COMPLETE: &str = "NewReplicationControllerAvailable";
+const FAILED: &str = "ProgressDeadlineExceeded";
+const CANCELLED: &str = "RolloutCancelled";
+const ENDS: [&str; 3] = [COMPLETE, FAILED, CANCELLED];
 
 pub(super) fn conclude(seen: &Observed, done: &Done) -> Decision {
     let config = &*seen.config;
@@ -120,27 +125,36 @@ fn progressing(
         return say("True", "NewReplicationControllerCreated", message);
     }
     let latest = seen.latest()?;
+    // One that was begun again goes on: whoever follows it would believe that it is over.
+    let was_over = has_ended(&seen.config.status);
     match phase(latest) {
-        Phase::Pending => {
+        Phase::New if !was_over => None,
+        Phase::New | Phase::Pending => {
             let pod = deployer_pod_name(&name);
             say("Unknown", "", format!("replication controller {name:?} is waiting for pod {pod:?} to run"))
         }
-        Phase::Running if has_progressed(&seen.config.status, status) => {
+        Phase::Running if was_over || has_progressed(&seen.config.status, status) => {
             say("True", "ReplicationControllerUpdated", format!("replication controller {name:?} is progressing"))
         }
-        Phase::New | Phase::Running => None,
+        Phase::Running => None,
         Phase::Failed if is_cancelled(latest) => {
-            say("False", "RolloutCancelled", format!("rollout of replication controller {name:?} was cancelled"))
+            say("False", CANCELLED, format!("rollout of replication controller {name:?} was cancelled"))
         }
         Phase::Failed => {
             let message = format!("replication controller {name:?} has failed progressing");
-            say("False", "ProgressDeadlineExceeded", message)
+            say("False", FAILED, message)
         }
         Phase::Complete => {
             let message = format!("replication controller {name:?} successfully rolled out");
-            say("True", "NewReplicationControllerAvailable", message)
+            say("True", COMPLETE, message)
         }
     }
+}
+
+/// Whether the condition says that a rollout is over.
+fn has_ended(status: &DeploymentConfigStatus) -> bool {
+    let progressing = status.conditions.iter().find(|condition| condition.type_ == PROGRESSING);
+    progressing.is_some_and(|condition| ENDS.contains(&&*condition.reason))
 }
 
 /// New pods came, or old ones went.

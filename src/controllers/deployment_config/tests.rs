@@ -345,6 +345,26 @@ fn a_condition_that_says_the_same_stays_as_it_is() {
 }
 
 #[test]
+fn a_rollout_that_is_tried_again_is_not_over() {
+    // The same `oc rollout status` that follows the next rollout follows a retry.
+    for (end, is_cancelled) in [("Failed", false), ("Failed", true), ("Complete", false)] {
+        let (told, _) = said(end, |rc| {
+            if is_cancelled {
+                annotate(&mut rc.metadata, CANCELLED, "true");
+            }
+        });
+        for again in ["New", "Pending", "Running"] {
+            let rc = made(&told, 1, again, 2);
+            let decision = status::conclude(&seen(told.clone(), vec![rc]), &Done::default());
+            let told = decision.planned().next().unwrap().action.object::<DeploymentConfigs>().unwrap().clone();
+            let progressing = told.status.conditions.iter().find(|c| c.type_ == "Progressing").unwrap();
+            assert_ne!(progressing.status, "False", "{end}, then {again}");
+            assert!(!progressing.message.contains("successfully"), "{end}, then {again}");
+        }
+    }
+}
+
+#[test]
 fn a_rollout_that_is_due_is_not_observed_before_it_begins() {
     // Whoever waits for the next rollout is not told of the end of the one before.
     let mut due = config(WEB, 2);
