@@ -21,17 +21,14 @@ mod stats;
 
 use harness::{
     cluster::{Cluster, answers, http_get},
-    ports::free_port,
     processes::processor_secs,
-    tools::{docker, run},
+    rivals::{self, PATIENCE, Seen},
+    tools::docker,
     wait::eventually,
 };
 use stats::{median, millis, percentile, row};
 use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::Path,
-    process::{Child, Command, Stdio},
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -41,7 +38,6 @@ use std::{
 
 const SMALL_BYTES: usize = 612;
 const LARGE_MIB: usize = 16;
-const PATIENCE: Duration = Duration::from_secs(20);
 /// For how long an idle data plane is watched.
 const IDLE: Duration = Duration::from_secs(20);
 /// How often the data plane is restarted, and killed.
@@ -88,47 +84,31 @@ const DIRECT: usize = 0;
 const HAPROXY: [usize; 2] = [1, 2];
 const OURS: usize = 3;
 
-/// One round of one way.
-#[derive(Clone, Copy)]
-struct Sample {
-    rate: f64,
-    p50_us: f64,
-    cpu_us_per_unit: f64,
-}
-
-/// A program that ends with the bench.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // SIGTERM, so that nginx takes its workers along.
-        drop(Command::new("kill").arg(self.0.id().to_string()).status());
-        drop(self.0.wait());
-    }
-}
-
 fn main() {
     // `cargo bench` passes --bench; a filter picks parts.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|w| w == part);
-    install_missing(&["nginx", "haproxy", "wrk"]);
+    assert_eq!(rivals::present(["nginx", "haproxy", "wrk"]), [true; 3], "nginx, HAProxy and wrk are needed");
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start("proxy");
-    let node = node_address(&cluster);
-    let endpoint = SocketAddr::new(node.into(), free_port());
-    let _nginx = start_nginx(dir.path(), endpoint);
-    let (plain, splicing) = (free_address(), free_address());
-    let haproxy = start_haproxy(dir.path(), "plain", plain, endpoint, "");
-    let splice = "option splice-request\n  option splice-response";
-    let haproxy_splicing = start_haproxy(dir.path(), "splicing", splicing, endpoint, splice);
+    let endpoint = rivals::free_node_address(&cluster);
+    let files = [("index.html", SMALL_BYTES), ("small", SMALL_BYTES), ("large", LARGE_MIB << 20)];
+    let _nginx = rivals::nginx_with_files(dir.path(), endpoint, &files);
+    let (plain, splicing) = (rivals::free_address(), rivals::free_address());
+    let haproxy = |name, address: SocketAddr, option: &str| {
+        let sections = ["", &format!("mode tcp\n  {option}"), &format!("bind {address}")];
+        rivals::haproxy(dir.path(), name, sections, endpoint)
+    };
+    let haproxy_plain = haproxy("plain", plain, "");
+    let haproxy_splicing = haproxy("splicing", splicing, "option splice-request\n  option splice-response");
     let ours = serve(&cluster, endpoint);
     let ways = [
         Way { name: "direct", address: endpoint, pid: None },
-        Way { name: "haproxy", address: plain, pid: Some(haproxy.0.id()) },
-        Way { name: "haproxy splice", address: splicing, pid: Some(haproxy_splicing.0.id()) },
+        Way { name: "haproxy", address: plain, pid: Some(haproxy_plain.pid()) },
+        Way { name: "haproxy splice", address: splicing, pid: Some(haproxy_splicing.pid()) },
         Way { name: "skiff", address: ours, pid: Some(cluster.data_plane().1) },
     ];
-    ways.iter().for_each(|way| wait_for(way.address));
+    ways.iter().for_each(|way| rivals::wait_for(way.address));
     if wants("idle") {
         bench_idle(cluster.data_plane().1, "data plane, idle, unused");
     }
@@ -143,153 +123,41 @@ fn main() {
     }
 }
 
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-fn install_missing(programs: &[&str]) {
-    let is_missing = |name: &&&str| {
-        let version = if **name == "wrk" { "--help" } else { "-v" };
-        Command::new(name).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
-    };
-    let missing: Vec<&str> = programs.iter().filter(is_missing).copied().collect();
-    if !missing.is_empty() {
-        run(Command::new("apt-get").args(["install", "-y", "--no-install-recommends"]).args(missing));
-    }
-}
-
-/// The node's own address, which pods have on their network: EndpointSlices may not name loopback.
-fn node_address(cluster: &Cluster) -> Ipv4Addr {
-    eventually("the node has an address", PATIENCE, || {
-        let path = "{.items[0].status.addresses[?(@.type=='InternalIP')].address}";
-        cluster.jsonpath(&["nodes"], path).parse()
-    })
-}
-
 /// Has the cluster serve the endpoint at a NodePort.
 fn serve(cluster: &Cluster, endpoint: SocketAddr) -> SocketAddr {
-    let (ip, port) = (endpoint.ip(), endpoint.port());
+    let slice = rivals::endpoint_slice(endpoint);
     cluster.apply(&format!(
-        "{{apiVersion: v1, kind: Service, metadata: {{name: bench}}, spec: {{type: NodePort, ports: [{{port: 80}}]}}}}\n---\n\
-         {{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {{name: bench, \
-         labels: {{kubernetes.io/service-name: bench}}}}, ports: [{{port: {port}}}], endpoints: [{{addresses: [{ip}]}}]}}\n"
+        "{{apiVersion: v1, kind: Service, metadata: {{name: bench}}, spec: {{type: NodePort, ports: [{{port: 80}}]}}}}\n---\n{slice}"
     ));
     let port = cluster.jsonpath(&["service", "bench"], "{.spec.ports[0].nodePort}").parse().unwrap();
     answers(port);
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn free_address() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, free_port()).into()
-}
-
-fn wait_for(address: SocketAddr) {
-    eventually("somebody listens", PATIENCE, || TcpStream::connect(address).map(drop));
-}
-
-fn start_nginx(dir: &Path, address: SocketAddr) -> Program {
-    fs::write(dir.join("index.html"), vec![b'x'; SMALL_BYTES]).unwrap();
-    fs::write(dir.join("small"), vec![b'x'; SMALL_BYTES]).unwrap();
-    fs::write(dir.join("large"), vec![b'x'; LARGE_MIB << 20]).unwrap();
-    let root = dir.display();
-    let config = format!(
-        "daemon off; user root; worker_processes 2; pid {root}/nginx.pid; error_log {root}/nginx.log;\n\
-         events {{ worker_connections 4096; }}\n\
-         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000;\n\
-         client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4;\n\
-         scgi_temp_path {root}/t5; server {{ listen {address} backlog=4096; root {root}; }} }}\n"
-    );
-    start(dir, "nginx", &["-e", &format!("{root}/nginx.log"), "-c"], "nginx.conf", &config)
-}
-
-fn start_haproxy(dir: &Path, name: &str, address: SocketAddr, endpoint: SocketAddr, option: &str) -> Program {
-    let threads = std::thread::available_parallelism().unwrap();
-    let config = format!(
-        "global\n  maxconn 4000\n  nbthread {threads}\n\
-         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  {option}\n\
-         frontend f\n  bind {address}\n  default_backend b\nbackend b\n  server s {endpoint}\n"
-    );
-    start(dir, "haproxy", &["-q", "-f"], &format!("haproxy-{name}.cfg"), &config)
-}
-
-fn start(dir: &Path, program: &str, args: &[&str], file: &str, config: &str) -> Program {
-    let path = dir.join(file);
-    fs::write(&path, config).unwrap();
-    let mut command = Command::new(program);
-    Program(command.args(args).arg(path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-}
-
 fn bench_load(load: &Load, ways: &[Way]) {
-    let rounds = setting("SKIFF_BENCH_ROUNDS", 12);
-    let round = |first: usize| -> Vec<Sample> {
-        let mut samples: Vec<(usize, Sample)> =
-            (0..ways.len()).map(|n| (first + n) % ways.len()).map(|at| (at, measure(&ways[at], load))).collect();
-        samples.sort_by_key(|(at, _)| *at);
-        samples.into_iter().map(|(_, sample)| sample).collect()
-    };
-    report(load, ways, &(0..rounds).map(round).collect::<Vec<_>>());
+    report(load, ways, &rivals::in_turns(ways, |way| measure(way, load)));
 }
 
-fn measure(way: &Way, load: &Load) -> Sample {
-    let before = way.pid.map_or(0.0, cpu_us);
-    let threads = load.connections.min(2).to_string();
-    let mut wrk = Command::new("wrk");
-    wrk.args(["--latency", "-t", &threads, "-c", &load.connections.to_string()]);
-    wrk.args(["-d", &format!("{}s", setting("SKIFF_BENCH_SECONDS", 1))]);
-    if load.closes {
-        wrk.args(["-H", "Connection: close"]);
-    }
-    let text = run(wrk.arg(format!("http://{}/{}", way.address, load.path)));
-    assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{} lost requests:\n{text}", way.name);
-    let requests: f64 = word_before(&text, " requests in").parse().unwrap();
-    let cpu = way.pid.map_or(0.0, cpu_us) - before;
-    Sample {
-        rate: word_after(&text, "Requests/sec:").parse().unwrap(),
-        p50_us: micros(word_after(&text, "\n     50%")),
-        cpu_us_per_unit: cpu / (requests * load.units_per_request),
-    }
+fn measure(way: &Way, load: &Load) -> Seen {
+    let url = format!("http://{}/{}", way.address, load.path);
+    let headers = load.closes.then_some("Connection: close");
+    let seen = rivals::wrk(way.name, &url, load.connections, headers.as_slice(), way.pid.as_slice());
+    assert!(!seen.has_failures, "{} lost requests", way.name);
+    seen
 }
 
-fn word_after<'a>(text: &'a str, mark: &str) -> &'a str {
-    text.split_once(mark)
-        .and_then(|(_, rest)| rest.split_whitespace().next())
-        .unwrap_or_else(|| panic!("no {mark:?}: {text}"))
-}
-
-fn word_before<'a>(text: &'a str, mark: &str) -> &'a str {
-    text.split_once(mark)
-        .and_then(|(head, _)| head.split_whitespace().last())
-        .unwrap_or_else(|| panic!("no {mark:?}: {text}"))
-}
-
-fn micros(text: &str) -> f64 {
-    let number = |unit| text.strip_suffix(unit).and_then(|number| number.parse::<f64>().ok());
-    number("us")
-        .or_else(|| Some(number("ms")? * 1e3))
-        .or_else(|| Some(number("s")? * 1e6))
-        .or_else(|| Some(number("m")? * 6e7))
-        .unwrap()
-}
-
-fn cpu_us(pid: u32) -> f64 {
-    processor_secs(&[pid]) * 1e6
-}
-
-fn report(load: &Load, ways: &[Way], rounds: &[Vec<Sample>]) {
-    let over =
-        |read: &dyn Fn(&[Sample]) -> f64| median(&mut rounds.iter().map(|round| read(round)).collect::<Vec<_>>());
+fn report(load: &Load, ways: &[Way], rounds: &[Vec<Seen>]) {
+    let cpu_us = |seen: &Seen| seen.cpu_us / (seen.requests * load.units_per_request);
+    let over = |read: &dyn Fn(&[Seen]) -> f64| median(&mut rounds.iter().map(|round| read(round)).collect::<Vec<_>>());
     println!("\n{:<34} {:>12} {:>8} {:>10} {:>18}", load.name, "rate", "/direct", "p50", "processor time");
     for (at, way) in ways.iter().enumerate() {
         let (rate, share) = (over(&|r| r[at].rate), over(&|r| r[at].rate / r[DIRECT].rate));
-        let (p50, cpu) = (over(&|r| r[at].p50_us), over(&|r| r[at].cpu_us_per_unit));
+        let (p50, cpu) = (over(&|r| r[at].p50_us), over(&|r| cpu_us(&r[at])));
         let cpu = if way.pid.is_some() { format!("{cpu:.1} us/{}", load.unit) } else { "-".to_owned() };
         println!("  {:<32} {rate:>10.0}/s {share:>8.2} {p50:>7.0} us {cpu:>18}", way.name);
     }
     let rate = HAPROXY.map(|peer| over(&|r| r[OURS].rate / r[peer].rate)).into_iter().fold(f64::MAX, f64::min);
-    let cpu = HAPROXY
-        .map(|peer| over(&|r| r[OURS].cpu_us_per_unit / r[peer].cpu_us_per_unit))
-        .into_iter()
-        .fold(0.0, f64::max);
+    let cpu = HAPROXY.map(|peer| over(&|r| cpu_us(&r[OURS]) / cpu_us(&r[peer]))).into_iter().fold(0.0, f64::max);
     if load.part == "latency" {
         let added = over(&|r| r[OURS].p50_us - r[DIRECT].p50_us);
         let peers =
@@ -308,15 +176,13 @@ fn report(load: &Load, ways: &[Way], rounds: &[Vec<Sample>]) {
 }
 
 fn bench_idle(pid: u32, name: &str) {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let kib: f64 = word_after(&status, "VmRSS:").parse().unwrap();
-    let anonymous: f64 = word_after(&status, "RssAnon:").parse().unwrap();
     let (before, begun) = (processor_secs(&[pid]), Instant::now());
     std::thread::sleep(IDLE);
     let share = (processor_secs(&[pid]) - before) / begun.elapsed().as_secs_f64() * 100.0;
     println!("\n{name}");
-    row("  resident memory", kib / 1024.0, "MiB", 15.0, kib / 1024.0 <= 15.0);
-    println!("  … of which not the binary: {:.2} MiB", anonymous / 1024.0);
+    let (memory, anonymous) = rivals::memory_mib(pid);
+    row("  resident memory", memory, "MiB", 15.0, memory <= 15.0);
+    println!("  … of which not the binary: {anonymous:.2} MiB");
     row("  share of a core", share, "%", 0.1, share <= 0.1);
 }
 

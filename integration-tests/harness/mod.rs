@@ -10,5 +10,7 @@ pub mod ports;
 #[allow(dead_code, reason = "benches need it")]
 pub mod processes;
 pub mod registry;
+#[allow(dead_code, reason = "benches need it")]
+pub mod rivals;
 pub mod tools;
 pub mod wait;
