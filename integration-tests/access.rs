@@ -3,11 +3,9 @@
 use crate::harness::{
     cluster::Cluster,
     tools::{BUSYBOX, KUBECTL_IMAGE, PYTHON_CLIENT, output, run, text},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
-use std::{fs, process::Command, sync::LazyLock, time::Duration};
-
-const SOON: Duration = Duration::from_secs(30);
+use std::{fs, process::Command, sync::LazyLock};
 
 /// A kubeconfig for a pod that goes to the API by its name.
 const BY_NAME: &str = "apiVersion: v1

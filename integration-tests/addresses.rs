@@ -3,11 +3,10 @@
 use crate::harness::{
     cluster::{Cluster, answers},
     tools::{docker, run},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
-const SOON: Duration = Duration::from_secs(30);
 const DEMO: [&str; 4] = ["-f", "manifests/spring-deployment.yaml", "-f", "manifests/spring-service.yaml"];
 
 /// A Docker network that is not the cluster's.

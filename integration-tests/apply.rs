@@ -3,11 +3,10 @@
 use crate::harness::{
     cluster::{Cluster, root},
     tools::{HELM, output, run, text},
-    wait::until_equal,
+    wait::{SOON, until_equal},
 };
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{collections::BTreeSet, process::Command};
 
-const SOON: Duration = Duration::from_secs(30);
 const WEB: &str = "apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}

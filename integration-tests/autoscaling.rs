@@ -3,11 +3,8 @@
 use crate::harness::{
     cluster::Cluster,
     tools::BUSYBOX,
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(40);
 
 #[test]
 fn a_busy_deployment_is_seen_by_top_and_scaled_up_and_down() {

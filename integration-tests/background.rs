@@ -4,11 +4,10 @@ use crate::harness::{
     cluster::{Cluster, root},
     registry::Registry,
     tools::{BUSYBOX, SKIFF, docker, output, run, text},
-    wait::until_equal,
+    wait::{SOON, until_equal},
 };
-use std::{io::Write as _, process::Command, time::Duration};
+use std::{io::Write as _, process::Command};
 
-const SOON: Duration = Duration::from_secs(20);
 const MANIFEST: &str = "manifests/hello-openshift/deployment.yaml";
 const DEPLOYMENT: &str = "deployment/hello-openshift";
 

@@ -4,15 +4,12 @@ use crate::harness::{
     cluster::{Cluster, answers},
     ports::free_port,
     tools::{SKIFF, docker, output, run, text},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
 use std::{
     net::TcpListener,
     process::{Command, Stdio},
-    time::Duration,
 };
-
-const SOON: Duration = Duration::from_secs(30);
 
 fn deployment(spec: &str, image: &str) -> String {
     format!(

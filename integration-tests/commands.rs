@@ -3,11 +3,10 @@
 use crate::harness::{
     cluster::Cluster,
     tools::{output, run, text},
-    wait::until_equal,
+    wait::{SOON, until_equal},
 };
-use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+use std::os::unix::fs::PermissionsExt as _;
 
-const SOON: Duration = Duration::from_secs(20);
 const MANIFEST: &str = "manifests/hello-openshift/deployment.yaml";
 const DEPLOYMENT: &str = "deployment/hello-openshift";
 const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/hello-openshift/scale";
@@ -17,7 +16,7 @@ fn cluster(name: &str) -> Cluster {
     let cluster = Cluster::start(name);
     run(&mut cluster.skiff(&["demo", "load"]));
     cluster.kubectl(&["apply", "-f", MANIFEST]);
-    cluster.kubectl(&["wait", "--for=condition=Available", DEPLOYMENT, "--timeout=20s"]);
+    cluster.kubectl(&["wait", "--for=condition=Available", DEPLOYMENT, "--timeout=60s"]);
     cluster
 }
 
@@ -162,14 +161,14 @@ fn edit_replace_diff_label_and_annotate_read_as_in_kubernetes() {
     assert_eq!(generation, "3", "the edit and the annotation made new generations; the labels and the pods did not");
 
     told(
-        &["wait", DEPLOYMENT, "--for=jsonpath={.status.availableReplicas}=1", "--timeout=20s"],
+        &["wait", DEPLOYMENT, "--for=jsonpath={.status.availableReplicas}=1", "--timeout=60s"],
         "deployment.apps/hello-openshift condition met",
     );
     let said = cluster.kubectl_fails(&["wait", DEPLOYMENT, "--for=condition=Nothing", "--timeout=200ms"]);
     assert!(said.contains("timed out waiting for the condition on deployments/hello-openshift"), "{said}");
     told(&["delete", DEPLOYMENT, "--wait=false"], "deployment.apps \"hello-openshift\" deleted from default namespace");
-    cluster.kubectl(&["wait", "--for=delete", DEPLOYMENT, "--timeout=20s"]);
-    cluster.kubectl(&["wait", "--for=delete", "pod", "-l", "app=hello-openshift", "--timeout=20s"]);
+    cluster.kubectl(&["wait", "--for=delete", DEPLOYMENT, "--timeout=60s"]);
+    cluster.kubectl(&["wait", "--for=delete", "pod", "-l", "app=hello-openshift", "--timeout=60s"]);
     assert_eq!(cluster.kubectl(&["get", "deploy,rs,pods", "-o", "name"]), "");
     let said = cluster.kubectl_fails(&["scale", DEPLOYMENT, "--replicas=1"]);
     assert_eq!(said, "Error from server (NotFound): deployments.apps \"hello-openshift\" not found\n");
@@ -192,7 +191,7 @@ fn what_kubectl_creates_by_itself_is_there_and_runs() {
     told(&["create", "secret", "generic", "door", "--from-literal=key=opens"], "secret/door created");
     told(&["create", "serviceaccount", "robot"], "serviceaccount/robot created");
     told(&["create", "service", "clusterip", "front", "--tcp=80:8080"], "service/front created");
-    cluster.kubectl(&["wait", "--for=condition=Available", "deployment/boot", "-n", "lab", "--timeout=20s"]);
+    cluster.kubectl(&["wait", "--for=condition=Available", "deployment/boot", "-n", "lab", "--timeout=60s"]);
 
     let of = |object: &[&str], path: &str| cluster.jsonpath(object, path);
     assert_eq!(of(&["deployment/boot", "-n", "lab"], "{.spec.replicas} {.spec.selector.matchLabels.app}"), "2 boot");

@@ -7,7 +7,7 @@ use crate::harness::{
     client,
     cluster::{Cluster, answers},
     load::Load,
-    wait::eventually,
+    wait::{SOON, eventually},
 };
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -23,7 +23,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 use tokio::sync::watch;
 
@@ -32,7 +31,6 @@ const WRITERS: usize = 8;
 const KEPT: u64 = 12;
 /// A kill comes after at most this many more answered writes.
 const WRITES_BETWEEN_KILLS: u64 = 150;
-const SOON: Duration = Duration::from_secs(60);
 
 /// Whether the control plane is up, and how many times it came up. Writers wait on it.
 type Life = watch::Receiver<(bool, u64)>;

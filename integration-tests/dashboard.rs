@@ -4,12 +4,10 @@ use crate::harness::{
     browser::Browser,
     cluster::{Cluster, http_get},
     tools::{BUSYBOX, docker, run},
-    wait::until_equal,
+    wait::{SOON, until_equal},
 };
 use serde_json::json;
-use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(20);
 const APP: &str = "io.kubernetes.container.name=spring-container";
 const ESCAPE: char = '\u{e00c}';
 /// The bit of the key in the DevTools protocol.
@@ -156,7 +154,7 @@ fn a_shell_runs_on_a_terminal(cluster: &Cluster, browser: &Browser) {
         "{{apiVersion: v1, kind: Pod, metadata: {{name: tty}}, spec: {{terminationGracePeriodSeconds: 0, \
          containers: [{{name: c, image: '{image}', command: [sleep, '600']}}]}}}}"
     ));
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/tty", "--timeout=30s"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/tty", "--timeout=60s"]);
     browser.run("location.hash = 'at=Pod/default/tty&view=shell'");
     browser.until("document.querySelector('.shell button:not([disabled])')?.textContent === 'Run'");
     browser.run("document.querySelector('.shell button').click()");

@@ -5,7 +5,7 @@ use crate::harness::{
     load::Load,
     ports::free_port,
     tools::{docker, output, text},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::{
@@ -15,7 +15,6 @@ use std::{
 };
 
 const NODE_PORT: u16 = 30000;
-const SOON: Duration = Duration::from_secs(30);
 /// Clients at the same time.
 const CLIENTS: usize = 4;
 

@@ -6,17 +6,15 @@ use crate::harness::{
     cluster::Cluster,
     history::{History, State, active_and_ready, is_ready},
     tools::{run, text},
-    wait::until_equal,
+    wait::{SOON, until_equal},
 };
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader},
     process::Stdio,
-    time::Duration,
 };
 
-const SOON: Duration = Duration::from_secs(30);
 /// An image that cannot be had, which is known at once: nobody listens there.
 const NO_IMAGE: &str = "127.0.0.1:1/none:1";
 /// The label that tells a ReplicaSet's pods from those of another.
@@ -153,7 +151,7 @@ fn scaling_is_shared_out_in_mid_rollout_and_a_failed_rollout_stops_and_says_so()
     assert!(waiting.len() == 7 && waiting.iter().all(|r| r.contains("Image")), "{waiting:?}");
 
     // Somebody looks on when the deadline passes.
-    let mut looking = cluster.kubectl_command(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    let mut looking = cluster.kubectl_command(&["rollout", "status", "deployment/web", "--timeout=60s"]);
     let mut looking = looking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     // It ends with its reader.
@@ -293,7 +291,7 @@ fn recreate_never_runs_two_versions_and_min_ready_seconds_delay_availability() {
     }
 
     cluster.kubectl(&["delete", "deployment", "web"]);
-    cluster.kubectl(&["wait", "--for=delete", "pod", "-l", "app=web", "--timeout=20s"]);
+    cluster.kubectl(&["wait", "--for=delete", "pod", "-l", "app=web", "--timeout=60s"]);
     let counts = History::of(&cluster, &["deployment"]);
     cluster.apply(&web(1, "  minReadySeconds: 2"));
     pods.until("the pod is ready", SOON, |state| state.len() == 1 && state.values().all(is_ready));

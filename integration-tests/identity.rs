@@ -4,18 +4,16 @@ use crate::harness::{
     cluster::Cluster,
     ports::free_port,
     tools::{SKIFF, docker, output, run, text},
-    wait::until_equal,
+    wait::{SOON, until_equal},
 };
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 use tempfile::TempDir;
 
-const SOON: Duration = Duration::from_secs(20);
 const APP: &str = "io.kubernetes.container.name=spring-container";
 
 /// The command as another user's shell would run it: another HOME, another data folder, another kubeconfig.

@@ -3,11 +3,10 @@
 use crate::harness::{
     cluster::Cluster,
     tools::{OwnName, docker, output, run, text},
-    wait::until_equal,
+    wait::{SOON, until_equal},
 };
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
-const SOON: Duration = Duration::from_secs(20);
 /// What the stream is called, and so the image.
 const NAME: &str = "it-streamed";
 

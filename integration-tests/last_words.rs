@@ -3,11 +3,8 @@
 use crate::harness::{
     cluster::Cluster,
     tools::{BUSYBOX, docker},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(40);
 
 /// A pod of one container that runs once.
 fn pod(name: &str, script: &str, of_pod: &str, of_container: &str) -> String {

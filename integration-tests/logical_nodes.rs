@@ -1,9 +1,10 @@
 //! One machine shown as three nodes: what depends on nodes, with real kubectl.
 
-use crate::harness::{cluster::Cluster, tools::BUSYBOX, wait::until_equal};
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(40);
+use crate::harness::{
+    cluster::Cluster,
+    tools::BUSYBOX,
+    wait::{SOON, until_equal},
+};
 
 #[test]
 fn daemon_sets_spreading_and_drains_over_three_nodes() {
@@ -37,7 +38,7 @@ fn daemon_sets_spreading_and_drains_over_three_nodes() {
     assert_eq!(nodes_of(&cluster, "web"), each);
     a_gated_pod_waits(&cluster, &two);
     // A wish to be spread keeps no pod from going elsewhere; a demand would, for a cordoned node still counts.
-    cluster.kubectl(&["drain", &three, "--ignore-daemonsets", "--timeout=30s"]);
+    cluster.kubectl(&["drain", &three, "--ignore-daemonsets", "--timeout=60s"]);
     until_equal("nothing but its daemon is left", SOON, String::new(), || {
         cluster.jsonpath(
             &["pods", "-l", "app=web", &format!("--field-selector=spec.nodeName={three}")],
@@ -70,7 +71,7 @@ fn a_gated_pod_waits(cluster: &Cluster, node: &str) {
     cluster.kubectl(&["patch", "pod", "gated", "-p", &fewer]);
     let gone = r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#;
     cluster.kubectl(&["patch", "pod", "gated", "--type=json", "-p", gone]);
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/gated", "--timeout=30s"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/gated", "--timeout=60s"]);
     assert_eq!(cluster.jsonpath(&["pod", "gated"], "{.spec.nodeName}"), node);
     cluster.kubectl(&["delete", "pod", "gated"]);
 }

@@ -3,11 +3,10 @@
 use crate::harness::{
     cluster::{Cluster, root},
     tools::{docker, output, run, text},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-const SOON: Duration = Duration::from_secs(40);
 const IMAGE: &str = "openshift/hello-openshift";
 
 /// A DeploymentConfig `web` with a value in its environment, and a strategy.

@@ -3,7 +3,7 @@
 use crate::harness::{
     cluster::Cluster,
     tools::{BUSYBOX, docker, output},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
 use std::{
     io::{Read as _, Write as _},
@@ -11,8 +11,6 @@ use std::{
     process::Command,
     time::Duration,
 };
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// A pod whose program needs its port, and a Service in front of it.
 fn web(name: &str) -> String {

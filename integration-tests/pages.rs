@@ -6,17 +6,14 @@
 use crate::harness::{
     cluster::{Cluster, root},
     tools::{KUBECTL, SKIFF, output, run, text},
-    wait::eventually,
+    wait::{SOON, eventually},
 };
 use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// A command of a page, and what the page says of it.
 struct Step<'a> {

@@ -4,11 +4,8 @@ use crate::harness::{
     cluster::Cluster,
     registry::Registry,
     tools::{BUSYBOX, docker, output, run, text},
-    wait::eventually,
+    wait::{SOON, eventually},
 };
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(30);
 
 fn sleeper(name: &str) -> String {
     format!(

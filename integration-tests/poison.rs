@@ -3,15 +3,13 @@
 use crate::harness::{
     cluster::Cluster,
     tools::{docker, output, text},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
 use std::{
     net::TcpListener,
     process::Command,
     time::{Duration, Instant},
 };
-
-const SOON: Duration = Duration::from_secs(30);
 
 fn pod(name: &str, container: &str, more: &str) -> String {
     format!(
@@ -48,7 +46,7 @@ fn an_environment_that_explodes_is_refused_and_harms_nobody() {
     }
     eventually("another pod is ready", SOON, || is_ready(&cluster, "good"));
     let begin = Instant::now();
-    cluster.kubectl(&["delete", "pod", "bomb", "words", "--timeout=20s"]);
+    cluster.kubectl(&["delete", "pod", "bomb", "words", "--timeout=60s"]);
     assert!(begin.elapsed() < Duration::from_secs(20));
     let left = docker(&["ps", "-aq", "--filter", "label=io.kubernetes.pod.name=bomb"]);
     assert_eq!(left, "", "nothing is left of it");

@@ -3,11 +3,10 @@
 use crate::harness::{
     cluster::{Cluster, answers},
     tools::run,
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-const SOON: Duration = Duration::from_secs(20);
 const MANIFESTS: [&str; 6] =
     ["-f", "manifests/replication-controller", "-f", "manifests/replica-set", "-f", "manifests/hello-openshift"];
 
@@ -106,7 +105,7 @@ fn the_example_manifests_run_and_read_as_in_kubernetes() {
     assert_eq!(said, "error: Expected replicas to be 2, was 1\n");
     for (what, from, to) in [("rc/frontend-1", 1, 2), ("rs/frontend-1", 3, 1), ("deploy/hello-openshift", 1, 2)] {
         cluster.kubectl(&["scale", what, &format!("--current-replicas={from}"), &format!("--replicas={to}")]);
-        cluster.kubectl(&["wait", what, &format!("--for=jsonpath={{.status.readyReplicas}}={to}"), "--timeout=20s"]);
+        cluster.kubectl(&["wait", what, &format!("--for=jsonpath={{.status.readyReplicas}}={to}"), "--timeout=60s"]);
     }
     let said = cluster.kubectl_fails(&["rollout", "history", "rs/frontend-1"]);
     assert!(said.contains("no history viewer has been implemented"), "{said}");
@@ -137,7 +136,7 @@ fn orphans_run_on_and_are_adopted_as_they_are() {
             "wait",
             what,
             &format!("--for=jsonpath={{.status.readyReplicas}}={replicas}"),
-            "--timeout=20s",
+            "--timeout=60s",
         ]);
     }
     assert_eq!(ready(&cluster, ""), before, "the same pods in the same containers, and no others");
@@ -170,7 +169,7 @@ fn a_pod_is_adopted_by_its_labels_and_released_by_another_label() {
     // One too many: a pod that comes to a full ReplicaSet is adopted, and goes.
     let full = ready(&cluster, "tier=frontend");
     cluster.apply(&pod("too-many", "tier: frontend"));
-    cluster.kubectl(&["wait", "--for=delete", "pod/too-many", "--timeout=20s"]);
+    cluster.kubectl(&["wait", "--for=delete", "pod/too-many", "--timeout=60s"]);
     assert_eq!(ready(&cluster, "tier=frontend"), full);
 }
 
@@ -210,7 +209,7 @@ fn selectors_of_every_operator_and_long_names_work() {
     );
     cluster.apply(&rc);
     for (name, _, printed) in &cases {
-        cluster.kubectl(&["wait", &format!("rs/{name}"), "--for=jsonpath={.status.readyReplicas}=1", "--timeout=20s"]);
+        cluster.kubectl(&["wait", &format!("rs/{name}"), "--for=jsonpath={.status.readyReplicas}=1", "--timeout=60s"]);
         let row = cluster.kubectl(&["get", "rs", name, "-o", "wide", "--no-headers"]);
         assert!(row.trim_end().ends_with(printed), "{row}");
     }
@@ -218,7 +217,7 @@ fn selectors_of_every_operator_and_long_names_work() {
         "wait",
         &format!("rc/rc-{}", &long[3..]),
         "--for=jsonpath={.status.readyReplicas}=1",
-        "--timeout=20s",
+        "--timeout=60s",
     ]);
     let name = cluster.jsonpath(&["pods", "-l", &format!("set={long}")], "{.items[0].metadata.name}");
     assert!(name.len() == 63 && name.starts_with(&long[..58]), "{name}");

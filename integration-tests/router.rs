@@ -7,14 +7,12 @@ use crate::harness::{
     cluster::{Cluster, http_get_of, root},
     load::Load,
     tools::{PYTHON_CLIENT, run, text},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::{SinkExt as _, StreamExt as _};
-use std::{net::TcpListener, path::PathBuf, process::Command, sync::LazyLock, time::Duration};
+use std::{net::TcpListener, path::PathBuf, process::Command, sync::LazyLock};
 use tokio_tungstenite::{accept_async, client_async, tungstenite::Message};
-
-const SOON: Duration = Duration::from_secs(20);
 
 const ROUTES: &str = r#"
 apiVersion: route.openshift.io/v1

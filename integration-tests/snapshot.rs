@@ -3,12 +3,11 @@
 use crate::harness::{
     cluster::{Cluster, answers},
     tools::{output, run, text},
-    wait::until_equal,
+    wait::{SOON, until_equal},
 };
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command};
 
 const NODE_PORT: u16 = 30000;
-const SOON: Duration = Duration::from_secs(30);
 const APP: &str = "io.kubernetes.container.name=spring-container";
 
 #[track_caller]

@@ -4,15 +4,13 @@ use crate::harness::{
     cluster::{Cluster, answers},
     load::Load,
     tools::BUSYBOX,
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
-
-const SOON: Duration = Duration::from_secs(40);
 
 /// Starts a standby of a cluster; what it prints from then on.
 fn stand_by(cluster: &Cluster) -> (Child, impl Iterator<Item = String> + use<>) {

@@ -4,12 +4,11 @@ use crate::harness::{
     cluster::{Cluster, answers, http_get, is_running},
     load::Load,
     tools::{docker, output, run, text},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
-use std::{collections::BTreeMap, io::Write as _, net::TcpStream, process::Command, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, net::TcpStream, process::Command};
 
 const NODE_PORT: u16 = 30000;
-const SOON: Duration = Duration::from_secs(20);
 const APP: &str = "io.kubernetes.container.name=spring-container";
 const DEPLOYMENT: &str = "manifests/spring-deployment.yaml";
 

@@ -4,7 +4,7 @@ use crate::harness::{
     cluster::Cluster,
     ports::free_port,
     tools::{BUSYBOX, KUBECTL, KUBECTL_20, SKIFF, docker, output, text},
-    wait::eventually,
+    wait::{SOON, eventually},
 };
 use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
 use std::{
@@ -13,10 +13,7 @@ use std::{
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Duration,
 };
-
-const SOON: Duration = Duration::from_secs(40);
 
 fn pod(name: &str, rest: &str) -> String {
     format!(

@@ -3,11 +3,8 @@
 use crate::harness::{
     cluster::Cluster,
     tools::text,
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_deployment_gets_as_many_pods_as_its_quota_leaves_and_says_so() {

@@ -4,7 +4,7 @@ use crate::harness::{
     cluster::{Cluster, answers},
     load::Load,
     tools::{SKIFF, docker},
-    wait::until_equal,
+    wait::{SOON, until_equal},
 };
 use std::{
     io::Write as _,
@@ -13,7 +13,6 @@ use std::{
 };
 
 const NODE_PORT: u16 = 30000;
-const SOON: Duration = Duration::from_secs(60);
 const CLIENTS: usize = 4;
 
 /// Another build: the same program, under another hash and so with images of its own.

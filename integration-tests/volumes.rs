@@ -3,16 +3,13 @@
 use crate::harness::{
     cluster::Cluster,
     tools::{BUSYBOX, docker, output, text},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output},
-    time::Duration,
 };
-
-const SOON: Duration = Duration::from_secs(40);
 
 /// The newest container of this name, running or not.
 fn newest(cluster: &Cluster, container: &str) -> String {

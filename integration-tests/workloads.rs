@@ -3,11 +3,10 @@
 use crate::harness::{
     cluster::Cluster,
     tools::{BUSYBOX, docker},
-    wait::{eventually, until_equal},
+    wait::{SOON, eventually, until_equal},
 };
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(40);
 /// Until the next minute has begun, and its job has run.
 const A_MINUTE: Duration = Duration::from_secs(100);
 
@@ -31,8 +30,8 @@ fn an_indexed_job_does_each_part_and_a_policy_fails_another_at_once() {
          spec: {{completionMode: Indexed, completions: 3, parallelism: 3, template: {parts}}}\n\
          ---\napiVersion: batch/v1\nkind: Job\nmetadata: {{name: doomed}}\nspec: {{backoffLimit: 6, {policy}, template: {doomed}}}\n"
     ));
-    cluster.kubectl(&["wait", "--for=condition=complete", "job/parts", "--timeout=40s"]);
-    cluster.kubectl(&["wait", "--for=condition=failed", "job/doomed", "--timeout=40s"]);
+    cluster.kubectl(&["wait", "--for=condition=complete", "job/parts", "--timeout=60s"]);
+    cluster.kubectl(&["wait", "--for=condition=failed", "job/doomed", "--timeout=60s"]);
     let logs = cluster.kubectl(&["logs", "-l", "batch.kubernetes.io/job-name=parts", "--prefix=false"]);
     let mut lines: Vec<&str> = logs.lines().collect();
     lines.sort_unstable();
@@ -56,7 +55,7 @@ fn an_indexed_job_does_each_part_and_a_policy_fails_another_at_once() {
         "exit 0",
     ]);
     cluster.kubectl(&["create", "job", "now", "--from=cronjob/tick"]);
-    cluster.kubectl(&["wait", "--for=condition=complete", "job/now", "--timeout=40s"]);
+    cluster.kubectl(&["wait", "--for=condition=complete", "job/now", "--timeout=60s"]);
     cluster.kubectl(&["delete", "job", "parts", "doomed", "now"]);
     until_equal("their pods go", SOON, String::new(), || cluster.jsonpath(&["pods"], "{.items[*].metadata.name}"));
 }
@@ -104,7 +103,7 @@ fn a_stateful_set_keeps_its_names_and_data_through_kills_scaling_and_a_canary() 
     assert_eq!(uids(), before, "a killed container is no new pod");
     visit("db-1", 3);
     cluster.kubectl(&["scale", "sts/db", "--replicas=2"]);
-    cluster.kubectl(&["wait", "--for=delete", "pod/db-2", "--timeout=40s"]);
+    cluster.kubectl(&["wait", "--for=delete", "pod/db-2", "--timeout=60s"]);
     cluster.kubectl(&["scale", "sts/db", "--replicas=3"]);
     cluster.kubectl(&["rollout", "status", "sts/db", "--timeout=60s"]);
     visit("db-2", 2);

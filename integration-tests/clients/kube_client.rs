@@ -1,7 +1,7 @@
 //! The `kube` crate: typed, dynamic, and as a stream.
 
 use super::{CALLS_MIN, IMAGE, cluster};
-use crate::harness::client;
+use crate::harness::{client, wait::SOON};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -17,9 +17,8 @@ use kube::{
     runtime::{WatchStreamExt as _, wait::await_condition, watcher},
 };
 use serde_json::json;
-use std::{collections::BTreeSet, fmt::Debug, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug};
 
-const SOON: Duration = Duration::from_secs(60);
 const NAMESPACE: &str = "kube";
 
 /// The calls that were made, by what they are.

@@ -5,6 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long what comes may take on a machine that is busy. It is longer than a pod's grace: a program that is told to end before it
+/// listens for that has all of it.
+pub const SOON: Duration = Duration::from_secs(60);
+
 /// How often a value is looked at.
 const PACE: Duration = Duration::from_millis(20);
 
