@@ -119,7 +119,8 @@ impl ImageVolumes {
     /// Begins to do this to a volume, unless something is done to it already.
     fn begin(&self, name: &str, work: impl Future<Output = Result<(), EngineError>> + Send + 'static) -> Option<Work> {
         let mut state = self.lock();
-        state.work.retain(|_, there| there.peek().is_none());
+        // Looked at, not only peeked into: where everybody who waited has gone, nobody has noticed its end.
+        state.work.retain(|_, there| there.clone().now_or_never().is_none());
         if state.work.contains_key(name) {
             return None;
         }

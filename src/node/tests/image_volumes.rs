@@ -72,6 +72,25 @@ async fn a_pod_waits_for_the_image_of_its_volume_in_the_kubelets_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_volume_that_nobody_waits_for_any_more_goes_when_it_is_full() {
+    let world = World::with(Latencies::DOCKER, 1).await;
+    world.until("node", World::node_is_ready).await;
+    world.engine.add_image("files:1", Behaviour::server());
+    world.create("web", &with_files("files:1")).await;
+    let is_filled = |w: &World| w.engine.calls().iter().any(|call| call.kind == CallKind::CopyImageFiles);
+    world.until("it is being filled", is_filled).await;
+    world.delete("web", Some(0)).await;
+    world.until("gone", |w| w.pod("web").is_none()).await;
+    assert!(!there(&world).is_empty(), "it is still being filled");
+    // Two full lists see it without a pod.
+    world.sleep(1300).await;
+    assert_eq!(there(&world), Vec::<String>::new());
+    // And another pod has it filled anew.
+    world.create("next", &with_files("files:1")).await;
+    world.until_ready("next").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_volume_of_an_image_survives_any_failing_call() {
     for fault in FAULTS {
         for nth in 1.. {
