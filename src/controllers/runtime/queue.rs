@@ -28,8 +28,6 @@ pub const BACKOFF: Backoff = Backoff { base: Duration::from_millis(5), cap: Dura
 pub enum Outcome {
     /// Nothing is left to do until something changes.
     Settled,
-    /// The key wants another look at this time.
-    Again(Instant),
     /// The world moved under the decision: decide again, the first time at once.
     Moved,
     /// It failed: try again after a while.
@@ -118,10 +116,6 @@ impl<K: Ord + Clone> Queue<K> {
             Outcome::Settled => {
                 slot.failures = 0;
                 None
-            }
-            Outcome::Again(at) => {
-                slot.failures = 0;
-                Some(at)
             }
             Outcome::Moved => {
                 slot.failures = slot.failures.saturating_add(1);
@@ -285,7 +279,7 @@ mod tests {
         prop_oneof![
             (0..6u8, 0..50u64).prop_map(|(k, d)| Op::Add(k, d)),
             Just(Op::Pop),
-            (0..6u8, 0..4u8, prop_oneof![Just(0), 0..9u64]).prop_map(|(k, o, rest)| Op::Done(k, o, rest)),
+            (0..6u8, 0..3u8, prop_oneof![Just(0), 0..9u64]).prop_map(|(k, o, rest)| Op::Done(k, o, rest)),
             (0..30u64).prop_map(Op::Wait),
         ]
     }
@@ -331,15 +325,13 @@ mod tests {
                         let n = failures.entry(k).or_default();
                         let outcome = match o {
                             0 => Outcome::Settled,
-                            1 => Outcome::Again(now + ms(7)),
-                            2 => Outcome::Moved,
+                            1 => Outcome::Moved,
                             _ => Outcome::Failed,
                         };
-                        *n = if o < 2 { 0 } else { *n + 1 };
+                        *n = if o < 1 { 0 } else { *n + 1 };
                         match o {
                             0 => {}
-                            1 => earliest(&mut due, k, now + ms(7)),
-                            2 => earliest(&mut due, k, now + BACKOFF.delay(*n - 1)),
+                            1 => earliest(&mut due, k, now + BACKOFF.delay(*n - 1)),
                             _ => earliest(&mut due, k, now + BACKOFF.delay(*n)),
                         }
                         q.done(&k, outcome, ms(rest), now);

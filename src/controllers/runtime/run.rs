@@ -221,6 +221,8 @@ type Fed = (usize, Result<Arc<Change>, WatchError>);
 struct Ended<K> {
     key: K,
     outcome: Outcome,
+    /// When the pass wanted another look, whatever its outcome.
+    look_at: Option<Instant>,
     acted: bool,
     weight: usize,
 }
@@ -392,6 +394,10 @@ impl<K: Key> Loop<K> {
         }
         let now = self.now();
         self.queue.done(&ended.key, ended.outcome, rest_after(ended.weight), now);
+        // What is due at a time (a pod that is available, a deadline) does not wait for the back-off of what failed.
+        if let Some(at) = ended.look_at {
+            self.queue.add(ended.key, at);
+        }
     }
 }
 
@@ -416,15 +422,15 @@ impl<K: Key> Pass<K> {
     async fn over(self, key: K) -> Ended<K> {
         self.counters.reconciles.fetch_add(1, Relaxed);
         let span = debug_span!("reconcile", controller = self.controller.name(), ?key);
-        let (outcome, acted, weight) =
-            match AssertUnwindSafe(self.reconcile(&key)).catch_unwind().instrument(span).await {
-                Ok(result) => (self.outcome(&key, &result), result.acted, result.weight),
-                Err(panic) => {
-                    log_panic(self.controller.name(), &self.counters, &*panic);
-                    (Outcome::Failed, true, 0)
-                }
-            };
-        Ended { key, outcome, acted, weight }
+        let (outcome, result) = match AssertUnwindSafe(self.reconcile(&key)).catch_unwind().instrument(span).await {
+            Ok(result) => (self.outcome(&key, &result), result),
+            Err(panic) => {
+                log_panic(self.controller.name(), &self.counters, &*panic);
+                (Outcome::Failed, Progress { acted: true, ..Progress::default() })
+            }
+        };
+        let look_at = result.requeue_after.map(|delay| self.registry.clock().mono() + delay);
+        Ended { key, outcome, look_at, acted: result.acted, weight: result.weight }
     }
 
     async fn reconcile(&self, key: &K) -> Progress {
@@ -478,10 +484,7 @@ impl<K: Key> Pass<K> {
                 warn!(component = "controllers", controller, ?key, err = chain(err), "reconcile failed");
                 Outcome::Failed
             }
-            None => match result.requeue_after {
-                Some(delay) => Outcome::Again(self.registry.clock().mono() + delay),
-                None => Outcome::Settled,
-            },
+            None => Outcome::Settled,
         }
     }
 }

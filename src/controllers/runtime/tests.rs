@@ -157,6 +157,26 @@ async fn a_conflict_is_decided_anew_at_once_and_is_no_failure() {
     assert_eq!(written.data.as_ref().unwrap()["a"], "b");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_due_at_a_time_does_not_wait_for_the_back_off() {
+    // A set that may make no pods still counts those that become available meanwhile.
+    static PASSES: AtomicU32 = AtomicU32::new(0);
+    let decide = |map: &ConfigMap| {
+        PASSES.fetch_add(1, Relaxed);
+        let mut decision = Decision::default();
+        decision.look_again_after(Duration::from_secs(7));
+        let name = map.metadata.name.as_deref().unwrap_or_default();
+        decision.then(Action::create::<ConfigMaps>(self::map(&format!("No name, {name}"))).because("it fails"));
+        decision
+    };
+    let running = Running::start(testing::registry().await, decide);
+    running.create("m").await;
+    sleep(Duration::from_mins(10)).await;
+    let (passes, failures) = (PASSES.load(Relaxed), running.counters().failures.load(Relaxed));
+    assert!((85..=120).contains(&passes), "{passes}");
+    assert_eq!(u64::from(passes), failures);
+}
+
 fn creation(name: &str) -> Planned {
     Action::create::<ConfigMaps>(map(name)).because("test")
 }
