@@ -40,7 +40,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde_json::json;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// The image stream, and the image that it follows.
 const STREAM: &str = "streamed";
@@ -306,7 +306,7 @@ async fn undo(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
     change(world, key, |s| s.template = template.clone()).await
 }
 
-fn one_set(world: &World) -> Option<std::sync::Arc<ReplicaSet>> {
+fn one_set(world: &World) -> Option<Arc<ReplicaSet>> {
     one_of(world, &world.registry().api::<ReplicaSets>().list("default").items).cloned()
 }
 
@@ -521,13 +521,15 @@ async fn follow_stream(world: &World, key: &ObjectKey) -> Result<(), ApiError> {
     world.registry().api::<Deployments>().modify(key, follows).await.map(drop)
 }
 
-/// Deletes the sets and pods that belong to no one; whether there were any.
+/// Deletes the sets and pods that belong to no one, and pods with a debugger that never begins, which no one can take out of them;
+/// whether there were any.
 async fn delete_orphans(world: &World) -> bool {
     let (sets, pods) = (world.registry().api::<ReplicaSets>(), world.registry().api::<Pods>());
     let is_orphan = |meta: &ObjectMeta| controller_of(meta).is_none() && meta.name.as_deref() != Some(SET);
     let (sets_left, pods_left) = (sets.list("default").items, pods.list("default").items);
     let sets_left: Vec<_> = sets_left.iter().filter(|set| is_orphan(&set.metadata)).collect();
-    let pods_left: Vec<_> = pods_left.iter().filter(|pod| is_orphan(&pod.metadata)).collect();
+    let is_left = |pod: &&Arc<Pod>| is_orphan(&pod.metadata) || has_hopeless_debugger(pod);
+    let pods_left: Vec<_> = pods_left.iter().filter(is_left).collect();
     for set in &sets_left {
         drop(sets.delete(&ObjectKey::of(&set.metadata), &DeleteOptions::default()).await);
     }
@@ -535,4 +537,10 @@ async fn delete_orphans(world: &World) -> bool {
         drop(pods.delete(&ObjectKey::of(&pod.metadata), &DeleteOptions::default()).await);
     }
     !sets_left.is_empty() || !pods_left.is_empty()
+}
+
+/// Whether a pod waits for the image of a debugger that there will never be, again and again.
+fn has_hopeless_debugger(pod: &Pod) -> bool {
+    let debuggers = pod.status.iter().flat_map(|status| status.ephemeral_container_statuses.iter().flatten());
+    debuggers.into_iter().any(|debugger| debugger.state.as_ref().is_some_and(|state| state.waiting.is_some()))
 }
