@@ -3,10 +3,10 @@
 use crate::harness::{
     cluster::{Cluster, root},
     registry::Registry,
-    tools::{BUSYBOX, SKIFF, docker, output, run, text},
+    tools::{BUSYBOX, another_build, docker, output, run, text},
     wait::{SOON, until_equal},
 };
-use std::{io::Write as _, process::Command};
+use std::process::Command;
 
 const MANIFEST: &str = "manifests/hello-openshift/deployment.yaml";
 const DEPLOYMENT: &str = "deployment/hello-openshift";
@@ -61,10 +61,7 @@ fn a_control_plane_in_the_background_is_ready_when_up_returns_and_another_build_
     assert!(run(&mut cluster.skiff(&["logs"])).contains("INFO"));
     let pods = cluster.containers("io.kubernetes.container.name=hello-openshift");
 
-    let newer = dir.path().join("skiff");
-    std::fs::copy(SKIFF, &newer).unwrap();
-    std::fs::OpenOptions::new().append(true).open(&newer).unwrap().write_all(b"another build").unwrap();
-    let mut upgrade = Command::new(&newer);
+    let mut upgrade = Command::new(another_build(dir.path()));
     let of = cluster.skiff(&["upgrade"]);
     upgrade
         .args(of.get_args())

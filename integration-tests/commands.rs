@@ -5,7 +5,6 @@ use crate::harness::{
     tools::{output, run, text},
     wait::{SOON, until_equal},
 };
-use std::os::unix::fs::PermissionsExt as _;
 
 const MANIFEST: &str = "manifests/hello-openshift/deployment.yaml";
 const DEPLOYMENT: &str = "deployment/hello-openshift";
@@ -141,9 +140,9 @@ fn edit_replace_diff_label_and_annotate_read_as_in_kubernetes() {
     );
 
     let editor = dir.path().join("editor");
-    std::fs::write(&editor, "#!/bin/sh\nsed -i 's/replicas: 2/replicas: 1/' \"$1\"\n").unwrap();
-    std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let edit = || output(cluster.kubectl_command(&["edit", DEPLOYMENT]).env("EDITOR", &editor));
+    std::fs::write(&editor, "sed -i 's/replicas: 2/replicas: 1/' \"$1\"\n").unwrap();
+    let edit =
+        || output(cluster.kubectl_command(&["edit", DEPLOYMENT]).env("EDITOR", format!("sh {}", editor.display())));
     assert_eq!(text(&edit().stdout), "deployment.apps/hello-openshift edited\n");
     assert_eq!(spec(&cluster, "replicas"), "1");
     let again = edit();

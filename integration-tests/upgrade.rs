@@ -3,26 +3,13 @@
 use crate::harness::{
     cluster::{Cluster, answers},
     load::Load,
-    tools::{SKIFF, docker},
+    tools::{SKIFF, another_build, docker},
     wait::{SOON, until_equal},
 };
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 const NODE_PORT: u16 = 30000;
 const CLIENTS: usize = 4;
-
-/// Another build: the same program, under another hash and so with images of its own.
-fn another_build(directory: &Path) -> PathBuf {
-    let path = directory.join("skiff");
-    std::fs::copy(SKIFF, &path).unwrap();
-    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
-    file.write_all(b"another build").unwrap();
-    path
-}
 
 /// The running containers of this name.
 fn running(cluster: &Cluster, container: &str) -> Vec<String> {

@@ -231,6 +231,16 @@ pub fn run(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
+/// Another build: the same program in this folder, under another hash and so with images of its own.
+///
+/// A process of its own writes it: what this one has open for writing, a child that another test starts has open for a moment too, and what
+/// is open for writing cannot be run ("Text file busy").
+pub fn another_build(folder: &Path) -> PathBuf {
+    let path = folder.join("skiff");
+    run(Command::new("sh").args(["-c", "cp \"$0\" \"$1\" && printf 'another build' >> \"$1\"", SKIFF]).arg(&path));
+    path
+}
+
 /// Runs a command to its end, whatever it says.
 #[track_caller]
 pub fn output(command: &mut Command) -> Output {
