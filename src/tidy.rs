@@ -137,6 +137,24 @@ fn rooms_use_only_what_lies_below_them() {
 }
 
 #[test]
+fn the_log_knows_the_crate_of_each_room() {
+    let sources = sources();
+    for name in CRATES {
+        let root = format!("src/{}/crate.rs", name.trim_start_matches("skiff_"));
+        let lines = sources.iter().filter(|source| source.path == root).flat_map(|source| source.text.lines());
+        for room in lines.filter_map(room_of).filter(|room| *room != "testing") {
+            let told = crate::base::log::directives(Some(&format!("skiff::{room}=debug")));
+            assert!(told.starts_with(&format!("{name}::{room}=debug,")), "{told}: {room} is compiled in {name}");
+        }
+    }
+}
+
+/// The room that a line of a crate's root begins.
+fn room_of(line: &str) -> Option<&str> {
+    line.strip_prefix("pub mod ")?.strip_suffix(';')
+}
+
+#[test]
 fn rooms_name_rooms_and_their_crates_roots_name_crates() {
     let sources = sources();
     let is_root = |s: &&Source| s.path == "src/lib.rs" || s.path.ends_with("/crate.rs");
