@@ -54,6 +54,12 @@ pub const IGNORE_POD: &str = "deploy.openshift.io/deployer-pod.ignore";
 pub const UPDATE_SOURCE: &str = "kubectl.kubernetes.io/update-source-id";
 /// Annotation of a rollout that another takes over from: how many pods it had.
 pub const ORIGINAL_REPLICAS: &str = "kubectl.kubernetes.io/original-replicas";
+/// Why the condition `Progressing` of a DeploymentConfig is as it is once the latest rollout is over: it is complete.
+pub const IS_COMPLETE: &str = "NewReplicationControllerAvailable";
+/// See [`IS_COMPLETE`]: it has failed.
+pub const HAS_FAILED: &str = "ProgressDeadlineExceeded";
+/// See [`IS_COMPLETE`]: it was cancelled.
+pub const WAS_CANCELLED: &str = "RolloutCancelled";
 /// Label of a rollout's pods: the rollout.
 pub const ROLLOUT_LABEL: &str = "deployment";
 /// The service account of deployer pods, in each namespace that has a DeploymentConfig.

@@ -7,7 +7,8 @@ use crate::{
     api::{
         kinds::deployment_config::types::{API_VERSION, DeploymentConfig},
         rollout::{
-            CANCELLED, CONFIG, DEPLOYER_POD_FOR, PHASE, Phase, REASON, annotation, phase, rollout_name, version,
+            CANCELLED, CONFIG, DEPLOYER_POD_FOR, HAS_FAILED, IS_COMPLETE, PHASE, Phase, REASON, WAS_CANCELLED,
+            annotation, phase, rollout_name, version,
         },
     },
     base::{json::typed, ordered::SortList as _, runtime::block_on},
@@ -341,8 +342,8 @@ fn progress(config: &DeploymentConfig, latest: Option<&ReplicationController>) -
     let progressing = status.conditions.iter().find(|condition| condition.type_ == "Progressing");
     if let Some(condition) = progressing.filter(|_| is_seen) {
         match &*condition.reason {
-            "NewReplicationControllerAvailable" => return Ok((condition.message.clone(), true)),
-            "ProgressDeadlineExceeded" | "RolloutCancelled" => bail!("{}", condition.message),
+            IS_COMPLETE => return Ok((condition.message.clone(), true)),
+            HAS_FAILED | WAS_CANCELLED => bail!("{}", condition.message),
             _ => {}
         }
     }

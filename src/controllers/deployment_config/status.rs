@@ -11,7 +11,9 @@ use crate::{
             strategy::ROLLING,
             types::{DeploymentCondition, DeploymentConfig, DeploymentConfigStatus},
         },
-        rollout::{Phase, deployer_pod_name, is_cancelled, phase, rollout_name, size},
+        rollout::{
+            HAS_FAILED, IS_COMPLETE, Phase, WAS_CANCELLED, deployer_pod_name, is_cancelled, phase, rollout_name, size,
+        },
     },
     controllers::runtime::{Action, Decision, Done, EventDraft, is_moved, stamp},
 };
@@ -20,11 +22,6 @@ use k8s_openapi::api::core::v1::ReplicationControllerStatus;
 
 const AVAILABLE: &str = "Available";
 const PROGRESSING: &str = "Progressing";
-/// Why a condition says so, of a rollout that is over.
-const COMPLETE: &str = "NewReplicationControllerAvailable";
-const FAILED: &str = "ProgressDeadlineExceeded";
-const CANCELLED: &str = "RolloutCancelled";
-const ENDS: [&str; 3] = [COMPLETE, FAILED, CANCELLED];
 
 pub(super) fn conclude(seen: &Observed, done: &Done) -> Decision {
     let config = &*seen.config;
@@ -138,15 +135,15 @@ fn progressing(
         }
         Phase::Running => None,
         Phase::Failed if is_cancelled(latest) => {
-            say("False", CANCELLED, format!("rollout of replication controller {name:?} was cancelled"))
+            say("False", WAS_CANCELLED, format!("rollout of replication controller {name:?} was cancelled"))
         }
         Phase::Failed => {
             let message = format!("replication controller {name:?} has failed progressing");
-            say("False", FAILED, message)
+            say("False", HAS_FAILED, message)
         }
         Phase::Complete => {
             let message = format!("replication controller {name:?} successfully rolled out");
-            say("True", COMPLETE, message)
+            say("True", IS_COMPLETE, message)
         }
     }
 }
@@ -154,7 +151,7 @@ fn progressing(
 /// Whether the condition says that a rollout is over.
 fn has_ended(status: &DeploymentConfigStatus) -> bool {
     let progressing = status.conditions.iter().find(|condition| condition.type_ == PROGRESSING);
-    progressing.is_some_and(|condition| ENDS.contains(&&*condition.reason))
+    progressing.is_some_and(|condition| [IS_COMPLETE, HAS_FAILED, WAS_CANCELLED].contains(&&*condition.reason))
 }
 
 /// New pods came, or old ones went.
